@@ -1,0 +1,190 @@
+//! Limits and reservations: counted and reserved in one step, the same on every node.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::{ConversationId, IdempotencyKey, Position, UserId};
+use redis::Script;
+
+use crate::connection::{Cache, CacheError};
+use crate::keys;
+
+static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/admit.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
+
+/// How many commands of a kind a user may give in a window that starts with the first counted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The kind, as part of the key.
+    pub name: &'static str,
+    /// The most in a window.
+    pub most: u32,
+    /// The window.
+    pub window: Duration,
+}
+
+/// Where a user stands with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitState {
+    /// The most in a window.
+    pub most: u32,
+    /// How many are left in this one.
+    pub remaining: u32,
+    /// How long until the window ends.
+    pub reset: Duration,
+}
+
+/// An idempotency key with its scope: the same key of another user or conversation is another key.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who gave the key.
+    pub actor: &'a UserId,
+    /// The key.
+    pub key: &'a IdempotencyKey,
+}
+
+/// A key that is reserved: for which event, and where that is on the log, if it is known to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The event's bytes, to append the same again.
+    pub event: Vec<u8>,
+    /// Its position, once it was acknowledged.
+    pub position: Option<Position>,
+}
+
+/// What came of asking to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Counted, and the key reserved.
+    Admitted(LimitState),
+    /// Over the limit; nothing was counted or reserved.
+    Limited(LimitState),
+    /// The key was reserved before; nothing was counted.
+    Reserved(Reservation),
+}
+
+impl Limit {
+    fn state(&self, count: u32, reset: Duration) -> LimitState {
+        LimitState { most: self.most, remaining: self.most.saturating_sub(count), reset }
+    }
+}
+
+impl Cache {
+    /// Counts a command against its user's limit and reserves its key for its event: both or neither.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer; it may have been counted then.
+    pub async fn admit(
+        &self,
+        user: &UserId,
+        limit: &Limit,
+        reserve: Option<(Scope<'_>, &[u8])>,
+    ) -> Result<Admission, CacheError> {
+        let keys = self.keys();
+        let mut call = ADMIT.prepare_invoke();
+        call.key(keys.limit(limit.name, user));
+        call.arg(limit.most).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
+        if let Some((scope, event)) = reserve {
+            call.key(keys.reservation(scope.conversation, scope.actor, scope.key));
+            call.arg(event).arg(keys::RESERVATION_TTL.as_secs());
+        }
+        let (outcome, first, second): (String, redis::Value, redis::Value) =
+            call.invoke_async(&mut self.connection()).await?;
+        if outcome == "reserved" {
+            return Ok(Admission::Reserved(reservation(first, &second)?));
+        }
+        let (count, reset): (u32, i64) = (redis::from_redis_value(first)?, redis::from_redis_value(second)?);
+        let state = limit.state(count, Duration::from_millis(u64::try_from(reset).unwrap_or(0)));
+        Ok(if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) })
+    }
+
+    /// Takes an admission back, for its event was certainly not appended.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn release(
+        &self,
+        user: &UserId,
+        limit: &Limit,
+        reserved: Option<(Scope<'_>, &[u8])>,
+    ) -> Result<(), CacheError> {
+        let keys = self.keys();
+        let mut call = RELEASE.prepare_invoke();
+        call.key(keys.limit(limit.name, user));
+        if let Some((scope, event)) = reserved {
+            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(event);
+        }
+        Ok(call.invoke_async(&mut self.connection()).await?)
+    }
+
+    /// What a key is reserved for, if it is.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn reservation(&self, scope: Scope<'_>) -> Result<Option<Reservation>, CacheError> {
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.keys().reservation(scope.conversation, scope.actor, scope.key)).arg("event").arg("position");
+        let (event, position): (redis::Value, redis::Value) = read.query_async(&mut self.connection()).await?;
+        if event == redis::Value::Nil {
+            return Ok(None);
+        }
+        Ok(Some(reservation(event, &position)?))
+    }
+
+    /// Notes where a reserved event is on the log.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn confirm(&self, scope: Scope<'_>, position: Position) -> Result<(), CacheError> {
+        let mut note = redis::cmd("HSETNX");
+        let key = self.keys().reservation(scope.conversation, scope.actor, scope.key);
+        note.arg(key).arg("position").arg(position.to_string());
+        Ok(note.query_async(&mut self.connection()).await?)
+    }
+}
+
+fn reservation(event: redis::Value, position: &redis::Value) -> Result<Reservation, CacheError> {
+    let position: Option<String> = redis::from_redis_value_ref(position)?;
+    let event = redis::from_redis_value(event)?;
+    Ok(Reservation { event, position: position.and_then(|text| text.parse().ok()) })
+}
+
+/// Limits kept by this process alone, for while Redis is down. It forgets the windows that ended when it
+/// grows large.
+#[derive(Debug, Default)]
+pub struct LocalLimits {
+    windows: Mutex<HashMap<(&'static str, UserId), Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    start: Instant,
+    count: u32,
+}
+
+/// How many windows are kept before those that ended are thrown out.
+const LOCAL_WINDOWS: usize = 100_000;
+
+impl LocalLimits {
+    /// Counts a command, as [`Cache::admit`] does.
+    pub fn admit(&self, user: &UserId, limit: &Limit) -> Admission {
+        let now = Instant::now();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if windows.len() >= LOCAL_WINDOWS {
+            windows.retain(|_, window| now.duration_since(window.start) < limit.window);
+        }
+        let window = windows.entry((limit.name, user.clone())).or_insert(Window { start: now, count: 0 });
+        if now.duration_since(window.start) >= limit.window {
+            *window = Window { start: now, count: 0 };
+        }
+        let reset = limit.window.saturating_sub(now.duration_since(window.start));
+        if window.count >= limit.most {
+            return Admission::Limited(limit.state(window.count, reset));
+        }
+        window.count += 1;
+        Admission::Admitted(limit.state(window.count, reset))
+    }
+}

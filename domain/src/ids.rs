@@ -1,0 +1,173 @@
+//! Identifiers, and how ids derive from idempotency keys.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+use crate::limits;
+
+/// The namespace of every derived (version 5) id, published for analysts who want to derive them too.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6c5e_3b0a_4e5c_9d27_5a4c_7e21_b6f0);
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not a UUID in its hyphenated form of 36 characters.
+    #[error("must be a UUID such as 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
+    NotAUuid,
+    /// Not 1 to 128 visible characters without spaces.
+    #[error("must be 1 to 128 visible characters without spaces")]
+    NotAUserId,
+    /// Not 1 to 128 visible ASCII characters.
+    #[error("must be 1 to 128 visible ASCII characters without spaces")]
+    NotAnIdempotencyKey,
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
+    // The uuid crate also reads braces, URNs and bare hex: one id would then have several spellings.
+    if text.len() != 36 {
+        return Err(IdError::NotAUuid);
+    }
+    Uuid::try_parse(text).map_err(|_| IdError::NotAUuid)
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_uuid(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A conversation; also the key of its records, so that its events stay in order.
+    ConversationId
+);
+uuid_id!(
+    /// A message.
+    MessageId
+);
+uuid_id!(
+    /// An event. A record that repeats an event id is a copy: the first counts.
+    EventId
+);
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $error:expr, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(Self(text.into())) } else { Err($error) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A user: the `sub` of a token, 1 to 128 visible characters without spaces.
+    UserId,
+    IdError::NotAUserId,
+    |text| (1..=limits::USER_ID_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
+);
+text_id!(
+    /// What a client gives with a command to be able to retry it: 1 to 128 visible ASCII characters.
+    IdempotencyKey,
+    IdError::NotAnIdempotencyKey,
+    |text| (1..=limits::IDEMPOTENCY_KEY_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+);
+
+/// Whether a character shows: no control, space, or mark that only steers how others are shown.
+fn is_visible(character: char) -> bool {
+    let steers = matches!(character,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !character.is_control() && !character.is_whitespace() && !steers
+}
+
+fn derive(parts: &[&str]) -> Uuid {
+    // A JSON array keeps the parts apart whatever characters they hold.
+    Uuid::new_v5(&NAMESPACE, serde_json::json!(parts).to_string().as_bytes())
+}
+
+impl ConversationId {
+    /// The one direct conversation of two people, whichever of them asks: v5 of the JSON array of their
+    /// ids in byte order.
+    pub fn direct(one: &UserId, other: &UserId) -> Self {
+        let (first, second) = if one.as_str() <= other.as_str() { (one, other) } else { (other, one) };
+        Self(derive(&[first.as_str(), second.as_str()]))
+    }
+
+    /// A group's id when its creation has a key: v5 of `["", actor, key, "conversation"]`.
+    pub fn for_key(actor: &UserId, key: &IdempotencyKey) -> Self {
+        Self(derive(&["", actor.as_str(), key.as_str(), "conversation"]))
+    }
+}
+
+impl MessageId {
+    /// A message's id when its sending has a key: v5 of `[conversation, actor, key, "message"]`.
+    pub fn for_key(conversation: ConversationId, actor: &UserId, key: &IdempotencyKey) -> Self {
+        Self(derive(&[&conversation.to_string(), actor.as_str(), key.as_str(), "message"]))
+    }
+}
+
+impl EventId {
+    /// An event's id when its command has a key: v5 of `[conversation, actor, key, type]`.
+    pub fn for_key(conversation: ConversationId, actor: &UserId, key: &IdempotencyKey, event_type: &str) -> Self {
+        Self(derive(&[&conversation.to_string(), actor.as_str(), key.as_str(), event_type]))
+    }
+
+    /// A mention notification's id: v5 of `[eventId of the message, userId]`.
+    pub fn for_mention(sent: EventId, mentioned: &UserId) -> Self {
+        Self(derive(&[&sent.to_string(), mentioned.as_str()]))
+    }
+}

@@ -1,0 +1,80 @@
+//! Times, in whole milliseconds of UTC.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
+
+/// A moment in UTC, in milliseconds since 1970; written as RFC 3339 with three decimals and `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+/// A text or number that is not a moment between the years 0 and 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be an RFC 3339 time such as 2026-11-23T09:00:00.123Z")]
+pub struct NotATimestamp;
+
+impl Timestamp {
+    /// From milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the year is not between 0 and 9999.
+    pub fn from_millis(millis: i64) -> Result<Self, NotATimestamp> {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
+        match moment {
+            Ok(moment) if (0..=9999).contains(&moment.year()) => Ok(Self(millis)),
+            _ => Err(NotATimestamp),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// From a date and time; what is finer than a millisecond is cut off.
+    ///
+    /// # Errors
+    /// When the year is not between 0 and 9999.
+    pub fn from_date_time(moment: OffsetDateTime) -> Result<Self, NotATimestamp> {
+        let millis = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+        Self::from_millis(i64::try_from(millis).map_err(|_| NotATimestamp)?)
+    }
+
+    /// As a date and time in UTC.
+    pub fn to_date_time(self) -> OffsetDateTime {
+        // `from_millis` let only representable moments in.
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+        f.write_str(&self.to_date_time().format(format).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = NotATimestamp;
+    fn from_str(text: &str) -> Result<Self, NotATimestamp> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| NotATimestamp)?;
+        Self::from_date_time(moment.checked_to_offset(UtcOffset::UTC).ok_or(NotATimestamp)?)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

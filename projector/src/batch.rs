@@ -1,0 +1,60 @@
+//! A batch of records: decoded, folded, committed.
+
+use std::collections::BTreeMap;
+
+use cache::Step;
+use domain::event::Event;
+use domain::state::{Changes, Touched};
+use domain::{Position, envelope};
+use event_log::LogRecord;
+
+/// Records of owned partitions, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) events: Vec<(Position, Event)>,
+    pub(crate) steps: Vec<Step>,
+    /// The timestamp of the newest record, in Unix milliseconds.
+    pub(crate) newest_ms: i64,
+}
+
+impl Batch {
+    /// Takes the records that come next on the owned partitions. Others are copies, or of partitions that
+    /// were given up in the meantime.
+    pub(crate) fn new(records: &[LogRecord], owned: &BTreeMap<i32, i64>) -> Self {
+        let mut batch = Self::default();
+        let mut next = owned.clone();
+        for record in records {
+            let Some(expected) = next.get_mut(&record.position.partition) else { continue };
+            if record.position.offset < *expected {
+                continue;
+            }
+            *expected = record.position.offset + 1;
+            batch.newest_ms = batch.newest_ms.max(record.timestamp_ms);
+            match envelope::decode(&record.value) {
+                Ok(event) => batch.events.push((record.position, event)),
+                Err(error) => {
+                    metrics::counter!("projector_undecodable_total").increment(1);
+                    tracing::error!(position = %record.position, %error, "a record is no event and was passed over");
+                }
+            }
+        }
+        let moved = next.iter().filter_map(|(partition, to)| {
+            let from = *owned.get(partition)?;
+            (from < *to).then_some(Step { partition: *partition, from, to: *to })
+        });
+        batch.steps = moved.collect();
+        batch
+    }
+
+    pub(crate) fn touched(&self) -> Touched {
+        Touched::by(self.events.iter().map(|(_, event)| event))
+    }
+
+    pub(crate) fn fold(&self, state: &mut domain::state::State) -> Changes {
+        let mut changes = Changes::default();
+        for (position, event) in &self.events {
+            domain::fold::fold(state, &mut changes, event, *position);
+        }
+        changes
+    }
+}

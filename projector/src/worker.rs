@@ -1,0 +1,177 @@
+//! The worker: leases, batches, commits.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cache::{Cache, Step};
+use domain::state::Changes;
+use event_log::{LogConsumer, StartAt, Topic};
+use read_model::{CommitError, PartitionStep, ReadModel};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Batch;
+use crate::invalidate;
+
+/// Most records in a batch.
+const BATCH_RECORDS: usize = 2_000;
+/// Most bytes of values in a batch.
+const BATCH_BYTES: usize = 8 << 20;
+/// How often leases are renewed, and idle partitions looked after.
+const LEASE_EVERY: Duration = Duration::from_millis(1_000);
+/// How long a lease lasts: a partition whose projector dies is taken over after this.
+const LEASE_TTL: Duration = Duration::from_secs(4);
+/// The longest pause after a failure.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What a projector works with.
+#[derive(Clone)]
+pub struct Projector {
+    /// Kafka's addresses.
+    pub brokers: String,
+    /// The topic, as it was found at the start.
+    pub topic: Topic,
+    /// Where the projection is kept.
+    pub read_model: ReadModel,
+    /// The caches that are told.
+    pub cache: Cache,
+    /// Who this is, among the projectors: unique to the process.
+    pub owner: String,
+}
+
+/// Projects until the shutdown. Failures are retried with a growing pause: what was not committed is read
+/// again.
+pub async fn run(projector: Projector, shutdown: CancellationToken) {
+    let mut backoff = Duration::from_millis(50);
+    while !shutdown.is_cancelled() {
+        let started = tokio::time::Instant::now();
+        match Session::open(&projector).await {
+            Ok(mut session) => match session.work(&shutdown).await {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "projecting stopped and starts again"),
+            },
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "projecting can't start; trying again"),
+        }
+        backoff = if started.elapsed() > MAX_BACKOFF { Duration::from_millis(50) } else { backoff * 2 };
+        tokio::select! {
+            () = tokio::time::sleep(backoff.min(MAX_BACKOFF)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    if let Err(error) = projector.read_model.release(&projector.owner).await {
+        tracing::info!(%error, "the leases were not given back and run out by themselves");
+    }
+}
+
+/// One stretch of work: from opening the projection to the first failure.
+struct Session<'a> {
+    projector: &'a Projector,
+    consumer: LogConsumer,
+    generation: i64,
+    /// The partitions that are leased, with their next offsets.
+    owned: BTreeMap<i32, i64>,
+}
+
+impl<'a> Session<'a> {
+    async fn open(projector: &'a Projector) -> anyhow::Result<Self> {
+        let topic = &projector.topic;
+        let projection = projector.read_model.open(topic.id, topic.partitions).await?;
+        if let Err(error) = projector.cache.publish_generation(projection.generation).await {
+            tracing::info!(%error, "Redis is out of reach: projecting without it");
+        }
+        projector.cache.enter_generation(projection.generation);
+        let consumer = LogConsumer::new(&projector.brokers, &topic.name, "projector")?;
+        Ok(Self { projector, consumer, generation: projection.generation, owned: BTreeMap::new() })
+    }
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut lease = tokio::time::interval(LEASE_EVERY);
+        lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                _ = lease.tick() => self.renew().await?,
+                records = self.consumer.next_batch(BATCH_RECORDS, BATCH_BYTES), if !self.owned.is_empty() => {
+                    let batch = Batch::new(&records?, &self.owned);
+                    self.project(batch).await?;
+                }
+            }
+        }
+    }
+
+    /// Renews the leases, and takes or gives up partitions so that all projectors have a fair share.
+    async fn renew(&mut self) -> anyhow::Result<()> {
+        let projector = self.projector;
+        let leased = projector.read_model.lease(&projector.owner, LEASE_TTL).await?;
+        let partitions: BTreeMap<i32, i64> = leased.into_iter().collect();
+        if partitions.keys().eq(self.owned.keys()) {
+            return self.step_over_gaps().await;
+        }
+        tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "projecting these partitions");
+        let starts: Vec<(i32, StartAt)> =
+            partitions.iter().map(|(partition, next)| (*partition, StartAt::Offset(*next))).collect();
+        self.consumer.assign(&starts)?;
+        // Where a projector died between its commit and its announcement, Redis is told now.
+        let here: Vec<Step> =
+            partitions.iter().map(|(partition, next)| Step { partition: *partition, from: *next, to: *next }).collect();
+        self.owned = partitions;
+        self.announce(&Changes::default(), &here).await;
+        Ok(())
+    }
+
+    /// Offsets are ordered, not gapless: the end of a transaction takes one too. Moves over those that hold
+    /// no record, so that whoever waits for the end of the log is not kept waiting.
+    async fn step_over_gaps(&mut self) -> anyhow::Result<()> {
+        let positions = self.consumer.positions()?;
+        let gaps = positions.into_iter().filter_map(|(partition, to)| {
+            let from = *self.owned.get(&partition)?;
+            (from < to).then_some(Step { partition, from, to })
+        });
+        let steps: Vec<Step> = gaps.collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.project(Batch { steps, ..Batch::default() }).await
+    }
+
+    /// Loads what a batch touches, folds it, commits it with its offsets, then tells the caches.
+    async fn project(&mut self, batch: Batch) -> anyhow::Result<()> {
+        if batch.steps.is_empty() {
+            return Ok(());
+        }
+        let started = tokio::time::Instant::now();
+        let projector = self.projector;
+        let mut state = projector.read_model.load(&batch.touched()).await?;
+        let changes = batch.fold(&mut state);
+        let steps: Vec<PartitionStep> = batch.steps.iter().map(partition_step).collect();
+        let committed =
+            projector.read_model.commit(&state, &changes, &steps, projector.topic.id, self.generation).await;
+        match committed {
+            Ok(()) => {}
+            Err(CommitError::Fenced) => anyhow::bail!("another projector is at work on these partitions, or a rebuild"),
+            Err(CommitError::ReadModel(error)) => return Err(error.into()),
+        }
+        for step in &batch.steps {
+            self.owned.insert(step.partition, step.to);
+        }
+        metrics::counter!("projector_events_total").increment(batch.events.len() as u64);
+        metrics::histogram!("projector_batch_seconds").record(started.elapsed());
+        if batch.newest_ms > 0 {
+            metrics::gauge!("projector_newest_record_timestamp_ms").set(batch.newest_ms as f64);
+        }
+        self.announce(&changes, &batch.steps).await;
+        Ok(())
+    }
+
+    async fn announce(&self, changes: &Changes, steps: &[Step]) {
+        let projector = self.projector;
+        if let Err(error) = invalidate::announce(&projector.cache, &projector.read_model, changes, steps).await {
+            metrics::counter!("projector_announce_failures_total").increment(1);
+            tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told with the next batch");
+        }
+    }
+}
+
+fn partition_step(step: &Step) -> PartitionStep {
+    PartitionStep { partition: step.partition, from: step.from, to: step.to }
+}
