@@ -1,0 +1,200 @@
+//! One command, from what was asked to what is answered: key, facts, decide, limit and reservation, append.
+
+use std::time::SystemTime;
+
+use cache::admission::Scope;
+use cache::{Admission, Limit, LimitState, Reservation};
+use domain::decide::{Context, decide, notifications};
+use domain::facts::Facts;
+use domain::{Command, Event, Position, Timestamp, envelope};
+use event_log::AppendError;
+use service::problem::Problem;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::answer::{self, Done};
+use crate::facts::postgres_down;
+use crate::routes::Asked;
+use crate::CommandApi;
+
+/// The clock and fresh ids, which the pure core takes as arguments.
+pub(crate) fn context(asked: &Asked) -> Result<Context, Problem> {
+    let now = Timestamp::from_date_time(OffsetDateTime::from(SystemTime::now())).map_err(|error| {
+        tracing::error!(%error, "the clock is beyond the year 9999");
+        Problem::internal()
+    })?;
+    let (fresh_event, fresh_entity) = (Uuid::now_v7(), Uuid::now_v7());
+    Ok(Context { actor: asked.caller.clone(), now, key: asked.key.clone(), fresh_event, fresh_entity })
+}
+
+impl CommandApi {
+    /// Does a command, or gives the answer that its key got before.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done.
+    pub(crate) async fn execute(&self, asked: Asked) -> Result<Done, Problem> {
+        if let Some(wanted) = &asked.at_least {
+            self.at_least(wanted).await?;
+        }
+        let context = context(&asked)?;
+        let message = match asked.command.message_id() {
+            Some(id) => self.message_facts(id, &asked.caller).await?,
+            None => None,
+        };
+        let conversation_id = match &asked.command {
+            Command::Conversation { kind, participant_ids, .. } => {
+                Some(context.conversation_to_create(*kind, participant_ids))
+            }
+            command => command.conversation_id().or(message.as_ref().map(|message| message.conversation_id)),
+        };
+        // The key comes before what the command needs: a retry gets its answer whatever has happened since.
+        if let (Some(key), Some(conversation)) = (&asked.key, conversation_id) {
+            let scope = Scope { conversation, actor: &asked.caller, key };
+            if let Some(earlier) = self.earlier(scope).await? {
+                return self.replay(&asked, earlier).await;
+            }
+        }
+        let conversation = match (&asked.command, conversation_id) {
+            (Command::Conversation { .. }, _) | (_, None) => None,
+            (command, Some(id)) => {
+                self.conversation_facts(id, &asked.caller, command.needs_participants()).await?
+            }
+        };
+        let event = decide(&context, &asked.command, &Facts { conversation, message })?;
+        // From here on it is finished even when the client hangs up, and the server waits for it when it stops.
+        let api = self.clone();
+        let task = self.0.tasks.spawn(async move { api.admit_and_append(asked, event).await });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a command broke off");
+            Err(Problem::internal())
+        })
+    }
+
+    /// What the key was used for before, if it was: from Redis, else from the fold's memory and the log.
+    async fn earlier(&self, scope: Scope<'_>) -> Result<Option<Reservation>, Problem> {
+        let parts = &self.0.parts;
+        if let Ok(Some(reservation)) = parts.cache.reservation(scope).await {
+            return Ok(Some(reservation));
+        }
+        let applied = parts.read_model.applied_key(scope.conversation, scope.actor, scope.key).await;
+        let Some(position) = applied.map_err(|error| postgres_down(&error))? else { return Ok(None) };
+        let record = parts.log.read_at(position).await.map_err(|error| {
+            tracing::warn!(%error, %position, "the log can't be read");
+            Problem::unavailable("unavailable", "the log is out of reach; try again", 1)
+        })?;
+        let record = record.ok_or_else(|| {
+            tracing::error!(%position, "an event that was folded is not on the log");
+            Problem::internal()
+        })?;
+        Ok(Some(Reservation { event: record.value.to_vec(), position: Some(position) }))
+    }
+
+    /// Counts the command, reserves its key, appends its event: in this order, so that only what is valid and
+    /// new counts, and two at once with one key append the same bytes.
+    async fn admit_and_append(&self, asked: Asked, event: Event) -> Result<Done, Problem> {
+        let Some(limit) = self.0.parts.limits.of(&asked.command) else {
+            tracing::error!("a command without a limit came where all have one");
+            return Err(Problem::internal());
+        };
+        let bytes = envelope::encode(&event);
+        let scope = scope_of(&event);
+        let reserve = scope.map(|scope| (scope, bytes.as_slice()));
+        let admission = match self.0.parts.cache.admit(&asked.caller, &limit, reserve).await {
+            Ok(admission) => admission,
+            Err(error) => {
+                tracing::debug!(%error, "Redis is down: this process keeps the limits by itself");
+                self.0.local_limits.admit(&asked.caller, &limit)
+            }
+        };
+        let state = match admission {
+            Admission::Admitted(state) => state,
+            Admission::Limited(state) => return Err(answer::limited(&state)),
+            Admission::Reserved(earlier) => return self.replay(&asked, earlier).await,
+        };
+        let position = match self.append(&event, &asked.traceparent).await {
+            Ok(position) => position,
+            Err(problem) => {
+                if problem.code() == "append_refused" {
+                    self.take_back(&asked, &limit, reserve).await;
+                }
+                return Err(problem);
+            }
+        };
+        self.note(&event, position).await;
+        Ok(done(event, position, state))
+    }
+
+    async fn take_back(&self, asked: &Asked, limit: &Limit, reserve: Option<(Scope<'_>, &[u8])>) {
+        if let Err(error) = self.0.parts.cache.release(&asked.caller, limit, reserve).await {
+            tracing::info!(%error, "a refused command still counts against its limit");
+        }
+    }
+
+    /// Notes in Redis what is certain now, for speed: a retry finds its position, and the first command in a
+    /// new conversation finds its participants without waiting for the projector.
+    async fn note(&self, event: &Event, position: Position) {
+        let cache = &self.0.parts.cache;
+        if let Some(scope) = scope_of(event) {
+            let _ = cache.confirm(scope, position).await;
+        }
+        if let domain::EventData::ConversationCreated { kind, participant_ids, .. } = &event.data {
+            // A group's id that derives from a key may be that of an earlier group with other people.
+            if *kind == domain::event::ConversationKind::Direct || event.request.is_none() {
+                let _ = cache.fill_participants(event.conversation_id, participant_ids).await;
+            }
+        }
+    }
+
+    /// Gives the answer that the key got before; appends the same bytes again where it isn't known that they
+    /// are on the log. The fold and realtime drop the copy.
+    async fn replay(&self, asked: &Asked, earlier: Reservation) -> Result<Done, Problem> {
+        let event = envelope::decode(&earlier.event).map_err(|error| {
+            tracing::error!(%error, "a reserved event can't be read");
+            Problem::internal()
+        })?;
+        let hash = event.request.as_ref().map(|request| request.hash.as_str());
+        if hash != Some(asked.command.hash().as_str()) {
+            let detail = "this key was used for another request in this conversation; use a new one";
+            return Err(Problem::conflict("idempotency_key_reused", detail));
+        }
+        let position = match earlier.position {
+            Some(position) => position,
+            None => {
+                let (api, copy, traceparent) = (self.clone(), event.clone(), asked.traceparent.clone());
+                let append = self.0.tasks.spawn(async move {
+                    let position = api.append(&copy, &traceparent).await?;
+                    api.note(&copy, position).await;
+                    Ok(position)
+                });
+                append.await.unwrap_or_else(|_| Err(Problem::internal()))?
+            }
+        };
+        Ok(Done { event, position, replayed: true, limit: None })
+    }
+
+    /// Appends an event and the notifications that follow it; waits for all.
+    pub(crate) async fn append(&self, event: &Event, traceparent: &str) -> Result<Position, Problem> {
+        let mut events = vec![event.clone()];
+        events.extend(notifications(event));
+        self.0.parts.producer.append(&events, traceparent).await.map_err(|error| match error {
+            AppendError::Refused(reason) => {
+                tracing::warn!(reason, "Kafka refused an event");
+                Problem::unavailable("append_refused", "it was not done; try again", 1)
+            }
+            AppendError::Unknown(reason) => {
+                tracing::warn!(reason, "whether Kafka has an event isn't known");
+                let detail = "it may have been done; try again with the same Idempotency-Key";
+                Problem::unavailable("append_unknown", detail, 1)
+            }
+        })
+    }
+}
+
+fn done(event: Event, position: Position, limit: LimitState) -> Done {
+    Done { event, position, replayed: false, limit: Some(limit) }
+}
+
+fn scope_of(event: &Event) -> Option<Scope<'_>> {
+    let request = event.request.as_ref()?;
+    Some(Scope { conversation: event.conversation_id, actor: &event.actor_id, key: &request.key })
+}
