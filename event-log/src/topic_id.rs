@@ -1,0 +1,85 @@
+//! A topic's id (KIP-516): what tells a topic from another that was made later under the same name.
+//!
+//! librdkafka can ask for it, its Rust wrapper can't yet: hence the calls into C here, and only here.
+
+use std::ffi::{CStr, CString, c_int};
+
+use rdkafka::admin::AdminClient;
+use rdkafka::bindings as c;
+use uuid::Uuid;
+
+use crate::client::Logging;
+
+/// How long the broker may take, in milliseconds.
+const TIMEOUT_MS: c_int = 10_000;
+
+/// Frees what C gave when it goes out of scope, on every way out.
+struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: the pointer came from the constructor that belongs to this destructor, and is freed once.
+            unsafe { (self.1)(self.0) }
+        }
+    }
+}
+
+/// Asks for a topic's id. Blocks up to 10 s.
+///
+/// # Errors
+/// What the broker or librdkafka says.
+pub(crate) fn describe(admin: &AdminClient<Logging>, topic: &str) -> Result<Uuid, String> {
+    let name = CString::new(topic).map_err(|_| "the topic's name holds a NUL".to_owned())?;
+    let client = admin.inner().native_ptr();
+    let mut names = [name.as_ptr()];
+    // SAFETY: `client` lives as long as `admin`, which is borrowed. `names` and what it points to outlive the
+    // call that reads them. Everything made here is freed by `Owned`, results before the event that owns them
+    // (they borrow from it and have no destructor of their own).
+    unsafe {
+        let topics = Owned(
+            c::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1),
+            c::rd_kafka_TopicCollection_destroy,
+        );
+        let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let options = Owned(c::rd_kafka_AdminOptions_new(client, operation), c::rd_kafka_AdminOptions_destroy);
+        let mut message = [0; 256];
+        c::rd_kafka_AdminOptions_set_request_timeout(options.0, TIMEOUT_MS, message.as_mut_ptr(), message.len());
+        let queue = Owned(c::rd_kafka_queue_new(client), c::rd_kafka_queue_destroy);
+        c::rd_kafka_DescribeTopics(client, topics.0, options.0, queue.0);
+        let event = Owned(c::rd_kafka_queue_poll(queue.0, TIMEOUT_MS), c::rd_kafka_event_destroy);
+        if event.0.is_null() {
+            return Err("the broker did not answer in 10 s".to_owned());
+        }
+        if c::rd_kafka_event_error(event.0) != c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(text(c::rd_kafka_event_error_string(event.0)));
+        }
+        let result = c::rd_kafka_event_DescribeTopics_result(event.0);
+        let mut count = 0;
+        let described = c::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if described.is_null() || count != 1 {
+            return Err("the broker described no topic".to_owned());
+        }
+        let error = c::rd_kafka_TopicDescription_error(*described);
+        if !error.is_null() && c::rd_kafka_error_code(error) != c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(text(c::rd_kafka_error_string(error)));
+        }
+        let id = c::rd_kafka_TopicDescription_topic_id(*described);
+        if id.is_null() {
+            return Err("the broker gave no topic id".to_owned());
+        }
+        let high = c::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
+        let low = c::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
+        Ok(Uuid::from_u64_pair(high, low))
+    }
+}
+
+/// # Safety
+/// `pointer` is null or a C string that lives during the call.
+unsafe fn text(pointer: *const std::ffi::c_char) -> String {
+    if pointer.is_null() {
+        return "an unknown error".to_owned();
+    }
+    // SAFETY: by the caller's word.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,156 @@
+//! Configuration: everything can be set in the environment, and the comments here are the `--help`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use clap::{Args, ValueEnum};
+
+use crate::telemetry::LogFormat;
+
+/// The secret of development mode. It protects nothing: there, everything listens on loopback only.
+const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
+
+/// How the process is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Environment {
+    /// On one's own machine: a fixed secret, loopback only, tokens for two users are printed.
+    Development,
+    /// For others.
+    Production,
+}
+
+/// What every process can be told.
+#[derive(Clone, Args)]
+pub struct Config {
+    /// development: a fixed secret unless one is set, listens on loopback, prints tokens for two users.
+    /// production: refuses to start without a secret.
+    #[arg(long, env = "MESSAGES_ENV", value_enum, default_value = "production")]
+    pub environment: Environment,
+    /// The address to listen on. Default: 127.0.0.1 in development, 0.0.0.0 otherwise.
+    #[arg(long, env = "HOST")]
+    pub host: Option<IpAddr>,
+    /// The port to listen on; 0 for any that is free.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// The secret with which tokens are signed (HS256; its UTF-8 bytes are the key). The same for all
+    /// processes. At least 32 characters are recommended.
+    #[arg(long, env = "AUTH_JWT_SECRET", hide_env_values = true)]
+    pub auth_jwt_secret: Option<String>,
+    /// Kafka's addresses, separated by commas.
+    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092")]
+    pub kafka_brokers: String,
+    /// The topic: the system of record.
+    #[arg(long, env = "KAFKA_TOPIC", default_value = "messages")]
+    pub kafka_topic: String,
+    /// Another topic for typing events. Default: the same topic.
+    #[arg(long, env = "KAFKA_TYPING_TOPIC")]
+    pub kafka_typing_topic: Option<String>,
+    /// How many partitions the topic gets when it is made. Fixed for life.
+    #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub kafka_partitions: i32,
+    /// Postgres, for the read model.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgres://messages@127.0.0.1:5432/messages"
+    )]
+    pub database_url: String,
+    /// The schema of the read model; made when it isn't there.
+    #[arg(long, env = "DATABASE_SCHEMA", default_value = "messages", value_parser = schema_name)]
+    pub database_schema: String,
+    /// The most connections to Postgres that a process opens.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub database_connections: u32,
+    /// Redis, for caches, limits, reservations and presence.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379")]
+    pub redis_url: String,
+    /// What every key in Redis begins with.
+    #[arg(long, env = "REDIS_PREFIX", default_value = "messages")]
+    pub redis_prefix: String,
+    /// Where realtime finds query-api, such as http://query-api:8080. Default: this process, in `messages all`.
+    #[arg(long, env = "QUERY_API_URL")]
+    pub query_api_url: Option<String>,
+    /// What is logged: a level, or a filter such as info,projector=debug.
+    #[arg(long, env = "LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are the documentation")]
+    pub limits: LimitConfig,
+}
+
+/// How much a user may do in a window.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LimitConfig {
+    /// Messages a user may send in a window.
+    #[arg(long, env = "LIMIT_MESSAGES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_messages: u32,
+    /// Reactions a user may add and remove in a window.
+    #[arg(long, env = "LIMIT_REACTIONS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_reactions: u32,
+    /// Edits a user may make in a window.
+    #[arg(long, env = "LIMIT_EDITS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_edits: u32,
+    /// Messages a user may delete in a window.
+    #[arg(long, env = "LIMIT_DELETIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_deletions: u32,
+    /// Conversations a user may begin in a window.
+    #[arg(long, env = "LIMIT_CONVERSATIONS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_conversations: u32,
+    /// Read marks a user may set in a window.
+    #[arg(long, env = "LIMIT_READ_MARKS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_read_marks: u32,
+    /// The window, in seconds from the first counted command.
+    #[arg(long, env = "LIMIT_WINDOW_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub limit_window_seconds: u32,
+}
+
+/// A configuration with which nothing can be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Production without a secret.
+    #[error(
+        "AUTH_JWT_SECRET is not set: it is the key that tokens are signed with. Set it, or run with \
+         MESSAGES_ENV=development on your own machine"
+    )]
+    MissingSecret,
+    /// A secret that is none.
+    #[error("AUTH_JWT_SECRET is empty; set it to at least 32 random characters")]
+    EmptySecret,
+}
+
+impl Config {
+    /// The secret that tokens are signed with.
+    ///
+    /// # Errors
+    /// When there is none and this is not development.
+    pub fn secret(&self) -> Result<&str, ConfigError> {
+        match (&self.auth_jwt_secret, self.environment) {
+            (Some(secret), _) if secret.trim().is_empty() => Err(ConfigError::EmptySecret),
+            (Some(secret), _) => Ok(secret),
+            (None, Environment::Development) => Ok(DEVELOPMENT_SECRET),
+            (None, Environment::Production) => Err(ConfigError::MissingSecret),
+        }
+    }
+
+    /// The address to listen on.
+    pub fn listen_on(&self) -> (IpAddr, u16) {
+        let default = match self.environment {
+            Environment::Development => Ipv4Addr::LOCALHOST,
+            Environment::Production => Ipv4Addr::UNSPECIFIED,
+        };
+        (self.host.unwrap_or(default.into()), self.port)
+    }
+}
+
+fn schema_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if starts && text.len() <= 63 && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 63 lower-case letters, digits and underscores, not starting with a digit".to_owned())
+    }
+}

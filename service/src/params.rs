@@ -1,0 +1,113 @@
+//! Reading what comes in the path, the query and the headers. What is wrong is a 400 that names it.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use ::http::{HeaderMap, Uri};
+use axum::extract::Query;
+use domain::IdempotencyKey;
+
+use crate::problem::Problem;
+
+/// The parameters of a query: each known and given once.
+#[derive(Debug, Clone, Default)]
+pub struct Params(BTreeMap<String, String>);
+
+impl Params {
+    /// Reads a query that may have these parameters.
+    ///
+    /// # Errors
+    /// 400 for one that is unknown, repeated or no text.
+    pub fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+            return Err(Problem::invalid_parameter("", "invalid_query", "the query can't be read"));
+        };
+        let mut params = BTreeMap::new();
+        for (name, value) in pairs {
+            if !known.contains(&name.as_str()) {
+                let detail = format!("is not a parameter here; those are: {}", known.join(", "));
+                return Err(Problem::invalid_parameter(&name, "unknown_parameter", detail));
+            }
+            // What can't be decoded as UTF-8 comes with U+FFFD in its place.
+            if value.contains(|character: char| character.is_control() || character == '\u{fffd}') {
+                return Err(Problem::invalid_parameter(&name, "invalid_parameter", "must be plain text"));
+            }
+            if params.insert(name.clone(), value).is_some() {
+                return Err(Problem::invalid_parameter(&name, "repeated_parameter", "must be given once"));
+            }
+        }
+        Ok(Self(params))
+    }
+
+    /// A parameter, if it is given.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A parameter that is an id or the like.
+    ///
+    /// # Errors
+    /// 400 when it isn't one.
+    pub fn parse<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.get(name).map(|text| path_id(name, text)).transpose()
+    }
+
+    /// The parameter `limit`: how many a page has at most.
+    ///
+    /// # Errors
+    /// 400 when it is no whole number from 1 to `most`.
+    pub fn limit(&self, default: i64, most: i64) -> Result<i64, Problem> {
+        let Some(text) = self.get("limit") else { return Ok(default) };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let limit = text.parse().ok().filter(|limit| digits && (1..=most).contains(limit));
+        limit.ok_or_else(|| {
+            Problem::invalid_parameter("limit", "invalid_limit", format!("must be a whole number from 1 to {most}"))
+        })
+    }
+}
+
+/// An id in the path or the query.
+///
+/// # Errors
+/// 400 when it isn't one.
+pub fn path_id<T: FromStr>(name: &str, text: &str) -> Result<T, Problem>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| Problem::invalid_parameter(name, "invalid_id", error.to_string()))
+}
+
+/// The value of a header that may be there once.
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid_header(name, "invalid_header", "must be given once"));
+    }
+    let text = value.to_str().map_err(|_| Problem::invalid_header(name, "invalid_header", "must be ASCII"))?;
+    Ok(Some(text))
+}
+
+/// The header `Idempotency-Key`.
+///
+/// # Errors
+/// 400 when it isn't 1 to 128 visible ASCII characters.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    const NAME: &str = "Idempotency-Key";
+    let Some(text) = single(headers, NAME)? else { return Ok(None) };
+    let key = text
+        .parse()
+        .map_err(|error: domain::ids::IdError| Problem::invalid_header(NAME, "invalid_header", error.to_string()))?;
+    Ok(Some(key))
+}
+
+/// The header `Messages-Position`, unread.
+///
+/// # Errors
+/// 400 when it is given twice.
+pub fn messages_position(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    single(headers, "Messages-Position")
+}

@@ -1,0 +1,165 @@
+//! Problems: errors as clients see them (RFC 9457). What happened inside is logged where it happened, and
+//! never shown.
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::{FieldError, Rejection};
+use serde_json::json;
+
+/// An error for a client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Box<HeaderMap>,
+}
+
+impl Problem {
+    /// A problem of any kind.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Box::default() }
+    }
+
+    /// 400: a header that is wrong.
+    pub fn invalid_header(name: &'static str, code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, format!("the header {name} is wrong"))
+            .with_errors(vec![FieldError::new(name, code, detail)])
+    }
+
+    /// 400: a path or query parameter that is wrong.
+    pub fn invalid_parameter(name: &str, code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, format!("the parameter {name} is wrong"))
+            .with_errors(vec![FieldError::new(name, code, detail)])
+    }
+
+    /// 422: fields of the body that are wrong.
+    pub fn invalid_body(errors: Vec<FieldError>) -> Self {
+        // One error gives the problem its code, so that clients can tell the common ones at once.
+        let code = match errors.as_slice() {
+            [error] => error.code,
+            _ => "invalid_body",
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, "the request's body is wrong").with_errors(errors)
+    }
+
+    /// 401: no good token.
+    pub fn unauthorized(code: &'static str, detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail).with_header(
+            header::WWW_AUTHENTICATE,
+            &format!("Bearer error=\"invalid_token\", error_description=\"{code}\""),
+        )
+    }
+
+    /// 404: not there, or not the caller's to see.
+    pub fn not_found(field: &str) -> Self {
+        let detail = "there is nothing with this id that you can see";
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail).with_errors(vec![FieldError::new(
+            field,
+            "not_found",
+            detail,
+        )])
+    }
+
+    /// 409.
+    pub fn conflict(code: &'static str, detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 429, with `Retry-After` in seconds.
+    pub fn too_many_requests(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+            .with_header(header::RETRY_AFTER, &retry_after.to_string())
+    }
+
+    /// 503, with `Retry-After` in seconds.
+    pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+            .with_header(header::RETRY_AFTER, &retry_after.to_string())
+    }
+
+    /// 500: our fault. What it was is in the log, under the request's id.
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it was logged")
+    }
+
+    /// With what is wrong with which field.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// With a header on the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// The headers of the answer.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer, with the request's id in it.
+    pub fn render(&self, request_id: &str) -> Response {
+        let errors: Vec<_> = self
+            .errors
+            .iter()
+            .map(|error| json!({"field": error.field, "code": error.code, "detail": error.detail}))
+            .collect();
+        let body = json!({
+            "type": format!("urn:messages:problem:{}", self.code),
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+            "errors": errors,
+            "requestId": request_id,
+        });
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        (self.status, (*self.headers).clone(), kind, body.to_string()).into_response()
+    }
+}
+
+/// The answer without a body: the outermost layer writes it, for it knows the request's id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::NotFound(error) => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", error.detail.clone()).with_errors(vec![error])
+            }
+            Rejection::NotAuthor => {
+                Self::new(StatusCode::FORBIDDEN, "not_author", "only its author can change a message")
+            }
+            Rejection::MessageDeleted => {
+                let error = FieldError::new("messageId", "message_deleted", "the message is deleted");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "message_deleted", "the message is deleted")
+                    .with_errors(vec![error])
+            }
+            Rejection::Invalid(errors) => Self::invalid_body(errors),
+        }
+    }
+}

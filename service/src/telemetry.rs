@@ -1,0 +1,45 @@
+//! Logs and metrics.
+
+use std::sync::OnceLock;
+
+use clap::ValueEnum;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Upper bounds of the buckets of every histogram, in seconds: fine where answers should be, coarse where
+/// they shouldn't.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Starts logging and counting; the second time, it does nothing.
+pub fn start(filter: &str, format: LogFormat) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A process may start several services: whoever is first sets it up for all.
+    let _ = match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    recorder();
+}
+
+fn recorder() -> Option<&'static PrometheusHandle> {
+    let install = || PrometheusBuilder::new().set_buckets(&BUCKETS).ok()?.install_recorder().ok();
+    RECORDER.get_or_init(install).as_ref()
+}
+
+/// Every metric in Prometheus's text format.
+pub fn metrics_text() -> String {
+    recorder().map(PrometheusHandle::render).unwrap_or_default()
+}
