@@ -12,10 +12,10 @@ use service::problem::Problem;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::CommandApi;
 use crate::answer::{self, Done};
 use crate::facts::postgres_down;
 use crate::routes::Asked;
-use crate::CommandApi;
 
 /// The clock and fresh ids, which the pure core takes as arguments.
 pub(crate) fn context(asked: &Asked) -> Result<Context, Problem> {
@@ -56,9 +56,7 @@ impl CommandApi {
         }
         let conversation = match (&asked.command, conversation_id) {
             (Command::Conversation { .. }, _) | (_, None) => None,
-            (command, Some(id)) => {
-                self.conversation_facts(id, &asked.caller, command.needs_participants()).await?
-            }
+            (command, Some(id)) => self.conversation_facts(id, &asked.caller, command.needs_participants()).await?,
         };
         let event = decide(&context, &asked.command, &Facts { conversation, message })?;
         // From here on it is finished even when the client hangs up, and the server waits for it when it stops.

@@ -36,7 +36,7 @@ async fn heads(read_model: &ReadModel, changes: &Changes) -> anyhow::Result<Vec<
     // depend on the conversation's own head.
     heads.extend(changes.created.iter().flat_map(|(_, users)| users.iter().cloned().map(Head::User)));
     let members = read_model.members_of(&conversations).await?;
-    heads.extend(members.into_iter().map(|(_, user)| Head::User(user)));
+    heads.extend(members.into_iter().map(Head::User));
     heads.sort_unstable();
     heads.dedup();
     Ok(heads)

@@ -1,1 +1,18 @@
-//! placeholder
+//! The read model in Postgres: what the projector writes, and what queries and commands read. The only crate
+//! that knows SQL.
+
+mod commit;
+mod connection;
+mod facts;
+mod lease;
+mod load;
+mod projection;
+mod queries;
+mod rows;
+mod whole;
+
+pub use commit::{CommitError, PartitionStep};
+pub use connection::{ReadModel, ReadModelError};
+pub use facts::{ChangedHeads, Membership};
+pub use projection::{OpenError, Projection};
+pub use queries::{ConversationPage, Listed, Snapshot};

@@ -1,0 +1,217 @@
+//! One read: as new as was demanded, from Redis where it can be, else from Postgres.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use cache::{Cache, CacheError, Head, Stamps, ViewKey};
+use domain::{ConversationId, PositionVector, UserId};
+use http::HeaderMap;
+use read_model::{ReadModelError, Snapshot};
+use serde::{Deserialize, Serialize};
+use service::http::messages_position;
+use service::problem::Problem;
+
+use crate::QueryApi;
+use crate::answer::Found;
+
+/// How long to wait for a demanded position.
+const WAIT: Duration = Duration::from_secs(1);
+/// When Postgres is first asked how far the projector is; each pause after that is twice as long.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// A read on behalf of one user.
+pub(crate) struct Reading<'a> {
+    api: &'a QueryApi,
+    user: UserId,
+    /// What the answer has to include.
+    at_least: PositionVector,
+    /// None where it can't be used, and after its first failure: a read waits for a Redis that is down once.
+    cache: Option<&'a Cache>,
+}
+
+impl<'a> Reading<'a> {
+    /// Begins a read, when the position that the request demands has been passed.
+    ///
+    /// # Errors
+    /// 400 for a demand that is none, 503 `projection_behind` when it isn't met in time.
+    pub(crate) async fn begin(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
+        let parts = &api.0;
+        // Until the generation is known, nobody moves the heads under which a view would be stored.
+        let cache = Some(&parts.cache).filter(|cache| cache.generation() > 0);
+        let mut reading = Self { api, user, at_least: PositionVector::default(), cache };
+        if let Some(text) = messages_position(headers)? {
+            reading.at_least = parts.tokens.parse_at_least(text, &reading.user)?;
+            reading.wait().await?;
+        }
+        Ok(reading)
+    }
+
+    async fn wait(&mut self) -> Result<(), Problem> {
+        tokio::select! {
+            biased;
+            reached = self.api.0.progress.reached(&self.at_least, WAIT) => {
+                if reached { Ok(()) } else { Err(behind()) }
+            }
+            () = self.passed_in_postgres() => {
+                self.cache = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends when Postgres has what is demanded and Redis hasn't said so: then Redis is what lags.
+    async fn passed_in_postgres(&self) {
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.api.0.read_model.offsets().await {
+                Ok(offsets) if offsets.covers(&self.at_least) => return,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "Postgres can't say how far the projector is"),
+            }
+            pause *= 2;
+        }
+    }
+
+    /// Who asks.
+    pub(crate) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// A view from Redis, else its values from Postgres, which are then stored. None when there are no values.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn read<T: Serialize>(
+        &mut self,
+        key: &ViewKey,
+        head: Head,
+        values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    ) -> Result<Option<Found>, Problem> {
+        if let Some(found) = self.look_up(key).await {
+            return Ok(Some(found));
+        }
+        let stamps = self.stamps(&[head]).await;
+        let found = self.load(values).await?;
+        if let (Some(found), Some(stamps)) = (&found, stamps) {
+            self.fill(key, &stamps, found).await;
+        }
+        Ok(found)
+    }
+
+    /// A view, if Redis has it and it is new enough.
+    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Option<Found> {
+        let lookup = self.cache?.view(key).await;
+        let lookup = self.answered(lookup)?;
+        if !lookup.progress.covers(&self.at_least) {
+            return None;
+        }
+        Some(Found { body: lookup.body?, includes: lookup.progress, hit: true })
+    }
+
+    /// The stamps of what a view depends on. Take them before its values are read.
+    pub(crate) async fn stamps(&mut self, heads: &[Head]) -> Option<Stamps> {
+        let stamps = self.cache?.stamps(heads).await;
+        self.answered(stamps)
+    }
+
+    /// Values from Postgres. None when there are none.
+    ///
+    /// # Errors
+    /// 503 when Postgres doesn't answer, or lags behind the demand: what it doesn't have yet isn't a 404.
+    pub(crate) async fn load<T: Serialize>(
+        &self,
+        values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    ) -> Result<Option<Found>, Problem> {
+        let snapshot = values.await.map_err(|error| unavailable(&error))?;
+        if !snapshot.offsets.covers(&self.at_least) {
+            return Err(behind());
+        }
+        let body = snapshot.value.map(|value| serde_json::to_string(&value)).transpose().map_err(|e| broken(&e))?;
+        Ok(body.map(|body| Found { body, includes: snapshot.offsets, hit: false }))
+    }
+
+    /// Stores what was read, for the next who asks.
+    pub(crate) async fn fill(&mut self, key: &ViewKey, stamps: &Stamps, found: &Found) {
+        let Some(cache) = self.cache else { return };
+        let filled = cache.fill(key, stamps, &found.body).await;
+        self.answered(filled);
+    }
+
+    /// That the user is in a conversation.
+    ///
+    /// # Errors
+    /// 404 naming the field when they aren't, or when there is no such conversation; 503 when it can't be told.
+    pub(crate) async fn require_participant(
+        &mut self,
+        conversation: ConversationId,
+        field: &'static str,
+    ) -> Result<(), Problem> {
+        let is_participant = match self.known_participant(conversation).await {
+            Some(known) => known,
+            None => self.stored_participant(conversation).await?,
+        };
+        if is_participant { Ok(()) } else { Err(Problem::not_found(field)) }
+    }
+
+    async fn known_participant(&mut self, conversation: ConversationId) -> Option<bool> {
+        let known = self.cache?.is_participant(conversation, &self.user).await;
+        self.answered(known).flatten()
+    }
+
+    async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
+        let read_model = &self.api.0.read_model;
+        let participants = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
+        let Some(participants) = participants else {
+            // Redis may remember a position that the read model, made anew, doesn't have yet.
+            let offsets = read_model.offsets().await.map_err(|error| unavailable(&error))?;
+            return if offsets.covers(&self.at_least) { Ok(false) } else { Err(behind()) };
+        };
+        if let Some(cache) = self.cache {
+            let filled = cache.fill_participants(conversation, &participants).await;
+            self.answered(filled);
+        }
+        Ok(participants.contains(&self.user))
+    }
+
+    /// The HTTP answer to the query of this name.
+    pub(crate) fn answer(&self, query: &'static str, found: Found, headers: &HeaderMap) -> Response {
+        metrics::counter!("query_total", "query" => query, "cache" => found.cache()).increment(1);
+        let token = self.api.0.tokens.issue(&self.user, &found.includes);
+        found.answer(&token, headers)
+    }
+
+    /// What Redis answered. Its first failure sets it aside for the rest of the read.
+    fn answered<T>(&mut self, answer: Result<T, CacheError>) -> Option<T> {
+        answer
+            .inspect_err(|error| {
+                // Logged quietly: while Redis is down, every read comes by here.
+                tracing::debug!(%error, "reading without Redis");
+                metrics::counter!("query_cache_failures_total").increment(1);
+                self.cache = None;
+            })
+            .ok()
+    }
+}
+
+/// The part of a body that is of interest here.
+///
+/// # Errors
+/// 500 when it isn't there.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(found: &'a Found) -> Result<T, Problem> {
+    serde_json::from_str(&found.body).map_err(|error| broken(&error))
+}
+
+fn broken(error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, "an answer isn't the JSON that it should be");
+    Problem::internal()
+}
+
+fn behind() -> Problem {
+    Problem::unavailable("projection_behind", "the read model has not caught up yet; try again", 1)
+}
+
+fn unavailable(error: &ReadModelError) -> Problem {
+    tracing::warn!(%error, "Postgres can't be asked");
+    Problem::unavailable("unavailable", "a service that this needs is out of reach; try again", 1)
+}

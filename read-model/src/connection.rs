@@ -1,0 +1,120 @@
+//! The pool, its limits, and migrations.
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// How long to wait for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Postgres did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadModelError {
+    /// It can't be reached, or has no time: worth another try.
+    #[error("Postgres is out of reach: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// It was reached and said no, or a row is not what it should be.
+    #[error("Postgres: {0}")]
+    Failed(#[source] sqlx::Error),
+    /// The migrations can't be run.
+    #[error("the schema can't be migrated: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for ReadModelError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+                Self::Unavailable(error)
+            }
+            // 57: cancelled or shutting down; 08: connections; 53: no resources left.
+            sqlx::Error::Database(ref database)
+                if database.code().is_some_and(|code| ["57", "08", "53"].contains(&&code[..2])) =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// The read model, in one schema of a database. Clones share the connections.
+#[derive(Clone)]
+pub struct ReadModel {
+    pool: PgPool,
+    options: PgConnectOptions,
+    schema: String,
+}
+
+impl ReadModel {
+    /// Connects when it is first needed: this succeeds while Postgres is down.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn connect(url: &str, schema: &str, connections: u32) -> Result<Self, ReadModelError> {
+        let options = PgConnectOptions::from_str(url)?.application_name("messages").options([
+            ("search_path", schema),
+            // A statement that takes this long is lost anyway; whoever waits has given up.
+            ("statement_timeout", "5000"),
+            ("idle_in_transaction_session_timeout", "10000"),
+            ("lock_timeout", "4000"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // It costs a round trip each time, and a broken connection shows itself anyway.
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options, schema: schema.to_owned() })
+    }
+
+    /// Makes the schema where it is missing and brings it up to date. Safe to run from several processes at once.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer, or the schema was changed by other means.
+    pub async fn migrate(&self) -> Result<(), ReadModelError> {
+        let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        // CREATE SCHEMA IF NOT EXISTS fails when two run it at once.
+        sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(&self.schema).execute(&mut connection).await?;
+        // The name was checked when the configuration was read: letters, digits and underscores.
+        let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema);
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        // The lock goes with the connection.
+        Ok(connection.close().await?)
+    }
+
+    /// Whether Postgres answers and the schema is there.
+    ///
+    /// # Errors
+    /// When not.
+    pub async fn ping(&self) -> Result<(), ReadModelError> {
+        sqlx::query("SELECT 1 FROM projection LIMIT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The pool, for an operation that is counted and timed by name.
+    pub(crate) fn pool(&self, operation: &'static str) -> (&PgPool, Timer) {
+        metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
+        (&self.pool, Timer { operation, started: Instant::now() })
+    }
+}
+
+/// Records how long an operation took when it goes out of scope.
+pub(crate) struct Timer {
+    operation: &'static str,
+    started: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        metrics::histogram!("postgres_query_duration_seconds", "operation" => self.operation).record(elapsed);
+    }
+}

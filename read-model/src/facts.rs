@@ -1,0 +1,190 @@
+//! What commands, realtime and the caches ask for.
+
+use domain::facts::MessageFacts;
+use domain::{ConversationId, IdempotencyKey, MessageId, Position, UserId};
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::connection::{ReadModel, ReadModelError};
+use crate::queries::Snapshot;
+use crate::{projection, rows};
+
+/// A conversation that a user is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Membership {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// How many are in it.
+    pub participant_count: i64,
+}
+
+/// What changed on a partition since an offset, a page of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangedHeads {
+    /// Conversations in which anything changed.
+    pub conversations: Vec<ConversationId>,
+    /// Messages that changed in them.
+    pub messages: Vec<MessageId>,
+    /// Everyone in them.
+    pub users: Vec<UserId>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<i64>,
+}
+
+impl ReadModel {
+    /// What a command needs to know about a message.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn message_facts(&self, id: MessageId) -> Result<Option<MessageFacts>, ReadModelError> {
+        let (pool, _timer) = self.pool("message_facts");
+        let row = sqlx::query(
+            "SELECT id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
+                    deleted_at IS NOT NULL AS deleted,
+                    ARRAY(SELECT emoji FROM reactions
+                          WHERE reactions.conversation_id = messages.conversation_id AND message_id = id
+                          ORDER BY ordinal) AS emoji
+             FROM messages WHERE id = $1 LIMIT 1",
+        )
+        .bind(id.0)
+        .fetch_optional(pool)
+        .await?;
+        let facts = row.map(|row| {
+            Ok::<_, sqlx::Error>(MessageFacts {
+                id,
+                conversation_id: ConversationId(row.try_get("conversation_id")?),
+                sender_id: rows::user(&row, "sender_id")?,
+                has_attachments: row.try_get("has_attachments")?,
+                deleted: row.try_get("deleted")?,
+                emoji: row.try_get("emoji")?,
+            })
+        });
+        Ok(facts.transpose()?)
+    }
+
+    /// Everyone in a conversation, in order; none when there is no such conversation.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn participants(&self, id: ConversationId) -> Result<Option<Vec<UserId>>, ReadModelError> {
+        let (pool, _timer) = self.pool("participants");
+        let rows = sqlx::query("SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal")
+            .bind(id.0)
+            .fetch_all(pool)
+            .await?;
+        let users = rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<Vec<UserId>, _>>()?;
+        Ok((!users.is_empty()).then_some(users))
+    }
+
+    /// Where the event is that first used an idempotency key; none when it is unused.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn applied_key(
+        &self,
+        conversation: ConversationId,
+        actor: &UserId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Position>, ReadModelError> {
+        let (pool, _timer) = self.pool("applied_key");
+        let row = sqlx::query(
+            "SELECT partition, position FROM applied_events
+             WHERE conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
+        )
+        .bind(conversation.0)
+        .bind(actor.as_str())
+        .bind(key.as_str())
+        .fetch_optional(pool)
+        .await?;
+        let position = row.map(|row| {
+            Ok::<_, sqlx::Error>(Position { partition: row.try_get("partition")?, offset: row.try_get("position")? })
+        });
+        Ok(position.transpose()?)
+    }
+
+    /// The conversations that a user is in, with the offsets that this includes.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn memberships(&self, user: &UserId) -> Result<Snapshot<Vec<Membership>>, ReadModelError> {
+        let (pool, _timer) = self.pool("memberships");
+        let mut transaction = pool.begin_with(crate::queries::SNAPSHOT).await?;
+        let offsets = projection::offsets(&mut transaction).await?;
+        let rows = sqlx::query(
+            "SELECT conversation_id, participant_count FROM members
+             JOIN conversations ON conversations.id = conversation_id WHERE user_id = $1",
+        )
+        .bind(user.as_str())
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        let membership = |row: &sqlx::postgres::PgRow| {
+            Ok::<_, sqlx::Error>(Membership {
+                conversation_id: ConversationId(row.try_get("conversation_id")?),
+                participant_count: row.try_get("participant_count")?,
+            })
+        };
+        let value = rows.iter().map(membership).collect::<Result<Vec<_>, _>>()?;
+        Ok(Snapshot { value, offsets })
+    }
+
+    /// The members of those of these conversations that are small: whose lists of conversations change with them.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn members_of(&self, conversations: &[ConversationId]) -> Result<Vec<UserId>, ReadModelError> {
+        if conversations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (pool, _timer) = self.pool("members_of");
+        let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
+        let rows = sqlx::query(
+            "SELECT DISTINCT user_id FROM members WHERE conversation_id = ANY($1) AND recent_at IS NOT NULL",
+        )
+        .bind(ids)
+        .fetch_all(pool)
+        .await?;
+        Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
+    }
+
+    /// What changed on a partition from an offset on, at most `limit` conversations of it.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn heads_changed_since(
+        &self,
+        partition: i32,
+        from: i64,
+        limit: i64,
+    ) -> Result<ChangedHeads, ReadModelError> {
+        let (pool, _timer) = self.pool("heads_changed_since");
+        let rows = sqlx::query(
+            "SELECT id, changed FROM conversations WHERE partition = $1 AND changed >= $2 ORDER BY changed LIMIT $3",
+        )
+        .bind(partition)
+        .bind(from)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
+        let full = i64::try_from(ids.len()).is_ok_and(|count| count == limit);
+        let next = rows.last().filter(|_| full).map(|row| row.try_get::<i64, _>("changed")).transpose()?;
+        let messages = sqlx::query("SELECT id FROM messages WHERE conversation_id = ANY($1) AND position >= $2")
+            .bind(&ids)
+            .bind(from)
+            .fetch_all(pool)
+            .await?;
+        let users = sqlx::query("SELECT DISTINCT user_id FROM members WHERE conversation_id = ANY($1)")
+            .bind(&ids)
+            .fetch_all(pool)
+            .await?;
+        Ok(ChangedHeads {
+            conversations: ids.into_iter().map(ConversationId).collect(),
+            messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
+            users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
+            next: next.map(|last| last + 1),
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! Loading the part of the state that a batch touches: one query a table.
+
+use std::collections::HashMap;
+
+use domain::state::{Conversation, Member, Message, MessageKey, Reaction, State, Touched};
+use domain::{ConversationId, EventId, MessageId, Position, UserId};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use crate::connection::{ReadModel, ReadModelError};
+use crate::rows::{self, MessageRow};
+
+impl ReadModel {
+    /// Loads what a batch touches, as far as it exists.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn load(&self, touched: &Touched) -> Result<State, ReadModelError> {
+        let mut state = State::default();
+        if touched.conversations.is_empty() {
+            return Ok(state);
+        }
+        let (pool, _timer) = self.pool("load");
+        let mut connection = pool.acquire().await?;
+        load_conversations(&mut connection, touched, &mut state).await?;
+        load_applied(&mut connection, touched, &mut state).await?;
+        // A conversation that isn't there has no members or messages either.
+        if !state.conversations.is_empty() {
+            load_members(&mut connection, touched, &mut state).await?;
+            load_messages(&mut connection, touched, &mut state).await?;
+        }
+        Ok(state)
+    }
+}
+
+async fn load_conversations(
+    connection: &mut PgConnection,
+    touched: &Touched,
+    state: &mut State,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = touched.conversations.iter().map(|id| id.0).collect();
+    let rows = sqlx::query("SELECT * FROM conversations WHERE id = ANY($1)").bind(ids).fetch_all(connection).await?;
+    for row in rows {
+        let (id, conversation) = conversation(&row)?;
+        state.conversations.insert(id, conversation);
+    }
+    Ok(())
+}
+
+pub(crate) fn conversation(row: &PgRow) -> Result<(ConversationId, Conversation), sqlx::Error> {
+    let conversation = Conversation {
+        kind: rows::kind(row)?,
+        title: row.try_get("title")?,
+        participant_count: row.try_get("participant_count")?,
+        created_at: rows::timestamp(row, "created_at")?,
+        updated_at: rows::timestamp(row, "updated_at")?,
+        last_seq: row.try_get("last_seq")?,
+        last_message: row.try_get::<Option<Uuid>, _>("last_message_id")?.map(MessageId),
+        position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
+        changed: row.try_get("changed")?,
+    };
+    Ok((ConversationId(row.try_get("id")?), conversation))
+}
+
+async fn load_members(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+    let (conversations, users): (Vec<Uuid>, Vec<&str>) =
+        touched.members.iter().map(|(conversation, user)| (conversation.0, user.as_str())).unzip();
+    let rows = sqlx::query(
+        "SELECT members.*, partition FROM unnest($1::uuid[], $2::text[]) AS wanted (conversation_id, user_id)
+         JOIN members USING (conversation_id, user_id) JOIN conversations ON conversations.id = conversation_id",
+    )
+    .bind(conversations)
+    .bind(users)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let key = (ConversationId(row.try_get("conversation_id")?), rows::user(&row, "user_id")?);
+        state.members.insert(key, member(&row)?);
+    }
+    Ok(())
+}
+
+pub(crate) fn member(row: &PgRow) -> Result<Member, sqlx::Error> {
+    Ok(Member {
+        ordinal: row.try_get("ordinal")?,
+        last_read_seq: row.try_get("last_read_seq")?,
+        last_read_at: rows::optional_timestamp(row, "last_read_at")?,
+        position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
+    })
+}
+
+async fn load_messages(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) =
+        touched.messages.iter().map(|(conversation, message)| (conversation.0, message.0)).unzip();
+    let rows = sqlx::query(
+        "SELECT messages.* FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, id)
+         JOIN messages USING (conversation_id, id)",
+    )
+    .bind(conversations)
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let conversation_id = ConversationId(row.try_get("conversation_id")?);
+        let found = MessageRow::read(&row)?;
+        let partition =
+            state.conversations.get(&conversation_id).map_or(0, |conversation| conversation.position.partition);
+        state.messages.insert((conversation_id, found.id), message(found, partition));
+    }
+    let found: Vec<MessageKey> = state.messages.keys().copied().collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = found.iter().map(|key| (key.0.0, key.1.0)).unzip();
+    let rows = sqlx::query(
+        "SELECT reactions.* FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, message_id)
+         JOIN reactions USING (conversation_id, message_id) ORDER BY conversation_id, message_id, ordinal",
+    )
+    .bind(conversations)
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    put_reactions(&rows, &mut state.messages)
+}
+
+pub(crate) fn message(row: MessageRow, partition: i32) -> Message {
+    Message {
+        seq: row.seq,
+        sender_id: row.sender_id,
+        content: row.content,
+        message_type: row.message_type,
+        attachments: row.attachments,
+        mentions: row.mentions,
+        reply_to_id: row.reply_to_id,
+        reactions: Vec::new(),
+        created_at: row.created_at,
+        edited_at: row.edited_at,
+        deleted_at: row.deleted_at,
+        position: Position { partition, offset: row.offset },
+    }
+}
+
+/// Puts reactions, in their order, on the messages that they belong to.
+pub(crate) fn put_reactions(rows: &[PgRow], messages: &mut HashMap<MessageKey, Message>) -> Result<(), sqlx::Error> {
+    for row in rows {
+        let key = (ConversationId(row.try_get("conversation_id")?), MessageId(row.try_get("message_id")?));
+        let reaction = Reaction {
+            emoji: row.try_get("emoji")?,
+            label: row.try_get("label")?,
+            user_ids: row.try_get::<Json<Vec<UserId>>, _>("user_ids")?.0,
+        };
+        if let Some(message) = messages.get_mut(&key) {
+            message.reactions.push(reaction);
+        }
+    }
+    Ok(())
+}
+
+async fn load_applied(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+    let (conversations, events): (Vec<Uuid>, Vec<Uuid>) =
+        touched.events.iter().map(|(conversation, event)| (conversation.0, event.0)).unzip();
+    let rows = sqlx::query(
+        "SELECT conversation_id, event_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, event_id)
+         JOIN applied_events USING (conversation_id, event_id)",
+    )
+    .bind(conversations)
+    .bind(events)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let (conversation, event) = (row.try_get("conversation_id")?, row.try_get("event_id")?);
+        state.applied.insert((ConversationId(conversation), EventId(event)));
+    }
+    if touched.keys.is_empty() {
+        return Ok(());
+    }
+    let conversations: Vec<Uuid> = touched.keys.iter().map(|key| key.0.0).collect();
+    let actors: Vec<&str> = touched.keys.iter().map(|key| key.1.as_str()).collect();
+    let keys: Vec<&str> = touched.keys.iter().map(|key| key.2.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT conversation_id, actor_id, idempotency_key
+         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS wanted (conversation_id, actor_id, idempotency_key)
+         JOIN applied_events USING (conversation_id, actor_id, idempotency_key)",
+    )
+    .bind(conversations)
+    .bind(actors)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let key: &str = row.try_get("idempotency_key")?;
+        let key = key.parse().map_err(|error: domain::ids::IdError| sqlx::Error::Decode(Box::new(error)))?;
+        state.keys.insert((ConversationId(row.try_get("conversation_id")?), rows::user(&row, "actor_id")?, key));
+    }
+    Ok(())
+}

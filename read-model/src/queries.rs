@@ -1,0 +1,317 @@
+//! What readers see. Each answer comes with the offsets that it includes, from one snapshot of the database.
+
+use std::collections::HashMap;
+
+use domain::view::{ConversationView, MessageView, ParticipantView, ReactionView};
+use domain::{ConversationId, MessageId, Position, PositionVector, Timestamp, UserId, limits};
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use crate::connection::{ReadModel, ReadModelError};
+use crate::projection;
+use crate::rows::{self, MessageRow};
+
+/// How a transaction begins in which every statement sees the same.
+pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// A value, and the offsets that it includes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot<T> {
+    /// The value.
+    pub value: T,
+    /// Everything below these offsets is in it.
+    pub offsets: PositionVector,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there are more after them.
+    pub more: bool,
+}
+
+/// A conversation with a page of its participants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationPage {
+    /// The conversation.
+    pub view: ConversationView,
+    /// The ordinal at which the next page of participants begins, if there is one.
+    pub next: Option<i32>,
+}
+
+impl<T> Listed<T> {
+    /// From one more item than asked for, if there are that many.
+    fn new(mut items: Vec<T>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
+impl ReadModel {
+    /// A user's conversations, the most recently active first, after a place in that order.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn conversations(
+        &self,
+        user: &UserId,
+        limit: i64,
+        after: Option<(Timestamp, ConversationId)>,
+    ) -> Result<Snapshot<Listed<ConversationView>>, ReadModelError> {
+        let (pool, _timer) = self.pool("conversations");
+        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let offsets = projection::offsets(&mut transaction).await?;
+        let rows = sqlx::query(
+            "(SELECT conversation_id, recent_at AS updated_at FROM members
+              WHERE user_id = $1 AND recent_at IS NOT NULL
+                AND ($2::timestamptz IS NULL OR (recent_at, conversation_id) < ($2, $3))
+              ORDER BY recent_at DESC, conversation_id DESC LIMIT $4)
+             UNION ALL
+             (SELECT conversation_id, updated_at FROM members JOIN conversations ON conversations.id = conversation_id
+              WHERE user_id = $1 AND recent_at IS NULL
+                AND ($2::timestamptz IS NULL OR (updated_at, conversation_id) < ($2, $3))
+              ORDER BY updated_at DESC, conversation_id DESC LIMIT $4)
+             ORDER BY updated_at DESC, conversation_id DESC LIMIT $4",
+        )
+        .bind(user.as_str())
+        .bind(after.map(|(at, _)| at.to_date_time()))
+        .bind(after.map(|(_, id)| id.0))
+        .bind(limit + 1)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let ids = rows.iter().map(|row| row.try_get("conversation_id")).collect::<Result<Vec<Uuid>, _>>()?;
+        let listed = Listed::new(ids, limit);
+        let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
+        let items = conversation_views(&mut transaction, user, &listed.items, 0, first).await?;
+        transaction.commit().await?;
+        Ok(Snapshot { value: Listed { items, more: listed.more }, offsets })
+    }
+
+    /// One conversation as a participant sees it, with `limit` participants from an ordinal on. None when there
+    /// is no such conversation, or the user isn't in it.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn conversation(
+        &self,
+        id: ConversationId,
+        user: &UserId,
+        limit: i32,
+        from: i32,
+    ) -> Result<Snapshot<Option<ConversationPage>>, ReadModelError> {
+        let (pool, _timer) = self.pool("conversation");
+        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let offsets = projection::offsets(&mut transaction).await?;
+        let to = from.saturating_add(limit);
+        let views = conversation_views(&mut transaction, user, &[id.0], from, to).await?;
+        transaction.commit().await?;
+        let value = views.into_iter().next().map(|view| {
+            let next = (i64::from(to) < view.participant_count).then_some(to);
+            ConversationPage { view, next }
+        });
+        Ok(Snapshot { value, offsets })
+    }
+
+    /// A conversation's messages, the newest first, before a `seq`.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn messages(
+        &self,
+        conversation: ConversationId,
+        limit: i64,
+        before: Option<i64>,
+    ) -> Result<Snapshot<Listed<MessageView>>, ReadModelError> {
+        let (pool, _timer) = self.pool("messages");
+        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let offsets = projection::offsets(&mut transaction).await?;
+        let rows = sqlx::query(
+            "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
+             WHERE conversation_id = $1 AND ($2::bigint IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3",
+        )
+        .bind(conversation.0)
+        .bind(before)
+        .bind(limit + 1)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut listed = Listed::new(message_views(&rows)?, limit);
+        put_reactions(&mut transaction, &mut listed.items).await?;
+        transaction.commit().await?;
+        Ok(Snapshot { value: listed, offsets })
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn message(&self, id: MessageId) -> Result<Snapshot<Option<MessageView>>, ReadModelError> {
+        let (pool, _timer) = self.pool("message");
+        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let offsets = projection::offsets(&mut transaction).await?;
+        let rows = sqlx::query(
+            "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
+             WHERE messages.id = $1 LIMIT 1",
+        )
+        .bind(id.0)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut views = message_views(&rows)?;
+        put_reactions(&mut transaction, &mut views).await?;
+        transaction.commit().await?;
+        Ok(Snapshot { value: views.into_iter().next(), offsets })
+    }
+}
+
+fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<MessageView>, sqlx::Error> {
+    let view = |row| {
+        let conversation_id = ConversationId(sqlx::Row::try_get(row, "conversation_id")?);
+        let partition = sqlx::Row::try_get(row, "partition")?;
+        let found = MessageRow::read(row)?;
+        Ok(MessageView {
+            id: found.id,
+            conversation_id,
+            seq: Some(found.seq),
+            position: Some(Position { partition, offset: found.offset }),
+            sender_id: found.sender_id,
+            content: found.content,
+            message_type: found.message_type,
+            attachments: found.attachments,
+            mentions: found.mentions,
+            reply_to_id: found.reply_to_id,
+            reactions: Vec::new(),
+            created_at: found.created_at,
+            edited_at: found.edited_at,
+            deleted_at: found.deleted_at,
+        })
+    };
+    rows.iter().map(view).collect()
+}
+
+/// Puts the reactions on messages: those that somebody gives, with the first few of them.
+async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) =
+        views.iter().map(|view| (view.conversation_id.0, view.id.0)).unzip();
+    let rows = sqlx::query(
+        "SELECT message_id, emoji, label, jsonb_array_length(user_ids)::bigint AS count,
+                jsonb_path_query_array(user_ids, '$[0 to 19]') AS first_users
+         FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, message_id)
+         JOIN reactions USING (conversation_id, message_id)
+         WHERE user_ids <> '[]' ORDER BY message_id, ordinal",
+    )
+    .bind(conversations)
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    let mut by_message: HashMap<Uuid, Vec<ReactionView>> = HashMap::new();
+    for row in rows {
+        let reaction = ReactionView {
+            emoji: row.try_get("emoji")?,
+            label: row.try_get("label")?,
+            count: row.try_get("count")?,
+            user_ids: row.try_get::<Json<_>, _>("first_users")?.0,
+        };
+        by_message.entry(row.try_get("message_id")?).or_default().push(reaction);
+    }
+    for view in views {
+        view.reactions = by_message.remove(&view.id.0).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Conversations as a user sees them, in the order asked; those that the user isn't in are left out.
+async fn conversation_views(
+    connection: &mut PgConnection,
+    user: &UserId,
+    ids: &[Uuid],
+    from_ordinal: i32,
+    to_ordinal: i32,
+) -> Result<Vec<ConversationView>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A user's own messages are never after their read mark, for sending moves it.
+    let found = sqlx::query(
+        "SELECT conversations.*, last_seq - last_read_seq - (
+             SELECT count(*) FROM messages
+             WHERE messages.conversation_id = conversations.id AND deleted_at IS NOT NULL AND seq > last_read_seq
+         ) AS unread
+         FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place)
+         JOIN conversations USING (id)
+         JOIN members ON conversation_id = conversations.id AND user_id = $2
+         ORDER BY place",
+    )
+    .bind(ids)
+    .bind(user.as_str())
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut participants = participants(&mut *connection, ids, from_ordinal, to_ordinal).await?;
+    let mut newest = newest_messages(connection, ids).await?;
+    let mut views = Vec::with_capacity(found.len());
+    for row in found {
+        let id: Uuid = row.try_get("id")?;
+        views.push(ConversationView {
+            id: ConversationId(id),
+            kind: rows::kind(&row)?,
+            title: row.try_get("title")?,
+            participant_count: row.try_get("participant_count")?,
+            participants: participants.remove(&id).unwrap_or_default(),
+            last_message: newest.remove(&id),
+            unread_count: row.try_get("unread")?,
+            created_at: rows::timestamp(&row, "created_at")?,
+            updated_at: rows::timestamp(&row, "updated_at")?,
+            position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
+        });
+    }
+    Ok(views)
+}
+
+async fn participants(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+    from: i32,
+    to: i32,
+) -> Result<HashMap<Uuid, Vec<ParticipantView>>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT conversation_id, user_id, last_read_seq, last_read_at FROM members
+         WHERE conversation_id = ANY($1) AND ordinal >= $2 AND ordinal < $3 ORDER BY conversation_id, ordinal",
+    )
+    .bind(ids)
+    .bind(from)
+    .bind(to)
+    .fetch_all(connection)
+    .await?;
+    let mut participants: HashMap<Uuid, Vec<ParticipantView>> = HashMap::new();
+    for row in rows {
+        participants.entry(row.try_get("conversation_id")?).or_default().push(ParticipantView {
+            user_id: rows::user(&row, "user_id")?,
+            last_read_seq: row.try_get("last_read_seq")?,
+            last_read_at: rows::optional_timestamp(&row, "last_read_at")?,
+        });
+    }
+    Ok(participants)
+}
+
+async fn newest_messages(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, MessageView>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT messages.*, partition FROM unnest($1::uuid[]) AS wanted (conversation_id)
+         JOIN conversations ON conversations.id = conversation_id
+         JOIN messages ON messages.conversation_id = conversations.id AND seq = last_seq",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut views = message_views(&rows)?;
+    put_reactions(connection, &mut views).await?;
+    Ok(views.into_iter().map(|view| (view.conversation_id.0, view)).collect())
+}

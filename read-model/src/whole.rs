@@ -1,0 +1,53 @@
+//! The whole read model as the core's state, for comparing it with a fold of the log.
+
+use domain::state::State;
+use domain::{ConversationId, EventId};
+use sqlx::Row;
+
+use crate::connection::{ReadModel, ReadModelError};
+use crate::load;
+use crate::queries::SNAPSHOT;
+use crate::rows::{self, MessageRow};
+
+impl ReadModel {
+    /// Everything, from one snapshot. It is held in memory whole: for comparisons and tests.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn whole_state(&self) -> Result<State, ReadModelError> {
+        let (pool, _timer) = self.pool("whole_state");
+        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut state = State::default();
+        for row in sqlx::query("SELECT * FROM conversations").fetch_all(&mut *transaction).await? {
+            let (id, conversation) = load::conversation(&row)?;
+            state.conversations.insert(id, conversation);
+        }
+        let members =
+            "SELECT members.*, partition FROM members JOIN conversations ON conversations.id = conversation_id";
+        for row in sqlx::query(members).fetch_all(&mut *transaction).await? {
+            let key = (ConversationId(row.try_get("conversation_id")?), rows::user(&row, "user_id")?);
+            state.members.insert(key, load::member(&row)?);
+        }
+        let messages =
+            "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id";
+        for row in sqlx::query(messages).fetch_all(&mut *transaction).await? {
+            let conversation = ConversationId(row.try_get("conversation_id")?);
+            let found = MessageRow::read(&row)?;
+            let key = (conversation, found.id);
+            state.messages.insert(key, load::message(found, row.try_get("partition")?));
+        }
+        let reactions = "SELECT * FROM reactions ORDER BY conversation_id, message_id, ordinal";
+        let reactions = sqlx::query(reactions).fetch_all(&mut *transaction).await?;
+        load::put_reactions(&reactions, &mut state.messages)?;
+        for row in sqlx::query("SELECT * FROM applied_events").fetch_all(&mut *transaction).await? {
+            let conversation = ConversationId(row.try_get("conversation_id")?);
+            state.applied.insert((conversation, EventId(row.try_get("event_id")?)));
+            if let Some(key) = row.try_get::<Option<&str>, _>("idempotency_key")? {
+                let key = key.parse().map_err(|error: domain::ids::IdError| sqlx::Error::Decode(Box::new(error)))?;
+                state.keys.insert((conversation, rows::user(&row, "actor_id")?, key));
+            }
+        }
+        transaction.commit().await?;
+        Ok(state)
+    }
+}
