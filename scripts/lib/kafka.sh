@@ -1,20 +1,39 @@
 # One Kafka broker that is its own controller (KRaft).
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # $root and $state are set by scripts/services
 
-kafka_answers() { alive kafka && listens "$(port kafka)"; }
+kafka_mark() { echo "kafka.Kafka $state/kafka/server.properties"; }
+
+kafka_answers() { alive kafka && kafka_brokers >/dev/null; }
+
+# Asks Kafka for its metadata: only a broker that takes part in the cluster names itself there. An open port
+# is not enough, for it opens before topics can be made.
+kafka_brokers() (
+  exec 3<>"/dev/tcp/127.0.0.1/$(port kafka)" || exit 1
+  # Length 14, Metadata (3) version 1, correlation 0, no client id, no topics.
+  printf '\0\0\0\16\0\3\0\1\0\0\0\0\377\377\0\0\0\0' >&3
+  # Length, correlation, number of brokers: four bytes each.
+  read -r -t 2 -a answer < <(head -c 12 <&3 | od -An -v -tu1) || exit 1
+  [ "${answer[11]:-0}" -gt 0 ]
+) 2>/dev/null
+
+kafka_libs_version() { cksum <"$root/scripts/kafka/pom.xml"; }
+
+kafka_has_jars() {
+  [ -s "$state/kafka/libs/.made-from" ] && [ "$(cat "$state/kafka/libs/.made-from")" = "$(kafka_libs_version)" ]
+}
 
 # The jars, by Maven; again whenever the pom changes.
 kafka_jars() {
-  local pom="$root/scripts/kafka/pom.xml" libs="$state/kafka/libs" mark
-  mark="$(cksum <"$pom")"
-  [ "$(cat "$libs/.made-from" 2>/dev/null)" = "$mark" ] && return 0
+  local libs="$state/kafka/libs" log="$state/log/maven.log"
+  kafka_has_jars && return 0
   say "fetching Kafka (once)"
   rm -rf "$libs"
-  mvn -q -B -f "$pom" dependency:copy-dependencies -DoutputDirectory="$libs" >"$state/log/maven.log" 2>&1 || {
-    tail -n 20 "$state/log/maven.log" >&2
-    die "Maven could not fetch Kafka; the whole log is $state/log/maven.log"
-  }
-  echo "$mark" >"$libs/.made-from"
+  mkdir -p "$libs"
+  mvn -q -B -f "$root/scripts/kafka/pom.xml" -DoutputDirectory="$libs" -DincludeScope=runtime \
+    org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies </dev/null >"$log" 2>&1 ||
+    die_with_log "$log" "Maven could not fetch Kafka. Once that is mended, run: scripts/services up"
+  kafka_libs_version >"$libs/.made-from"
 }
 
 kafka_config() {
@@ -39,25 +58,27 @@ log.index.size.max.bytes=1048576
 CONFIG
 }
 
-kafka_java() {
-  java -Xms512m -Xmx512m -XX:+UseG1GC -Dlog4j2.configurationFile="$root/scripts/kafka/log4j2.yaml" \
-    -cp "$state/kafka/libs/*" "$@"
+kafka_format() {
+  local log="$state/log/kafka-format.log" id
+  # A Kafka id is 16 bytes in URL-safe base64; one that begins with a dash would be taken for an option.
+  id="M$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 2-22)"
+  java -Xmx512m -Dlog4j2.configurationFile="$root/scripts/kafka/log4j2.yaml" -cp "$state/kafka/libs/*" \
+    kafka.tools.StorageTool format --standalone -t "$id" -c "$state/kafka/server.properties" \
+    </dev/null >"$log" 2>&1 || {
+    rm -rf "$state/kafka/data"
+    die_with_log "$log" "Kafka's storage could not be made"
+  }
 }
 
 kafka_start() {
-  mkdir -p "$state/kafka"
-  kafka_jars
   kafka_config
-  if [ ! -e "$state/kafka/data/meta.properties" ]; then
-    kafka_java kafka.tools.StorageTool format --standalone -t "$(kafka_java kafka.tools.StorageTool random-uuid)" \
-      -c "$state/kafka/server.properties" >"$state/log/kafka-format.log" 2>&1 || {
-      tail -n 20 "$state/log/kafka-format.log" >&2
-      die "Kafka's storage could not be made; the whole log is $state/log/kafka-format.log"
-    }
-  fi
-  daemon kafka java -Xms512m -Xmx512m -XX:+UseG1GC \
+  [ -e "$state/kafka/data/meta.properties" ] || kafka_format
+  daemon kafka java -Xms512m -Xmx512m -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError \
+    -XX:ErrorFile="$state/log/kafka-crash.log" -Djava.awt.headless=true \
     -Dlog4j2.configurationFile="$root/scripts/kafka/log4j2.yaml" -cp "$state/kafka/libs/*" \
     kafka.Kafka "$state/kafka/server.properties"
 }
 
 kafka_stop() { stop_daemon kafka; }
+
+kafka_wipe() { rm -rf "$state/kafka/data"; }

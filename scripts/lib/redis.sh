@@ -1,11 +1,31 @@
 # Redis, in memory only: all that it holds can be had again.
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # $state is set by scripts/services
 
-redis_answers() { alive redis && listens "$(port redis)"; }
+# The name that Redis gives its process.
+redis_mark() { echo "redis-server 127.0.0.1:$(port redis)"; }
+
+redis_answers() { alive redis && redis_ping; }
+
+redis_ping() (
+  exec 3<>"/dev/tcp/127.0.0.1/$(port redis)" || exit 1
+  printf 'PING\r\n' >&3
+  read -r -t 2 answer <&3 || exit 1
+  [ "$answer" = $'+PONG\r' ]
+) 2>/dev/null
 
 redis_start() {
   mkdir -p "$state/redis"
-  daemon redis redis-server --bind 127.0.0.1 --port "$(port redis)" --dir "$state/redis" --save '' --appendonly no
+  cat >"$state/redis/redis.conf" <<CONFIG
+bind 127.0.0.1
+port $(port redis)
+dir "$state/redis"
+save ""
+appendonly no
+CONFIG
+  daemon redis redis-server "$state/redis/redis.conf"
 }
 
 redis_stop() { stop_daemon redis; }
+
+redis_wipe() { rm -rf "$state/redis"; }

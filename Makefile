@@ -1,0 +1,51 @@
+SHELL := bash
+.DEFAULT_GOAL := help
+PORT ?= 8080
+
+# There once the packages of the JavaScript tests are installed; npm writes it.
+JS_PACKAGES := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/js/package-lock.json))
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: ## Start Kafka, Postgres, Redis and Messages on http://127.0.0.1:8080 (another port: make run PORT=8081)
+	@scripts/services up
+	@cargo build --release --locked -p messages
+	@eval "$$(scripts/services env)"; \
+	  PORT=$(PORT) MESSAGES_ENV=development exec "$${CARGO_TARGET_DIR:-target}/release/messages" all
+
+.PHONY: test
+test: ## Check the format, lint and run all tests; stops at the first failure
+	@scripts/phase "services" scripts/services up --with-test-tools
+	@$(MAKE) --no-print-directory js
+	@scripts/phase "cargo fmt" cargo fmt --all --check
+	@scripts/phase "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked
+
+.PHONY: bench
+bench: ## Measure throughput and latency
+	@scripts/services up
+	@eval "$$(scripts/services env)"; cargo run --release --locked -p bench
+
+.PHONY: fmt
+fmt: ## Format the code
+	@cargo fmt --all
+
+.PHONY: down
+down: ## Stop Kafka, Postgres and Redis; the data stay
+	@scripts/services down
+
+.PHONY: clean
+clean: ## Stop them and delete their data, the build and the installed packages
+	@scripts/services down --wipe
+	@cargo clean
+	@rm -rf .services tests/js/node_modules
+
+.PHONY: js
+js: $(JS_PACKAGES)
+
+tests/js/node_modules/.package-lock.json: tests/js/package-lock.json
+	@scripts/phase "npm ci" npm ci --prefix tests/js --silent --no-audit --no-fund
+	@touch $@
