@@ -5,6 +5,8 @@ use std::future::Future;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Sends librdkafka's log to `tracing`.
 #[derive(Debug, Clone, Copy)]
@@ -12,23 +14,21 @@ pub(crate) struct Logging;
 
 impl ClientContext for Logging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(facility, message, "librdkafka");
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, message, "librdkafka"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+        }
     }
 
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "Kafka client");
     }
 }
 
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::warn!(facility, message, "librdkafka");
-        }
-        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, message, "librdkafka"),
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
-    }
-}
+impl ConsumerContext for Logging {}
 
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -39,8 +39,16 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
+        // A topic that the broker makes by itself forgets: only `ensure_topic` makes one.
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// Whether librdkafka gets over an error by itself: a lost connection, which it makes again for as long as
+/// it takes. It has been logged by then.
+pub(crate) fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
 }
 
 /// Runs what blocks on a thread for that; a panic there is an error here.

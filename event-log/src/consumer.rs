@@ -1,35 +1,16 @@
 //! Reading the log.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use domain::{Position, PositionVector};
 use futures_util::FutureExt;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client;
-
-/// How long a question to the broker may take.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The log can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// Kafka says so, or doesn't answer.
-    #[error("Kafka: {0}")]
-    Kafka(#[from] KafkaError),
-    /// Kafka did not answer in time.
-    #[error("Kafka did not answer in time")]
-    TimedOut,
-    /// The process is shutting down.
-    #[error("stopped while reading the log")]
-    Stopped,
-}
+use crate::client::{self, Logging, is_passing};
+use crate::error::LogError;
+use crate::lookup::Lookup;
+use crate::record::LogRecord;
 
 /// Where to begin reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,55 +23,18 @@ pub enum StartAt {
     End,
 }
 
-/// A record as it was read; its value isn't looked into.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogRecord {
-    /// Where it is.
-    pub position: Position,
-    /// When the log took it, in Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// Its key: a conversation's id as text.
-    pub key: Vec<u8>,
-    /// The header `ce_type`, if it has one: the type without looking into the value.
-    pub event_type: Option<String>,
-    /// Its value.
-    pub value: Vec<u8>,
-}
-
-impl LogRecord {
-    fn new(message: &BorrowedMessage<'_>) -> Self {
-        let header = |name: &str| {
-            let headers = message.headers()?;
-            let found = headers.iter().find(|header| header.key == name)?;
-            Some(String::from_utf8_lossy(found.value?).into_owned())
-        };
-        Self {
-            position: Position { partition: message.partition(), offset: message.offset() },
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            key: message.key().unwrap_or_default().to_vec(),
-            event_type: header("ce_type"),
-            value: message.payload().unwrap_or_default().to_vec(),
-        }
-    }
-}
-
-struct Context;
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-}
-
-impl ConsumerContext for Context {}
-
 /// Reads the partitions that it is assigned. It joins no group and stores no offsets: those are kept where
-/// the effects are kept.
+/// the effects are kept. Making one takes a millisecond, its first record tens of them (it connects), and
+/// dropping it blocks for 100 to 200 ms: keep it.
 pub struct LogConsumer {
-    consumer: Arc<StreamConsumer<Context>>,
+    consumer: StreamConsumer<Logging>,
     brokers: String,
     topic: String,
     name: &'static str,
+    /// An error that came after some records of a batch.
+    pending: Mutex<Option<LogError>>,
+    /// Made when something is asked first.
+    lookup: OnceLock<Arc<Lookup>>,
 }
 
 impl LogConsumer {
@@ -110,10 +54,14 @@ impl LogConsumer {
             .set("fetch.min.bytes", "1")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
+            // By default a partition whose queue was full is not fetched for 1 s: a replay would take five times
+            // as long.
+            .set("fetch.queue.backoff.ms", "5")
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(Context)?;
-        Ok(Self { consumer: Arc::new(consumer), brokers: brokers.to_owned(), topic: topic.to_owned(), name })
+            .create_with_context(Logging)?;
+        let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+        Ok(Self { consumer, brokers, topic, name, pending: Mutex::default(), lookup: OnceLock::new() })
     }
 
     /// Reads these partitions from now on, and no others.
@@ -130,16 +78,31 @@ impl LogConsumer {
             };
             list.add_partition_offset(&self.topic, *partition, offset)?;
         }
-        Ok(self.consumer.assign(&list)?)
+        self.consumer.assign(&list)?;
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
     }
 
-    /// Waits for a record, then takes what has come already, up to `max_records` or about `max_bytes`. Nothing
-    /// is lost when the future is dropped before it is ready.
+    /// Waits for a record, then takes what has come already, up to `max_records` or about `max_bytes` of values.
+    /// Nothing is lost when the future is dropped before it is ready. Lost connections are waited out.
     ///
     /// # Errors
-    /// When Kafka says so. Reading may go on after that.
+    /// When Kafka says so; reading may go on after that. But after [`LogError::Lost`] a partition has stopped, and
+    /// every call answers the same until [`LogConsumer::assign`] says where to go on.
     pub async fn next_batch(&self, max_records: usize, max_bytes: usize) -> Result<Vec<LogRecord>, LogError> {
-        let first = LogRecord::new(&self.consumer.recv().await?);
+        if let Some(error) = self.pending() {
+            return Err(error);
+        }
+        let first = loop {
+            match self.consumer.recv().await {
+                Ok(message) => break LogRecord::new(&message),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    self.keep(error.into());
+                    return Err(self.pending().unwrap_or(LogError::Stopped));
+                }
+            }
+        };
         let mut bytes = first.value.len();
         let mut records = vec![first];
         while records.len() < max_records && bytes < max_bytes {
@@ -149,9 +112,10 @@ impl LogConsumer {
                     bytes += record.value.len();
                     records.push(record);
                 }
-                // It comes again on its own with the next batch, if it still holds then.
+                Some(Err(error)) if is_passing(&error) => {}
+                // librdkafka tells it once: it is kept for the next call.
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "an error after some records");
+                    self.keep(error.into());
                     break;
                 }
                 None => break,
@@ -159,6 +123,19 @@ impl LogConsumer {
         }
         metrics::counter!("records_consumed_total", "consumer" => self.name).increment(records.len() as u64);
         Ok(records)
+    }
+
+    fn keep(&self, error: LogError) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The error to answer with, if there is one. One that stopped a partition stays.
+    fn pending(&self) -> Option<LogError> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        match *pending {
+            Some(LogError::Lost) => Some(LogError::Lost),
+            _ => pending.take(),
+        }
     }
 
     /// The next offset of each assigned partition that was read from: beyond the last record that was taken,
@@ -175,58 +152,36 @@ impl LogConsumer {
         Ok(known.collect())
     }
 
-    /// The next offset of every partition, as the broker has it now: one request for all.
+    /// The next offset of every partition, as the brokers have it now: one request to each broker for all its
+    /// partitions. Includes every event that was acknowledged before the call.
     ///
     /// # Errors
-    /// When Kafka doesn't answer within 2 s.
+    /// When Kafka doesn't answer for every partition within 2 s.
     pub async fn end_offsets(&self) -> Result<PositionVector, LogError> {
-        let (consumer, topic) = (self.consumer.clone(), self.topic.clone());
-        let ends = client::blocking(move || -> Result<PositionVector, LogError> {
-            let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
-            let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-            let mut wanted = TopicPartitionList::new();
-            for partition in 0..i32::try_from(count).unwrap_or(0) {
-                // In place of a time, "the end" asks for the latest offset (ListOffsets, timestamp -1).
-                wanted.add_partition_offset(&topic, partition, Offset::End)?;
-            }
-            let found = consumer.offsets_for_times(wanted, TIMEOUT)?;
-            let mut ends = PositionVector::zero(count);
-            for element in found.elements() {
-                element.error()?;
-                if let Offset::Offset(offset) = element.offset() {
-                    ends.advance(element.partition(), offset);
-                }
-            }
-            Ok(ends)
-        });
-        ends.await.map_err(|_| LogError::Stopped)?
+        self.lookup()?.offsets(Offset::End).await
     }
 
-    /// Reads one record again. None where another one comes next after this position.
+    /// The oldest offset of every partition; above 0 where records were deleted by hand.
     ///
     /// # Errors
-    /// When Kafka doesn't answer within 2 s.
+    /// When Kafka doesn't answer for every partition within 2 s.
+    pub async fn beginning_offsets(&self) -> Result<PositionVector, LogError> {
+        self.lookup()?.offsets(Offset::Beginning).await
+    }
+
+    /// Reads one record again, one caller at a time. None where the log has no record at this position.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer within 2 s, the wait for one's turn included.
     pub async fn read_at(&self, position: Position) -> Result<Option<LogRecord>, LogError> {
-        let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
-        let read = client::blocking(move || -> Result<Option<LogRecord>, LogError> {
-            // A consumer of its own: this is rare, and must not disturb what is being read.
-            let consumer: BaseConsumer = client::config(&brokers)
-                .set("group.id", "messages-read-at")
-                .set("enable.auto.commit", "false")
-                .set("auto.offset.reset", "error")
-                .set("fetch.wait.max.ms", "10")
-                .create()?;
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&topic, position.partition, Offset::Offset(position.offset))?;
-            consumer.assign(&list)?;
-            match consumer.poll(TIMEOUT) {
-                Some(message) => {
-                    let record = LogRecord::new(&message?);
-                    Ok((record.position == position).then_some(record))
-                }
-                None => Err(LogError::TimedOut),
-            }
-        });
-        read.await.map_err(|_| LogError::Stopped)?
+        self.lookup()?.read(position).await
+    }
+
+    fn lookup(&self) -> Result<Arc<Lookup>, LogError> {
+        if let Some(lookup) = self.lookup.get() {
+            return Ok(lookup.clone());
+        }
+        let made = Arc::new(Lookup::new(&self.brokers, &self.topic)?);
+        Ok(self.lookup.get_or_init(|| made).clone())
     }
 }

@@ -3,12 +3,17 @@
 
 mod client;
 mod consumer;
+mod error;
+mod lookup;
 mod partition;
 mod producer;
+mod record;
 mod topic;
 mod topic_id;
 
-pub use consumer::{LogConsumer, LogError, LogRecord, StartAt};
+pub use consumer::{LogConsumer, StartAt};
+pub use error::LogError;
 pub use partition::partition_for;
 pub use producer::{AppendError, Producer};
-pub use topic::{Topic, TopicError, TopicSpec, ensure_topic};
+pub use record::LogRecord;
+pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic};

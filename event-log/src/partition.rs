@@ -33,7 +33,7 @@ fn murmur2(data: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::murmur2;
+    use super::{murmur2, partition_for};
 
     #[test]
     fn keys_hash_as_in_java() {
@@ -49,5 +49,12 @@ mod tests {
         for (key, hash) in cases {
             assert_eq!(murmur2(key).cast_signed(), hash, "{}", String::from_utf8_lossy(key));
         }
+    }
+
+    #[test]
+    fn a_negative_hash_loses_its_sign_bit() {
+        // Utils.toPositive(-790332482) % 12
+        assert_eq!(partition_for(b"foobar", 12), 6);
+        assert_eq!(partition_for(b"foobar", 1), 0);
     }
 }

@@ -1,58 +1,58 @@
 //! Appending events.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use domain::{Event, Position, envelope};
+use domain::{Event, EventData, Position, envelope};
+use rdkafka::ClientConfig;
 use rdkafka::bindings::{rd_kafka_message_status, rd_kafka_msg_status_t};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use crate::client;
+use crate::client::{self, Logging};
 
-/// How long an event may take to be acknowledged, retries included.
-const MESSAGE_TIMEOUT_MS: &str = "5000";
+/// How long an event may take to be acknowledged, retries included. librdkafka looks once a second: a caller
+/// hears of it within 5 s.
+const MESSAGE_TIMEOUT_MS: &str = "4000";
 /// How long a flush or a look at the metadata may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// When a new producer has its id, without which the broker takes nothing from it (KIP-98): librdkafka asks for
+/// one 500 ms after the start, since nothing is connected before, and doesn't tell when it has come.
+const HAS_ITS_ID_AFTER: Duration = Duration::from_millis(550);
 
-/// Why an event was not acknowledged.
+/// Why events were not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// It is certainly not on the log.
+    /// None of them is on the log, certainly.
     #[error("refused: {0}")]
     Refused(String),
-    /// It may be on the log: it was sent, and no answer came.
+    /// They may be on the log, all or some: they were sent, and no good answer came for all.
     #[error("unknown: {0}")]
     Unknown(String),
 }
 
 type Delivered = Result<Position, AppendError>;
 
-struct Context;
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-}
-
-impl ProducerContext for Context {
+impl ProducerContext for Logging {
     type DeliveryOpaque = Box<oneshot::Sender<Delivered>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
         let delivered = match result {
-            Ok(message) => Ok(Position { partition: message.partition(), offset: message.offset() }),
+            Ok(message) if message.offset() >= 0 => {
+                Ok(Position { partition: message.partition(), offset: message.offset() })
+            }
+            // A broker that recognizes a retry may not know any more where it put the first try.
+            Ok(_) => Err(AppendError::Unknown("Kafka has it, but did not say where".to_owned())),
             Err((error, message)) => {
                 // SAFETY: the message is borrowed from librdkafka for the length of this callback.
                 let status = unsafe { rd_kafka_message_status(message.ptr()) };
+                let not_persisted = status == rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
+                // librdkafka takes a broker's "unknown server error" for a no; the broker only says that it failed.
+                let unclear = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown);
                 let reason = error.to_string();
-                Err(match status {
-                    rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => AppendError::Refused(reason),
-                    _ => AppendError::Unknown(reason),
-                })
+                Err(if not_persisted && !unclear { AppendError::Refused(reason) } else { AppendError::Unknown(reason) })
             }
         };
         // Whoever waited may be gone.
@@ -62,19 +62,24 @@ impl ProducerContext for Context {
 
 /// Appends events with `acks=all`. Clones share one connection and one queue.
 #[derive(Clone)]
-pub struct Producer {
-    producer: ThreadedProducer<Context>,
+pub struct Producer(Arc<Shared>);
+
+struct Shared {
+    config: ClientConfig,
+    current: RwLock<ThreadedProducer<Logging>>,
     topic: String,
     typing_topic: String,
 }
 
 impl Producer {
-    /// Makes a producer. Connects in the background.
+    /// Makes a producer. Connects in the background. Typing goes to `typing_topic` if there is one, everything
+    /// else to `topic`.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn new(brokers: &str, topic: &str, typing_topic: Option<&str>) -> Result<Self, KafkaError> {
-        let producer = client::config(brokers)
+        let mut config = client::config(brokers);
+        config
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("linger.ms", "0")
@@ -82,72 +87,140 @@ impl Producer {
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
             .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "262144")
-            .create_with_context(Context)?;
+            .set("queue.buffering.max.kbytes", "262144");
+        let current = RwLock::new(config.create_with_context(Logging)?);
         let typing_topic = typing_topic.unwrap_or(topic).to_owned();
-        Ok(Self { producer, topic: topic.to_owned(), typing_topic })
+        Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
     }
 
-    /// Fetches what the first append would otherwise wait for.
+    /// Waits, for half a second, for what the first append would otherwise wait for.
     ///
     /// # Errors
-    /// When Kafka doesn't answer.
+    /// When Kafka doesn't answer within 5 s.
     pub async fn warm_up(&self) -> Result<(), KafkaError> {
-        let (producer, topic) = (self.producer.clone(), self.topic.clone());
-        let metadata = client::blocking(move || producer.client().fetch_metadata(Some(&topic), TIMEOUT).map(drop));
-        metadata.await.unwrap_or(Err(KafkaError::Canceled))
+        let shared = self.0.clone();
+        let metadata = client::blocking(move || {
+            let producer = shared.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+            for topic in [&shared.topic, &shared.typing_topic] {
+                producer.client().fetch_metadata(Some(topic), TIMEOUT)?;
+            }
+            Ok(())
+        });
+        let (metadata, ()) = tokio::join!(metadata, tokio::time::sleep(HAS_ITS_ID_AFTER));
+        metadata.unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// Appends events in their order and waits until all are acknowledged; gives the position of the first.
-    /// The events are queued before this first waits, so that they are sent whether or not it is awaited.
+    /// Appends events in their order and waits until all are acknowledged or have failed; gives the position of
+    /// the first. All are queued before this first waits, so that they are sent whether or not it is awaited
+    /// any further.
     ///
     /// # Errors
-    /// When one of them is not acknowledged: the first failure decides. A full queue refuses at once.
+    /// When one of them is not acknowledged. A full queue refuses at once.
     pub async fn append(&self, events: &[Event], traceparent: &str) -> Result<Position, AppendError> {
         let started = Instant::now();
-        let mut waiting = Vec::with_capacity(events.len());
-        for event in events {
-            waiting.push(self.enqueue(event, traceparent)?);
+        let mut each = Vec::with_capacity(events.len());
+        for (event, queued) in events.iter().zip(self.enqueue(events, traceparent)?) {
+            let delivered = match queued {
+                Ok(delivered) => delivered
+                    .await
+                    .unwrap_or_else(|_| Err(AppendError::Unknown("the producer was shut down".to_owned()))),
+                Err(error) => Err(error),
+            };
+            if delivered.is_ok() {
+                metrics::counter!("events_appended_total", "type" => event.data.type_name()).increment(1);
+            }
+            each.push(delivered);
         }
-        let mut first = None;
-        for (event, delivered) in events.iter().zip(waiting) {
-            let dropped = |_| AppendError::Unknown("the producer was shut down".to_owned());
-            let position = delivered.await.map_err(dropped).flatten().inspect_err(count_failure)?;
-            metrics::counter!("events_appended_total", "type" => event.data.type_name()).increment(1);
-            first = first.or(Some(position));
-        }
+        let position = together(each).inspect_err(count_failure)?;
         metrics::histogram!("append_duration_seconds").record(started.elapsed());
-        first.ok_or_else(|| AppendError::Refused("there was no event to append".to_owned()))
+        Ok(position)
     }
 
-    fn enqueue(&self, event: &Event, traceparent: &str) -> Result<oneshot::Receiver<Delivered>, AppendError> {
-        let typing = matches!(event.data, domain::EventData::TypingStart {} | domain::EventData::TypingStop {});
-        let topic = if typing { &self.typing_topic } else { &self.topic };
+    /// Queues events up to the first that the queue doesn't take.
+    fn enqueue(
+        &self,
+        events: &[Event],
+        traceparent: &str,
+    ) -> Result<Vec<Result<oneshot::Receiver<Delivered>, AppendError>>, AppendError> {
+        let producer = self.usable().inspect_err(count_failure)?;
+        let mut queued = Vec::with_capacity(events.len());
+        for event in events {
+            queued.push(self.enqueue_one(&producer, event, traceparent));
+            if queued.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        Ok(queued)
+    }
+
+    fn enqueue_one(
+        &self,
+        producer: &ThreadedProducer<Logging>,
+        event: &Event,
+        traceparent: &str,
+    ) -> Result<oneshot::Receiver<Delivered>, AppendError> {
+        let typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
+        let topic = if typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
-        for (key, value) in &domain::envelope::headers(event) {
+        for (key, value) in &envelope::headers(event) {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
         let (sender, delivered) = oneshot::channel();
         let (key, value) = (event.conversation_id.to_string(), envelope::encode(event));
         let record = BaseRecord::with_opaque_to(topic, Box::new(sender)).key(&key).payload(&value).headers(headers);
-        self.producer.send(record).map_err(|(error, _)| {
-            let full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            let reason = if full { "too many events wait for Kafka".to_owned() } else { error.to_string() };
-            let error = AppendError::Refused(reason);
-            count_failure(&error);
-            error
-        })?;
-        Ok(delivered)
+        match producer.send(record) {
+            Ok(()) => Ok(delivered),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err(AppendError::Refused("too many events wait for Kafka".to_owned()))
+            }
+            Err((error, _)) => Err(AppendError::Refused(error.to_string())),
+        }
     }
 
-    /// Waits until everything queued is acknowledged or has failed; dropping a producer throws away the rest.
+    /// The producer to queue with. After some errors (such as a sequence number that the broker doesn't expect,
+    /// because it lost what it had) librdkafka gives up an idempotent producer for good: a new one takes its
+    /// place. What the old one had not sent is refused.
+    fn usable(&self) -> Result<ThreadedProducer<Logging>, AppendError> {
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if current.client().fatal_error().is_none() {
+            return Ok(current);
+        }
+        let mut slot = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((code, reason)) = slot.client().fatal_error() {
+            let made = self.0.config.create_with_context(Logging);
+            let made = made.map_err(|error| AppendError::Refused(error.to_string()))?;
+            tracing::error!(%code, reason, "Kafka's producer broke down; a new one takes its place");
+            let broken = std::mem::replace(&mut *slot, made);
+            // It waits for its thread and for what it had in flight.
+            drop(client::blocking(move || drop((broken, current))));
+        }
+        Ok(slot.clone())
+    }
+
+    /// Waits up to 5 s until everything queued is acknowledged or has failed; dropping a producer throws away the
+    /// rest.
     pub async fn flush(&self) {
-        let producer = self.producer.clone();
+        let producer = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Ok(Err(error)) = client::blocking(move || producer.flush(TIMEOUT)).await {
             tracing::warn!(%error, "stopped before every event was acknowledged");
         }
     }
+}
+
+/// What became of events together, from what became of each: refused only if none of them can be on the log.
+fn together(each: Vec<Delivered>) -> Delivered {
+    let none_kept = each.iter().all(|delivered| matches!(delivered, Err(AppendError::Refused(_))));
+    let mut first = None;
+    for delivered in each {
+        match delivered {
+            Ok(position) => first = first.or(Some(position)),
+            Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) => {
+                return Err(if none_kept { AppendError::Refused(reason) } else { AppendError::Unknown(reason) });
+            }
+        }
+    }
+    first.ok_or_else(|| AppendError::Refused("there was no event to append".to_owned()))
 }
 
 fn count_failure(error: &AppendError) {
@@ -156,4 +229,33 @@ fn count_failure(error: &AppendError) {
         AppendError::Unknown(_) => "unknown",
     };
     metrics::counter!("append_failures_total", "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Position;
+
+    use super::{AppendError, Delivered, together};
+
+    fn kept(offset: i64) -> Delivered {
+        Ok(Position { partition: 1, offset })
+    }
+
+    fn refused() -> Delivered {
+        Err(AppendError::Refused("too large".to_owned()))
+    }
+
+    fn unknown() -> Delivered {
+        Err(AppendError::Unknown("timed out".to_owned()))
+    }
+
+    #[test]
+    fn several_events_are_refused_only_if_none_of_them_can_be_on_the_log() {
+        assert_eq!(together(vec![kept(7), kept(8)]), kept(7));
+        assert_eq!(together(vec![refused(), refused()]), refused());
+        for some_kept in [vec![kept(7), refused()], vec![refused(), kept(7)], vec![refused(), unknown()]] {
+            let outcome = together(some_kept);
+            assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! The topic: made as the log of record has to be, and refused where it is set up otherwise.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use uuid::Uuid;
 
@@ -14,6 +15,10 @@ use crate::topic_id;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// From how many brokers on records are kept on three of them.
 const REPLICATED_FROM: usize = 3;
+/// How long to wait before a broker that doesn't know the topic yet is asked again.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// The setting that says how many replicas must have a record before it is acknowledged.
+const IN_SYNC: &str = "min.insync.replicas";
 
 /// What a log of record has to be set to: nothing is ever thrown away, and times are the log's.
 const REQUIRED: [(&str, &str); 4] = [
@@ -22,6 +27,12 @@ const REQUIRED: [(&str, &str); 4] = [
     ("retention.bytes", "-1"),
     ("message.timestamp.type", "LogAppendTime"),
 ];
+
+/// What a topic of typing events is made with: nobody wants one that is an hour old.
+const TYPING: [(&str, &str); 3] =
+    [("cleanup.policy", "delete"), ("retention.ms", "3600000"), ("message.timestamp.type", "LogAppendTime")];
+
+type Admin = Arc<AdminClient<Logging>>;
 
 /// Which topic is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,19 +91,26 @@ pub enum TopicError {
     },
 }
 
-/// Makes the topic if it isn't there, and checks that it is set up as a log of record.
+/// Makes the topic if it isn't there, and checks that it is set up as a log of record. With fewer than two copies
+/// of what is acknowledged, it warns.
 ///
 /// # Errors
 /// When the cluster doesn't answer, or the topic is set up otherwise.
 pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, TopicError> {
-    let kafka = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
-    let admin: AdminClient<Logging> = client::config(brokers).create_with_context(Logging).map_err(kafka)?;
-    let admin = std::sync::Arc::new(admin);
-    let brokers_count = brokers_in(&admin).await.map_err(kafka)?;
-    create(&admin, spec, brokers_count).await?;
-    check(&admin, &spec.name).await?;
-    let partitions = partitions_with_leaders(&admin, &spec.name).await?;
     let failed = |reason| TopicError::Topic { topic: spec.name.clone(), reason };
+    let admin = make(brokers, spec, &REQUIRED).await?;
+    let (partitions, replicas) = partitions_with_leaders(&admin, &spec.name).await?;
+    let in_sync = check(&admin, &spec.name).await?;
+    // A broker acknowledges when all replicas in sync have it, and refuses when fewer are than the setting says.
+    let copies = replicas.min(in_sync);
+    if copies < 2 {
+        tracing::warn!(
+            topic = spec.name,
+            replicas,
+            min_insync_replicas = in_sync,
+            "an acknowledged event may be on one broker's disk only, and is lost with it"
+        );
+    }
     let (asked, name) = (admin.clone(), spec.name.clone());
     let id = client::blocking(move || topic_id::describe(&asked, &name))
         .await
@@ -101,35 +119,58 @@ pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, Topi
     Ok(Topic { name: spec.name.clone(), id, partitions })
 }
 
-async fn brokers_in(admin: &std::sync::Arc<AdminClient<Logging>>) -> Result<usize, KafkaError> {
-    let admin = admin.clone();
-    let metadata = client::blocking(move || admin.inner().fetch_metadata(Some("__none"), TIMEOUT)).await;
-    match metadata {
-        Ok(metadata) => Ok(metadata?.brokers().len()),
-        Err(_) => Err(KafkaError::Canceled),
-    }
+/// Makes the topic of typing events if it isn't there. Nothing about one that exists matters: what it forgets is
+/// missed by nobody.
+///
+/// # Errors
+/// When the cluster doesn't answer.
+pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<(), TopicError> {
+    let admin = make(brokers, spec, &TYPING).await?;
+    partitions_with_leaders(&admin, &spec.name).await?;
+    Ok(())
 }
 
-async fn create(admin: &AdminClient<Logging>, spec: &TopicSpec, brokers: usize) -> Result<(), TopicError> {
+/// Makes a topic with these settings if it isn't there.
+async fn make(brokers: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<Admin, TopicError> {
+    let kafka = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
+    let admin: Admin = Arc::new(client::config(brokers).create_with_context(Logging).map_err(kafka)?);
+    let cluster = look(&admin, &spec.name).await.map_err(kafka)?;
+    if !cluster.has_topic {
+        create(&admin, spec, settings, cluster.brokers).await?;
+    }
+    Ok(admin)
+}
+
+struct Cluster {
+    brokers: usize,
+    has_topic: bool,
+}
+
+async fn look(admin: &Admin, topic: &str) -> Result<Cluster, KafkaError> {
+    let (admin, topic) = (admin.clone(), topic.to_owned());
+    let looked = client::blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&topic), TIMEOUT)?;
+        // Where it can't be seen for another reason than that it isn't there, trying to make it says why.
+        let has_topic = metadata.topics().first().is_some_and(|topic| !topic.partitions().is_empty());
+        Ok(Cluster { brokers: metadata.brokers().len(), has_topic })
+    });
+    looked.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+async fn create(admin: &Admin, spec: &TopicSpec, settings: &[(&str, &str)], brokers: usize) -> Result<(), TopicError> {
     let replicated = brokers >= REPLICATED_FROM;
     let replication = TopicReplication::Fixed(if replicated { 3 } else { 1 });
     let mut topic = NewTopic::new(&spec.name, spec.partitions, replication);
-    for (name, value) in REQUIRED {
+    for (name, value) in settings {
         topic = topic.set(name, value);
     }
-    topic = topic.set("min.insync.replicas", if replicated { "2" } else { "1" });
+    topic = topic.set(IN_SYNC, if replicated { "2" } else { "1" });
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let failed = |reason: String| TopicError::Topic { topic: spec.name.clone(), reason };
     let results = admin.create_topics([&topic], &options).await.map_err(|error| failed(error.to_string()))?;
-    if !replicated {
-        tracing::warn!(
-            brokers,
-            "fewer than three brokers: an acknowledged event is on one disk only, and is lost with it"
-        );
-    }
     match results.into_iter().next() {
-        Some(Ok(name)) => tracing::info!(topic = name, partitions = spec.partitions, "made the topic"),
-        // Another process may have been first.
+        Some(Ok(name)) => tracing::info!(topic = name, partitions = spec.partitions, brokers, "made the topic"),
+        // Another process was first.
         Some(Err((_, Code::TopicAlreadyExists))) => {}
         Some(Err((_, code))) => return Err(failed(code.to_string())),
         None => return Err(failed("the cluster did not say whether it was made".to_owned())),
@@ -137,7 +178,8 @@ async fn create(admin: &AdminClient<Logging>, spec: &TopicSpec, brokers: usize) 
     Ok(())
 }
 
-async fn check(admin: &AdminClient<Logging>, topic: &str) -> Result<(), TopicError> {
+/// Checks the topic's settings; gives how many replicas have to be in sync for a record to be taken.
+async fn check(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let failed = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
     // Right after it was made, a broker may not know it yet.
@@ -146,8 +188,8 @@ async fn check(admin: &AdminClient<Logging>, topic: &str) -> Result<(), TopicErr
         let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
         match described.map_err(|error| failed(error.to_string()))?.into_iter().next() {
             Some(Ok(config)) => break config,
-            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            Some(Err(Code::UnknownTopicOrPartition)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN_AFTER).await;
             }
             Some(Err(code)) => return Err(failed(code.to_string())),
             None => return Err(failed("the cluster described no settings".to_owned())),
@@ -156,7 +198,7 @@ async fn check(admin: &AdminClient<Logging>, topic: &str) -> Result<(), TopicErr
     let entries = config.entry_map();
     let found = |name: &str| entries.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     match misconfigured(found) {
-        None => Ok(()),
+        None => found(IN_SYNC).parse().map_err(|_| failed(format!("the cluster did not say its {IN_SYNC}"))),
         Some((name, found, wanted)) => {
             let (topic, name, wanted) = (topic.to_owned(), name.to_owned(), wanted.to_owned());
             Err(TopicError::Misconfigured { topic, name, found, wanted })
@@ -172,29 +214,26 @@ fn misconfigured(found: impl Fn(&str) -> String) -> Option<(&'static str, String
     })
 }
 
-/// Waits until every partition has a leader, and counts them.
-async fn partitions_with_leaders(
-    admin: &std::sync::Arc<AdminClient<Logging>>,
-    topic: &str,
-) -> Result<usize, TopicError> {
+/// Waits until every partition has a leader, and counts them; also the fewest replicas that one of them has.
+async fn partitions_with_leaders(admin: &Admin, topic: &str) -> Result<(usize, usize), TopicError> {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
         let (asked, name) = (admin.clone(), topic.to_owned());
         let counted = client::blocking(move || {
             let metadata = asked.inner().fetch_metadata(Some(&name), TIMEOUT).ok()?;
-            let topic = metadata.topics().first()?;
-            let partitions = topic.partitions();
+            let partitions = metadata.topics().first()?.partitions();
             let led = partitions.iter().all(|partition| partition.leader() >= 0 && partition.error().is_none());
-            (led && !partitions.is_empty()).then_some(partitions.len())
+            let replicas = partitions.iter().map(|partition| partition.replicas().len()).min()?;
+            led.then_some((partitions.len(), replicas))
         });
-        if let Ok(Some(count)) = counted.await {
-            return Ok(count);
+        if let Ok(Some(counted)) = counted.await {
+            return Ok(counted);
         }
         if tokio::time::Instant::now() >= deadline {
             let reason = "not every partition has a leader".to_owned();
             return Err(TopicError::Topic { topic: topic.to_owned(), reason });
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(AGAIN_AFTER).await;
     }
 }
 
