@@ -9,8 +9,9 @@ use domain::{Timestamp, UserId};
 use hmac::{Hmac, Mac};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
 
@@ -54,10 +55,11 @@ pub struct Claims {
     pub expires_at: Timestamp,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct JwtClaims {
     sub: String,
-    exp: i64,
+    /// Seconds since 1970. RFC 7519 lets it have a fraction, and some libraries write one.
+    exp: f64,
 }
 
 /// Checks and signs tokens with one secret. Clones share it.
@@ -100,7 +102,7 @@ impl Auth {
         })?;
         let user = claims.claims.sub.parse().map_err(|_| AuthError::Invalid)?;
         // Further off than the year 9999 is as good as that.
-        let expires_at = claims.claims.exp.checked_mul(1_000).and_then(|millis| Timestamp::from_millis(millis).ok());
+        let expires_at = Timestamp::from_millis((claims.claims.exp * 1_000.0) as i64).ok();
         let expires_at = expires_at.or_else(|| Timestamp::from_millis(253_402_300_799_000).ok());
         Ok(Claims { user, expires_at: expires_at.ok_or(AuthError::Invalid)? })
     }
@@ -110,7 +112,7 @@ impl Auth {
     /// # Errors
     /// When it can't be signed.
     pub fn mint(&self, user: &UserId, expires_at: Timestamp) -> Result<String, jsonwebtoken::errors::Error> {
-        let claims = JwtClaims { sub: user.to_string(), exp: expires_at.as_millis().div_euclid(1_000) };
+        let claims = json!({"sub": user.as_str(), "exp": expires_at.as_millis().div_euclid(1_000)});
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0.encoding)
     }
 
@@ -122,8 +124,15 @@ impl Auth {
 
 /// HMAC-SHA256 over the parts, one after the other.
 pub(crate) fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes keys of any length; a type of error is only there because others don't.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    // A key of one block, as HMAC itself makes it of any other: this way there is no error to answer with a hash
+    // that anyone could guess.
+    let mut block = [0; 64];
+    if key.len() <= block.len() {
+        block[..key.len()].copy_from_slice(key);
+    } else {
+        block[..32].copy_from_slice(&Sha256::digest(key));
+    }
+    let mut mac = Hmac::<Sha256>::new(&block.into());
     for part in parts {
         mac.update(part);
     }
@@ -229,5 +238,77 @@ mod tests {
         ] {
             assert_eq!(auth().authenticate(&token), Err(AuthError::Invalid), "{token}");
         }
+    }
+
+    #[test]
+    fn a_token_is_no_good_before_its_time() {
+        let claims = serde_json::json!({"sub": "alice", "exp": now() + 60, "nbf": now() + 30});
+        let token = signed(&claims, "a secret for tests", Algorithm::HS256);
+        assert_eq!(auth().authenticate(&token), Err(AuthError::Invalid));
+    }
+
+    #[test]
+    fn an_expiry_may_have_a_fraction() {
+        let claims = serde_json::json!({"sub": "alice", "exp": now() as f64 + 60.5});
+        let token = signed(&claims, "a secret for tests", Algorithm::HS256);
+        assert!(auth().authenticate(&token).is_ok());
+    }
+
+    #[test]
+    fn a_minted_token_is_good_until_it_expires() {
+        let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
+        let user: UserId = "alice".parse().unwrap();
+        let token = auth().mint(&user, expires_at).unwrap();
+        assert_eq!(auth().authenticate(&token), Ok(Claims { user, expires_at }));
+    }
+
+    #[test]
+    fn a_keyed_hash_is_hmac_whatever_the_keys_length() {
+        for length in [0, 1, 63, 64, 65, 200] {
+            let key = vec![7; length];
+            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&key).unwrap();
+            mac.update(b"one");
+            mac.update(b"two");
+            let expected: [u8; 32] = mac.finalize().into_bytes().into();
+            assert_eq!(keyed_hash(&key, &[b"one", b"two"]), expected, "{length}");
+        }
+    }
+
+    async fn answer(path: &str, authorization: Option<&str>) -> axum::response::Response {
+        use axum::routing::post;
+        use tower::ServiceExt;
+
+        let routes = axum::Router::new()
+            .route("/user", post(|Caller(user): Caller, _: crate::http::JsonBody| async move { user.to_string() }))
+            .route("/service", post(|_: ServiceCaller| async {}))
+            .with_state(auth());
+        let mut request = ::http::Request::post(path);
+        if let Some(value) = authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let body = axum::body::Body::from("not JSON");
+        crate::http::finish(routes).oneshot(request.body(body).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn without_a_good_token_nothing_else_about_a_request_is_told() {
+        for (authorization, challenge) in [
+            (None, "Bearer"),
+            (Some("Bearer nonsense"), "Bearer error=\"invalid_token\", error_description=\"invalid_token\""),
+            (Some("Basic YTpi"), "Bearer error=\"invalid_token\", error_description=\"invalid_token\""),
+        ] {
+            let response = answer("/user", authorization).await;
+            assert_eq!(response.status(), 401);
+            assert_eq!(response.headers()[header::WWW_AUTHENTICATE], challenge);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_users_token_opens_no_internal_route() {
+        let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
+        let token = auth().mint(&"alice".parse().unwrap(), expires_at).unwrap();
+        assert_eq!(answer("/service", Some(&format!("Bearer {token}"))).await.status(), 401);
+        let own = format!("bearer {}", auth().service_token());
+        assert_eq!(answer("/service", Some(&own)).await.status(), 200);
     }
 }

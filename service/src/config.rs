@@ -1,18 +1,22 @@
 //! Configuration: everything can be set in the environment, and the comments here are the `--help`.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ::http::Uri;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::telemetry::LogFormat;
 
-/// The secret of development mode. It protects nothing: there, everything listens on loopback only.
+/// The secret of development mode. It protects nothing: there, everything listens on loopback unless HOST is set.
 const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
 
 /// How the process is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Environment {
-    /// On one's own machine: a fixed secret, loopback only, tokens for two users are printed.
+    /// On one's own machine: a fixed secret, loopback by default, tokens for two users are printed.
     Development,
     /// For others.
     Production,
@@ -23,7 +27,7 @@ pub enum Environment {
 pub struct Config {
     /// development: a fixed secret unless one is set, listens on loopback, prints tokens for two users.
     /// production: refuses to start without a secret.
-    #[arg(long, env = "MESSAGES_ENV", value_enum, default_value = "production")]
+    #[arg(long, env = "MESSAGES_ENV", value_name = "MESSAGES_ENV", value_enum, default_value = "production")]
     pub environment: Environment,
     /// The address to listen on. Default: 127.0.0.1 in development, 0.0.0.0 otherwise.
     #[arg(long, env = "HOST")]
@@ -36,13 +40,13 @@ pub struct Config {
     #[arg(long, env = "AUTH_JWT_SECRET", hide_env_values = true)]
     pub auth_jwt_secret: Option<String>,
     /// Kafka's addresses, separated by commas.
-    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092")]
+    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092", value_parser = NonEmptyStringValueParser::new())]
     pub kafka_brokers: String,
     /// The topic: the system of record.
-    #[arg(long, env = "KAFKA_TOPIC", default_value = "messages")]
+    #[arg(long, env = "KAFKA_TOPIC", default_value = "messages", value_parser = topic_name)]
     pub kafka_topic: String,
     /// Another topic for typing events. Default: the same topic.
-    #[arg(long, env = "KAFKA_TYPING_TOPIC")]
+    #[arg(long, env = "KAFKA_TYPING_TOPIC", value_parser = topic_name)]
     pub kafka_typing_topic: Option<String>,
     /// How many partitions the topic gets when it is made. Fixed for life.
     #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
@@ -65,13 +69,13 @@ pub struct Config {
     #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379")]
     pub redis_url: String,
     /// What every key in Redis begins with.
-    #[arg(long, env = "REDIS_PREFIX", default_value = "messages")]
+    #[arg(long, env = "REDIS_PREFIX", default_value = "messages", value_parser = NonEmptyStringValueParser::new())]
     pub redis_prefix: String,
     /// Where realtime finds query-api, such as http://query-api:8080. Default: this process, in `messages all`.
-    #[arg(long, env = "QUERY_API_URL")]
+    #[arg(long, env = "QUERY_API_URL", value_parser = http_url)]
     pub query_api_url: Option<String>,
     /// What is logged: a level, or a filter such as info,projector=debug.
-    #[arg(long, env = "LOG", default_value = "info")]
+    #[arg(long, env = "LOG", default_value = "info", value_parser = log_filter)]
     pub log: String,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
@@ -145,6 +149,41 @@ impl Config {
     }
 }
 
+/// What can be told to anyone: no secret, and no address that may have a password in it.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("environment", &self.environment)
+            .field("listen_on", &self.listen_on())
+            .field("kafka_brokers", &self.kafka_brokers)
+            .field("kafka_topic", &self.kafka_topic)
+            .field("kafka_typing_topic", &self.kafka_typing_topic)
+            .field("database_schema", &self.database_schema)
+            .field("redis_prefix", &self.redis_prefix)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn topic_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=249).contains(&text.len()) && text.bytes().all(plain) && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens, as Kafka has it".to_owned())
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let url: Option<Uri> = text.parse().ok();
+    let http = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
+    if http { Ok(text.to_owned()) } else { Err("must be a URL such as http://query-api:8080".to_owned()) }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn schema_name(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let starts = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
@@ -152,5 +191,82 @@ fn schema_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("must be 1 to 63 lower-case letters, digits and underscores, not starting with a digit".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn config(arguments: &[&str]) -> Result<Config, String> {
+        let all = [&["messages"], arguments].concat();
+        Cli::try_parse_from(all).map(|cli| cli.config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_wrong_value_refuses_to_start_and_names_its_key() {
+        for (argument, wrong, key) in [
+            ("--environment", "staging", "MESSAGES_ENV"),
+            ("--port", "70000", "PORT"),
+            ("--kafka-brokers", "", "KAFKA_BROKERS"),
+            ("--kafka-topic", "a topic", "KAFKA_TOPIC"),
+            ("--kafka-typing-topic", "", "KAFKA_TYPING_TOPIC"),
+            ("--kafka-partitions", "0", "KAFKA_PARTITIONS"),
+            ("--database-schema", "a; drop", "DATABASE_SCHEMA"),
+            ("--redis-prefix", "", "REDIS_PREFIX"),
+            ("--query-api-url", "query-api:8080", "QUERY_API_URL"),
+            ("--log", "info,=", "LOG"),
+            ("--limit-messages", "0", "LIMIT_MESSAGES"),
+            ("--limit-window-seconds", "0", "LIMIT_WINDOW_SECONDS"),
+        ] {
+            let refused = config(&[argument, wrong]).unwrap_err();
+            assert!(refused.contains(&format!("<{key}>")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_value_is_called_in_messages_as_in_the_environment() {
+        let command = Cli::command();
+        for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+            let names = argument.get_value_names().unwrap();
+            assert_eq!(names[0].as_str(), argument.get_env().unwrap(), "{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn production_has_no_secret_unless_it_is_set() {
+        let mut config = config(&["--environment", "production"]).unwrap();
+        config.auth_jwt_secret = None;
+        assert!(config.secret().unwrap_err().to_string().contains("AUTH_JWT_SECRET"));
+        config.auth_jwt_secret = Some(" ".to_owned());
+        assert!(config.secret().unwrap_err().to_string().contains("AUTH_JWT_SECRET"));
+        config.auth_jwt_secret = None;
+        config.environment = Environment::Development;
+        assert!(config.secret().is_ok());
+    }
+
+    #[test]
+    fn a_configuration_can_be_logged_without_its_secrets() {
+        let shown = format!(
+            "{:?}",
+            config(&[
+                "--auth-jwt-secret",
+                "hush-jwt",
+                "--database-url",
+                "postgres://a:hush-pg@b/c",
+                "--redis-url",
+                "redis://:hush-redis@b"
+            ])
+            .unwrap()
+        );
+        assert!(!shown.contains("hush"), "{shown}");
     }
 }

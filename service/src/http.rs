@@ -41,8 +41,15 @@ pub fn finish(router: Router) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the route has no such method")
         })
-        .layer(CatchPanicLayer::custom(|_| Problem::internal().into_response()))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(around))
+}
+
+/// A handler that panicked. It is logged inside the request's span, and so under its id.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("not a text"), "a handler panicked");
+    Problem::internal().into_response()
 }
 
 /// The id, the time limit, the log line, the metrics and the problem of one request.
@@ -55,7 +62,7 @@ async fn around(request: Request<Body>, next: Next) -> Response {
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
     let mut response =
         answered.unwrap_or_else(|_| Problem::unavailable("timeout", "it took too long; try again", 1).into_response());
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>().or_else(|| unformed(&response)) {
         let mut rendered = problem.render(&request_id);
         // A 405 says which methods there are.
         if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
@@ -73,10 +80,39 @@ async fn around(request: Request<Body>, next: Next) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let status = response.status().as_u16().to_string();
     let elapsed = started.elapsed();
-    let labels = [("method", method.to_string()), ("route", route), ("status", status)];
+    let labels = [("method", method_label(&method).to_owned()), ("route", route), ("status", status)];
+    metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels).record(elapsed);
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), ?elapsed, "answered"));
     response
+}
+
+/// The problem for an error that isn't one yet: axum's own refusals, such as of a path that isn't UTF-8, are text.
+fn unformed(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let shaped = !kind.is_empty() && !kind.starts_with(b"text/plain");
+    if shaped || !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    if status.is_server_error() {
+        return Some(Problem::internal());
+    }
+    Some(Problem::new(status, "bad_request", "the request can't be read; see its path and headers"))
+}
+
+/// The method as a label. Clients can make methods up; each would be another series for ever.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PUT => "PUT",
+        _ => "other",
+    }
 }
 
 /// The client's own id for the request, where it is plain; a fresh one otherwise.
@@ -154,7 +190,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::post;
+    use axum::extract::Path;
+    use axum::routing::{get, post};
     use tower::ServiceExt;
 
     use super::*;
@@ -162,7 +199,16 @@ mod tests {
     fn router() -> Router {
         finish(
             Router::new()
-                .route("/echo", post(|JsonBody(body): JsonBody| async move { Value::Object(body).to_string() })),
+                .route("/echo", post(|JsonBody(body): JsonBody| async move { Value::Object(body).to_string() }))
+                .route("/named/{name}", get(|Path(name): Path<String>| async move { name }))
+                .route(
+                    "/bug",
+                    get(|| async {
+                        if true {
+                            panic!("a secret of the inside")
+                        }
+                    }),
+                ),
         )
     }
 
@@ -188,6 +234,8 @@ mod tests {
         let cases = [
             ("GET", "/nowhere", None, Vec::new(), 404, "no_such_route"),
             ("GET", "/echo", None, Vec::new(), 405, "method_not_allowed"),
+            ("GET", "/named/%ff", None, Vec::new(), 400, "bad_request"),
+            ("GET", "/bug", None, Vec::new(), 500, "internal"),
             ("POST", "/echo", Some("text/plain"), b"{}".to_vec(), 415, "unsupported_media_type"),
             ("POST", "/echo", Some("application/json; charset=latin1"), b"{}".to_vec(), 415, "unsupported_media_type"),
             ("POST", "/echo", json, b"{".to_vec(), 400, "invalid_json"),
@@ -199,6 +247,8 @@ mod tests {
             let (got, problem, headers) = ask(method, path, kind, body).await;
             assert_eq!((got.as_u16(), &problem["code"]), (status, &Value::from(code)), "{problem}");
             assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+            assert!(!problem.to_string().contains("inside"), "{problem}");
             assert_eq!(problem["requestId"], "mine");
             assert_eq!(headers["x-request-id"], "mine");
             assert_eq!(headers.contains_key(header::ALLOW), status == 405);
@@ -209,5 +259,11 @@ mod tests {
     async fn a_body_of_exactly_the_limit_is_taken() {
         let body = format!("{{\"a\":\"{}\"}}", "x".repeat(BODY_BYTES - 8));
         assert_eq!(ask("POST", "/echo", Some("application/json; charset=UTF-8"), body).await.0, StatusCode::OK);
+    }
+
+    #[test]
+    fn methods_that_clients_make_up_share_a_label() {
+        assert_eq!(method_label(&Method::from_bytes(b"ABRACADABRA").unwrap()), "other");
+        assert_eq!(method_label(&Method::PATCH), "PATCH");
     }
 }

@@ -128,3 +128,74 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
         .with_errors(failures)
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::http::{JsonBody, finish};
+
+    async fn ready(readiness: Readiness) -> (StatusCode, serde_json::Value) {
+        let request = ::http::Request::get("/readyz").body(axum::body::Body::empty()).unwrap();
+        let response = finish(operations(readiness)).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        (parts.status, serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_told_what_is_not_ready() {
+        let well = Readiness::default().with("kafka", || async { Ok(()) });
+        assert_eq!(ready(well.clone()).await.0, StatusCode::OK);
+        let (status, problem) = ready(well.with("postgres", || async { Err("refused".to_owned()) })).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into()));
+        assert_eq!(
+            problem["errors"],
+            serde_json::json!([{"field": "postgres", "code": "not_ready", "detail": "refused"}])
+        );
+    }
+
+    /// Serves on a free port: the task that ends with it, and a client.
+    async fn start(
+        router: Router,
+        shutdown: &CancellationToken,
+    ) -> (tokio::task::JoinHandle<()>, tokio::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = shutdown.clone();
+        let served = tokio::spawn(async move { serve(listener, finish(router), shutdown).await.unwrap() });
+        (served, tokio::net::TcpStream::connect(address).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_answered_before_the_process_stops() {
+        let shutdown = CancellationToken::new();
+        let (told, stopped) = (shutdown.clone(), shutdown.clone());
+        let slow = move || async move {
+            told.cancel();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            "done"
+        };
+        let (served, mut client) = start(Router::new().route("/slow", get(slow)), &stopped).await;
+        client.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_too_much_can_read_why_it_is_refused() {
+        let route = axum::routing::post(|_: JsonBody| async {});
+        let (_served, mut client) = start(Router::new().route("/echo", route), &CancellationToken::new()).await;
+        let body = vec![b' '; 1 << 20];
+        let head = "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        client.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
+        client.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+    }
+}

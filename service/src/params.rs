@@ -111,3 +111,52 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Pr
 pub fn messages_position(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     single(headers, "Messages-Position")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Result<Params, Problem> {
+        Params::read(&format!("/things?{query}").parse().unwrap(), &["limit", "cursor"])
+    }
+
+    #[test]
+    fn a_parameter_is_decoded() {
+        assert_eq!(read("cursor=a%20b%C3%A9").unwrap().get("cursor"), Some("a b\u{e9}"));
+        assert_eq!(read("").unwrap().get("cursor"), None);
+    }
+
+    #[test]
+    fn unknown_repeated_and_unreadable_parameters_are_refused() {
+        for (query, code) in [
+            ("offset=1", "unknown_parameter"),
+            ("cursor=a&cursor=b", "repeated_parameter"),
+            ("cursor=%ff", "invalid_parameter"),
+            ("cursor=a%00", "invalid_parameter"),
+        ] {
+            assert_eq!(read(query).unwrap_err().code(), code, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_whole_number_within_its_bounds() {
+        assert_eq!(read("").unwrap().limit(20, 100).unwrap(), 20);
+        assert_eq!(read("limit=100").unwrap().limit(20, 100).unwrap(), 100);
+        for wrong in ["0", "101", "-1", "%2B5", "1.5", "", "x", "99999999999999999999"] {
+            let refused = read(&format!("limit={wrong}")).unwrap().limit(20, 100);
+            assert_eq!(refused.unwrap_err().status(), 400, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_given_once_and_plain() {
+        let mut headers = HeaderMap::new();
+        assert!(idempotency_key(&headers).unwrap().is_none());
+        headers.append("idempotency-key", "one".parse().unwrap());
+        assert_eq!(idempotency_key(&headers).unwrap().unwrap().as_str(), "one");
+        headers.append("idempotency-key", "one".parse().unwrap());
+        assert_eq!(idempotency_key(&headers).unwrap_err().code(), "invalid_header");
+        headers.insert("idempotency-key", "a b".parse().unwrap());
+        assert_eq!(idempotency_key(&headers).unwrap_err().code(), "invalid_header");
+    }
+}

@@ -46,10 +46,12 @@ impl Problem {
 
     /// 401: no good token.
     pub fn unauthorized(code: &'static str, detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, detail).with_header(
-            header::WWW_AUTHENTICATE,
-            &format!("Bearer error=\"invalid_token\", error_description=\"{code}\""),
-        )
+        // RFC 6750: who gave no token is told the scheme, and not that something is wrong with it.
+        let challenge = match code {
+            "missing_token" => "Bearer".to_owned(),
+            _ => format!("Bearer error=\"invalid_token\", error_description=\"{code}\""),
+        };
+        Self::new(StatusCode::UNAUTHORIZED, code, detail).with_header(header::WWW_AUTHENTICATE, &challenge)
     }
 
     /// 404: not there, or not the caller's to see.
@@ -131,7 +133,8 @@ impl Problem {
             "errors": errors,
             "requestId": request_id,
         });
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        // Some errors, such as 404, may be cached when nothing is said: what was missing may be there by now.
+        let kind = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
         (self.status, (*self.headers).clone(), kind, body.to_string()).into_response()
     }
 }

@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -20,6 +21,9 @@ pub enum LogFormat {
 /// they shouldn't.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// How often samples are folded into the histograms. Until then they pile up, also when nobody asks for them.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Starts logging and counting; the second time, it does nothing.
@@ -35,8 +39,23 @@ pub fn start(filter: &str, format: LogFormat) {
 }
 
 fn recorder() -> Option<&'static PrometheusHandle> {
-    let install = || PrometheusBuilder::new().set_buckets(&BUCKETS).ok()?.install_recorder().ok();
     RECORDER.get_or_init(install).as_ref()
+}
+
+fn install() -> Option<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().set_buckets(&BUCKETS).ok()?.install_recorder().ok()?;
+    let kept = handle.clone();
+    // A thread, for there may be no runtime yet, and a test's runtime ends before the process does.
+    let upkeep = std::thread::Builder::new().name("metrics-upkeep".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(UPKEEP);
+            kept.run_upkeep();
+        }
+    });
+    if let Err(error) = upkeep {
+        tracing::warn!(%error, "metrics have no upkeep: they take more and more memory unless they are read");
+    }
+    Some(handle)
 }
 
 /// Every metric in Prometheus's text format.
