@@ -78,6 +78,11 @@ impl<'a> Reading<'a> {
         &self.user
     }
 
+    /// Whether Redis can be used, as far as this read knows.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// A view from Redis, else its values from Postgres, which are then stored. None when there are no values.
     ///
     /// # Errors

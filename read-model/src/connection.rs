@@ -32,9 +32,13 @@ impl From<sqlx::Error> for ReadModelError {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::Unavailable(error)
             }
-            // 57: cancelled or shutting down; 08: connections; 53: no resources left.
+            // 57: cancelled or shutting down; 08: connections; 53: no resources left; 40: a deadlock was resolved;
+            // 55P03 and 25P03: waited for a lock, or idled in a transaction, for too long.
             sqlx::Error::Database(ref database)
-                if database.code().is_some_and(|code| ["57", "08", "53"].contains(&&code[..2])) =>
+                if database.code().is_some_and(|code| {
+                    ["57", "08", "53", "40"].iter().any(|class| code.starts_with(class))
+                        || ["55P03", "25P03"].contains(&&*code)
+                }) =>
             {
                 Self::Unavailable(error)
             }
@@ -63,6 +67,8 @@ impl ReadModel {
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "10000"),
             ("lock_timeout", "4000"),
+            // A plan that is kept while the tables fill would go on reading them whole long after they are large.
+            ("plan_cache_mode", "force_custom_plan"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)

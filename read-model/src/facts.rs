@@ -25,7 +25,7 @@ pub struct Membership {
 pub struct ChangedHeads {
     /// Conversations in which anything changed.
     pub conversations: Vec<ConversationId>,
-    /// Messages that changed in them.
+    /// Messages that changed before the next page begins, in any conversation.
     pub messages: Vec<MessageId>,
     /// Everyone in them.
     pub users: Vec<UserId>,
@@ -149,7 +149,9 @@ impl ReadModel {
         Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
     }
 
-    /// What changed on a partition from an offset on, at most `limit` conversations of it.
+    /// What changed on a partition from an offset on, at most `limit` conversations of it. The pages together name
+    /// every message that changed: each names those that changed below the next page's beginning, whichever
+    /// conversation they are in, for a conversation on a later page may have messages that changed before it.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
@@ -171,11 +173,16 @@ impl ReadModel {
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
         let full = i64::try_from(ids.len()).is_ok_and(|count| count == limit);
         let next = rows.last().filter(|_| full).map(|row| row.try_get::<i64, _>("changed")).transpose()?;
-        let messages = sqlx::query("SELECT id FROM messages WHERE conversation_id = ANY($1) AND position >= $2")
-            .bind(&ids)
-            .bind(from)
-            .fetch_all(pool)
-            .await?;
+        let next = next.map(|last| last + 1);
+        let messages = sqlx::query(
+            "SELECT messages.id FROM conversations JOIN messages ON conversation_id = conversations.id
+             WHERE partition = $1 AND changed >= $2 AND messages.position >= $2 AND messages.position < $3",
+        )
+        .bind(partition)
+        .bind(from)
+        .bind(next.unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await?;
         let users = sqlx::query("SELECT DISTINCT user_id FROM members WHERE conversation_id = ANY($1)")
             .bind(&ids)
             .fetch_all(pool)
@@ -184,7 +191,7 @@ impl ReadModel {
             conversations: ids.into_iter().map(ConversationId).collect(),
             messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
             users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
-            next: next.map(|last| last + 1),
+            next,
         })
     }
 }

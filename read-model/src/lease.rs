@@ -24,7 +24,8 @@ impl ReadModel {
                  lease_until = CASE WHEN kept THEN now() + make_interval(secs => $2) END
              FROM (SELECT partition AS own, row_number() OVER (ORDER BY partition) <= $3 AS kept
                    FROM leases WHERE owner = $1) AS mine
-             WHERE partition = own",
+             -- Looked at again once the row is locked: an expired one may just have gone to another owner.
+             WHERE partition = own AND owner = $1",
         )
         .bind(owner)
         .bind(seconds)

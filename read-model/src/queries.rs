@@ -69,18 +69,18 @@ impl ReadModel {
         let rows = sqlx::query(
             "(SELECT conversation_id, recent_at AS updated_at FROM members
               WHERE user_id = $1 AND recent_at IS NOT NULL
-                AND ($2::timestamptz IS NULL OR (recent_at, conversation_id) < ($2, $3))
+                AND (recent_at, conversation_id) < (coalesce($2::timestamptz, 'infinity'), $3)
               ORDER BY recent_at DESC, conversation_id DESC LIMIT $4)
              UNION ALL
              (SELECT conversation_id, updated_at FROM members JOIN conversations ON conversations.id = conversation_id
               WHERE user_id = $1 AND recent_at IS NULL
-                AND ($2::timestamptz IS NULL OR (updated_at, conversation_id) < ($2, $3))
+                AND (updated_at, conversation_id) < (coalesce($2::timestamptz, 'infinity'), $3)
               ORDER BY updated_at DESC, conversation_id DESC LIMIT $4)
              ORDER BY updated_at DESC, conversation_id DESC LIMIT $4",
         )
         .bind(user.as_str())
         .bind(after.map(|(at, _)| at.to_date_time()))
-        .bind(after.map(|(_, id)| id.0))
+        .bind(after.map_or(Uuid::max(), |(_, id)| id.0))
         .bind(limit + 1)
         .fetch_all(&mut *transaction)
         .await?;
@@ -132,10 +132,10 @@ impl ReadModel {
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
-             WHERE conversation_id = $1 AND ($2::bigint IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3",
+             WHERE conversation_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
         )
         .bind(conversation.0)
-        .bind(before)
+        .bind(before.unwrap_or(i64::MAX))
         .bind(limit + 1)
         .fetch_all(&mut *transaction)
         .await?;
@@ -201,13 +201,15 @@ async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView])
         views.iter().map(|view| (view.conversation_id.0, view.id.0)).unzip();
     let rows = sqlx::query(
         "SELECT message_id, emoji, label, jsonb_array_length(user_ids)::bigint AS count,
-                jsonb_path_query_array(user_ids, '$[0 to 19]') AS first_users
+                jsonb_path_query_array(user_ids, '$[0 to $last]', jsonb_build_object('last', $3::bigint - 1))
+                    AS first_users
          FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, message_id)
          JOIN reactions USING (conversation_id, message_id)
          WHERE user_ids <> '[]' ORDER BY message_id, ordinal",
     )
     .bind(conversations)
     .bind(ids)
+    .bind(i64::try_from(limits::REACTION_USERS_IN_VIEW).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     let mut by_message: HashMap<Uuid, Vec<ReactionView>> = HashMap::new();
