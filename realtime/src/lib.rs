@@ -1,1 +1,205 @@
-//! placeholder
+//! Realtime: from the log to the sockets of those whom it concerns, without a database and without waiting for
+//! the projector.
+//!
+//! Every node reads the whole topic and looks into what has a room here. Rooms are kept here rather than in the
+//! Socket.IO library, because a frame that doesn't fit into a socket's buffer must be known by its socket.
+
+mod connect;
+mod deliver;
+mod frames;
+mod memberships;
+mod presence;
+mod recent;
+mod redirect;
+mod relay;
+mod rooms;
+mod transport;
+mod typing;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use cache::{Cache, Progress};
+use domain::PositionVector;
+use event_log::{LogConsumer, LogError, StartAt};
+use service::auth::Auth;
+use service::lifecycle::Readiness;
+use service::token::PositionTokens;
+use socketioxide::service::SocketIoService;
+use socketioxide::{ParserConfig, SocketIo};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// The largest message that a client may send.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// How many frames may wait for a slow socket.
+const SOCKET_BUFFER: usize = 128;
+/// How often a socket is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long it may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may stay without a socket that was let in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many sockets may be joining their rooms at a time, so that thousands at once don't fell the query side.
+const JOINING: usize = 64;
+
+/// What realtime is made of.
+pub struct Parts {
+    /// Who may connect.
+    pub auth: Auth,
+    /// Issues the tokens of `connection:ready`.
+    pub tokens: PositionTokens,
+    /// Memberships and presence.
+    pub cache: Cache,
+    /// How far the projector is.
+    pub progress: Progress,
+    /// Reads the topic; a consumer of realtime's own, for it is assigned here.
+    pub log: LogConsumer,
+    /// Reads the topic of typing events, where that is another one.
+    pub typing_log: Option<LogConsumer>,
+    /// Where query-api is, for memberships that Redis doesn't have.
+    pub query_api_url: String,
+}
+
+/// Why realtime can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log can't be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// There can be no client for query-api.
+    #[error("the HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// What the handlers and tasks share.
+struct Shared {
+    auth: Auth,
+    tokens: PositionTokens,
+    cache: Cache,
+    memberships: memberships::Memberships,
+    rooms: rooms::Rooms,
+    transports: transport::Transports,
+    presence: presence::Presence,
+    typing: typing::Typing,
+    health: relay::Health,
+    /// Everything below these offsets was relayed, or is being relayed.
+    processed: Mutex<PositionVector>,
+    joining: Semaphore,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Which node this is, in presence.
+    node: Uuid,
+}
+
+impl Shared {
+    fn processed(&self) -> PositionVector {
+        self.processed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A running realtime worker.
+pub struct Realtime {
+    service: SocketIoService<Router>,
+    shared: Arc<Shared>,
+    /// The tasks that must not end before the shutdown.
+    running: Arc<[AbortHandle]>,
+}
+
+impl Realtime {
+    /// Starts to relay from the log's end on, until the shutdown, which also closes all sockets. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer.
+    pub async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let end = parts.log.end_offsets().await?;
+        relay::assign(&parts.log, &end)?;
+        let typing_log = match parts.typing_log {
+            Some(ref log) => Some(log.end_offsets().await?),
+            None => None,
+        };
+        let shared = Arc::new(Shared {
+            memberships: memberships::Memberships::new(&parts)?,
+            auth: parts.auth,
+            tokens: parts.tokens,
+            cache: parts.cache,
+            rooms: rooms::Rooms::default(),
+            transports: transport::Transports::default(),
+            presence: presence::Presence::default(),
+            typing: typing::Typing::default(),
+            health: relay::Health::default(),
+            processed: Mutex::new(end),
+            joining: Semaphore::new(JOINING),
+            tasks: TaskTracker::new(),
+            shutdown,
+            node: Uuid::new_v4(),
+        });
+        let tasks = &shared.tasks;
+        let log = Arc::new(parts.log);
+        let mut running = vec![
+            tasks.spawn(relay::run(shared.clone(), log.clone(), true)).abort_handle(),
+            tasks.spawn(relay::watch(shared.clone(), log)).abort_handle(),
+            tasks.spawn(typing::run(shared.clone())).abort_handle(),
+            tasks.spawn(presence::run(shared.clone())).abort_handle(),
+        ];
+        if let (Some(log), Some(end)) = (parts.typing_log, typing_log) {
+            let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();
+            log.assign(&starts)?;
+            running.push(tasks.spawn(relay::run(shared.clone(), Arc::new(log), false)).abort_handle());
+        }
+        let (service, io) = socket_io(&shared);
+        let shutdown = shared.shutdown.clone();
+        shared.tasks.spawn(async move {
+            shutdown.cancelled().await;
+            io.close().await;
+        });
+        Ok(Self { service, shared, running: running.into() })
+    }
+
+    /// The route of Socket.IO: `/socket.io/`.
+    pub fn router(&self) -> Router {
+        transport::router(self.service.clone(), self.shared.transports.clone(), self.shared.shutdown.clone())
+    }
+
+    /// Adds whether the relay follows the log to what a process needs to be ready.
+    #[must_use]
+    pub fn readiness(&self, readiness: Readiness) -> Readiness {
+        let (shared, running) = (self.shared.clone(), self.running.clone());
+        readiness.with("realtime", move || {
+            let ended = running.iter().any(AbortHandle::is_finished);
+            let health = if ended { Err("a task ended".to_owned()) } else { shared.health.now() };
+            async move { health }
+        })
+    }
+
+    /// Waits, at most `limit`, until what the shutdown began is done: all sockets are told goodbye and the tasks
+    /// have ended. Call it once the shutdown is cancelled.
+    pub async fn finish(&self, limit: Duration) {
+        self.shared.tasks.close();
+        if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("stopped before every socket was closed");
+        }
+    }
+}
+
+fn socket_io(shared: &Arc<Shared>) -> (SocketIoService<Router>, SocketIo) {
+    let (service, io) = SocketIo::builder()
+        .max_payload(MESSAGE_BYTES as u64)
+        .ws_max_message_size(MESSAGE_BYTES)
+        .ws_max_frame_size(MESSAGE_BYTES)
+        .max_buffer_size(SOCKET_BUFFER)
+        .ping_interval(PING_INTERVAL)
+        .ping_timeout(PING_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        // Nothing binary is ever sent to us.
+        .with_parser(ParserConfig::common().max_incoming_binaries(0))
+        .with_state(shared.clone())
+        .build_with_inner_svc(Router::new());
+    connect::serve(&io);
+    (service, io)
+}
