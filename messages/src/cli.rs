@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use domain::{Timestamp, UserId};
+use read_model::ReadModel;
+use service::auth::Auth;
+use service::config::{Config, Environment};
+use service::{lifecycle, telemetry};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+
+use crate::process::{self, Roles};
+use crate::{development, rebuild};
+
+/// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
+///
+/// Every option can be set in the environment under the name that its help shows. Start with `messages all`, which
+/// runs everything in one process on one port.
+#[derive(Parser)]
+#[command(name = "messages", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all four services in one process on one port, with the chat page at /.
+    ///
+    /// Makes the topic and the schema where they are missing.
+    All(Config),
+    /// Run the command API: POST, PATCH and DELETE under /api become events on the topic.
+    CommandApi(Config),
+    /// Run a projector: folds the topic into Postgres and tells the caches. Any number of them share the work.
+    ///
+    /// Makes the schema where it is missing.
+    Projector(Config),
+    /// Run the query API: GET under /api, from Redis where it can be, else from Postgres.
+    QueryApi(Config),
+    /// Run the realtime worker: relays the topic to Socket.IO rooms. Needs QUERY_API_URL.
+    Realtime(Config),
+    /// Make the read model's schema, or bring it up to date. Safe to run at any time.
+    Migrate(Config),
+    /// Empty the read model and fold the topic again from its beginning.
+    ///
+    /// Services that run go on; until it is through, they answer from what is folded already.
+    Rebuild(RebuildArgs),
+    /// Print an access token for a user, signed with AUTH_JWT_SECRET (in development, with the fixed secret).
+    Token(TokenArgs),
+}
+
+#[derive(Args)]
+struct RebuildArgs {
+    /// Yes, throw the read model away first. Without it, nothing is done.
+    #[arg(long, required = true)]
+    reset: bool,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Args)]
+struct TokenArgs {
+    /// Whom the token is for: 1 to 128 visible characters without spaces.
+    user: UserId,
+    /// For how many hours it is good.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    hours: u32,
+    #[command(flatten)]
+    config: Config,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// With a message that says what to do next.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::All(config) => serve(config, Roles::ALL).await,
+            Command::CommandApi(config) => serve(config, Roles::COMMAND_API).await,
+            Command::Projector(config) => serve(config, Roles::PROJECTOR).await,
+            Command::QueryApi(config) => serve(config, Roles::QUERY_API).await,
+            Command::Realtime(config) => serve(config, Roles::REALTIME).await,
+            Command::Migrate(config) => migrate(&config).await,
+            Command::Rebuild(arguments) => {
+                debug_assert!(arguments.reset, "clap demands it");
+                telemetry::start(&arguments.config.log, arguments.config.log_format);
+                rebuild::run(&arguments.config).await
+            }
+            Command::Token(arguments) => token(&arguments),
+        }
+    }
+}
+
+async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
+    telemetry::start(&config.log, config.log_format);
+    // Before anything is touched: without a secret nothing starts.
+    let auth = Auth::new(config.secret()?);
+    let address = config.listen_on();
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {}:{}; set HOST and PORT to what is free", address.0, address.1))?;
+    let shutdown = lifecycle::shutdown_on_signal();
+    let process = process::start(&config, roles, listener, shutdown).await?;
+    tracing::info!(address = %process.address(), roles = %roles, "ready");
+    if config.environment == Environment::Development && roles == Roles::ALL {
+        development::welcome(&auth, process.address())?;
+    }
+    process.finished().await
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    telemetry::start(&config.log, config.log_format);
+    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)?;
+    read_model.migrate().await.context(process::POSTGRES_HINT)?;
+    tracing::info!(schema = config.database_schema, "the schema is up to date");
+    Ok(())
+}
+
+fn token(arguments: &TokenArgs) -> anyhow::Result<()> {
+    let auth = Auth::new(arguments.config.secret()?);
+    let lasts = Duration::from_secs(u64::from(arguments.hours) * 3_600);
+    println!("{}", auth.mint(&arguments.user, from_now(lasts)?)?);
+    Ok(())
+}
+
+/// The moment that is so far from now.
+///
+/// # Errors
+/// When that is after the year 9999.
+pub(crate) fn from_now(ahead: Duration) -> anyhow::Result<Timestamp> {
+    Ok(Timestamp::from_date_time(OffsetDateTime::from(SystemTime::now() + ahead))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rebuild_says_that_it_empties_the_read_model() {
+        assert!(Cli::try_parse_from(["messages", "rebuild"]).is_err());
+        assert!(Cli::try_parse_from(["messages", "rebuild", "--reset"]).is_ok());
+    }
+}

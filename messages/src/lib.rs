@@ -1,0 +1,7 @@
+//! Puts the services together into processes, and gives them a command line.
+
+pub mod cli;
+mod development;
+pub mod process;
+mod rebuild;
+mod web;
