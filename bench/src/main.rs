@@ -1,1 +1,2 @@
+//! Measures the system.
 fn main() {}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The system as a whole, on real services: a file per behaviour, names that read as promises.
+
+mod chat;
+mod harness;
+mod operations;

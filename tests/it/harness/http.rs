@@ -1,0 +1,88 @@
+//! Requests as any client makes them, and answers with the questions that tests ask of them.
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+/// A request that is being put together.
+pub(crate) struct Request(reqwest::RequestBuilder);
+
+impl Request {
+    pub(crate) fn new(client: &reqwest::Client, method: &str, url: &str) -> Self {
+        Self(client.request(method.parse().unwrap(), url))
+    }
+
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        Self(self.0.header(name, value))
+    }
+
+    pub(crate) fn key(self, key: &str) -> Self {
+        self.header("Idempotency-Key", key)
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        Self(self.0.json(body))
+    }
+
+    /// A body as it is, called JSON.
+    pub(crate) fn raw(self, body: impl Into<reqwest::Body>) -> Self {
+        Self(self.0.header("Content-Type", "application/json").body(body))
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let response = self.0.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, headers, body }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// A header's value; empty where it isn't there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// The header `Messages-Position`.
+    pub(crate) fn position(&self) -> &str {
+        let position = self.header("Messages-Position");
+        assert!(!position.is_empty(), "no Messages-Position: {self:?}");
+        position
+    }
+
+    pub(crate) fn data(&self) -> &Value {
+        &self.body["data"]
+    }
+
+    /// The data's id.
+    pub(crate) fn id(&self) -> String {
+        self.data()["id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}")).to_owned()
+    }
+
+    /// The fields that are wrong, with their codes.
+    pub(crate) fn errors(&self) -> Vec<(&str, &str)> {
+        let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no problem: {self:?}"));
+        errors.iter().map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
+    }
+
+    /// Asserts that this is a problem as RFC 9457 has it, of this status and code.
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        for field in ["type", "title", "detail", "requestId"] {
+            assert!(self.body[field].as_str().is_some_and(|text| !text.is_empty()), "no {field}: {self:?}");
+        }
+        assert!(self.body["errors"].is_array());
+        assert_eq!(self.body["requestId"], self.header("x-request-id"));
+    }
+}

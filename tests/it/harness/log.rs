@@ -1,0 +1,82 @@
+//! The topic as an analyst reads it: with a plain Kafka client that knows nothing of the product's code.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+/// How long Kafka may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A record.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) bytes: Vec<u8>,
+    /// The value as JSON; null where it is none.
+    pub(crate) value: Value,
+}
+
+impl Record {
+    /// Its position as the API writes it.
+    pub(crate) fn position(&self) -> String {
+        format!("{}:{}", self.partition, self.offset)
+    }
+}
+
+/// Everything on a topic up to its end as it is now, partition by partition.
+pub(crate) async fn records(brokers: &str, topic: &str) -> Vec<Record> {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read(&brokers, &topic)).await.unwrap()
+}
+
+fn read(brokers: &str, topic: &str) -> Vec<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "an-analyst")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let mut left = 0;
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).unwrap();
+        left += high - low;
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut records = Vec::new();
+    while left > 0 {
+        let message = consumer.poll(TIMEOUT).expect("Kafka gave nothing").unwrap();
+        records.push(record(&message));
+        left -= 1;
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
+    let mut headers = BTreeMap::new();
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        let value = String::from_utf8(header.value.unwrap_or_default().to_vec()).unwrap();
+        headers.insert(header.key.to_owned(), value);
+    }
+    let bytes = message.payload().unwrap_or_default().to_vec();
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: String::from_utf8(message.key().unwrap_or_default().to_vec()).unwrap(),
+        headers,
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        value: serde_json::from_slice(&bytes).unwrap_or_default(),
+        bytes,
+    }
+}

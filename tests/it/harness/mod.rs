@@ -1,0 +1,10 @@
+//! What every test uses.
+
+pub(crate) mod http;
+pub(crate) mod log;
+pub(crate) mod process;
+pub(crate) mod sockets;
+pub(crate) mod system;
+
+pub(crate) use sockets::Client;
+pub(crate) use system::{System, at_once, eventually, unknown_id};

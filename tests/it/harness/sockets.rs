@@ -1,0 +1,117 @@
+//! The official Socket.IO client, in a Node process of its own, driven by lines of JSON.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::system::{PATIENCE, System};
+
+/// A client with one socket, or several.
+pub(crate) struct Client {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// What came while something else was waited for.
+    kept: Vec<Value>,
+}
+
+/// A frame as the client got it.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) name: String,
+    /// The payload.
+    pub(crate) data: Value,
+    /// The second argument; null where there is none.
+    pub(crate) meta: Value,
+}
+
+impl Client {
+    /// Connects as a user over WebSocket and waits for `connection:ready`.
+    pub(crate) async fn connect(system: &System, user: &str) -> Self {
+        let mut client = Self::open(json!({"url": system.url, "token": system.token(user)})).await;
+        client.frame("connection:ready").await;
+        client
+    }
+
+    /// Begins to connect, as told; see `tests/js/socket-client.mjs`.
+    pub(crate) async fn open(order: Value) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/socket-client.mjs");
+        let mut child = Command::new("node")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node can't be started; `make test` installs what it needs");
+        let stdin = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut client = Self { child, stdin, lines, kept: Vec::new() };
+        client.order(order).await;
+        client
+    }
+
+    /// Tells the client to do something.
+    pub(crate) async fn order(&mut self, order: Value) {
+        self.stdin.write_all(format!("{order}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Emits an event.
+    pub(crate) async fn emit(&mut self, name: &str, data: Value) {
+        self.order(json!({"do": "emit", "name": name, "args": [data]})).await;
+    }
+
+    /// Emits an event and waits for its acknowledgement.
+    pub(crate) async fn ask(&mut self, name: &str, data: Value) -> Value {
+        self.order(json!({"do": "emit", "name": name, "args": [data], "ack": true, "id": 1})).await;
+        self.line("an acknowledgement", |line| line["at"] == "ack").await["args"][0].clone()
+    }
+
+    /// Waits for a frame of this name; what came before it and was not asked for is kept.
+    pub(crate) async fn frame(&mut self, name: &str) -> Frame {
+        let line = self.line(name, |line| line["at"] == "event" && line["name"] == name).await;
+        let args = &line["args"];
+        Frame { name: name.to_owned(), data: args[0].clone(), meta: args[1].clone() }
+    }
+
+    /// Waits for a line such as `{"at": "connect_error", …}`.
+    pub(crate) async fn at(&mut self, what: &str) -> Value {
+        self.line(what, |line| line["at"] == what).await
+    }
+
+    /// The names of the frames that came and that nobody asked for, once the client has got everything that the
+    /// server sent it before this call: an answered question can't overtake a frame.
+    pub(crate) async fn leftover(&mut self) -> Vec<String> {
+        self.ask("presence:get", json!({"userIds": []})).await;
+        let names = self.kept.drain(..).filter(|line| line["at"] == "event");
+        names.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether the client's process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(index) = self.kept.iter().position(&wanted) {
+            return self.kept.remove(index);
+        }
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let line = tokio::time::timeout_at(deadline, self.lines.next_line()).await;
+            let Ok(line) = line else { panic!("{what} never came; what came: {:?}", self.kept) };
+            let line = line.unwrap().unwrap_or_else(|| panic!("the client ended before {what}"));
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_ne!(line["at"], "bad_line", "{line}");
+            if wanted(&line) {
+                return line;
+            }
+            self.kept.push(line);
+        }
+    }
+}
+
+/// How much longer than a promised time a test waits for it.
+pub(crate) const SLACK: Duration = Duration::from_secs(5);

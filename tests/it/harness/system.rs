@@ -1,0 +1,226 @@
+//! A whole system of one's own: its services in this process, with a topic, a schema and a key prefix that no other
+//! test has. Nothing is cleaned up: nobody else comes by there.
+
+use std::time::{Duration, SystemTime};
+
+use cache::Cache;
+use clap::Parser;
+use domain::{ConversationId, Timestamp, UserId};
+use messages::process::{self, Process, Roles};
+use read_model::ReadModel;
+use serde_json::{Value, json};
+use service::auth::Auth;
+use service::config::Config;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::http::{Answer, Request};
+use super::log::{self, Record};
+
+/// The secret of every system under test.
+pub(crate) const SECRET: &str = "a secret for tests, and for nothing else";
+/// How long anything that should happen may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running system, as its users and admins see it.
+pub(crate) struct System {
+    pub(crate) config: Config,
+    pub(crate) auth: Auth,
+    pub(crate) url: String,
+    client: reqwest::Client,
+    sql: PgPool,
+    /// The services, where they are in this process. They stop when the test ends, however it ends.
+    running: Option<(Process, DropGuard)>,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A configuration under which nothing is shared with other tests but the three services.
+pub(crate) fn config() -> Config {
+    let name = format!("t{}", Uuid::now_v7().simple());
+    let Arguments { mut config } = Arguments::parse_from(["messages"]);
+    config.auth_jwt_secret = Some(SECRET.to_owned());
+    config.kafka_topic = name.clone();
+    config.kafka_partitions = 3;
+    config.database_schema = name.clone();
+    config.database_connections = 8;
+    config.redis_prefix = name;
+    config.port = 0;
+    config
+}
+
+impl System {
+    /// Starts everything in one process, with the defaults.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts everything in one process, with some settings changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        Self::run(config, Roles::ALL).await
+    }
+
+    /// Starts some of the services under a given configuration.
+    pub(crate) async fn run(config: Config, roles: Roles) -> Self {
+        service::telemetry::start(
+            &std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error".to_owned()),
+            config.log_format,
+        );
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let process = process::start(&config, roles, listener, shutdown.clone()).await.unwrap();
+        let url = format!("http://{}", process.address());
+        let mut system = Self::beside(config, &url);
+        system.running = Some((process, shutdown.drop_guard()));
+        system
+    }
+
+    /// A system that somebody else started.
+    pub(crate) fn beside(config: Config, url: &str) -> Self {
+        let options: PgConnectOptions = config.database_url.parse().unwrap();
+        let options = options.options([("search_path", &config.database_schema)]);
+        Self {
+            auth: Auth::new(SECRET),
+            url: url.to_owned(),
+            client: reqwest::Client::new(),
+            sql: PgPoolOptions::new().max_connections(2).connect_lazy_with(options),
+            running: None,
+            config,
+        }
+    }
+
+    /// Stops the services in good order and waits for them.
+    pub(crate) async fn stop(&mut self) {
+        if let Some((process, stop)) = self.running.take() {
+            drop(stop);
+            process.finished().await.unwrap();
+        }
+    }
+
+    /// A token for a user, good for an hour.
+    pub(crate) fn token(&self, user: &str) -> String {
+        self.token_for(user, Duration::from_secs(3_600))
+    }
+
+    /// A token for a user that is good for so long.
+    pub(crate) fn token_for(&self, user: &str, lasts: Duration) -> String {
+        let user: UserId = user.parse().unwrap();
+        let until = Timestamp::from_date_time(OffsetDateTime::from(SystemTime::now() + lasts)).unwrap();
+        self.auth.mint(&user, until).unwrap()
+    }
+
+    /// A request without a token.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(&self.client, method, &format!("{}{path}", self.url))
+    }
+
+    /// A request of a user.
+    pub(crate) fn ask(&self, user: &str, method: &str, path: &str) -> Request {
+        self.request(method, path).header("Authorization", &format!("Bearer {}", self.token(user)))
+    }
+
+    /// `GET` as a user.
+    pub(crate) async fn get(&self, user: &str, path: &str) -> Answer {
+        self.ask(user, "GET", path).send().await
+    }
+
+    /// `POST /api/messages` as a user.
+    pub(crate) async fn post(&self, user: &str, body: Value) -> Answer {
+        self.ask(user, "POST", "/api/messages").json(&body).send().await
+    }
+
+    /// `GET` as a user, from at least the position of an earlier answer.
+    pub(crate) async fn get_after(&self, earlier: &Answer, user: &str, path: &str) -> Answer {
+        self.ask(user, "GET", path).header("Messages-Position", earlier.position()).send().await
+    }
+
+    /// A conversation that `creator` begins with the others: direct for two, a group for more.
+    pub(crate) async fn conversation(&self, creator: &str, others: &[&str]) -> String {
+        let answer = self.post(creator, json!({"action": "conversation", "participantIds": others})).await;
+        assert!([200, 201].contains(&answer.status), "{answer:?}");
+        answer.data()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A message that is sent: its id.
+    pub(crate) async fn message(&self, sender: &str, conversation: &str, content: &str) -> String {
+        let answer = self.post(sender, json!({"conversationId": conversation, "content": content})).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.data()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Everything that is on the topic, as any other client of Kafka reads it, partition by partition.
+    pub(crate) async fn records(&self) -> Vec<Record> {
+        log::records(&self.config.kafka_brokers, &self.config.kafka_topic).await
+    }
+
+    /// The records of one conversation, in order.
+    pub(crate) async fn records_of(&self, conversation: &str) -> Vec<Record> {
+        self.records().await.into_iter().filter(|record| record.key == conversation).collect()
+    }
+
+    /// The first row of a query in the read model's schema, as JSON; null for none. `$1` is a text.
+    pub(crate) async fn row(&self, query: &str, argument: &str) -> Value {
+        let query = format!("SELECT to_jsonb(found) FROM ({query}) AS found LIMIT 1");
+        let row = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(argument).fetch_optional(&self.sql).await;
+        row.unwrap().unwrap_or(Value::Null)
+    }
+
+    /// The read model, for what can't be asked over HTTP.
+    pub(crate) fn read_model(&self) -> ReadModel {
+        ReadModel::connect(&self.config.database_url, &self.config.database_schema, 2).unwrap()
+    }
+
+    /// Redis, with the system's prefix.
+    pub(crate) fn cache(&self) -> Cache {
+        Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap()
+    }
+
+    /// Redis, without anything around it.
+    pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        redis::Client::open(self.config.redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Every key in Redis under the system's prefix.
+    pub(crate) async fn redis_keys(&self) -> Vec<String> {
+        let mut keys = redis::cmd("KEYS");
+        keys.arg(format!("{}:*", self.config.redis_prefix));
+        keys.query_async(&mut self.redis().await).await.unwrap()
+    }
+}
+
+/// An id that nothing has.
+pub(crate) fn unknown_id() -> String {
+    ConversationId(Uuid::now_v7()).to_string()
+}
+
+/// Waits until `probe` gives something; panics with `what` after [`PATIENCE`].
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Sends requests at the same time; their answers in the order given.
+pub(crate) async fn at_once(requests: Vec<Request>) -> Vec<Answer> {
+    let sent: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
+    let mut answers = Vec::with_capacity(sent.len());
+    for answer in sent {
+        answers.push(answer.await.unwrap());
+    }
+    answers
+}

@@ -1,0 +1,83 @@
+// The official Socket.IO client, driven by a test through JSON lines on stdin and stdout.
+//
+// First line: {"url":"http://127.0.0.1:PORT","token":"…","transports":["websocket"],"sockets":1}
+//   also: "auth" (instead of {token}), "options" (more options of the client), "sockets": n (lines then have "socket": i)
+// Then:       {"do":"emit","name":"…","args":[…],"ack":true,"id":7}, {"do":"connect"}, {"do":"disconnect"},
+//             {"do":"drop"} (cuts the transport, so that the client reconnects), {"do":"exit"}
+//   each for the first socket, or for "socket": i
+// Out:        {"at":"connect"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
+
+import { writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { io } from 'socket.io-client';
+
+const ACK_MS = 5000;
+
+/** Written at once; a full pipe is waited for, so that no line is lost or cut. */
+function print(line) {
+  let rest = Buffer.from(`${JSON.stringify(line)}\n`);
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(1, rest));
+    } catch (error) {
+      if (error.code === 'EPIPE') process.exit(0);
+      if (error.code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
+    }
+  }
+}
+
+function open(config, index) {
+  const socket = io(config.url, {
+    auth: config.auth ?? { token: config.token },
+    transports: config.transports ?? ['websocket'],
+    forceNew: true, // one connection each, not one shared
+    reconnectionDelay: 100,
+    reconnectionDelayMax: 500,
+    ...config.options,
+  });
+  const which = config.sockets > 1 ? { socket: index } : {};
+  const say = (line) => print({ ...line, ...which });
+  socket.on('connect', () => say({ at: 'connect', id: socket.id, transport: socket.io.engine.transport.name }));
+  socket.on('connect_error', (error) => say({ at: 'connect_error', message: error.message, data: error.data }));
+  socket.on('disconnect', (reason) => say({ at: 'disconnect', reason }));
+  socket.onAny((name, ...args) => say({ at: 'event', name, args, time: Date.now() }));
+  return { socket, say };
+}
+
+function emit({ socket, say }, { name, args = [], ack = false, id }) {
+  if (!ack) {
+    socket.emit(name, ...args);
+    return;
+  }
+  socket.timeout(ACK_MS).emit(name, ...args, (error, ...answer) => {
+    say(error ? { at: 'ack_timeout', id } : { at: 'ack', id, args: answer });
+  });
+}
+
+function obey(sockets, order) {
+  const one = sockets[order.socket ?? 0];
+  const orders = {
+    emit: () => emit(one, order),
+    connect: () => one.socket.connect(),
+    disconnect: () => one.socket.disconnect(),
+    drop: () => one.socket.io.engine?.close(),
+    exit: () => process.exit(0),
+  };
+  if (!one || !Object.hasOwn(orders, order.do)) throw new Error(`no such order: ${JSON.stringify(order)}`);
+  orders[order.do]();
+}
+
+let sockets = null;
+const lines = createInterface({ input: process.stdin });
+lines.on('line', (line) => {
+  if (!line.trim()) return;
+  try {
+    const order = JSON.parse(line);
+    if (sockets) obey(sockets, order);
+    else sockets = Array.from({ length: order.sockets ?? 1 }, (_, index) => open(order, index));
+  } catch (error) {
+    print({ at: 'bad_line', message: error.message });
+  }
+});
+lines.on('close', () => process.exit(0));
