@@ -7,7 +7,7 @@ use crate::event::{Event, EventData};
 use crate::limits;
 use crate::view::MessageView;
 
-/// The answer's `data`; none for typing and notifications, which are answered without.
+/// The answer's `data`; null for notifications, which no command asks for.
 pub fn data(event: &Event) -> Value {
     let (at, conversation_id) = (event.occurred_at, event.conversation_id);
     match &event.data {

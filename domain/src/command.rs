@@ -200,8 +200,7 @@ fn conversation(caller: &UserId, fields: &mut Fields) -> Option<Command> {
     let words = [("DIRECT", ConversationKind::Direct), ("GROUP", ConversationKind::Group)];
     let kind = fields.word("type", &words);
     let title = fields.line("title", limits::TITLE_CHARS);
-    if fields.missing("participantIds") {
-        fields.fail("participantIds", "required", "is required");
+    if !fields.require("participantIds") {
         return None;
     }
     let others = fields.users("participantIds", limits::PARTICIPANTS)?;

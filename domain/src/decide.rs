@@ -63,25 +63,19 @@ impl Context {
 /// # Errors
 /// Why it can't be done; nothing happens then.
 pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Event, Rejection> {
-    if let Command::Conversation { kind, title, participant_ids } = command {
-        let id = context.conversation_to_create(*kind, participant_ids);
-        let (kind, title, participant_ids) = (*kind, title.clone(), participant_ids.clone());
-        return Ok(context.event(command, id, EventData::ConversationCreated { kind, title, participant_ids }));
-    }
-    let field = if command.conversation_id().is_some() { "conversationId" } else { "messageId" };
-    let conversation = facts
-        .conversation
-        .as_ref()
-        .filter(|conversation| conversation.is_participant)
-        .ok_or_else(|| not_found(field))?;
-    let data = match command {
-        Command::Conversation { .. } => unreachable!("answered above"),
+    let (conversation_id, data) = match command {
+        Command::Conversation { kind, title, participant_ids } => {
+            let id = context.conversation_to_create(*kind, participant_ids);
+            let (kind, title, participant_ids) = (*kind, title.clone(), participant_ids.clone());
+            (id, EventData::ConversationCreated { kind, title, participant_ids })
+        }
         Command::Message(send) => {
+            let conversation = joined(facts, "conversationId")?;
             check_same_conversation("replyToId", send.reply_to_id, conversation.id, facts)?;
-            message(context, send, conversation)?
+            (conversation.id, message(context, send, conversation)?)
         }
         Command::Edit { message_id, content } => {
-            let message = own_message(context, facts)?;
+            let (conversation, message) = own_message(context, facts)?;
             if message.deleted {
                 return Err(Rejection::MessageDeleted);
             }
@@ -89,32 +83,35 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
                 return Err(content::blank_error().into());
             }
             let mentions = mentions(content, &[], &conversation.participants)?;
-            EventData::MessageEdited { message_id: *message_id, content: content.clone(), mentions }
+            let (message_id, content) = (*message_id, content.clone());
+            (conversation.id, EventData::MessageEdited { message_id, content, mentions })
         }
         Command::Delete { message_id } => {
-            own_message(context, facts)?;
-            EventData::MessageDeleted { message_id: *message_id }
+            let (conversation, _) = own_message(context, facts)?;
+            (conversation.id, EventData::MessageDeleted { message_id: *message_id })
         }
         Command::Reaction { message_id, emoji, label } => {
-            let message = live_message(facts)?;
+            let (conversation, message) = live_message(facts)?;
             if !message.emoji.contains(emoji) && message.emoji.len() >= limits::EMOJI_PER_MESSAGE {
                 let detail = format!("the message already has {} different emoji", limits::EMOJI_PER_MESSAGE);
                 return Err(FieldError::new("emoji", "too_many", detail).into());
             }
-            EventData::ReactionAdded { message_id: *message_id, emoji: emoji.clone(), label: label.clone() }
+            let (message_id, emoji, label) = (*message_id, emoji.clone(), label.clone());
+            (conversation.id, EventData::ReactionAdded { message_id, emoji, label })
         }
         Command::RemoveReaction { message_id, emoji } => {
-            live_message(facts)?;
-            EventData::ReactionRemoved { message_id: *message_id, emoji: emoji.clone() }
+            let (conversation, _) = live_message(facts)?;
+            (conversation.id, EventData::ReactionRemoved { message_id: *message_id, emoji: emoji.clone() })
         }
-        Command::TypingStart { .. } => EventData::TypingStart {},
-        Command::TypingStop { .. } => EventData::TypingStop {},
+        Command::TypingStart { .. } => (joined(facts, "conversationId")?.id, EventData::TypingStart {}),
+        Command::TypingStop { .. } => (joined(facts, "conversationId")?.id, EventData::TypingStop {}),
         Command::MarkRead { message_id, .. } => {
+            let conversation = joined(facts, "conversationId")?;
             check_same_conversation("messageId", *message_id, conversation.id, facts)?;
-            EventData::MessagesRead { message_id: *message_id }
+            (conversation.id, EventData::MessagesRead { message_id: *message_id })
         }
     };
-    Ok(context.event(command, conversation.id, data))
+    Ok(context.event(command, conversation_id, data))
 }
 
 /// The notifications that follow a sent message on its key: one for each mentioned participant but the
@@ -179,14 +176,28 @@ fn mentions(text: &str, named: &[UserId], participants: &[UserId]) -> Result<Vec
     Ok(mentions)
 }
 
-fn live_message(facts: &Facts) -> Result<&MessageFacts, Rejection> {
-    let message = facts.message.as_ref().ok_or_else(|| not_found("messageId"))?;
-    if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+/// The conversation, if the caller is in it. `field` is what named it in the request.
+fn joined<'a>(facts: &'a Facts, field: &str) -> Result<&'a ConversationFacts, Rejection> {
+    facts.conversation.as_ref().filter(|conversation| conversation.is_participant).ok_or_else(|| not_found(field))
 }
 
-fn own_message<'a>(context: &Context, facts: &'a Facts) -> Result<&'a MessageFacts, Rejection> {
-    let message = facts.message.as_ref().ok_or_else(|| not_found("messageId"))?;
-    if message.sender_id == context.actor { Ok(message) } else { Err(Rejection::NotAuthor) }
+/// The message and its conversation, if the caller is in it.
+fn visible_message(facts: &Facts) -> Result<(&ConversationFacts, &MessageFacts), Rejection> {
+    let conversation = joined(facts, "messageId")?;
+    facts.message.as_ref().map(|message| (conversation, message)).ok_or_else(|| not_found("messageId"))
+}
+
+fn live_message(facts: &Facts) -> Result<(&ConversationFacts, &MessageFacts), Rejection> {
+    let (conversation, message) = visible_message(facts)?;
+    if message.deleted { Err(Rejection::MessageDeleted) } else { Ok((conversation, message)) }
+}
+
+fn own_message<'a>(
+    context: &Context,
+    facts: &'a Facts,
+) -> Result<(&'a ConversationFacts, &'a MessageFacts), Rejection> {
+    let (conversation, message) = visible_message(facts)?;
+    if message.sender_id == context.actor { Ok((conversation, message)) } else { Err(Rejection::NotAuthor) }
 }
 
 /// A message that the command points to must be in its conversation. One elsewhere looks like none at all.

@@ -1,7 +1,9 @@
 //! The envelope: one JSON value a record, whole by itself. It can never change, only gain versions.
 
+use schemars::JsonSchema;
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::event::{Event, EventData, Request};
 use crate::ids::{ConversationId, EventId, IdempotencyKey, UserId};
@@ -50,8 +52,6 @@ pub enum DecodeError {
 #[serde(rename_all = "camelCase")]
 struct Writing<'a> {
     event_id: EventId,
-    #[serde(rename = "type")]
-    event_type: &'static str,
     version: u32,
     occurred_at: Timestamp,
     conversation_id: ConversationId,
@@ -60,42 +60,59 @@ struct Writing<'a> {
     idempotency_key: Option<&'a IdempotencyKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_hash: Option<&'a str>,
-    data: Value,
+    // `type` and `data`, next to each other.
+    #[serde(flatten)]
+    data: &'a EventData,
 }
 
-#[derive(Deserialize)]
+/// The value of a record on the topic `messages`: one event, whole by itself. A field that is null means the same as
+/// one that is absent, and fields that are not named here may come. `x-maxLength` (characters), `x-maxBytes` (of
+/// UTF-8) and `x-maxItems` say what commands keep to today: they are no promise about what stands on the log.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Reading {
+#[schemars(rename = "Event")]
+pub(crate) struct Reading {
+    /// The event's own id. A record with an id that came before in the conversation is a copy: the first counts.
     event_id: EventId,
+    // The schema has it with `data`, in each of its forms.
     #[serde(rename = "type")]
+    #[schemars(skip)]
     event_type: String,
+    /// The version of the type.
+    #[schemars(extend("const" = VERSION))]
     version: u32,
+    /// When the command was accepted. The record's own timestamp is that of the log.
     occurred_at: Timestamp,
+    /// Where it happened; also the record's key.
     conversation_id: ConversationId,
+    /// Who did it.
     actor_id: UserId,
+    /// The key that the command came with; its scope is conversation and actor.
     #[serde(default)]
     idempotency_key: Option<IdempotencyKey>,
+    /// SHA-256 in hex over the validated command's canonical JSON (RFC 8785), when there is a key.
     #[serde(default)]
     request_hash: Option<String>,
+    /// Reserved for encrypted content, which has no form yet.
     #[serde(default)]
+    #[schemars(with = "()")]
     enc: Option<Value>,
     #[serde(default)]
+    #[schemars(flatten, with = "EventData")]
     data: Value,
 }
 
 /// The bytes of a record's value.
 pub fn encode(event: &Event) -> Vec<u8> {
-    let mut tagged = serde_json::to_value(&event.data).unwrap_or_default();
     let writing = Writing {
         event_id: event.event_id,
-        event_type: event.data.type_name(),
         version: VERSION,
         occurred_at: event.occurred_at,
         conversation_id: event.conversation_id,
         actor_id: &event.actor_id,
         idempotency_key: event.request.as_ref().map(|request| &request.key),
         request_hash: event.request.as_ref().map(|request| request.hash.as_str()),
-        data: tagged["data"].take(),
+        data: &event.data,
     };
     // Text keys and plain values only: it can't fail.
     serde_json::to_vec(&writing).unwrap_or_default()
@@ -107,6 +124,10 @@ pub fn encode(event: &Event) -> Vec<u8> {
 /// # Errors
 /// When it is not an event that this build knows.
 pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
+    // Without this, serde would also read the fields from an array, in their order.
+    if value.trim_ascii_start().first() != Some(&b'{') {
+        return Err(DecodeError::NotAnEvent(Error::custom("must be an object")));
+    }
     let reading: Reading = serde_json::from_slice(value).map_err(DecodeError::NotAnEvent)?;
     let event_type = reading.event_type;
     if reading.version == 0 || reading.version > VERSION {
@@ -118,10 +139,7 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     if holds_nul(&reading.data) {
         return Err(DecodeError::Nul);
     }
-    // Absent and null mean the same; data is an object.
-    let data = if reading.data.is_null() { Value::Object(serde_json::Map::new()) } else { reading.data };
-    let data = EventData::deserialize(serde_json::json!({"type": &event_type, "data": data}))
-        .map_err(|source| DecodeError::Data { event_type, source })?;
+    let data = data(&event_type, reading.data).map_err(|source| DecodeError::Data { event_type, source })?;
     let request = match (reading.idempotency_key, reading.request_hash) {
         (Some(key), hash) => Some(Request { key, hash: hash.unwrap_or_default() }),
         (None, _) => None,
@@ -134,6 +152,18 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
         request,
         data,
     })
+}
+
+fn data(event_type: &str, data: Value) -> Result<EventData, serde_json::Error> {
+    let data = match data {
+        Value::Null => Value::Object(Map::new()),
+        Value::Object(_) => data,
+        _ => return Err(Error::custom("data must be an object")),
+    };
+    EventData::deserialize(Value::Object(Map::from_iter([
+        ("type".to_owned(), Value::String(event_type.to_owned())),
+        ("data".to_owned(), data),
+    ])))
 }
 
 fn holds_nul(value: &Value) -> bool {

@@ -1,8 +1,10 @@
 //! Events: what happened, as it stands on the log.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
+use crate::limits;
 use crate::timestamp::Timestamp;
 
 /// What happened, who did it, when, and in which conversation.
@@ -32,7 +34,7 @@ pub struct Request {
 }
 
 /// What happened, by type. Every type is of version 1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
 pub enum EventData {
     /// A conversation began. A second one for the same id changes nothing.
@@ -42,8 +44,10 @@ pub enum EventData {
         kind: ConversationKind,
         /// The title, if it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("x-maxLength" = limits::TITLE_CHARS))]
         title: Option<String>,
         /// Everyone in it, the creator first.
+        #[schemars(extend("x-maxItems" = limits::PARTICIPANTS))]
         participant_ids: Vec<UserId>,
     },
     /// A message was sent.
@@ -53,9 +57,11 @@ pub enum EventData {
         /// Which message.
         message_id: MessageId,
         /// The new content, whole.
+        #[schemars(extend("x-maxLength" = limits::CONTENT_CHARS))]
         content: String,
         /// The participants whom the new content mentions.
         #[serde(default, deserialize_with = "null_as_default")]
+        #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MENTIONS))]
         mentions: Vec<UserId>,
     },
     /// The author deleted a message.
@@ -68,9 +74,11 @@ pub enum EventData {
         /// Which message.
         message_id: MessageId,
         /// One emoji.
+        #[schemars(extend("x-maxBytes" = limits::EMOJI_BYTES))]
         emoji: String,
         /// A label for the emoji; without one, the emoji keeps the one it has.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("x-maxLength" = limits::LABEL_CHARS))]
         label: Option<String>,
     },
     /// A participant took a reaction back.
@@ -78,6 +86,7 @@ pub enum EventData {
         /// Which message.
         message_id: MessageId,
         /// One emoji.
+        #[schemars(extend("x-maxBytes" = limits::EMOJI_BYTES))]
         emoji: String,
     },
     /// A participant began to type. Folds to nothing.
@@ -100,22 +109,26 @@ pub enum EventData {
 }
 
 /// A message as it was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSent {
     /// The message's id.
     pub message_id: MessageId,
     /// The text; empty only where there are attachments.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<String>", extend("x-maxLength" = limits::CONTENT_CHARS))]
     pub content: String,
     /// What kind of message it is.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<MessageType>")]
     pub message_type: MessageType,
     /// Files that live elsewhere.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<Vec<Attachment>>", extend("x-maxItems" = limits::ATTACHMENTS))]
     pub attachments: Vec<Attachment>,
     /// The participants whom the content mentions.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MENTIONS))]
     pub mentions: Vec<UserId>,
     /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,7 +145,7 @@ where
 }
 
 /// A conversation of exactly two, of which a pair has one; or a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ConversationKind {
     /// Two people; a pair has one, ever.
@@ -142,7 +155,7 @@ pub enum ConversationKind {
 }
 
 /// What a message mainly is, for how it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MessageType {
     /// Text.
@@ -159,14 +172,17 @@ pub enum MessageType {
 }
 
 /// A file that lives elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// Where it is: an https URL.
+    #[schemars(extend("x-maxLength" = limits::URL_CHARS))]
     pub url: String,
     /// What it is called.
+    #[schemars(extend("x-maxLength" = limits::NAME_CHARS))]
     pub name: String,
     /// Its media type, such as `image/png`.
+    #[schemars(extend("x-maxLength" = limits::NAME_CHARS))]
     pub mime_type: String,
     /// Its size in bytes.
     pub size: u64,

@@ -44,18 +44,18 @@ impl Fields {
         }
     }
 
-    /// Whether a field is absent or null.
-    pub(crate) fn missing(&self, name: &str) -> bool {
-        self.left.get(name).is_none_or(Value::is_null)
+    /// Whether a field is there, which is an error otherwise.
+    pub(crate) fn require(&mut self, name: &str) -> bool {
+        let there = self.left.get(name).is_some_and(|value| !value.is_null());
+        if !there {
+            self.left.remove(name);
+            self.fail(name, "required", "is required");
+        }
+        there
     }
 
     pub(crate) fn required_text(&mut self, name: &str) -> Option<String> {
-        if self.missing(name) {
-            self.left.remove(name);
-            self.fail(name, "required", "is required");
-            return None;
-        }
-        self.text(name)
+        if self.require(name) { self.text(name) } else { None }
     }
 
     /// A short text of one line: at least one visible character, at most `max`, no control characters.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
@@ -37,7 +38,7 @@ fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -77,9 +78,9 @@ uuid_id!(
 );
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $error:expr, $valid:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+    ($(#[$meta:meta])* $name:ident, $error:expr, $valid:expr) => {
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+        $(#[$meta])*
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
@@ -115,12 +116,14 @@ macro_rules! text_id {
 
 text_id!(
     /// A user: the `sub` of a token, 1 to 128 visible characters without spaces.
+    #[schemars(extend("minLength" = 1, "maxLength" = limits::USER_ID_CHARS, "pattern" = r"^\S+$"))]
     UserId,
     IdError::NotAUserId,
     |text| (1..=limits::USER_ID_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
 );
 text_id!(
     /// What a client gives with a command to be able to retry it: 1 to 128 visible ASCII characters.
+    #[schemars(extend("minLength" = 1, "maxLength" = limits::IDEMPOTENCY_KEY_BYTES, "pattern" = "^[!-~]+$"))]
     IdempotencyKey,
     IdError::NotAnIdempotencyKey,
     |text| (1..=limits::IDEMPOTENCY_KEY_BYTES).contains(&text.len())
@@ -130,7 +133,8 @@ text_id!(
 /// Whether a character shows: no control, space, or mark that only steers how others are shown.
 fn is_visible(character: char) -> bool {
     let steers = matches!(character,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     !character.is_control() && !character.is_whitespace() && !steers
 }
 
@@ -169,5 +173,43 @@ impl EventId {
     /// A mention notification's id: v5 of `[eventId of the message, userId]`.
     pub fn for_mention(sent: EventId, mentioned: &UserId) -> Self {
         Self(derive(&[&sent.to_string(), mentioned.as_str()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_id_is_of_1_to_128_visible_characters() {
+        for text in ["a", "alice", "a.b@c", "auth0|5f7c", "zoë", "用户", "🎉", &"ü".repeat(128)] {
+            assert_eq!(text.parse::<UserId>().map(|user| user.to_string()), Ok(text.to_owned()));
+        }
+        let hidden = ["\u{ad}", "\u{61c}", "\u{200b}", "\u{200d}", "\u{202e}", "\u{2066}", "\u{feff}", "\u{e0041}"];
+        for text in ["", " ", "a b", "a\n", "\0", "a\u{a0}b", "a\u{3000}", "\u{7f}", "\u{85}", &"ü".repeat(129)] {
+            assert_eq!(text.parse::<UserId>(), Err(IdError::NotAUserId), "{text:?}");
+        }
+        for character in hidden {
+            assert_eq!(format!("a{character}b").parse::<UserId>(), Err(IdError::NotAUserId), "{character:?}");
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_of_1_to_128_visible_ascii_characters() {
+        for text in ["k", "!~", "0193a5c0-7d2e", &"k".repeat(128)] {
+            assert!(text.parse::<IdempotencyKey>().is_ok(), "{text:?}");
+        }
+        for text in ["", " ", "a b", "ü", "\t", "\u{7f}", &"k".repeat(129)] {
+            assert_eq!(text.parse::<IdempotencyKey>(), Err(IdError::NotAnIdempotencyKey), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_written_in_lower_case_however_it_was_given() {
+        let text = "0193A5C0-7D2E-7C3A-9B1F-2F6D1C0E8A47";
+        assert_eq!(text.parse::<MessageId>().map(|id| id.to_string()), Ok(text.to_lowercase()));
+        for text in ["", "0193a5c07d2e7c3a9b1f2f6d1c0e8a47", "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a4g"] {
+            assert_eq!(text.parse::<MessageId>(), Err(IdError::NotAUuid), "{text:?}");
+        }
     }
 }

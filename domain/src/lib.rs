@@ -4,6 +4,7 @@
 //! arguments, so the same inputs give the same outputs on every machine and in every year.
 
 pub mod answer;
+pub mod catch_up;
 pub mod command;
 mod content;
 pub mod decide;
@@ -19,6 +20,8 @@ pub mod position;
 pub mod rejection;
 pub mod schema;
 pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod timestamp;
 pub mod view;
 

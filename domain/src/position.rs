@@ -85,3 +85,72 @@ impl PositionVector {
         other.0.iter().enumerate().all(|(partition, next)| self.0.get(partition).copied().unwrap_or(0) >= *next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_written_as_it_is_read() {
+        for (text, partition, offset) in
+            [("0:0", 0, 0), ("3:42", 3, 42), ("2147483647:9223372036854775807", i32::MAX, i64::MAX)]
+        {
+            let position = Position { partition, offset };
+            assert_eq!(text.parse(), Ok(position));
+            assert_eq!(position.to_string(), text);
+            assert_eq!(serde_json::to_string(&position).unwrap(), format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Position>(&format!("\"{text}\"")).unwrap(), position);
+        }
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for text in [
+            "",
+            ":",
+            "1",
+            "1:",
+            ":1",
+            "-1:1",
+            "1:-1",
+            "+1:1",
+            "1: 1",
+            "1:1:1",
+            "a:1",
+            "١:1",
+            "2147483648:0",
+            "0:9223372036854775808",
+        ] {
+            assert_eq!(text.parse::<Position>(), Err(NotAPosition), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_vector_includes_what_is_below_its_next_offsets() {
+        let vector = PositionVector(vec![0, 5]);
+        let includes = |partition, offset| vector.includes(Position { partition, offset });
+        assert!(includes(1, 4) && !includes(1, 5) && !includes(0, 0));
+        assert!(!includes(2, 0) && !includes(-1, 0), "a partition that it doesn't know");
+    }
+
+    #[test]
+    fn a_vector_only_moves_forward() {
+        let mut vector = PositionVector::zero(2);
+        for (partition, next, expected) in
+            [(1, 5, [0, 5]), (1, 3, [0, 5]), (0, 1, [1, 5]), (2, 9, [1, 5]), (-1, 9, [1, 5])]
+        {
+            vector.advance(partition, next);
+            assert_eq!(vector.0, expected);
+        }
+    }
+
+    #[test]
+    fn a_vector_covers_what_is_nowhere_later() {
+        let vector = PositionVector(vec![2, 2]);
+        for (other, covered) in
+            [(vec![2, 2], true), (vec![1], true), (vec![2, 3], false), (vec![0, 0, 0], true), (vec![0, 0, 1], false)]
+        {
+            assert_eq!(vector.covers(&PositionVector(other.clone())), covered, "{other:?}");
+        }
+    }
+}

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
 /// A moment in UTC, in milliseconds since 1970; written as RFC 3339 with three decimals and `Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp(i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[schemars(extend("format" = "date-time"))]
+pub struct Timestamp(#[schemars(with = "String")] i64);
 
 /// A text or number that is not a moment between the years 0 and 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,5 +78,58 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_utc_with_three_decimals() {
+        for (read, written) in [
+            ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00.000Z"),
+            ("2026-11-23T09:00:00.1Z", "2026-11-23T09:00:00.100Z"),
+            ("2026-11-23T09:00:00.123999999Z", "2026-11-23T09:00:00.123Z"),
+            ("2026-11-23T10:30:00.123+01:30", "2026-11-23T09:00:00.123Z"),
+            ("2025-12-31T23:00:00-05:00", "2026-01-01T04:00:00.000Z"),
+            ("1969-12-31T23:59:59.9999Z", "1969-12-31T23:59:59.999Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+        ] {
+            let time: Timestamp = read.parse().unwrap();
+            assert_eq!(time.to_string(), written);
+            assert_eq!(written.parse(), Ok(time));
+            assert_eq!(Timestamp::from_millis(time.as_millis()), Ok(time));
+            assert_eq!(Timestamp::from_date_time(time.to_date_time()), Ok(time));
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_of_these_years_is_refused() {
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-23",
+            "2026-11-23T09:00:00",
+            "2026-02-30T09:00:00Z",
+            "2026-11-23T24:00:00Z",
+            "9999-12-31T23:59:59-01:00",
+            "0000-01-01T00:00:00+01:00",
+            "10000-01-01T00:00:00Z",
+            " 2026-11-23T09:00:00Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(NotATimestamp), "{text}");
+        }
+        for millis in [i64::MIN, -62_167_219_200_001, 253_402_300_800_000, i64::MAX] {
+            assert_eq!(Timestamp::from_millis(millis), Err(NotATimestamp));
+        }
+    }
+
+    #[test]
+    fn times_are_ordered_as_they_pass() {
+        let millis = |millis| Timestamp::from_millis(millis).unwrap();
+        assert!(millis(-1) < millis(0) && millis(0) < millis(1));
+        assert_eq!(millis(-1).to_string(), "1969-12-31T23:59:59.999Z");
     }
 }

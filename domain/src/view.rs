@@ -103,7 +103,23 @@ pub struct ConversationView {
     pub created_at: Timestamp,
     /// When it was last active: its creation or its newest message.
     pub updated_at: Timestamp,
-    /// The position of its last change.
+    /// The position of the last change to it or to anything in it.
+    pub position: Position,
+}
+
+/// How far a participant has read, by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadMarkView {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+    /// The `seq` up to which they have read.
+    pub last_read_seq: i64,
+    /// When that was.
+    pub last_read_at: Option<Timestamp>,
+    /// The position of the mark's last change.
     pub position: Position,
 }
 

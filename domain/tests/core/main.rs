@@ -1,0 +1,20 @@
+//! Tests of the pure core, in one binary so that there is one to link.
+
+#[cfg(test)]
+mod deciding;
+#[cfg(test)]
+mod enveloping;
+#[cfg(test)]
+mod folding;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod golden_ids;
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod parsing;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod support;
