@@ -74,10 +74,15 @@ CREATE TABLE members (
     -- The conversation's updated_at again, so that a user's list is one range of an index. Null in large
     -- conversations, where keeping it would make every message write a row for each participant.
     recent_at       timestamptz,
+    -- The conversation's partition and offset of its last change again, so that what changed for a user since a
+    -- token is one range of an index a partition. The offset is null in large conversations, for the same reason.
+    partition       integer NOT NULL,
+    changed         bigint,
     CONSTRAINT members_pkey PRIMARY KEY (conversation_id, user_id)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX members_in_order ON members (conversation_id, ordinal);
 CREATE INDEX members_recent ON members (user_id, recent_at DESC, conversation_id DESC);
+CREATE INDEX members_changed ON members (user_id, partition, changed);
 
 CREATE TABLE messages (
     conversation_id uuid        NOT NULL,

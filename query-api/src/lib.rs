@@ -10,6 +10,7 @@ mod memberships;
 mod messages;
 mod paging;
 mod reading;
+mod sync;
 
 use std::sync::Arc;
 
@@ -24,10 +25,14 @@ use service::auth::{Auth, Caller};
 use service::http::Params;
 use service::problem::Problem;
 use service::token::PositionTokens;
+use tokio::sync::Semaphore;
+
+/// How many users may catch up at a time.
+const SYNCS: usize = 8;
 
 /// What the query API works with. Clones share it.
 #[derive(Clone)]
-pub struct QueryApi(Arc<Parts>);
+pub struct QueryApi(Arc<Shared>);
 
 /// What a query API is made of.
 pub struct Parts {
@@ -43,16 +48,32 @@ pub struct Parts {
     pub read_model: ReadModel,
 }
 
+struct Shared {
+    parts: Parts,
+    /// Held while a user catches up, which costs more than other reads: when thousands come back at once, the others
+    /// still get their turn.
+    syncs: Semaphore,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Shared { parts, syncs: Semaphore::new(SYNCS) }))
     }
 
     /// The routes.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/api/messages", get(list))
+            .route("/api/messages/sync", get(sync::page))
             .route("/api/messages/{message_id}", get(messages::one))
             .route("/api/conversations/{id}", get(conversations::one))
             .route("/internal/memberships", get(memberships::of_user))

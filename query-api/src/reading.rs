@@ -10,12 +10,15 @@ use read_model::{ReadModelError, Snapshot};
 use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::QueryApi;
 use crate::answer::Found;
 
 /// How long to wait for a demanded position.
 const WAIT: Duration = Duration::from_secs(1);
+/// How long to wait for one's turn to do what is costly.
+const TURN: Duration = Duration::from_secs(5);
 /// When Postgres is first asked how far the projector is; each pause after that is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
@@ -40,10 +43,52 @@ impl<'a> Reading<'a> {
         let cache = Some(&parts.cache).filter(|cache| cache.generation() > 0);
         let mut reading = Self { api, user, at_least: PositionVector::default(), cache };
         if let Some(text) = messages_position(headers)? {
-            reading.at_least = parts.tokens.parse_at_least(text, &reading.user)?;
-            reading.wait().await?;
+            let demanded = parts.tokens.parse_at_least(text, &reading.user)?;
+            reading.demand(&demanded).await?;
         }
         Ok(reading)
+    }
+
+    /// Demands that the answer includes these offsets as well, and waits for them.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when that takes too long.
+    pub(crate) async fn demand(&mut self, includes: &PositionVector) -> Result<(), Problem> {
+        self.at_least.0.resize(includes.0.len().max(self.at_least.0.len()), 0);
+        for (partition, next) in (0..).zip(&includes.0) {
+            self.at_least.advance(partition, *next);
+        }
+        self.wait().await
+    }
+
+    /// A permit to do what is costly, when it is this read's turn.
+    ///
+    /// # Errors
+    /// 503 `busy` when that takes too long.
+    pub(crate) async fn admitted<'p>(&self, turns: &'p Semaphore) -> Result<SemaphorePermit<'p>, Problem> {
+        let turn = tokio::time::timeout(TURN, turns.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            metrics::counter!("query_turned_away_total").increment(1);
+            Problem::unavailable("busy", "too many ask for this at once; try again", 2)
+        })
+    }
+
+    /// Up to where the read model is, in Postgres.
+    ///
+    /// # Errors
+    /// 503 when Postgres doesn't answer, or lags behind the demand.
+    pub(crate) async fn offsets(&self) -> Result<PositionVector, Problem> {
+        let offsets = self.api.0.read_model.offsets().await.map_err(|error| unavailable(&error))?;
+        self.includes_demand(&offsets)?;
+        Ok(offsets)
+    }
+
+    /// That what was read includes what is demanded.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when it doesn't: what isn't there yet isn't a 404.
+    pub(crate) fn includes_demand(&self, offsets: &PositionVector) -> Result<(), Problem> {
+        if offsets.covers(&self.at_least) { Ok(()) } else { Err(behind()) }
     }
 
     async fn wait(&mut self) -> Result<(), Problem> {
@@ -129,11 +174,8 @@ impl<'a> Reading<'a> {
         values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     ) -> Result<Option<Found>, Problem> {
         let snapshot = values.await.map_err(|error| unavailable(&error))?;
-        if !snapshot.offsets.covers(&self.at_least) {
-            return Err(behind());
-        }
-        let body = snapshot.value.map(|value| serde_json::to_string(&value)).transpose().map_err(|e| broken(&e))?;
-        Ok(body.map(|body| Found { body, includes: snapshot.offsets, hit: false }))
+        self.includes_demand(&snapshot.offsets)?;
+        snapshot.value.map(|value| found(&value, snapshot.offsets)).transpose()
     }
 
     /// Stores what was read, for the next who asks.
@@ -169,8 +211,8 @@ impl<'a> Reading<'a> {
         let participants = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
         let Some(participants) = participants else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.
-            let offsets = read_model.offsets().await.map_err(|error| unavailable(&error))?;
-            return if offsets.covers(&self.at_least) { Ok(false) } else { Err(behind()) };
+            self.offsets().await?;
+            return Ok(false);
         };
         if let Some(cache) = self.cache {
             let filled = cache.fill_participants(conversation, &participants).await;
@@ -199,6 +241,15 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// What was read, as it is answered.
+///
+/// # Errors
+/// 500 when it can't be written as JSON.
+pub(crate) fn found(value: &impl Serialize, includes: PositionVector) -> Result<Found, Problem> {
+    let body = serde_json::to_string(value).map_err(|error| broken(&error))?;
+    Ok(Found { body, includes, hit: false })
+}
+
 /// The part of a body that is of interest here.
 ///
 /// # Errors
@@ -216,7 +267,7 @@ fn behind() -> Problem {
     Problem::unavailable("projection_behind", "the read model has not caught up yet; try again", 1)
 }
 
-fn unavailable(error: &ReadModelError) -> Problem {
+pub(crate) fn unavailable(error: &ReadModelError) -> Problem {
     tracing::warn!(%error, "Postgres can't be asked");
     Problem::unavailable("unavailable", "a service that this needs is out of reach; try again", 1)
 }

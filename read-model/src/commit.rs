@@ -130,11 +130,11 @@ async fn write_conversations(
     Ok(())
 }
 
-/// The recency that a conversation's members carry: none in large ones.
-fn recency(state: &State, id: ConversationId) -> Option<OffsetDateTime> {
+/// What a conversation's members carry of it: its last activity and the offset of its last change. Nothing in large ones.
+fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
     let conversation = state.conversations.get(&id)?;
     let small = usize::try_from(conversation.participant_count).is_ok_and(|count| count <= limits::SMALL_CONVERSATION);
-    small.then(|| conversation.updated_at.to_date_time())
+    small.then(|| (conversation.updated_at.to_date_time(), conversation.changed))
 }
 
 async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
@@ -144,12 +144,13 @@ async fn write_members(connection: &mut PgConnection, state: &State, changes: &C
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO members (conversation_id, user_id, ordinal, last_read_seq, last_read_at, position, recent_at)
+        "INSERT INTO members (conversation_id, user_id, ordinal, last_read_seq, last_read_at, position, recent_at,
+                              partition, changed)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bigint[],
-                              $7::timestamptz[])
+                              $7::timestamptz[], $8::int[], $9::bigint[])
          ON CONFLICT (conversation_id, user_id) DO UPDATE SET
              last_read_seq = excluded.last_read_seq, last_read_at = excluded.last_read_at,
-             position = excluded.position, recent_at = excluded.recent_at",
+             position = excluded.position, recent_at = excluded.recent_at, changed = excluded.changed",
     )
     .bind(changed.iter().map(|(key, _)| key.0.0).collect::<Vec<Uuid>>())
     .bind(changed.iter().map(|(key, _)| key.1.as_str()).collect::<Vec<&str>>())
@@ -157,29 +158,35 @@ async fn write_members(connection: &mut PgConnection, state: &State, changes: &C
     .bind(changed.iter().map(|(_, it)| it.last_read_seq).collect::<Vec<i64>>())
     .bind(changed.iter().map(|(_, it)| it.last_read_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
     .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(key, _)| recency(state, key.0)).collect::<Vec<Option<OffsetDateTime>>>())
+    .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.0)).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
+    .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.1)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Every member of a small conversation carries its recency, so that a user's list is one range of an index.
+/// Every member of a small conversation carries its recency, so that a user's list, and what changed for them, is one
+/// range of an index.
 async fn write_recency(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    // Only a message moves it, and those of new conversations are written with it.
+    // The members of new conversations are written with it.
     let created: HashSet<ConversationId> = changes.created.iter().map(|(id, _)| *id).collect();
-    let active: HashSet<ConversationId> = changes.messages.iter().map(|(id, _)| *id).collect();
-    let active = active.difference(&created).filter_map(|id| Some((id.0, recency(state, *id)?)));
-    let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) = active.unzip();
+    let changed = changes.conversations.iter().filter(|id| !created.contains(id));
+    let (ids, recencies): (Vec<Uuid>, Vec<(OffsetDateTime, i64)>) =
+        changed.filter_map(|id| Some((id.0, recency(state, *id)?))).unzip();
+    let (times, offsets): (Vec<OffsetDateTime>, Vec<i64>) = recencies.into_iter().unzip();
     if ids.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "UPDATE members SET recent_at = active.updated_at
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS active (conversation_id, updated_at)
-         WHERE members.conversation_id = active.conversation_id AND recent_at IS DISTINCT FROM active.updated_at",
+        // The actors' own rows have it already.
+        "UPDATE members SET recent_at = recent.updated_at, changed = recent.changed
+         FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS recent (conversation_id, updated_at, changed)
+         WHERE members.conversation_id = recent.conversation_id AND members.changed <> recent.changed",
     )
     .bind(ids)
     .bind(times)
+    .bind(offsets)
     .execute(connection)
     .await?;
     Ok(())

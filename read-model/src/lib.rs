@@ -9,6 +9,7 @@ mod load;
 mod projection;
 mod queries;
 mod rows;
+mod sync;
 mod whole;
 
 pub use commit::{CommitError, PartitionStep};
@@ -16,3 +17,4 @@ pub use connection::{ReadModel, ReadModelError};
 pub use facts::{ChangedHeads, Membership};
 pub use projection::{OpenError, Projection};
 pub use queries::{ConversationPage, Listed, Snapshot};
+pub use sync::{Change, Changed, SyncPage};

@@ -68,10 +68,8 @@ async fn load_members(connection: &mut PgConnection, touched: &Touched, state: &
     let (conversations, users): (Vec<Uuid>, Vec<&str>) =
         touched.members.iter().map(|(conversation, user)| (conversation.0, user.as_str())).unzip();
     let rows = sqlx::query(
-        // Conversations before members, the order in which `reset` locks them. The statements that have it the other
-        // way round are in transactions that keep `reset` waiting at an earlier table.
-        "SELECT members.*, partition FROM unnest($1::uuid[], $2::text[]) AS wanted (conversation_id, user_id)
-         JOIN conversations ON conversations.id = wanted.conversation_id JOIN members USING (conversation_id, user_id)",
+        "SELECT members.* FROM unnest($1::uuid[], $2::text[]) AS wanted (conversation_id, user_id)
+         JOIN members USING (conversation_id, user_id)",
     )
     .bind(conversations)
     .bind(users)

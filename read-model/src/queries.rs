@@ -167,7 +167,7 @@ impl ReadModel {
     }
 }
 
-fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<MessageView>, sqlx::Error> {
+pub(crate) fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<MessageView>, sqlx::Error> {
     let view = |row| {
         let conversation_id = ConversationId(sqlx::Row::try_get(row, "conversation_id")?);
         let partition = sqlx::Row::try_get(row, "partition")?;
@@ -193,7 +193,7 @@ fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<MessageView>, sql
 }
 
 /// Puts the reactions on messages: those that somebody gives, with the first few of them.
-async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
+pub(crate) async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
     if views.is_empty() {
         return Ok(());
     }
@@ -229,7 +229,7 @@ async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView])
 }
 
 /// Conversations as a user sees them, in the order asked; those that the user isn't in are left out.
-async fn conversation_views(
+pub(crate) async fn conversation_views(
     connection: &mut PgConnection,
     user: &UserId,
     ids: &[Uuid],
@@ -269,7 +269,7 @@ async fn conversation_views(
             unread_count: row.try_get("unread")?,
             created_at: rows::timestamp(&row, "created_at")?,
             updated_at: rows::timestamp(&row, "updated_at")?,
-            position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
+            position: Position { partition: row.try_get("partition")?, offset: row.try_get("changed")? },
         });
     }
     Ok(views)

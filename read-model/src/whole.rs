@@ -22,9 +22,7 @@ impl ReadModel {
             let (id, conversation) = load::conversation(&row)?;
             state.conversations.insert(id, conversation);
         }
-        let members =
-            "SELECT members.*, partition FROM members JOIN conversations ON conversations.id = conversation_id";
-        for row in sqlx::query(members).fetch_all(&mut *transaction).await? {
+        for row in sqlx::query("SELECT * FROM members").fetch_all(&mut *transaction).await? {
             let key = (ConversationId(row.try_get("conversation_id")?), rows::user(&row, "user_id")?);
             state.members.insert(key, load::member(&row)?);
         }

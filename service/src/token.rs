@@ -1,12 +1,13 @@
 //! Position tokens: what an answer includes, as an opaque text that can't be forged.
 //!
 //! A token is base64url of: a version byte, the topic's id, eight bytes of the user's hash, the next offset of
-//! every partition as LEB128, and sixteen bytes of HMAC-SHA256 over all of it.
+//! every partition as LEB128, where a page ended within an event the partition and a byte, and sixteen bytes of HMAC-SHA256 over all of it.
 
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::catch_up::{CatchUp, Partly};
 use domain::{Position, PositionVector, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -69,6 +70,15 @@ impl PositionTokens {
 
     /// A token for a user that includes everything below these offsets.
     pub fn issue(&self, user: &UserId, includes: &PositionVector) -> String {
+        self.write(user, includes, None)
+    }
+
+    /// A token for a user who catches up, with which they go on where they are.
+    pub fn issue_catch_up(&self, user: &UserId, reached: &CatchUp) -> String {
+        self.write(user, &reached.includes, reached.partly)
+    }
+
+    fn write(&self, user: &UserId, includes: &PositionVector, partly: Option<Partly>) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.partitions * 4 + MAC_BYTES);
         bytes.push(VERSION);
         bytes.extend(self.topic.as_bytes());
@@ -76,6 +86,10 @@ impl PositionTokens {
         for partition in 0..self.partitions {
             let next = includes.next(i32::try_from(partition).unwrap_or(i32::MAX));
             write_varint(&mut bytes, u64::try_from(next).unwrap_or(0));
+        }
+        if let Some(Partly { partition, kinds }) = partly {
+            write_varint(&mut bytes, u64::try_from(partition).unwrap_or(0));
+            bytes.push(kinds);
         }
         let mac = keyed_hash(&self.key, &[&bytes]);
         bytes.extend(&mac[..MAC_BYTES]);
@@ -87,6 +101,14 @@ impl PositionTokens {
     /// # Errors
     /// When it is broken, another user's, or another topic's.
     pub fn read(&self, token: &str, user: &UserId) -> Result<PositionVector, TokenError> {
+        self.read_catch_up(token, user).map(|reached| reached.includes)
+    }
+
+    /// Reads a token that was issued to this user, with where within an event they are.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_catch_up(&self, token: &str, user: &UserId) -> Result<CatchUp, TokenError> {
         if token.len() > MAX_CHARS {
             return Err(TokenError::Broken);
         }
@@ -108,7 +130,8 @@ impl PositionTokens {
             let read = read_varint(&mut offsets).and_then(|value| i64::try_from(value).ok());
             *next = read.ok_or(TokenError::Broken)?;
         }
-        if offsets.is_empty() { Ok(includes) } else { Err(TokenError::Broken) }
+        let partly = if offsets.is_empty() { None } else { Some(read_partly(&mut offsets).ok_or(TokenError::Broken)?) };
+        if offsets.is_empty() { Ok(CatchUp { includes, partly }) } else { Err(TokenError::Broken) }
     }
 
     /// Reads what a request demands at least: a position `P:O`, which has to be included, or a token.
@@ -123,6 +146,13 @@ impl PositionTokens {
         at_least.advance(position.partition, next);
         Ok(at_least)
     }
+}
+
+fn read_partly(bytes: &mut &[u8]) -> Option<Partly> {
+    let partition = i32::try_from(read_varint(bytes)?).ok()?;
+    let (kinds, rest) = bytes.split_first()?;
+    *bytes = rest;
+    Some(Partly { partition, kinds: *kinds })
 }
 
 fn user_hash(user: &UserId) -> [u8; USER_BYTES] {
@@ -168,6 +198,15 @@ mod tests {
         let includes = PositionVector(vec![0, 1 << 40, 127]);
         let token = tokens().issue(&user("alice"), &includes);
         assert_eq!(tokens().read(&token, &user("alice")), Ok(includes));
+    }
+
+    #[test]
+    fn who_catches_up_goes_on_within_an_event() {
+        let partly = Some(Partly { partition: 2, kinds: 1 });
+        let reached = CatchUp { includes: PositionVector(vec![5, 6, 7]), partly };
+        let token = tokens().issue_catch_up(&user("alice"), &reached);
+        assert_eq!(tokens().read(&token, &user("alice")), Ok(reached.includes.clone()));
+        assert_eq!(tokens().read_catch_up(&token, &user("alice")), Ok(reached));
     }
 
     #[test]

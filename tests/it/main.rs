@@ -3,3 +3,4 @@
 mod chat;
 mod harness;
 mod operations;
+mod sync;

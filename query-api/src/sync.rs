@@ -1,0 +1,69 @@
+//! What changed for the caller since a token.
+
+use axum::extract::State;
+use axum::response::Response;
+use domain::catch_up::CatchUp;
+use http::{HeaderMap, Uri};
+use read_model::{Changed, Snapshot};
+use serde::Serialize;
+use service::auth::Caller;
+use service::http::Params;
+use service::problem::Problem;
+
+use crate::QueryApi;
+use crate::answer::Found;
+use crate::reading::{self, Reading};
+
+const DEFAULT_LIMIT: i64 = 100;
+/// The most that a page has.
+const MOST: i64 = 500;
+
+/// The JSON of a page.
+#[derive(Serialize)]
+struct Body {
+    data: Vec<Changed>,
+    /// The token with which to go on.
+    next: String,
+    more: bool,
+}
+
+/// `GET /api/messages/sync?since=…`: without `since`, nothing and the token of now.
+pub(crate) async fn page(
+    State(api): State<QueryApi>,
+    Caller(caller): Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &["since", "limit"])?;
+    let limit = usize::try_from(params.limit(DEFAULT_LIMIT, MOST)?).unwrap_or(0);
+    let since = params.get("since").map(|token| since(&api, &caller, token)).transpose()?;
+    let mut reading = Reading::begin(&api, caller.clone(), &headers).await?;
+    let found = match since {
+        None => now(&api, &reading).await?,
+        Some(since) => {
+            reading.demand(&since.includes).await?;
+            changes(&api, &reading, &since, limit).await?
+        }
+    };
+    Ok(reading.answer("sync", found, &headers))
+}
+
+fn since(api: &QueryApi, caller: &domain::UserId, token: &str) -> Result<CatchUp, Problem> {
+    let read = api.0.tokens.read_catch_up(token, caller);
+    read.map_err(|error| Problem::invalid_parameter("since", error.code(), error.to_string()))
+}
+
+async fn now(api: &QueryApi, reading: &Reading<'_>) -> Result<Found, Problem> {
+    let includes = reading.offsets().await?;
+    let next = api.0.tokens.issue(reading.user(), &includes);
+    reading::found(&Body { data: Vec::new(), next, more: false }, includes)
+}
+
+async fn changes(api: &QueryApi, reading: &Reading<'_>, since: &CatchUp, limit: usize) -> Result<Found, Problem> {
+    let _permit = reading.admitted(&api.0.syncs).await?;
+    let Snapshot { value: page, offsets } =
+        api.0.read_model.changes(reading.user(), since, limit).await.map_err(|error| reading::unavailable(&error))?;
+    reading.includes_demand(&offsets)?;
+    let next = api.0.tokens.issue_catch_up(reading.user(), &page.next);
+    reading::found(&Body { data: page.items, next, more: page.more }, page.next.includes)
+}
