@@ -16,8 +16,8 @@ pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
 pub const TYPING_TTL: Duration = Duration::from_secs(5);
 /// How long a reserved idempotency key stays in Redis; the fold remembers it for ever.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
-/// How long a node's word that a user is online counts.
-pub const PRESENCE_TTL: Duration = Duration::from_secs(10);
+/// How long a node that said nothing since counts as alive.
+pub const NODE_TTL: Duration = Duration::from_secs(8);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
@@ -156,7 +156,22 @@ impl Keys<'_> {
         format!("{}:typing:{conversation}:{user}", self.prefix)
     }
 
-    /// Sorted set of node ids by when their word that a user is online runs out, in Unix milliseconds.
+    /// Sorted set of the ids of realtime nodes, by until when they live at least, in Unix milliseconds.
+    pub(crate) fn nodes(&self) -> String {
+        format!("{}:nodes", self.prefix)
+    }
+
+    /// Set of the users for whom a node has given its word.
+    pub(crate) fn node_users(&self, node: Uuid) -> String {
+        format!("{}:node-users:{node}", self.prefix)
+    }
+
+    /// Channel on which changes of presence are told.
+    pub(crate) fn presence_channel(&self) -> String {
+        format!("{}:presence-changed", self.prefix)
+    }
+
+    /// Set of the ids of the nodes that have a user.
     pub(crate) fn presence(&self, user: &UserId) -> String {
         format!("{}:presence:{user}", self.prefix)
     }

@@ -146,6 +146,8 @@ impl Realtime {
             tasks.spawn(relay::watch(shared.clone(), log)).abort_handle(),
             tasks.spawn(typing::run(shared.clone())).abort_handle(),
             tasks.spawn(presence::run(shared.clone())).abort_handle(),
+            tasks.spawn(presence::follow(shared.clone())).abort_handle(),
+            tasks.spawn(presence::sweep(shared.clone())).abort_handle(),
         ];
         if let (Some(log), Some(end)) = (parts.typing_log, typing_log) {
             let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();

@@ -1,31 +1,38 @@
 //! Presence: who has a socket, told to those who share a small conversation.
 //!
-//! One task makes all changes, one after the other, so that a user who goes and comes back is never told to be
-//! offline last. `lastSeenAt` of somebody online is when a node last vouched for them, seconds ago at most;
-//! else when their last socket ended, and null for who was never seen.
+//! One task makes all changes of this node's users, one after the other, so that a user who goes and comes back is
+//! never told to be offline last. Each change is told here at once, and to the other nodes through Redis. A node that
+//! dies is noticed by the others: they tell what it can't any more. `lastSeenAt` is when somebody's last socket ended,
+//! or when they came, where they are online; null for who was never seen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cache::keys::NODE_TTL;
+use cache::presence::PresenceChange;
 use domain::{ConversationId, PositionVector, Timestamp, UserId};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::Shared;
 use crate::connect::now;
+use crate::deliver::SOCIABLE;
 
 /// How long a user may be without a socket before that is told: pages reload, networks change. A connection that
 /// dies silently is noticed after 10 s; with this it stays within the 15 s that are promised.
 const GRACE: Duration = Duration::from_secs(4);
 /// How often changes are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often this node renews its word for its users; a third of how long the word counts.
-const BEAT_EVERY: Duration = Duration::from_secs(3);
+/// How often this node vouches for itself, and looks for nodes that don't any more.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// How many users are asked for or renewed in one go.
 const PAGE: usize = 500;
 /// The most users to ask about at once.
 const ASKED: usize = 100;
+/// The most conversations whose people are told of one user's change.
+const TOLD: usize = 2_000;
 /// How long the answer to a question may take.
 const ANSWER: Duration = Duration::from_secs(3);
 
@@ -68,33 +75,80 @@ impl Presence {
     }
 }
 
-/// Tells of changes, and renews this node's word for its users, until the shutdown; then takes the word back.
+/// Tells of changes, and vouches for this node, until the shutdown. Its users then have [`GRACE`] to come back
+/// elsewhere: after that the other nodes tell that they are gone.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut online = HashSet::new();
-    let mut beaten = Instant::now();
+    let mut beaten: Option<Instant> = None;
     while shared.shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        if beaten.is_none_or(|beaten| beaten.elapsed() >= BEAT_EVERY) {
+            beaten = Some(Instant::now());
+            beat(&shared, &mut online).await;
+        }
         arrivals(&shared, &mut online).await;
         departures(&shared, &mut online).await;
-        if beaten.elapsed() >= BEAT_EVERY {
-            beaten = Instant::now();
-            beat(&shared, &online.iter().cloned().collect::<Vec<_>>()).await;
-        }
     }
-    for user in &online {
-        if shared.cache.presence_leave(user, shared.node, now()).await.is_err() {
-            break;
+    let _ = shared.cache.presence_beat(shared.node, after(now(), GRACE)).await;
+}
+
+/// Tells what other nodes tell, until the shutdown.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let mut changes = shared.cache.follow_presence();
+    while let Some(Some(change)) = shared.shutdown.run_until_cancelled(changes.recv()).await {
+        if change.node != shared.node {
+            tell_here(&shared, &change);
         }
     }
 }
 
-async fn beat(shared: &Shared, users: &[UserId]) {
-    for page in users.chunks(PAGE) {
-        if let Err(error) = shared.cache.presence_beat(page, shared.node, now()).await {
-            tracing::debug!(%error, "presence is not kept while Redis is down");
+/// Takes the word of dead nodes back, until the shutdown. Several nodes may do so at once: who is told twice is told
+/// the same.
+pub(crate) async fn sweep(shared: Arc<Shared>) {
+    let mut look = tokio::time::interval(BEAT_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shared.shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        for (node, until) in shared.cache.presence_dead(now()).await.unwrap_or_default() {
+            // This one was only slow; its next word says so.
+            if node != shared.node {
+                bury(&shared, node, until).await;
+            }
+        }
+    }
+}
+
+async fn bury(shared: &Shared, node: Uuid, until: Timestamp) {
+    loop {
+        let Ok(users) = shared.cache.presence_some_users(node, PAGE).await else { return };
+        if users.is_empty() {
+            tracing::info!(%node, "a realtime node is gone; its users were told of");
+            let _ = shared.cache.presence_forget(node).await;
             return;
         }
+        for user in users {
+            match shared.cache.presence_leave(&user, node, until).await {
+                Ok(true) => {
+                    let conversations = small_conversations(shared, &user).await;
+                    tell(shared, user, false, until, conversations).await;
+                }
+                Ok(false) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Vouches for this node. Where Redis has lost its users, their arrival is told again.
+async fn beat(shared: &Shared, online: &mut HashSet<UserId>) {
+    match shared.cache.presence_beat(shared.node, after(now(), NODE_TTL)).await {
+        Ok(known) if known < online.len() => {
+            for user in online.drain() {
+                shared.presence.arrived(&user);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "presence is not kept while Redis is down"),
     }
 }
 
@@ -103,14 +157,12 @@ async fn arrivals(shared: &Shared, online: &mut HashSet<UserId>) {
     arrived.retain(|user| !online.contains(user) && shared.rooms.is_here(user));
     for page in arrived.chunks(PAGE) {
         let at = now();
-        // Somebody who came from another node was online all along.
-        let before = shared.cache.presence_of(page, at).await.unwrap_or_default();
-        let were: HashSet<&UserId> = before.iter().filter(|it| it.online).map(|it| &it.user).collect();
-        beat(shared, page).await;
-        for user in page {
+        // Somebody who came from another node was online all along. Without Redis, this node alone decides.
+        let were = shared.cache.presence_arrive(page, shared.node, at).await.unwrap_or_default();
+        for (index, user) in page.iter().enumerate() {
             online.insert(user.clone());
-            if !were.contains(user) {
-                tell(shared, user, "online", at);
+            if !were.get(index).copied().unwrap_or(false) {
+                tell(shared, user.clone(), true, at, shared.rooms.small_conversations_of(user)).await;
             }
         }
     }
@@ -123,6 +175,7 @@ async fn departures(shared: &Shared, online: &mut HashSet<UserId>) {
         if shared.rooms.is_here(&user) {
             continue;
         }
+        let conversations = shared.rooms.small_conversations_of(&user);
         if online.remove(&user) {
             let mut gone = true;
             if redis_answers {
@@ -132,16 +185,49 @@ async fn departures(shared: &Shared, online: &mut HashSet<UserId>) {
                 }
             }
             if gone {
-                tell(shared, &user, "offline", seen);
+                tell(shared, user.clone(), false, seen, conversations).await;
             }
         }
         shared.rooms.forget(&user);
     }
 }
 
-fn tell(shared: &Shared, user: &UserId, status: &str, seen: Timestamp) {
-    let payload = json!({"userId": user, "status": status, "lastSeenAt": seen});
-    shared.send_all(&shared.rooms.peers(user), "presence:update", &payload, None);
+/// Tells everybody, here and on other nodes, of a change.
+async fn tell(
+    shared: &Shared,
+    user: UserId,
+    online: bool,
+    seen: Timestamp,
+    mut conversations: Vec<ConversationId>,
+) {
+    conversations.truncate(TOLD);
+    let change = PresenceChange { node: shared.node, user, online, seen, conversations };
+    tell_here(shared, &change);
+    if let Err(error) = shared.cache.publish_presence(&change).await {
+        tracing::debug!(%error, "other nodes are not told of presence while Redis is down");
+    }
+}
+
+fn tell_here(shared: &Shared, change: &PresenceChange) {
+    let status = status(change.online);
+    let payload = json!({"userId": change.user, "status": status, "lastSeenAt": change.seen});
+    shared.send_all(&shared.rooms.peers(&change.conversations, &change.user), "presence:update", &payload, None);
+}
+
+fn status(online: bool) -> &'static str {
+    if online { "online" } else { "offline" }
+}
+
+fn after(at: Timestamp, time: Duration) -> Timestamp {
+    let millis = at.as_millis().saturating_add(i64::try_from(time.as_millis()).unwrap_or(0));
+    Timestamp::from_millis(millis).unwrap_or(at)
+}
+
+/// The small conversations of a user who isn't here; none when that can't be told.
+async fn small_conversations(shared: &Shared, user: &UserId) -> Vec<ConversationId> {
+    let memberships = shared.memberships.of(user, &PositionVector::default()).await.unwrap_or_default();
+    let small = memberships.into_iter().filter(|membership| membership.participant_count <= SOCIABLE);
+    small.map(|membership| membership.conversation_id).collect()
 }
 
 /// Answers `presence:get {userIds}`: those with whom the caller shares a conversation.
@@ -170,8 +256,7 @@ async fn find(shared: &Shared, caller: &UserId, users: Vec<UserId>) -> Option<Va
     }
     let found = shared.cache.presence_of(&known, now()).await.ok()?;
     let entry = |presence: &cache::presence::Presence| {
-        let status = if presence.online { "online" } else { "offline" };
-        json!({"userId": presence.user, "status": status, "lastSeenAt": presence.last_seen})
+        json!({"userId": presence.user, "status": status(presence.online), "lastSeenAt": presence.last_seen})
     };
     Some(found.iter().map(entry).collect())
 }

@@ -191,13 +191,19 @@ impl Rooms {
         if is_in { inner.sockets(user).collect() } else { Vec::new() }
     }
 
-    /// The sockets of those who share a small conversation with a user, each once.
-    pub(crate) fn peers(&self, user: &UserId) -> Vec<SocketRef> {
+    /// The small conversations of a user who is here, as far as they are known.
+    pub(crate) fn small_conversations_of(&self, user: &UserId) -> Vec<ConversationId> {
         let inner = self.lock();
-        let Some(present) = inner.users.get(user) else { return Vec::new() };
-        let rooms = present.conversations.iter().filter_map(|id| inner.rooms.get(id));
-        let small = rooms.filter(|room| room.participant_count <= SOCIABLE);
-        let peers: HashSet<&UserId> = small.flat_map(|room| &room.users).filter(|peer| *peer != user).collect();
+        let conversations = inner.users.get(user).into_iter().flat_map(|present| &present.conversations);
+        let small = |id: &&ConversationId| inner.rooms.get(id).is_some_and(|room| room.participant_count <= SOCIABLE);
+        conversations.filter(small).copied().collect()
+    }
+
+    /// The sockets of those who are here and in one of these conversations, each once, without those of one user.
+    pub(crate) fn peers(&self, conversations: &[ConversationId], but: &UserId) -> Vec<SocketRef> {
+        let inner = self.lock();
+        let rooms = conversations.iter().filter_map(|id| inner.rooms.get(id));
+        let peers: HashSet<&UserId> = rooms.flat_map(|room| &room.users).filter(|peer| *peer != but).collect();
         peers.into_iter().flat_map(|peer| inner.sockets(peer)).collect()
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod replicas;
 pub(crate) mod sockets;
 pub(crate) mod system;
 

@@ -1,0 +1,11 @@
+-- A user's first socket on a node. KEYS: the user's nodes, last seen, all nodes, the node's users. ARGV: node, now in
+-- ms, last seen's TTL in s, user. Returns 1 when a node that lives had the user already.
+local was = 0
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local alive = redis.call('ZSCORE', KEYS[3], node)
+  if alive and tonumber(alive) > tonumber(ARGV[2]) then was = 1 end
+end
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+redis.call('SADD', KEYS[4], ARGV[4])
+return was

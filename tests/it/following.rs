@@ -1,0 +1,198 @@
+//! Clients that follow the documented rule end with what the server has: while connections are cut and stall, while
+//! nodes are killed, and after frames were dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::testing::Rng;
+use serde_json::{Value, json};
+
+use crate::harness::process::Running;
+use crate::harness::proxy::Proxy;
+use crate::harness::replicas::{Replicas, server_dump};
+use crate::harness::{System, eventually};
+
+const EMOJI: [&str; 4] = ["👍", "❤️", "🎉", "👎"];
+
+/// A system whose limits nobody reaches.
+async fn unlimited() -> System {
+    System::with(|config| {
+        config.limits.limit_messages = 1_000_000;
+        config.limits.limit_reactions = 1_000_000;
+        config.limits.limit_edits = 1_000_000;
+        config.limits.limit_deletions = 1_000_000;
+        config.limits.limit_conversations = 1_000_000;
+    })
+    .await
+}
+
+/// A realtime node in a process of its own.
+async fn node(system: &System) -> Running {
+    Running::start(&system.config, &["realtime", "--query-api-url", &system.url]).await
+}
+
+fn users(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("user-{number}")).collect()
+}
+
+/// Waits until every client has what the server has for its user.
+async fn assert_all_equal(system: &System, replicas: &mut Replicas, users: &[String]) {
+    replicas.all_ready().await;
+    let mut differ = String::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(25);
+    while tokio::time::Instant::now() < deadline {
+        differ.clear();
+        for (dump, user) in replicas.dump().await.iter().zip(users) {
+            let server = server_dump(system, user).await;
+            if *dump != server {
+                differ = format!("{user} has\n{dump}\nbut the server has\n{server}");
+                break;
+            }
+        }
+        if differ.is_empty() {
+            let status = replicas.status().await;
+            assert_eq!(status["again"], 0, "an event had its effect twice: {status}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("{differ}");
+}
+
+/// People who write, edit, delete and react at random in their conversations.
+async fn chatter(system: Arc<System>, seed: u64, users: Vec<String>, conversations: Vec<String>, commands: usize) {
+    let mut rng = Rng::new(seed);
+    let mut sent: Vec<(String, String)> = Vec::new();
+    for number in 0..commands {
+        let user = &users[rng.below(users.len())];
+        let conversation = &conversations[rng.below(conversations.len())];
+        let pick = if sent.is_empty() { None } else { Some(sent[rng.below(sent.len())].clone()) };
+        let answer = match (rng.below(10), pick) {
+            (7, Some((author, id))) => {
+                let body = json!({"content": format!("edited {number}")});
+                system.ask(&author, "PATCH", &format!("/api/messages/{id}")).json(&body).send().await
+            }
+            (8, Some((author, id))) if number % 3 == 0 => {
+                system.ask(&author, "DELETE", &format!("/api/messages/{id}")).send().await
+            }
+            (8 | 9, Some((_, id))) => {
+                let emoji = EMOJI[rng.below(EMOJI.len())];
+                system.post(user, json!({"action": "reaction", "messageId": id, "emoji": emoji})).await
+            }
+            _ => {
+                let answer = system.post(user, json!({"conversationId": conversation, "content": format!("{number}")}));
+                let answer = answer.await;
+                sent.push((user.clone(), answer.id()));
+                answer
+            }
+        };
+        // 422: somebody deleted it before.
+        assert!([200, 201, 422].contains(&answer.status), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_network_and_the_nodes_do_clients_end_with_the_servers_state() {
+    let system = Arc::new(unlimited().await);
+    let (mut one, two) = tokio::join!(node(&system), node(&system));
+    let (near, far) = (Proxy::start(&one.url).await, Proxy::start(&two.url).await);
+    let users = users(8);
+    let mut replicas = Replicas::start(&system, &[&near.url, &far.url], &users).await;
+    let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
+    let conversations = vec![
+        system.conversation("user-0", &everyone).await,
+        system.conversation("user-1", &["user-2"]).await,
+        system.conversation("user-3", &["user-0", "user-1", "user-2", "user-4"]).await,
+    ];
+    // Everyone is in the first; what others refuse would be a 404.
+    let all_in = conversations[..1].to_vec();
+    let talk = tokio::spawn(chatter(system.clone(), 1, users.clone(), all_in, 600));
+    let pair = vec!["user-1".to_owned(), "user-2".to_owned()];
+    let beside = tokio::spawn(chatter(system.clone(), 2, pair, conversations[1..].to_vec(), 300));
+    for round in 0..3 {
+        near.cut();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        far.stall();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        far.calm();
+        if round == 1 {
+            one.child.kill().await.unwrap();
+        }
+    }
+    talk.await.unwrap();
+    beside.await.unwrap();
+    assert_all_equal(&system, &mut replicas, &users).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_missed_frames_is_closed_and_its_client_catches_up() {
+    let system = unlimited().await;
+    let node = node(&system).await;
+    let proxy = Proxy::start(&node.url).await;
+    let users = vec!["alice".to_owned()];
+    let mut replicas = Replicas::start(&system, &[&proxy.url], &users).await;
+    let conversation = system.conversation("bob", &["alice"]).await;
+    system.message("bob", &conversation, "before").await;
+    proxy.stall();
+    // More than the buffers of the network and of the socket hold together.
+    let long = "𝕏".repeat(4_000);
+    let dropped = eventually("a frame is dropped", async || {
+        let sends = (0..40).map(|_| {
+            system.ask("bob", "POST", "/api/messages").json(&json!({"conversationId": conversation, "content": long}))
+        });
+        for answer in crate::harness::at_once(sends.collect()).await {
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        let dropped = node.metric("realtime_dropped_total", "").await;
+        (dropped > 0.0).then_some(dropped)
+    })
+    .await;
+    assert!(dropped > 0.0);
+    assert_eq!(node.metric("realtime_slow_sockets_total", "").await, 1.0, "it is closed, once");
+    proxy.calm();
+    assert_all_equal(&system, &mut replicas, &users).await;
+    assert!(replicas.status().await["readies"].as_u64() >= Some(2), "the client came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_miss_nothing() {
+    let system = Arc::new(unlimited().await);
+    let (mut one, two) = tokio::join!(node(&system), node(&system));
+    let users = users(2_000);
+    let mut replicas = Replicas::start(&system, &[&one.url, &two.url], &users).await;
+    for node in [&one, &two] {
+        assert_eq!(node.metric("realtime_sockets", "").await, 1_000.0);
+    }
+    let everyone: Vec<&str> = users[1..500].iter().map(String::as_str).collect();
+    let large = system.conversation("user-0", &everyone).await;
+    let small = system.conversation("user-1500", &["user-1501", "user-1"]).await;
+    let write = async |from: usize| {
+        for number in from..from + 20 {
+            system.message("user-0", &large, &format!("large {number}")).await;
+            system.message("user-1501", &small, &format!("small {number}")).await;
+        }
+    };
+    write(0).await;
+    one.child.kill().await.unwrap();
+    let died = std::time::Instant::now();
+    write(20).await;
+    replicas.all_ready().await;
+    println!("all 2,000 were back after {:?}", died.elapsed());
+    write(40).await;
+    let some: Vec<usize> = vec![0, 1, 2, 499, 1_500, 1_501, 1_999];
+    let expected: Vec<Value> = {
+        let mut dumps = Vec::new();
+        for index in &some {
+            dumps.push(server_dump(&system, &users[*index]).await);
+        }
+        dumps
+    };
+    eventually("every client has everything", async || {
+        let dumps = replicas.dump().await;
+        let complete = dumps[..500].iter().all(|dump| dump["messages"].as_array().unwrap().len() >= 60);
+        let equal = some.iter().zip(&expected).all(|(index, server)| dumps[*index] == *server);
+        (complete && equal).then_some(())
+    })
+    .await;
+    assert_eq!(replicas.status().await["again"], 0, "an event had its effect twice");
+}

@@ -1,0 +1,122 @@
+//! Clients that follow the documented rule, in a Node process: see `tests/js/replica.mjs`.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::system::{PATIENCE, System, eventually};
+
+/// Some users' clients.
+pub(crate) struct Replicas {
+    _child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    users: usize,
+}
+
+impl Replicas {
+    /// Connects users to the first of these addresses that works, with the state of now, in which they have nothing.
+    /// The HTTP API is the system's own.
+    pub(crate) async fn start(system: &System, urls: &[&str], users: &[String]) -> Self {
+        let mut logins = Vec::with_capacity(users.len());
+        for user in users {
+            let now = system.get(user, "/api/messages/sync").await;
+            let since = now.body["next"].as_str().unwrap_or_else(|| panic!("no token: {now:?}"));
+            logins.push(json!({"user": user, "token": system.token(user), "since": since}));
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/replica.mjs");
+        let mut child = Command::new("node")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node can't be started; `make test` installs what it needs");
+        let stdin = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut replicas = Self { _child: child, stdin, lines, users: users.len() };
+        replicas.order(json!({"urls": urls, "api": system.url, "users": logins})).await;
+        replicas.all_ready().await;
+        replicas
+    }
+
+    /// Waits until every client is connected and has caught up.
+    pub(crate) async fn all_ready(&mut self) {
+        let users = self.users;
+        eventually("every client is connected and has caught up", async || {
+            (self.status().await["ready"] == users).then_some(())
+        })
+        .await;
+    }
+
+    /// The sums over all users of what happened to them.
+    pub(crate) async fn status(&mut self) -> Value {
+        self.order(json!({"do": "status"})).await;
+        self.line().await
+    }
+
+    /// What each user has, by name.
+    pub(crate) async fn dump(&mut self) -> Vec<Value> {
+        self.order(json!({"do": "dump"})).await;
+        let mut dumps = Vec::with_capacity(self.users);
+        for _ in 0..self.users {
+            dumps.push(self.line().await);
+        }
+        dumps
+    }
+
+    async fn order(&mut self, order: Value) {
+        self.stdin.write_all(format!("{order}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let line = line.expect("the clients say nothing").unwrap().expect("the clients ended");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_ne!(line["at"], "bad_line", "{line}");
+        line
+    }
+}
+
+/// What the server has for a user, in the form of [`Replicas::dump`].
+pub(crate) async fn server_dump(system: &System, user: &str) -> Value {
+    let (mut conversations, mut messages) = (Vec::new(), Vec::new());
+    for conversation in all(system, user, "/api/messages?limit=100").await {
+        let id = conversation["id"].as_str().unwrap().to_owned();
+        for message in all(system, user, &format!("/api/messages?limit=100&conversationId={id}")).await {
+            messages.push(dumped(&message));
+        }
+        conversations.push(id);
+    }
+    conversations.sort_unstable();
+    messages.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
+    json!({"at": "dump", "user": user, "conversations": conversations, "messages": messages})
+}
+
+fn dumped(message: &Value) -> Value {
+    let group = |group: &Value| {
+        let mut users: Vec<&str> =
+            group["userIds"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
+        users.sort_unstable();
+        json!([group["emoji"], users])
+    };
+    let mut reactions: Vec<Value> = message["reactions"].as_array().unwrap().iter().map(group).collect();
+    reactions.sort_by_key(|group| group[0].as_str().unwrap().encode_utf16().collect::<Vec<u16>>());
+    json!({"id": message["id"], "content": message["content"], "editedAt": message["editedAt"],
+           "deletedAt": message["deletedAt"], "reactions": reactions})
+}
+
+/// All pages of a list.
+async fn all(system: &System, user: &str, path: &str) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let answer = system.get(user, &format!("{path}{cursor}")).await;
+        items.extend(answer.data().as_array().unwrap_or_else(|| panic!("no list: {answer:?}")).iter().cloned());
+        match answer.body["page"]["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return items,
+        }
+    }
+}

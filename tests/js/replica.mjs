@@ -1,0 +1,158 @@
+// Clients that follow the documented rule, and nothing else: what they end with must be what the server has.
+//
+// First line: {"urls":["http://…"],"users":[{"user":"alice","token":"…","since":"…"}],"transports":["websocket"]}
+//   "since": the token from which a user catches up first; "urls": where to connect, the next one when one fails.
+//   The HTTP API is asked at the same addresses, or at "api" where that is given.
+// Then:       {"do":"status"}, {"do":"dump"}, {"do":"exit"}
+// Out:        {"at":"status", …} the sums over all users; {"at":"dump","user":…,"conversations":[…],"messages":[…]} each
+
+import { createInterface } from 'node:readline';
+import { io } from 'socket.io-client';
+
+const FRAMES = ['message:new', 'message:edited', 'message:deleted', 'reaction:added', 'reaction:removed',
+  'messages:read', 'conversation:created'];
+const wait = (ms) => new Promise((done) => { setTimeout(done, ms); });
+const offset = (position) => (position ? Number(position.split(':')[1]) : -1);
+
+/** What one user has. Every thing carries the offset of its last change: an older one never overwrites a newer one. */
+class Store {
+  conversations = new Set();
+  messages = new Map();
+  known = new Map(); // the last offset known, by conversation
+
+  know(conversationId, position) {
+    this.known.set(conversationId, Math.max(offset(position), this.known.get(conversationId) ?? -1));
+  }
+
+  item({ kind, position, value }) {
+    this.know(value.conversationId ?? value.id, position);
+    if (kind === 'conversation') this.conversations.add(value.id);
+    if (kind !== 'message' || offset(position) < (this.messages.get(value.id)?.offset ?? -1)) return;
+    const reactions = new Map(value.reactions.map((group) => [group.emoji, new Set(group.userIds)]));
+    this.messages.set(value.id, { ...value, reactions, offset: offset(position) });
+  }
+
+  frame(name, payload, { position }) {
+    const at = offset(position);
+    if (name === 'conversation:created') this.conversations.add(payload.id);
+    if (name === 'message:new' && !this.messages.has(payload.id)) {
+      this.messages.set(payload.id, { ...payload, reactions: new Map(), offset: at });
+    }
+    const message = this.messages.get(payload.messageId ?? payload.id);
+    if (!message || message.deletedAt || at <= message.offset) return;
+    const { emoji, userId } = payload;
+    const changes = {
+      'message:edited': () => Object.assign(message, { content: payload.content, editedAt: payload.editedAt }),
+      'message:deleted': () => Object.assign(message, { content: null, deletedAt: payload.deletedAt, reactions: new Map() }),
+      'reaction:added': () => message.reactions.set(emoji, (message.reactions.get(emoji) ?? new Set()).add(userId)),
+      'reaction:removed': () => message.reactions.get(emoji)?.delete(userId),
+    };
+    if (!changes[name]) return;
+    changes[name]();
+    message.offset = at;
+  }
+
+  dump() {
+    const messages = [...this.messages.values()].map((one) => ({
+      id: one.id, content: one.content, editedAt: one.editedAt, deletedAt: one.deletedAt,
+      reactions: [...one.reactions].map(([emoji, users]) => [emoji, [...users].sort()]).filter(([, users]) => users.length).sort(),
+    }));
+    return { conversations: [...this.conversations].sort(), messages: messages.sort((a, b) => (a.id < b.id ? -1 : 1)) };
+  }
+}
+
+class Replica {
+  store = new Store();
+  stats = { ready: 0, readies: 0, frames: 0, again: 0, gaps: 0, syncs: 0 };
+  applied = new Set(); // ids of the events that had an effect: none may have one twice
+  syncing = Promise.resolve();
+
+  constructor({ user, token, since }, config, index) {
+    Object.assign(this, { user, bearer: token, since, config, at: index % config.urls.length });
+    this.socket = io(this.url(), {
+      auth: { token }, transports: config.transports ?? ['websocket'], forceNew: true,
+      reconnectionDelay: 100, reconnectionDelayMax: 2000, timeout: 20_000,
+    });
+    this.socket.on('connection:ready', ({ position }) => {
+      this.stats.readies += 1;
+      this.sync(position).then(() => { this.stats.ready = this.socket.connected ? 1 : 0; });
+    });
+    this.socket.on('disconnect', (reason) => {
+      this.stats.ready = 0;
+      this.elsewhere();
+      if (reason === 'io server disconnect') this.socket.connect();
+    });
+    this.socket.on('connect_error', () => this.elsewhere());
+    for (const name of FRAMES) this.socket.on(name, (payload, meta) => this.deliver(name, payload, meta));
+  }
+
+  url = () => this.config.urls[this.at];
+
+  elsewhere() {
+    this.at = (this.at + 1) % this.config.urls.length;
+    this.socket.io.uri = this.url();
+  }
+
+  deliver(name, payload, meta) {
+    this.stats.frames += 1;
+    const id = payload.conversationId ?? payload.id;
+    const known = this.store.known.get(id) ?? -1;
+    if (offset(meta.position) <= known) return;
+    if (this.applied.has(meta.eventId)) this.stats.again += 1;
+    this.applied.add(meta.eventId);
+    this.store.frame(name, payload, meta);
+    this.store.know(id, meta.position);
+    if (offset(meta.previous) > known) {
+      this.stats.gaps += 1;
+      this.sync(meta.position);
+    }
+  }
+
+  /** From the own token until at least a position; one after the other. */
+  sync(position) {
+    this.syncing = this.syncing.then(async () => {
+      for (let more = true; more;) {
+        const page = await this.page(position);
+        page.data.forEach((item) => this.store.item(item));
+        this.since = page.next;
+        more = page.more;
+      }
+      this.stats.syncs += 1;
+    });
+    return this.syncing;
+  }
+
+  async page(position) {
+    for (;;) {
+      try {
+        const answer = await fetch(`${this.config.api ?? this.url()}/api/messages/sync?limit=500&since=${this.since}`, {
+          headers: { Authorization: `Bearer ${this.bearer}`, 'Messages-Position': position },
+          signal: AbortSignal.timeout(20_000),
+        });
+        if (answer.ok) return await answer.json();
+        if (answer.status !== 503) throw new Error(`sync: ${answer.status} ${await answer.text()}`);
+        await wait(1000 * (Number(answer.headers.get('Retry-After')) || 1) * (0.5 + Math.random()));
+      } catch (error) {
+        if (error.message?.startsWith('sync:')) console.log(JSON.stringify({ at: 'bad_line', message: error.message }));
+        await wait(200 + 300 * Math.random());
+      }
+    }
+  }
+}
+
+function status(replicas) {
+  const sums = { at: 'status', users: replicas.length };
+  for (const { stats } of replicas) for (const [name, n] of Object.entries(stats)) sums[name] = (sums[name] ?? 0) + n;
+  return sums;
+}
+
+let replicas = null;
+const lines = createInterface({ input: process.stdin });
+lines.on('line', (line) => {
+  const order = JSON.parse(line);
+  if (!replicas) replicas = order.users.map((user, index) => new Replica(user, order, index));
+  else if (order.do === 'status') console.log(JSON.stringify(status(replicas)));
+  else if (order.do === 'dump') for (const one of replicas) console.log(JSON.stringify({ at: 'dump', user: one.user, ...one.store.dump() }));
+  else process.exit(0);
+});
+lines.on('close', () => process.exit(0));
