@@ -12,6 +12,7 @@ use socketioxide::handler::ConnectHandler;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{Shared, presence, redirect};
 
@@ -45,6 +46,8 @@ impl std::fmt::Display for Refused {
 
 /// What is known of a socket that was let in.
 struct Session {
+    /// The socket's own id is its connection's: one that leaves and comes back over it has the same.
+    id: Uuid,
     user: UserId,
     expires_at: Timestamp,
     /// Cancelled when the socket has gone.
@@ -61,6 +64,7 @@ async fn authenticate(
     let token = handshake["token"].as_str().ok_or(Refused(AuthError::Missing))?;
     let claims = shared.auth.authenticate(token).map_err(Refused)?;
     let session = Arc::new(Session {
+        id: Uuid::new_v4(),
         user: claims.user,
         expires_at: claims.expires_at,
         gone: CancellationToken::new(),
@@ -85,9 +89,9 @@ async fn connected(socket: SocketRef, State(shared): State<Arc<Shared>>) {
 async fn live(shared: &Shared, socket: &SocketRef, session: &Session) {
     let user = &session.user;
     // From here on the user joins conversations as they are created, so that none falls between.
-    let complete = shared.rooms.enter(user, socket);
+    let complete = shared.rooms.enter(user, session.id, socket);
     if !complete {
-        let joining = tokio::time::timeout(JOIN_TIMEOUT, join(shared, socket, user));
+        let joining = tokio::time::timeout(JOIN_TIMEOUT, join(shared, session));
         let Some(joined) = session.gone.run_until_cancelled(joining).await else { return };
         if joined.is_err() {
             tracing::warn!(%user, "a socket could not join its rooms in time and is sent away");
@@ -115,7 +119,8 @@ async fn live(shared: &Shared, socket: &SocketRef, session: &Session) {
 }
 
 /// Puts a user into the rooms of all conversations that existed when this was called.
-async fn join(shared: &Shared, socket: &SocketRef, user: &UserId) {
+async fn join(shared: &Shared, session: &Session) {
+    let user = &session.user;
     let at_least = shared.processed();
     let memberships = loop {
         // Acquired anew for each try, so that those who wait for a slow answer let others by.
@@ -127,12 +132,12 @@ async fn join(shared: &Shared, socket: &SocketRef, user: &UserId) {
         drop(permit);
         tokio::time::sleep(RETRY_AFTER).await;
     };
-    shared.rooms.join_all(user, socket.id, &memberships);
+    shared.rooms.join_all(user, session.id, &memberships);
 }
 
 /// Takes a socket out; a second time does nothing.
 fn depart(shared: &Shared, session: &Session, socket: &SocketRef) {
-    if shared.rooms.leave(&session.user, socket.id) {
+    if shared.rooms.leave(&session.user, session.id) {
         shared.presence.left(&session.user, now());
     }
     shared.transports.forget(socket.id);

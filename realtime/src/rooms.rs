@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::{ConversationId, EventId, Position, UserId};
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
-use socketioxide::socket::Sid;
+use uuid::Uuid;
 
 use crate::deliver::SOCIABLE;
 use crate::memberships::Membership;
@@ -25,7 +25,8 @@ struct Room {
 
 #[derive(Default)]
 struct Present {
-    sockets: HashMap<Sid, SocketRef>,
+    /// By their sessions.
+    sockets: HashMap<Uuid, SocketRef>,
     conversations: HashSet<ConversationId>,
     /// Whether the user is in all of their rooms.
     complete: bool,
@@ -86,20 +87,20 @@ impl Rooms {
 
     /// A user's socket is here. From now on the user joins conversations as they are created. True when the
     /// user is in all other rooms already.
-    pub(crate) fn enter(&self, user: &UserId, socket: &SocketRef) -> bool {
+    pub(crate) fn enter(&self, user: &UserId, session: Uuid, socket: &SocketRef) -> bool {
         let mut inner = self.lock();
         let present = inner.users.entry(user.clone()).or_default();
-        if present.sockets.insert(socket.id, socket.clone()).is_none() {
+        if present.sockets.insert(session, socket.clone()).is_none() {
             metrics::gauge!("realtime_sockets").increment(1);
         }
         present.complete
     }
 
     /// A user's socket has gone. True when it was the user's last here.
-    pub(crate) fn leave(&self, user: &UserId, socket: Sid) -> bool {
+    pub(crate) fn leave(&self, user: &UserId, session: Uuid) -> bool {
         let mut inner = self.lock();
         let Some(present) = inner.users.get_mut(user) else { return false };
-        if present.sockets.remove(&socket).is_none() {
+        if present.sockets.remove(&session).is_none() {
             return false;
         }
         metrics::gauge!("realtime_sockets").decrement(1);
@@ -126,9 +127,9 @@ impl Rooms {
 
     /// Puts a user into the rooms of all conversations that there were when the socket entered. Does nothing
     /// when the socket has gone: what it learned may be too old for those that came after it.
-    pub(crate) fn join_all(&self, user: &UserId, socket: Sid, memberships: &[Membership]) {
+    pub(crate) fn join_all(&self, user: &UserId, session: Uuid, memberships: &[Membership]) {
         let mut inner = self.lock();
-        if !inner.users.get(user).is_some_and(|present| present.sockets.contains_key(&socket)) {
+        if !inner.users.get(user).is_some_and(|present| present.sockets.contains_key(&session)) {
             return;
         }
         for membership in memberships {
