@@ -1,11 +1,12 @@
 // The official Socket.IO client, driven by a test through JSON lines on stdin and stdout.
 //
 // First line: {"url":"http://127.0.0.1:PORT","token":"…","transports":["websocket"],"sockets":1}
-//   also: "auth" (instead of {token}), "options" (more options of the client), "sockets": n (lines then have "socket": i)
+//   also: "auth" (instead of {token}), "options" (more options of the client), "sockets": n (lines then have "socket": i),
+//         "tokens" (a socket for each; instead of "token" and "sockets")
 // Then:       {"do":"emit","name":"…","args":[…],"ack":true,"id":7}, {"do":"connect"}, {"do":"disconnect"},
 //             {"do":"drop"} (cuts the transport, so that the client reconnects), {"do":"exit"}
 //   each for the first socket, or for "socket": i
-// Out:        {"at":"connect"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
+// Out:        {"at":"connect"|"upgrade"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
 
 import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -27,18 +28,21 @@ function print(line) {
   }
 }
 
+const count = (config) => config.tokens?.length ?? config.sockets ?? 1;
+
 function open(config, index) {
   const socket = io(config.url, {
-    auth: config.auth ?? { token: config.token },
+    auth: config.auth ?? { token: config.tokens?.[index] ?? config.token },
     transports: config.transports ?? ['websocket'],
     forceNew: true, // one connection each, not one shared
     reconnectionDelay: 100,
     reconnectionDelayMax: 500,
     ...config.options,
   });
-  const which = config.sockets > 1 ? { socket: index } : {};
+  const which = count(config) > 1 ? { socket: index } : {};
   const say = (line) => print({ ...line, ...which });
   socket.on('connect', () => say({ at: 'connect', id: socket.id, transport: socket.io.engine.transport.name }));
+  socket.io.on('open', () => socket.io.engine.on('upgrade', ({ name }) => say({ at: 'upgrade', transport: name })));
   socket.on('connect_error', (error) => say({ at: 'connect_error', message: error.message, data: error.data }));
   socket.on('disconnect', (reason) => say({ at: 'disconnect', reason }));
   socket.onAny((name, ...args) => say({ at: 'event', name, args, time: Date.now() }));
@@ -75,7 +79,7 @@ lines.on('line', (line) => {
   try {
     const order = JSON.parse(line);
     if (sockets) obey(sockets, order);
-    else sockets = Array.from({ length: order.sockets ?? 1 }, (_, index) => open(order, index));
+    else sockets = Array.from({ length: count(order) }, (_, index) => open(order, index));
   } catch (error) {
     print({ at: 'bad_line', message: error.message });
   }

@@ -108,6 +108,9 @@ async function story(browser) {
       if (!await page.evaluate(() => window.neverReloaded)) throw new Error('a page was loaded again');
     }
   });
+  await step('the console is clean', () => {
+    if (consoleErrors.length > 0) throw new Error(consoleErrors.join('\n'));
+  });
 }
 
 /** Tokens and colours don't belong in a log. */

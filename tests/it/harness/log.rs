@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::{Event, envelope};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
+use service::config::Config;
 
 /// How long Kafka may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,4 +82,49 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
         value: serde_json::from_slice(&bytes).unwrap_or_default(),
         bytes,
     }
+}
+
+/// A record to append directly, as no command would.
+pub(crate) struct Appended {
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    /// The header `ce_type`; none for a record without headers.
+    pub(crate) event_type: Option<&'static str>,
+    /// The record's own time, where the topic lets it have one.
+    pub(crate) timestamp_ms: Option<i64>,
+}
+
+impl Appended {
+    /// An event as the product writes it.
+    pub(crate) fn event(event: &Event) -> Self {
+        Self {
+            key: event.conversation_id.to_string(),
+            value: envelope::encode(event),
+            event_type: Some(event.data.type_name()),
+            timestamp_ms: None,
+        }
+    }
+}
+
+/// Appends records to the topic, each in the partition of its key, past everything that commands check; their
+/// positions.
+pub(crate) async fn append(config: &Config, records: &[Appended]) -> Vec<String> {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &config.kafka_brokers)
+        .set("partitioner", "murmur2_random")
+        .create()
+        .unwrap();
+    let mut positions = Vec::new();
+    for record in records {
+        let mut sending = FutureRecord::to(&config.kafka_topic).key(&record.key).payload(&record.value);
+        if let Some(event_type) = record.event_type {
+            sending = sending.headers(OwnedHeaders::new().insert(Header { key: "ce_type", value: Some(event_type) }));
+        }
+        if let Some(timestamp) = record.timestamp_ms {
+            sending = sending.timestamp(timestamp);
+        }
+        let sent = producer.send(sending, TIMEOUT).await.unwrap();
+        positions.push(format!("{}:{}", sent.partition, sent.offset));
+    }
+    positions
 }

@@ -26,6 +26,25 @@ pub(crate) struct Frame {
     pub(crate) data: Value,
     /// The second argument; null where there is none.
     pub(crate) meta: Value,
+    /// Which of the client's sockets got it, from 0.
+    pub(crate) socket: usize,
+}
+
+impl Frame {
+    fn of(line: &Value) -> Self {
+        let args = &line["args"];
+        Self {
+            name: line["name"].as_str().unwrap().to_owned(),
+            data: args[0].clone(),
+            meta: args[1].clone(),
+            socket: line["socket"].as_u64().map_or(0, |socket| usize::try_from(socket).unwrap()),
+        }
+    }
+
+    /// Whether this is the message with this content.
+    pub(crate) fn says(&self, content: &str) -> bool {
+        self.name == "message:new" && self.data["content"] == content
+    }
 }
 
 impl Client {
@@ -71,9 +90,20 @@ impl Client {
 
     /// Waits for a frame of this name; what came before it and was not asked for is kept.
     pub(crate) async fn frame(&mut self, name: &str) -> Frame {
-        let line = self.line(name, |line| line["at"] == "event" && line["name"] == name).await;
-        let args = &line["args"];
-        Frame { name: name.to_owned(), data: args[0].clone(), meta: args[1].clone() }
+        Frame::of(&self.line(name, |line| line["at"] == "event" && line["name"] == name).await)
+    }
+
+    /// All frames that nobody asked for yet, in order, up to the one that is the last as `is_last` says.
+    pub(crate) async fn frames_until(&mut self, what: &str, mut is_last: impl FnMut(&Frame) -> bool) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        loop {
+            let frame = Frame::of(&self.line(what, |line| line["at"] == "event").await);
+            let last = is_last(&frame);
+            frames.push(frame);
+            if last {
+                return frames;
+            }
+        }
     }
 
     /// Waits for a line such as `{"at": "connect_error", …}`.
@@ -87,6 +117,12 @@ impl Client {
         self.ask("presence:get", json!({"userIds": []})).await;
         let names = self.kept.drain(..).filter(|line| line["at"] == "event");
         names.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Stops the client's process where it is: its connection stays, and nothing answers.
+    pub(crate) async fn freeze(&mut self) {
+        let process = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-STOP", &process]).status().await.unwrap().success());
     }
 
     /// Whether the client's process has ended.

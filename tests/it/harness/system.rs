@@ -134,6 +134,11 @@ impl System {
         self.ask(user, "GET", path).send().await
     }
 
+    /// `GET` with this token.
+    pub(crate) async fn get_with(&self, token: &str, path: &str) -> Answer {
+        self.request("GET", path).header("Authorization", &format!("Bearer {token}")).send().await
+    }
+
     /// `POST /api/messages` as a user.
     pub(crate) async fn post(&self, user: &str, body: Value) -> Answer {
         self.ask(user, "POST", "/api/messages").json(&body).send().await
