@@ -254,9 +254,13 @@ async fn find(shared: &Shared, caller: &UserId, users: Vec<UserId>) -> Option<Va
             known.push(user);
         }
     }
-    let found = shared.cache.presence_of(&known, now()).await.ok()?;
+    let at = now();
+    let found = shared.cache.presence_of(&known, at).await.ok()?;
     let entry = |presence: &cache::presence::Presence| {
-        json!({"userId": presence.user, "status": status(presence.online), "lastSeenAt": presence.last_seen})
+        // Redis hears of those who came here a moment later.
+        let here = shared.rooms.is_here(&presence.user);
+        let seen = if here { Some(at) } else { presence.last_seen };
+        json!({"userId": presence.user, "status": status(here || presence.online), "lastSeenAt": seen})
     };
     Some(found.iter().map(entry).collect())
 }
@@ -271,8 +275,8 @@ fn users(asked: &Value) -> Option<Vec<UserId>> {
 /// Whether a user is in one of these conversations; none when that can't be told. Memberships may be a moment
 /// old: the worst is that a new acquaintance is left out of one answer.
 async fn shares(shared: &Shared, mine: &HashSet<ConversationId>, user: &UserId) -> Option<bool> {
-    if let Some(theirs) = shared.rooms.conversations_of(user) {
-        return Some(!mine.is_disjoint(&theirs));
+    if let Some(shares) = shared.rooms.is_in_any(user, mine) {
+        return Some(shares);
     }
     let theirs = shared.memberships.of(user, &PositionVector::default()).await.ok()?;
     Some(theirs.iter().any(|membership| mine.contains(&membership.conversation_id)))

@@ -167,6 +167,13 @@ impl Rooms {
         inner.users.get(user).filter(|present| present.complete).map(|present| present.conversations.clone())
     }
 
+    /// Whether a user who is here is in one of these conversations; none when theirs aren't all known here.
+    pub(crate) fn is_in_any(&self, user: &UserId, conversations: &HashSet<ConversationId>) -> Option<bool> {
+        let inner = self.lock();
+        let present = inner.users.get(user).filter(|present| present.complete)?;
+        Some(!present.conversations.is_disjoint(conversations))
+    }
+
     /// The sockets of a whole room, with what tells them whether they missed a frame. Only the relay asks for
     /// this, so that frames come in order.
     pub(crate) fn whole(&self, origin: Origin) -> Option<(Vec<SocketRef>, Sequence)> {
