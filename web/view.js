@@ -162,6 +162,14 @@ function drawMessages(act, stay = false) {
   else if (atEnd || sent || switched) scroll.scrollTop = scroll.scrollHeight;
 }
 
+/** What takes room from the messages, such as a longer draft, doesn't cover the newest. */
+let height = 0;
+new ResizeObserver(() => {
+  const scroll = $('scroll');
+  if (height > scroll.clientHeight) scroll.scrollTop += height - scroll.clientHeight;
+  height = scroll.clientHeight;
+}).observe($('scroll'));
+
 function drawHeading() {
   const conversation = state.conversations.get(state.current);
   if (!conversation) return;
