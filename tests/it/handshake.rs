@@ -53,7 +53,7 @@ async fn without_a_good_token_a_socket_is_refused_with_a_stable_code() {
 async fn a_socket_ends_when_its_token_expires() {
     let system = System::start().await;
     // Long enough to connect on a busy machine.
-    let token = system.token_for("alice", Duration::from_secs(8));
+    let token = system.token_for("alice", Duration::from_secs(12));
     let mut client = Client::open(json!({"url": system.url, "token": token})).await;
     client.frame("connection:ready").await;
     assert_eq!(system.get_with(&token, "/api/messages").await.status, 200);
