@@ -48,6 +48,19 @@ async fn a_record_that_repeats_is_relayed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_mentioned_without_being_there_is_told_nothing() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["carol"]).await;
+    // The message says that it mentions bob, which a command would not let in.
+    let mut bob = Client::connect(&system, "bob").await;
+    let mut carol = Client::connect(&system, "carol").await;
+    log::append(&system.config, &[Appended::event(&message(&conversation, "hello"))]).await;
+    system.message("alice", &conversation, "and that was it").await;
+    carol.frames_until("the message", |frame| frame.says("and that was it")).await;
+    assert_eq!(bob.leftover().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_does_not_stop_the_relay() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;

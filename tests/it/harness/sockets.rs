@@ -4,8 +4,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::system::{PATIENCE, System};
 
@@ -13,7 +14,7 @@ use super::system::{PATIENCE, System};
 pub(crate) struct Client {
     child: Child,
     stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: UnboundedReceiver<String>,
     /// What came while something else was waited for.
     kept: Vec<Value>,
 }
@@ -66,7 +67,14 @@ impl Client {
             .spawn()
             .expect("node can't be started; `make test` installs what it needs");
         let stdin = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, lines) = mpsc::unbounded_channel();
+        // Taken as they come: a client whose pipe is full stands still, and its server thinks that it is gone.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = printed.next_line().await {
+                let _ = sender.send(line);
+            }
+        });
         let mut client = Self { child, stdin, lines, kept: Vec::new() };
         client.order(order).await;
         client
@@ -136,9 +144,9 @@ impl Client {
         }
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let line = tokio::time::timeout_at(deadline, self.lines.next_line()).await;
+            let line = tokio::time::timeout_at(deadline, self.lines.recv()).await;
             let Ok(line) = line else { panic!("{what} never came; what came: {:?}", self.kept) };
-            let line = line.unwrap().unwrap_or_else(|| panic!("the client ended before {what}"));
+            let line = line.unwrap_or_else(|| panic!("the client ended before {what}"));
             let line: Value = serde_json::from_str(&line).unwrap();
             assert_ne!(line["at"], "bad_line", "{line}");
             if wanted(&line) {
