@@ -11,9 +11,7 @@ use crate::keys::Keys;
 /// How long Redis may take to answer before it counts as down, for one operation.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest pause between two tries to connect.
-const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Redis did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +44,9 @@ impl Cache {
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_max_delay(MAX_RECONNECT_DELAY);
+            // An operation waits for a try that is under way: with several and their pauses, for seconds. Each
+            // that fails begins the next try.
+            .set_number_of_retries(0);
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
         Ok(Self { connection, client, prefix: prefix.into(), generation: Arc::new(AtomicI64::new(0)) })
     }
