@@ -14,17 +14,26 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// The projector's progress as announced, followed in the background.
 #[derive(Clone)]
 pub struct Progress {
-    seen: watch::Receiver<PositionVector>,
+    cache: Cache,
+    seen: watch::Receiver<Seen>,
+}
+
+/// What a generation of the projection is known to have passed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seen {
+    generation: i64,
+    progress: PositionVector,
 }
 
 impl Progress {
     /// Follows the announcements until the last clone is dropped. Also enters newer generations as they are
     /// announced.
     pub fn follow(cache: Cache) -> Self {
-        let (sender, seen) = watch::channel(PositionVector::default());
+        let (sender, seen) = watch::channel(Seen::default());
+        let followed = cache.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
-                if let Err(error) = listen(&cache, &sender).await {
+                if let Err(error) = listen(&followed, &sender).await {
                     tracing::debug!(%error, "the announcements of progress are out of reach");
                 }
                 tokio::select! {
@@ -33,23 +42,19 @@ impl Progress {
                 }
             }
         });
-        Self { seen }
-    }
-
-    /// What is known to have been passed.
-    pub fn now(&self) -> PositionVector {
-        self.seen.borrow().clone()
+        Self { cache, seen }
     }
 
     /// Waits until everything in `wanted` was passed; false when that takes longer than `limit`.
     pub async fn reached(&self, wanted: &PositionVector, limit: Duration) -> bool {
         let mut seen = self.seen.clone();
-        let reached = seen.wait_for(|progress| progress.covers(wanted));
+        // Others in this process enter generations too: what an older one had passed says nothing then.
+        let reached = seen.wait_for(|seen| seen.generation == self.cache.generation() && seen.progress.covers(wanted));
         matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
     }
 }
 
-async fn listen(cache: &Cache, sender: &watch::Sender<PositionVector>) -> Result<(), CacheError> {
+async fn listen(cache: &Cache, sender: &watch::Sender<Seen>) -> Result<(), CacheError> {
     let mut subscription = cache.client().get_async_pubsub().await?;
     subscription.subscribe(cache.keys().progress_channel()).await?;
     let mut announcements = subscription.on_message();
@@ -61,9 +66,9 @@ async fn listen(cache: &Cache, sender: &watch::Sender<PositionVector>) -> Result
                 take(cache, sender, &announcement.get_payload::<String>()?);
             }
             _ = refresh.tick() => {
+                cache.enter_generation(cache.read_generation().await?);
                 let (generation, progress) = cache.read_progress().await?;
-                enter(cache, sender, generation);
-                advance(sender, &progress);
+                advance(sender, generation, &progress);
             }
             () = sender.closed() => return Ok(()),
         }
@@ -71,36 +76,33 @@ async fn listen(cache: &Cache, sender: &watch::Sender<PositionVector>) -> Result
 }
 
 /// Takes an announcement: the generation, then `partition:next` for each partition that moved.
-fn take(cache: &Cache, sender: &watch::Sender<PositionVector>, announcement: &str) {
+fn take(cache: &Cache, sender: &watch::Sender<Seen>, announcement: &str) {
     let mut words = announcement.split(' ');
     let Some(generation) = words.next().and_then(|word| word.parse().ok()) else { return };
-    enter(cache, sender, generation);
-    if generation == cache.generation() {
-        let pair = |word: &str| {
-            let (partition, next) = word.split_once(':')?;
-            Some((partition.parse().ok()?, next.parse().ok()?))
-        };
-        let moved: Vec<(i32, i64)> = words.filter_map(pair).collect();
-        advance(sender, &moved);
-    }
+    cache.enter_generation(generation);
+    let pair = |word: &str| {
+        let (partition, next) = word.split_once(':')?;
+        Some((partition.parse().ok()?, next.parse().ok()?))
+    };
+    let moved: Vec<(i32, i64)> = words.filter_map(pair).collect();
+    advance(sender, generation, &moved);
 }
 
-fn enter(cache: &Cache, sender: &watch::Sender<PositionVector>, generation: i64) {
-    if generation > cache.generation() {
-        cache.enter_generation(generation);
-        // A newer generation starts from the beginning of the log.
-        sender.send_replace(PositionVector::default());
-    }
-}
-
-fn advance(sender: &watch::Sender<PositionVector>, moved: &[(i32, i64)]) {
-    sender.send_if_modified(|progress| {
-        let before = progress.clone();
-        for (partition, next) in moved {
-            grow(progress, *partition);
-            progress.advance(*partition, *next);
+fn advance(sender: &watch::Sender<Seen>, generation: i64, moved: &[(i32, i64)]) {
+    sender.send_if_modified(|seen| {
+        if generation < seen.generation {
+            return false;
         }
-        *progress != before
+        let before = seen.clone();
+        if generation > seen.generation {
+            // A newer generation starts from the beginning of the log.
+            *seen = Seen { generation, progress: PositionVector::default() };
+        }
+        for (partition, next) in moved {
+            grow(&mut seen.progress, *partition);
+            seen.progress.advance(*partition, *next);
+        }
+        *seen != before
     });
 }
 
@@ -122,12 +124,19 @@ pub(crate) fn vector(pairs: &[(i32, i64)]) -> PositionVector {
 }
 
 impl Cache {
-    /// The generation that is served and its progress, as pairs of partition and next offset.
+    /// The generation that is served; 0 when Redis doesn't know.
+    async fn read_generation(&self) -> Result<i64, CacheError> {
+        let mut get = redis::cmd("GET");
+        let generation: Option<i64> =
+            get.arg(self.keys().current_generation()).query_async(&mut self.connection()).await?;
+        Ok(generation.unwrap_or(0))
+    }
+
+    /// A generation and its progress, as pairs of partition and next offset.
     async fn read_progress(&self) -> Result<(i64, Vec<(i32, i64)>), CacheError> {
         let keys = self.keys();
-        let mut both = redis::pipe();
-        both.get(keys.current_generation()).hgetall(keys.progress());
-        let (generation, progress): (Option<i64>, Vec<(i32, i64)>) = both.query_async(&mut self.connection()).await?;
-        Ok((generation.unwrap_or(keys.generation), progress))
+        let mut read = redis::cmd("HGETALL");
+        let progress = read.arg(keys.progress()).query_async(&mut self.connection()).await?;
+        Ok((keys.generation, progress))
     }
 }
