@@ -2,9 +2,9 @@
 //!
 //! Nothing here is needed to be right, only to be fast: whatever Redis loses comes back from Postgres and the
 //! log. The one rule that keeps it truthful: a view is stored with the *stamps* of the heads that it depends
-//! on, taken before its values were read; the projector moves the heads after each commit, and only then
-//! announces its progress. A view whose stamps are still those of its heads therefore includes everything up
-//! to the progress that Redis announces.
+//! on, taken before its values were read, and only if those include what Redis had been told by then; the
+//! projector moves the heads after each commit, and only then announces its progress. A view whose stamps are
+//! still those of its heads therefore includes everything up to the progress that Redis announces.
 
 pub mod admission;
 mod announce;

@@ -26,6 +26,8 @@ pub struct Lookup {
 #[derive(Debug, Clone)]
 pub struct Stamps {
     generation: i64,
+    /// What Redis had been told to have passed: what a view under these stamps would claim to include.
+    progress: PositionVector,
     pairs: Vec<(String, String)>,
 }
 
@@ -52,22 +54,30 @@ impl Cache {
         let keys = self.keys();
         let names: Vec<String> = heads.iter().map(|head| keys.head(head)).collect();
         let mut call = STAMPS.prepare_invoke();
-        call.arg(keys::HEAD_TTL.as_secs());
+        call.key(keys.progress()).arg(keys::HEAD_TTL.as_secs());
         for name in &names {
             call.key(name).arg(keys::fresh_stamp());
         }
-        let stamps: Vec<String> = call.invoke_async(&mut self.connection()).await?;
-        Ok(Stamps { generation: keys.generation, pairs: names.into_iter().zip(stamps).collect() })
+        let (progress, stamps): (Vec<(i32, i64)>, Vec<String>) = call.invoke_async(&mut self.connection()).await?;
+        let progress = progress::vector(&progress);
+        Ok(Stamps { generation: keys.generation, progress, pairs: names.into_iter().zip(stamps).collect() })
     }
 
-    /// Stores a view under the stamps that were taken before its values were read. Where a head has moved
-    /// since, the view is there but never found.
+    /// Stores a view under the stamps that were taken before its values were read; `includes` is what those
+    /// include. Where a head has moved since, the view is there but never found. Values that are older than what
+    /// Redis had been told are not stored: the read model was emptied or put back, and nobody told Redis yet.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn fill(&self, key: &ViewKey, stamps: &Stamps, body: &str) -> Result<(), CacheError> {
+    pub async fn fill(
+        &self,
+        key: &ViewKey,
+        stamps: &Stamps,
+        body: &str,
+        includes: &PositionVector,
+    ) -> Result<(), CacheError> {
         let keys = self.keys();
-        if stamps.generation != keys.generation {
+        if stamps.generation != keys.generation || !includes.covers(&stamps.progress) {
             return Ok(());
         }
         let depends = serde_json::json!(stamps.pairs);

@@ -181,7 +181,7 @@ impl<'a> Reading<'a> {
     /// Stores what was read, for the next who asks.
     pub(crate) async fn fill(&mut self, key: &ViewKey, stamps: &Stamps, found: &Found) {
         let Some(cache) = self.cache else { return };
-        let filled = cache.fill(key, stamps, &found.body).await;
+        let filled = cache.fill(key, stamps, &found.body, &found.includes).await;
         self.answered(filled);
     }
 
@@ -208,10 +208,10 @@ impl<'a> Reading<'a> {
 
     async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
         let read_model = &self.api.0.read_model;
-        let participants = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
-        let Some(participants) = participants else {
+        let snapshot = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
+        let Some(participants) = snapshot.value else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.
-            self.offsets().await?;
+            self.includes_demand(&snapshot.offsets)?;
             return Ok(false);
         };
         if let Some(cache) = self.cache {

@@ -34,24 +34,26 @@ pub struct ChangedHeads {
 }
 
 impl ReadModel {
-    /// What a command needs to know about a message.
+    /// What a command needs to know about a message; none when there is no such message.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn message_facts(&self, id: MessageId) -> Result<Option<MessageFacts>, ReadModelError> {
+    pub async fn message_facts(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, ReadModelError> {
         let (pool, _timer) = self.pool("message_facts");
+        // One statement, so one snapshot, and the offsets first, in the order in which `reset` locks the tables.
         let row = sqlx::query(
-            "SELECT id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
+            "SELECT offsets, messages.id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
                     deleted_at IS NOT NULL AS deleted,
                     ARRAY(SELECT emoji FROM reactions
-                          WHERE reactions.conversation_id = messages.conversation_id AND message_id = id
+                          WHERE reactions.conversation_id = messages.conversation_id AND message_id = messages.id
                           ORDER BY ordinal) AS emoji
-             FROM messages WHERE id = $1 LIMIT 1",
+             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS passed
+             LEFT JOIN messages ON messages.id = $1 LIMIT 1",
         )
         .bind(id.0)
-        .fetch_optional(pool)
+        .fetch_one(pool)
         .await?;
-        let facts = row.map(|row| {
+        let facts = row.try_get::<Option<Uuid>, _>("id")?.map(|_| {
             Ok::<_, sqlx::Error>(MessageFacts {
                 id,
                 conversation_id: ConversationId(row.try_get("conversation_id")?),
@@ -61,21 +63,24 @@ impl ReadModel {
                 emoji: row.try_get("emoji")?,
             })
         });
-        Ok(facts.transpose()?)
+        Ok(Snapshot { value: facts.transpose()?, offsets: rows::offsets(&row, "offsets")? })
     }
 
     /// Everyone in a conversation, in order; none when there is no such conversation.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn participants(&self, id: ConversationId) -> Result<Option<Vec<UserId>>, ReadModelError> {
+    pub async fn participants(&self, id: ConversationId) -> Result<Snapshot<Option<Vec<UserId>>>, ReadModelError> {
         let (pool, _timer) = self.pool("participants");
-        let rows = sqlx::query("SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal")
-            .bind(id.0)
-            .fetch_all(pool)
-            .await?;
-        let users = rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<Vec<UserId>, _>>()?;
-        Ok((!users.is_empty()).then_some(users))
+        let row = sqlx::query(
+            "SELECT offsets, ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal) AS users
+             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS passed",
+        )
+        .bind(id.0)
+        .fetch_one(pool)
+        .await?;
+        let users = rows::users(&row, "users")?;
+        Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets: rows::offsets(&row, "offsets")? })
     }
 
     /// Where the event is that first used an idempotency key; none when it is unused.

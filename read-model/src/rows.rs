@@ -1,7 +1,7 @@
 //! Between columns and the core's types.
 
 use domain::event::{Attachment, ConversationKind, MessageType};
-use domain::{MessageId, Timestamp, UserId};
+use domain::{MessageId, PositionVector, Timestamp, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -18,6 +18,16 @@ fn decode_error(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::
 
 pub(crate) fn user(row: &PgRow, column: &str) -> Result<UserId> {
     row.try_get::<&str, _>(column)?.parse().map_err(decode_error)
+}
+
+pub(crate) fn users(row: &PgRow, column: &str) -> Result<Vec<UserId>> {
+    let names: Vec<String> = row.try_get(column)?;
+    names.into_iter().map(|name| name.parse().map_err(decode_error)).collect()
+}
+
+/// The next offset of every partition, as an array; null before there are any.
+pub(crate) fn offsets(row: &PgRow, column: &str) -> Result<PositionVector> {
+    Ok(PositionVector(row.try_get::<Option<Vec<i64>>, _>(column)?.unwrap_or_default()))
 }
 
 pub(crate) fn timestamp(row: &PgRow, column: &str) -> Result<Timestamp> {
