@@ -105,17 +105,18 @@ impl<'a> Session<'a> {
         let leased = projector.read_model.lease(&projector.owner, LEASE_TTL).await?;
         let partitions: BTreeMap<i32, i64> = leased.into_iter().collect();
         if partitions.keys().eq(self.owned.keys()) {
-            return self.step_over_gaps().await;
+            self.step_over_gaps().await?;
+        } else {
+            tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "projecting these partitions");
+            let starts: Vec<(i32, StartAt)> =
+                partitions.iter().map(|(partition, next)| (*partition, StartAt::Offset(*next))).collect();
+            self.consumer.assign(&starts)?;
+            self.owned = partitions;
         }
-        tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "projecting these partitions");
-        let starts: Vec<(i32, StartAt)> =
-            partitions.iter().map(|(partition, next)| (*partition, StartAt::Offset(*next))).collect();
-        self.consumer.assign(&starts)?;
-        // Where a projector died between its commit and its announcement, Redis is told now.
-        let here: Vec<Step> =
-            partitions.iter().map(|(partition, next)| Step { partition: *partition, from: *next, to: *next }).collect();
-        self.owned = partitions;
-        self.announce(&Changes::default(), &here).await;
+        // Each time, though nothing may have happened: a projector may have died between its commit and its
+        // announcement, and Redis may have been out of reach, or lost everything.
+        let here = self.owned.iter().map(|(partition, next)| Step { partition: *partition, from: *next, to: *next });
+        self.announce(&Changes::default(), &here.collect::<Vec<_>>()).await;
         Ok(())
     }
 
@@ -167,7 +168,7 @@ impl<'a> Session<'a> {
         let projector = self.projector;
         if let Err(error) = invalidate::announce(&projector.cache, &projector.read_model, changes, steps).await {
             metrics::counter!("projector_announce_failures_total").increment(1);
-            tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told with the next batch");
+            tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told within a second");
         }
     }
 }
