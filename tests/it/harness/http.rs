@@ -67,6 +67,18 @@ impl Answer {
         self.data()["id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}")).to_owned()
     }
 
+    /// The ids of a page's items, in order.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        let items = self.data().as_array().unwrap_or_else(|| panic!("no list: {self:?}"));
+        items.iter().map(|item| item["id"].as_str().unwrap()).collect()
+    }
+
+    /// The cursor to the next page; none on the last.
+    pub(crate) fn next_cursor(&self) -> Option<&str> {
+        assert!(self.body["page"].is_object(), "no page: {self:?}");
+        self.body["page"]["nextCursor"].as_str()
+    }
+
     /// The fields that are wrong, with their codes.
     pub(crate) fn errors(&self) -> Vec<(&str, &str)> {
         let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no problem: {self:?}"));

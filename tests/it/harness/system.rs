@@ -57,6 +57,21 @@ pub(crate) fn config() -> Config {
     config
 }
 
+/// Sets limits that no test reaches.
+pub(crate) fn unlimited(config: &mut Config) {
+    let limits = &mut config.limits;
+    for limit in [
+        &mut limits.limit_messages,
+        &mut limits.limit_reactions,
+        &mut limits.limit_edits,
+        &mut limits.limit_deletions,
+        &mut limits.limit_conversations,
+        &mut limits.limit_read_marks,
+    ] {
+        *limit = 1_000_000;
+    }
+}
+
 impl System {
     /// Starts everything in one process, with the defaults.
     pub(crate) async fn start() -> Self {
@@ -68,6 +83,11 @@ impl System {
         let mut config = config();
         change(&mut config);
         Self::run(config, Roles::ALL).await
+    }
+
+    /// Starts everything in one process, with limits that no test reaches.
+    pub(crate) async fn unlimited() -> Self {
+        Self::with(unlimited).await
     }
 
     /// Starts some of the services under a given configuration.
@@ -147,6 +167,19 @@ impl System {
     /// `GET` as a user, from at least the position of an earlier answer.
     pub(crate) async fn get_after(&self, earlier: &Answer, user: &str, path: &str) -> Answer {
         self.ask(user, "GET", path).header("Messages-Position", earlier.position()).send().await
+    }
+
+    /// Every item of a list, page by page; the path has a query.
+    pub(crate) async fn walk(&self, user: &str, path: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut next = path.to_owned();
+        loop {
+            let page = self.get(user, &next).await;
+            assert_eq!(page.status, 200, "{page:?}");
+            items.extend(page.data().as_array().unwrap().clone());
+            let Some(cursor) = page.next_cursor() else { return items };
+            next = format!("{path}&cursor={cursor}");
+        }
     }
 
     /// A conversation that `creator` begins with the others: direct for two, a group for more.
