@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
 use crate::rows;
 
 /// One partition's part of a commit: its next offset before and after.
@@ -55,7 +55,7 @@ impl ReadModel {
         generation: i64,
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("commit");
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool, WRITING).await?;
         // First, so that of two who believe to own a partition the second waits here, and then finds it moved.
         if !advance(&mut transaction, steps, topic_id, generation).await? {
             return Err(CommitError::Fenced);

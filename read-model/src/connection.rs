@@ -3,11 +3,13 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+/// How a transaction begins that writes.
+pub(crate) const WRITING: &str = "BEGIN";
+/// How a transaction begins in which every statement sees the same.
+pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// How long to wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -91,7 +93,10 @@ impl ReadModel {
         // The name was checked when the configuration was read: letters, digits and underscores.
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema);
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        let mut migrations = sqlx::migrate!("../migrations");
+        // sqlx would lock out everyone else in the database.
+        migrations.set_locking(false);
+        migrations.run_direct(None, &mut connection, false).await?;
         // The lock goes with the connection.
         Ok(connection.close().await?)
     }
@@ -110,6 +115,17 @@ impl ReadModel {
         metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
         (&self.pool, Timer { operation, started: Instant::now() })
     }
+}
+
+/// Begins a transaction, with a statement. In a task of its own, for it must not be dropped halfway: sqlx would give
+/// the connection back to the pool with the transaction open, and whoever has it next would read what was long ago.
+pub(crate) async fn begin(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// Records how long an operation took when it goes out of scope.

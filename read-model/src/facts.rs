@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
 use crate::queries::Snapshot;
 use crate::{projection, rows};
 
@@ -115,7 +115,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn memberships(&self, user: &UserId) -> Result<Snapshot<Vec<Membership>>, ReadModelError> {
         let (pool, _timer) = self.pool("memberships");
-        let mut transaction = pool.begin_with(crate::queries::SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT conversation_id, participant_count FROM members

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
 
 impl ReadModel {
     /// Renews the owner's leases, gives up those beyond a fair share, and takes free ones up to it. Gives the
@@ -14,7 +14,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn lease(&self, owner: &str, ttl: Duration) -> Result<Vec<(i32, i64)>, ReadModelError> {
         let (pool, _timer) = self.pool("lease");
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool, WRITING).await?;
         let share = fair_share(&mut transaction, owner, ttl).await?;
         let seconds = ttl.as_secs_f64();
         // Partitions beyond the share go to others; the rest are kept, expired or not, as long as nobody took them.
@@ -63,7 +63,7 @@ impl ReadModel {
     /// When Postgres doesn't answer; the leases then run out by themselves.
     pub async fn release(&self, owner: &str) -> Result<(), ReadModelError> {
         let (pool, _timer) = self.pool("release");
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool, WRITING).await?;
         sqlx::query("UPDATE leases SET owner = NULL, lease_until = NULL WHERE owner = $1")
             .bind(owner)
             .execute(&mut *transaction)

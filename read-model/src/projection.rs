@@ -4,7 +4,7 @@ use domain::PositionVector;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
 
 /// A projection of one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +51,11 @@ impl ReadModel {
     pub async fn open(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
         let wanted_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         let (pool, _timer) = self.pool("open");
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool, WRITING).await?;
         let row = current(&mut transaction).await?;
         let generation = match row {
             None => {
-                begin(&mut transaction, 1, topic_id, wanted_partitions).await?;
+                begin_projection(&mut transaction, 1, topic_id, wanted_partitions).await?;
                 1
             }
             Some((generation, found, found_partitions)) => {
@@ -81,7 +81,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn reset(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, ReadModelError> {
         let (pool, _timer) = self.pool("reset");
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool, WRITING).await?;
         let generation = current(&mut transaction).await?.map_or(1, |(generation, _, _)| generation + 1);
         // The order in which everyone else comes to these tables: in another, the two would wait for each other.
         sqlx::query(
@@ -89,7 +89,7 @@ impl ReadModel {
         )
         .execute(&mut *transaction)
         .await?;
-        begin(&mut transaction, generation, topic_id, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
+        begin_projection(&mut transaction, generation, topic_id, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
         transaction.commit().await?;
         Ok(Projection { generation })
     }
@@ -134,7 +134,7 @@ async fn current(connection: &mut PgConnection) -> Result<Option<(i64, Uuid, i32
     row.map(|row| Ok((row.try_get("generation")?, row.try_get("topic_id")?, row.try_get("partitions")?))).transpose()
 }
 
-async fn begin(
+async fn begin_projection(
     connection: &mut PgConnection,
     generation: i64,
     topic_id: Uuid,

@@ -8,12 +8,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
 use crate::projection;
 use crate::rows::{self, MessageRow};
-
-/// How a transaction begins in which every statement sees the same.
-pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A value, and the offsets that it includes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +61,7 @@ impl ReadModel {
         after: Option<(Timestamp, ConversationId)>,
     ) -> Result<Snapshot<Listed<ConversationView>>, ReadModelError> {
         let (pool, _timer) = self.pool("conversations");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "(SELECT conversation_id, recent_at AS updated_at FROM members
@@ -105,7 +102,7 @@ impl ReadModel {
         from: i32,
     ) -> Result<Snapshot<Option<ConversationPage>>, ReadModelError> {
         let (pool, _timer) = self.pool("conversation");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let to = from.saturating_add(limit);
         let views = conversation_views(&mut transaction, user, &[id.0], from, to).await?;
@@ -128,7 +125,7 @@ impl ReadModel {
         before: Option<i64>,
     ) -> Result<Snapshot<Listed<MessageView>>, ReadModelError> {
         let (pool, _timer) = self.pool("messages");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
@@ -151,7 +148,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn message(&self, id: MessageId) -> Result<Snapshot<Option<MessageView>>, ReadModelError> {
         let (pool, _timer) = self.pool("message");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id

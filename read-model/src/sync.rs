@@ -13,9 +13,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
 use crate::projection;
-use crate::queries::{self, SNAPSHOT, Snapshot};
+use crate::queries::{self, Snapshot};
 use crate::rows;
 
 /// Something that changed, as it is now.
@@ -87,7 +87,7 @@ impl ReadModel {
         limit: usize,
     ) -> Result<Snapshot<SyncPage>, ReadModelError> {
         let (pool, _timer) = self.pool("changes");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let mut next = CatchUp::from(offsets.clone());
         let mut places: Vec<Place> = Vec::new();
@@ -209,11 +209,7 @@ fn place(row: &PgRow, partition: i32) -> Result<Place, sqlx::Error> {
 }
 
 /// What stands at the places, as it is now.
-async fn values(
-    connection: &mut PgConnection,
-    user: &UserId,
-    places: Vec<Place>,
-) -> Result<Vec<Changed>, sqlx::Error> {
+async fn values(connection: &mut PgConnection, user: &UserId, places: Vec<Place>) -> Result<Vec<Changed>, sqlx::Error> {
     let of_kind = |kind| places.iter().filter(move |place| place.kind == kind);
     let ids: Vec<Uuid> = of_kind(CONVERSATION).map(|place| place.conversation).collect();
     let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);

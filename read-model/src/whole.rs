@@ -4,9 +4,8 @@ use domain::state::State;
 use domain::{ConversationId, EventId};
 use sqlx::Row;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
 use crate::load;
-use crate::queries::SNAPSHOT;
 use crate::rows::{self, MessageRow};
 
 impl ReadModel {
@@ -16,7 +15,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn whole_state(&self) -> Result<State, ReadModelError> {
         let (pool, _timer) = self.pool("whole_state");
-        let mut transaction = pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = begin(pool, SNAPSHOT).await?;
         let mut state = State::default();
         for row in sqlx::query("SELECT * FROM conversations").fetch_all(&mut *transaction).await? {
             let (id, conversation) = load::conversation(&row)?;
