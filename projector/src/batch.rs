@@ -13,8 +13,6 @@ use event_log::LogRecord;
 pub(crate) struct Batch {
     pub(crate) events: Vec<(Position, Event)>,
     pub(crate) steps: Vec<Step>,
-    /// The timestamp of the newest record, in Unix milliseconds.
-    pub(crate) newest_ms: i64,
 }
 
 impl Batch {
@@ -29,7 +27,6 @@ impl Batch {
                 continue;
             }
             *expected = record.position.offset + 1;
-            batch.newest_ms = batch.newest_ms.max(record.timestamp_ms);
             match envelope::decode(&record.value) {
                 Ok(event) => batch.events.push((record.position, event)),
                 Err(error) => {

@@ -5,6 +5,7 @@
 
 mod batch;
 mod invalidate;
+mod lag;
 mod rebuild;
 mod worker;
 

@@ -7,10 +7,11 @@ use cache::{Cache, Step};
 use domain::state::Changes;
 use event_log::{LogConsumer, StartAt, Topic};
 use read_model::{CommitError, PartitionStep, ReadModel};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
-use crate::invalidate;
+use crate::{invalidate, lag};
 
 /// Most records in a batch.
 const BATCH_RECORDS: usize = 2_000;
@@ -41,10 +42,15 @@ pub struct Projector {
 /// Projects until the shutdown. Failures are retried with a growing pause: what was not committed is read
 /// again.
 pub async fn run(projector: Projector, shutdown: CancellationToken) {
+    let (owned, told) = watch::channel(BTreeMap::new());
+    match LogConsumer::new(&projector.brokers, &projector.topic.name, "lag") {
+        Ok(log) => drop(tokio::spawn(lag::watch(log, told))),
+        Err(error) => tracing::warn!(%error, "how far the projector is behind won't be known"),
+    }
     let mut backoff = Duration::from_millis(50);
     while !shutdown.is_cancelled() {
         let started = tokio::time::Instant::now();
-        match Session::open(&projector).await {
+        match Session::open(&projector, &owned).await {
             Ok(mut session) => match session.work(&shutdown).await {
                 Ok(()) => break,
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "projecting stopped and starts again"),
@@ -69,10 +75,12 @@ struct Session<'a> {
     generation: i64,
     /// The partitions that are leased, with their next offsets.
     owned: BTreeMap<i32, i64>,
+    /// The same, for whoever measures. It stays when the session ends: what was owned waits to be projected.
+    told: &'a watch::Sender<BTreeMap<i32, i64>>,
 }
 
 impl<'a> Session<'a> {
-    async fn open(projector: &'a Projector) -> anyhow::Result<Self> {
+    async fn open(projector: &'a Projector, told: &'a watch::Sender<BTreeMap<i32, i64>>) -> anyhow::Result<Self> {
         let topic = &projector.topic;
         let projection = projector.read_model.open(topic.id, topic.partitions).await?;
         if let Err(error) = projector.cache.publish_generation(projection.generation).await {
@@ -80,7 +88,7 @@ impl<'a> Session<'a> {
         }
         projector.cache.enter_generation(projection.generation);
         let consumer = LogConsumer::new(&projector.brokers, &topic.name, "projector")?;
-        Ok(Self { projector, consumer, generation: projection.generation, owned: BTreeMap::new() })
+        Ok(Self { projector, consumer, generation: projection.generation, owned: BTreeMap::new(), told })
     }
 
     async fn work(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -112,6 +120,7 @@ impl<'a> Session<'a> {
                 partitions.iter().map(|(partition, next)| (*partition, StartAt::Offset(*next))).collect();
             self.consumer.assign(&starts)?;
             self.owned = partitions;
+            self.told.send_replace(self.owned.clone());
         }
         // Each time, though nothing may have happened: a projector may have died between its commit and its
         // announcement, and Redis may have been out of reach, or lost everything.
@@ -155,11 +164,9 @@ impl<'a> Session<'a> {
         for step in &batch.steps {
             self.owned.insert(step.partition, step.to);
         }
+        self.told.send_replace(self.owned.clone());
         metrics::counter!("projector_events_total").increment(batch.events.len() as u64);
         metrics::histogram!("projector_batch_seconds").record(started.elapsed());
-        if batch.newest_ms > 0 {
-            metrics::gauge!("projector_newest_record_timestamp_ms").set(batch.newest_ms as f64);
-        }
         self.announce(&changes, &batch.steps).await;
         Ok(())
     }
