@@ -1,12 +1,8 @@
 //! What Redis is good for, and that nothing is ever wrong because of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cache::{Cache, Head, ViewKey};
-use domain::PositionVector;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 
@@ -62,6 +58,7 @@ async fn an_equal_read_is_a_hit_until_something_changes() {
     for (talk, reader) in [(small, "bob"), (large, "user-69")] {
         for number in 1..=3 {
             let edited = talk.edit(&system, &number.to_string()).await;
+            system.announced(&edited).await;
             for path in talk.paths() {
                 let first = system.get_after(&edited, reader, &path).await;
                 assert_eq!((first.header("x-cache"), content(&first)), ("miss", &*number.to_string()), "{path}");
@@ -81,6 +78,7 @@ async fn what_a_client_has_is_not_sent_again() {
     let talk = Talk::begin(&system, &["bob"]).await;
     let mut latest = talk.edit(&system, "1").await;
     for path in talk.paths() {
+        system.announced(&latest).await;
         let whole = system.get_after(&latest, "bob", &path).await;
         let tag = whole.header("etag").to_owned();
         assert!(tag.starts_with('"'), "{whole:?}");
@@ -106,6 +104,7 @@ async fn what_is_in_redis_says_what_it_was_made_from_and_goes_in_time() {
     let system = System::start().await;
     let talk = Talk::begin(&system, &["bob"]).await;
     let edited = talk.edit(&system, "1").await;
+    system.announced(&edited).await;
     let mut bodies = BTreeMap::new();
     for (kind, path) in ["conversations", "messages", "message", "conversation"].into_iter().zip(talk.paths()) {
         bodies.insert(kind, system.get_after(&edited, "bob", &path).await.body);

@@ -68,6 +68,7 @@ async fn large_and_small_conversations_are_one_list() {
     let path = "/api/messages";
     for (sender, active) in [("l-63", &large), ("alice", &direct), ("s-62", &small), ("x-998", &largest)] {
         let sent = system.post(sender, json!({"conversationId": active, "content": "hi"})).await;
+        system.announced(&sent).await;
         let list = system.get_after(&sent, "alice", path).await;
         assert_eq!((list.header("x-cache"), list.ids()[0], list.ids().len()), ("miss", active.as_str(), 4));
         assert_in_order(list.data().as_array().unwrap());
@@ -115,6 +116,12 @@ async fn no_conversation_is_skipped_or_repeated_while_messages_arrive() {
         let expected: Vec<_> = quiet.iter().rev().map(String::as_str).collect();
         assert_eq!(steady, expected, "skipped or out of order");
         assert_in_order(&walked);
+        // What is shown together is of one moment.
+        for busy in walked.iter().filter(|it| !it["lastMessage"].is_null()) {
+            let last = &busy["lastMessage"];
+            assert_eq!((&busy["position"], &busy["updatedAt"]), (&last["position"], &last["createdAt"]));
+            assert_eq!(busy["unreadCount"], last["seq"]);
+        }
         moved.insert(seen[0].to_owned());
     }
     assert!(moved.len() > 1, "nothing moved meanwhile");

@@ -5,6 +5,7 @@ mod chat;
 mod deliveries;
 mod development;
 mod following;
+mod freshness;
 mod handshake;
 mod harness;
 mod lists;

@@ -1,9 +1,16 @@
 //! What those who run the system rely on.
 
-use serde_json::json;
+use std::sync::Arc;
 
-use crate::harness::process::{Running, command};
-use crate::harness::system::{System, config};
+use messages::process::Roles;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
+
+use crate::harness::eventually;
+use crate::harness::log::Record;
+use crate::harness::process::{Running, command, free_port};
+use crate::harness::system::{PATIENCE, SECRET, System, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cached_list_touches_neither_postgres_nor_kafka() {
@@ -13,7 +20,8 @@ async fn a_cached_list_touches_neither_postgres_nor_kafka() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
     let path = "/api/messages";
-    assert_eq!(system.get_after(&sent, "bob", path).await.header("x-cache"), "miss");
+    system.announced(&sent).await;
+    assert_eq!(system.get("bob", path).await.header("x-cache"), "miss");
     let before = touched(&running).await;
     for _ in 0..5 {
         let answer = system.get("bob", path).await;
@@ -39,4 +47,162 @@ async fn production_refuses_to_start_without_a_secret() {
     let ended = command(&config(), &["all"]).env_remove("AUTH_JWT_SECRET").output().await.unwrap();
     assert!(!ended.status.success());
     assert!(String::from_utf8_lossy(&ended.stderr).contains("AUTH_JWT_SECRET is not set"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_says_that_it_runs_and_what_it_lacks() {
+    let config = config();
+    let nowhere = format!("postgres://messages@127.0.0.1:{}/messages", free_port());
+    let port = free_port();
+    let mut lacking = command(&config, &["query-api"]);
+    let _child = lacking.env("PORT", port.to_string()).env("DATABASE_URL", nowhere).spawn().unwrap();
+    let system = System::beside(config, &format!("http://127.0.0.1:{port}"));
+    let healthz = format!("{}/healthz", system.url);
+    eventually("it runs", async || reqwest::get(&healthz).await.ok().filter(|answer| answer.status() == 200)).await;
+    let unready = system.request("GET", "/readyz").send().await;
+    unready.assert_problem(503, "not_ready");
+    assert_eq!(unready.errors(), [("postgres", "not_ready")]);
+    // Without it, only what Redis has can be read.
+    system.get("alice", "/api/messages").await.assert_problem(503, "unavailable");
+    system.post("alice", json!({})).await.assert_problem(405, "method_not_allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_keeps_the_id_that_it_came_with() {
+    let system = System::start().await;
+    for (path, status) in
+        [("/api/messages", 200), ("/api/messages/nonsense", 400), ("/healthz", 200), ("/nowhere", 404)]
+    {
+        let answer = system.ask("alice", "GET", path).header("X-Request-Id", "trace-me:42").send().await;
+        assert_eq!((answer.status, answer.header("x-request-id")), (status, "trace-me:42"), "{path}");
+        if status >= 400 {
+            assert_eq!(answer.body["requestId"], "trace-me:42");
+        }
+        // One that is no plain text, or too long, isn't passed on; everyone else gets one of their own.
+        let mut ids = std::collections::BTreeSet::new();
+        for wrong in [Some("two words"), Some(&*"x".repeat(129)), None] {
+            let request = system.ask("alice", "GET", path);
+            let request = if let Some(wrong) = wrong { request.header("X-Request-Id", wrong) } else { request };
+            let id = request.send().await.header("x-request-id").to_owned();
+            assert!(id.parse::<uuid::Uuid>().is_ok(), "{id}");
+            ids.insert(id);
+        }
+        assert_eq!(ids.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_told_to_stop_finishes_what_it_began() {
+    let config = config();
+    let mut running = Running::start(&config, &["all"]).await;
+    let system = Arc::new(System::beside(config, &running.url));
+    let conversation = system.conversation("alice", &["bob"]).await;
+    // One that takes a second, and as many as can be that don't.
+    let waiting = system.ask("alice", "GET", "/api/messages").header("Messages-Position", "0:1000000");
+    let waiting = tokio::spawn(waiting.send());
+    let (asked, bodies) = (system.clone(), json!({"conversationId": conversation, "content": "hi"}));
+    let (acknowledged, mut counted) = tokio::sync::mpsc::unbounded_channel();
+    let sending = tokio::spawn(async move {
+        // Until nobody answers any more.
+        while let Some(answer) = asked.ask("bob", "POST", "/api/messages").json(&bodies).try_send().await {
+            assert!([201, 429].contains(&answer.status), "{answer:?}");
+            if answer.status == 201 {
+                acknowledged.send(answer.position().to_owned()).unwrap();
+            }
+        }
+    });
+    let first = counted.recv().await.unwrap();
+    let pid = running.child.id().unwrap().to_string();
+    assert!(tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await.expect("it never stopped").unwrap();
+    assert_eq!(ended.code(), Some(0));
+    waiting.await.unwrap().assert_problem(503, "projection_behind");
+    sending.await.unwrap();
+    let mut positions = vec![first];
+    while let Some(position) = counted.recv().await {
+        positions.push(position);
+    }
+    let kept: Vec<String> = system.records_of(&conversation).await.iter().map(Record::position).collect();
+    assert!(positions.iter().all(|position| kept.contains(position)), "{positions:?} of {kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_the_read_model_is_behind_shows() {
+    let config = config();
+    let running = Running::start(&config, &["all"]).await;
+    let system = System::beside(config.clone(), &running.url);
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
+    system.announced(&sent).await;
+    // Projecting stands still for as long as somebody else holds the table.
+    let options: PgConnectOptions = config.database_url.parse().unwrap();
+    let options = options.options([("search_path", &config.database_schema)]);
+    let mut other = PgConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut other).await.unwrap();
+    sqlx::query("LOCK TABLE partitions").execute(&mut other).await.unwrap();
+    for _ in 0..3 {
+        system.message("alice", &conversation, "hi").await;
+    }
+    eventually("it is three behind", async || {
+        let (events, seconds) = lag(&running).await;
+        (events == 3.0 && seconds > 0.0).then_some(())
+    })
+    .await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    eventually("it has caught up", async || (lag(&running).await == (0.0, 0.0)).then_some(())).await;
+    for (name, labels) in [
+        ("http_requests_total", "route=\"/api/messages\""),
+        ("http_request_duration_seconds_count", "method=\"POST\""),
+        ("events_appended_total", "type=\"MESSAGE_SENT\""),
+        ("append_duration_seconds_count", ""),
+        ("projector_events_total", ""),
+        ("projector_batch_seconds_count", ""),
+        ("postgres_queries_total", "operation=\"commit\""),
+        ("postgres_query_duration_seconds_count", "operation=\"commit\""),
+    ] {
+        assert!(running.metric(name, labels).await > 0.0, "{name}");
+    }
+}
+
+async fn lag(running: &Running) -> (f64, f64) {
+    (running.metric("projector_lag_events", "").await, running.metric("projector_lag_seconds", "").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_explains_itself() {
+    let config = config();
+    let help = async |arguments: &[&str]| {
+        let ended = command(&config, arguments).output().await.unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    let whole = help(&["--help"]).await;
+    let services = ["all", "command-api", "projector", "query-api", "realtime", "migrate"];
+    for subcommand in services.into_iter().chain(["rebuild", "token"]) {
+        assert!(whole.contains(&format!("\n  {subcommand} ")), "{whole}");
+        let text = help(&[subcommand, "--help"]).await;
+        for variable in ["KAFKA_BROKERS", "DATABASE_URL", "REDIS_URL", "AUTH_JWT_SECRET", "LOG_FORMAT"] {
+            assert!(text.contains(&format!("[env: {variable}")), "{subcommand} doesn't explain {variable}");
+        }
+        assert!(!text.contains(SECRET), "{subcommand} shows the secret");
+    }
+    let ended = command(&config, &["rebuild"]).output().await.unwrap();
+    assert!(!ended.status.success() && String::from_utf8_lossy(&ended.stderr).contains("--reset"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_from_the_command_line_works_and_a_schema_can_be_migrated_again() {
+    let config = config();
+    for _ in 0..2 {
+        let ended = command(&config, &["migrate"]).output().await.unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+    let system = System::run(config.clone(), Roles::ALL).await;
+    let ended = command(&config, &["token", "alice", "--hours", "1"]).output().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let bearer = format!("Bearer {}", String::from_utf8(ended.stdout).unwrap().trim());
+    let answer = system.request("GET", "/api/messages").header("Authorization", &bearer).send().await;
+    assert_eq!((answer.status, answer.data()), (200, &json!([])));
+    let ended = command(&config, &["token", "two words"]).output().await.unwrap();
+    assert!(!ended.status.success(), "{ended:?}");
 }

@@ -40,6 +40,7 @@ async fn an_answer_says_what_it_includes() {
     let record = &system.records_of(&conversation).await[1];
     // The message's own position, not its notification's.
     assert_eq!((record.position(), &record.value["type"]), (sent.position().to_owned(), &json!("MESSAGE_SENT")));
+    system.announced(&sent).await;
     for path in paths(&conversation, &sent.id()) {
         for cache in ["miss", "hit"] {
             let answer = system.get_after(&sent, "alice", &path).await;

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use cache::Cache;
 use clap::Parser;
-use domain::{ConversationId, Timestamp, UserId};
+use domain::{ConversationId, Position, Timestamp, UserId};
 use messages::process::{self, Process, Roles};
 use read_model::ReadModel;
+use redis::AsyncCommands;
 use serde_json::{Value, json};
 use service::auth::Auth;
 use service::config::Config;
@@ -93,7 +94,7 @@ impl System {
     /// Starts some of the services under a given configuration.
     pub(crate) async fn run(config: Config, roles: Roles) -> Self {
         service::telemetry::start(
-            &std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error".to_owned()),
+            &std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error,projector::batch=off".to_owned()),
             config.log_format,
         );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -164,9 +165,17 @@ impl System {
         self.ask(user, "POST", "/api/messages").json(&body).send().await
     }
 
-    /// `GET` as a user, from at least the position of an earlier answer.
+    /// `GET` as a user, from at least the position of an earlier answer. Tries again while that isn't reached: on a
+    /// busy machine it may take more than a second.
     pub(crate) async fn get_after(&self, earlier: &Answer, user: &str, path: &str) -> Answer {
-        self.ask(user, "GET", path).header("Messages-Position", earlier.position()).send().await
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let request = self.ask(user, "GET", path).header("Messages-Position", earlier.position());
+            let answer = request.send().await;
+            if answer.body["code"] != "projection_behind" || tokio::time::Instant::now() > deadline {
+                return answer;
+            }
+        }
     }
 
     /// Every item of a list, page by page; the path has a query.
@@ -226,6 +235,19 @@ impl System {
     /// Redis, without anything around it.
     pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
         redis::Client::open(self.config.redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Waits until Redis has been told of an answer's event: from then on an equal read is a hit.
+    pub(crate) async fn announced(&self, answer: &Answer) {
+        let position: Position = answer.position().parse().unwrap();
+        let mut redis = self.redis().await;
+        eventually("Redis is told", async || {
+            let generation: Option<i64> = redis.get(format!("{}:generation", self.config.redis_prefix)).await.unwrap();
+            let key = format!("{}:{}:progress", self.config.redis_prefix, generation?);
+            let next: Option<i64> = redis.hget(key, position.partition).await.unwrap();
+            next.filter(|next| *next > position.offset)
+        })
+        .await;
     }
 
     /// Every key in Redis under the system's prefix.
