@@ -1,35 +1,24 @@
-//! Who is typing, so that a start that repeats appends nothing.
-
-use std::time::Duration;
+//! Who said just now that they type, so that a start that repeats appends nothing.
 
 use domain::{ConversationId, UserId};
 
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
-/// A start that repeats within this time adds nothing.
-const QUIET: Duration = Duration::from_secs(3);
-
 impl Cache {
-    /// Notes that a user types; false when they said so within the last 3 s. It ends by itself after 5 s.
+    /// Notes that a user types; false when they said so just now, within [`keys::TYPING_TTL`].
     ///
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn typing_start(&self, conversation: ConversationId, user: &UserId) -> Result<bool, CacheError> {
-        let key = self.keys().typing(conversation, user);
-        let mut left = redis::cmd("PTTL");
-        let left: i64 = left.arg(&key).query_async(&mut self.connection()).await?;
-        let quiet_until = keys::TYPING_TTL.saturating_sub(QUIET).as_millis();
-        if u128::try_from(left).is_ok_and(|left| left > quiet_until) {
-            return Ok(false);
-        }
         let mut set = redis::cmd("SET");
-        set.arg(&key).arg(1).arg("PX").arg(u64::try_from(keys::TYPING_TTL.as_millis()).unwrap_or(u64::MAX));
-        set.query_async::<()>(&mut self.connection()).await?;
-        Ok(true)
+        let millis = u64::try_from(keys::TYPING_TTL.as_millis()).unwrap_or(u64::MAX);
+        set.arg(self.keys().typing(conversation, user)).arg(1).arg("NX").arg("PX").arg(millis);
+        let was_set: Option<String> = set.query_async(&mut self.connection()).await?;
+        Ok(was_set.is_some())
     }
 
-    /// Notes that a user no longer types.
+    /// Forgets that a user said that they type: the next start counts.
     ///
     /// # Errors
     /// When Redis doesn't answer.

@@ -14,8 +14,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// A command that was done, now or by an earlier request with its key.
 pub(crate) struct Done {
     pub(crate) event: Event,
-    /// From where on the effect is visible.
-    pub(crate) position: Position,
+    /// From where on the effect is visible; none where nothing is on the log of record.
+    pub(crate) position: Option<Position>,
     pub(crate) replayed: bool,
     pub(crate) limit: Option<LimitState>,
 }
@@ -28,7 +28,9 @@ impl IntoResponse for Done {
             _ => None,
         };
         let mut headers = HeaderMap::new();
-        put(&mut headers, POSITION, &self.position.to_string());
+        if let Some(position) = &self.position {
+            put(&mut headers, POSITION, &position.to_string());
+        }
         if let Some(location) = location.filter(|_| !self.replayed) {
             put(&mut headers, header::LOCATION, &location);
         }
@@ -72,11 +74,15 @@ fn seconds(limit: &LimitState) -> u64 {
     u64::try_from(limit.reset.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
+/// A problem of a command that was counted.
+pub(crate) fn counted(mut problem: Problem, limit: &LimitState) -> Problem {
+    limit_headers(problem.headers_mut(), limit);
+    problem
+}
+
 /// A 429.
 pub(crate) fn limited(limit: &LimitState) -> Problem {
     let retry_after = seconds(limit).max(1);
     let detail = format!("at most {} of these in the window; try again in {retry_after} s", limit.most);
-    let mut problem = Problem::too_many_requests("rate_limited", detail, retry_after);
-    limit_headers(problem.headers_mut(), limit);
-    problem
+    counted(Problem::too_many_requests("rate_limited", detail, retry_after), limit)
 }

@@ -114,8 +114,9 @@ impl CommandApi {
             Err(problem) => {
                 if problem.code() == "append_refused" {
                     self.take_back(&asked, &limit, reserve).await;
+                    return Err(problem);
                 }
-                return Err(problem);
+                return Err(answer::counted(problem, &state));
             }
         };
         self.note(&event, position).await;
@@ -167,7 +168,7 @@ impl CommandApi {
                 append.await.unwrap_or_else(|_| Err(Problem::internal()))?
             }
         };
-        Ok(Done { event, position, replayed: true, limit: None })
+        Ok(Done { event, position: Some(position), replayed: true, limit: None })
     }
 
     /// Appends an event and the notifications that follow it; waits for all.
@@ -189,7 +190,7 @@ impl CommandApi {
 }
 
 fn done(event: Event, position: Position, limit: LimitState) -> Done {
-    Done { event, position, replayed: false, limit: Some(limit) }
+    Done { event, position: Some(position), replayed: false, limit: Some(limit) }
 }
 
 fn scope_of(event: &Event) -> Option<Scope<'_>> {

@@ -1,11 +1,8 @@
 //! Typing: the one command that may append nothing, and that counts against no limit.
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
-use domain::ConversationId;
 use domain::facts::Facts;
-use http::StatusCode;
-use serde_json::json;
+use domain::{ConversationId, Event, Position};
 use service::problem::Problem;
 
 use crate::CommandApi;
@@ -31,13 +28,25 @@ impl CommandApi {
         if start {
             // Without Redis every start counts as the first: one event too many beats one too few.
             if !cache.typing_start(conversation_id, &asked.caller).await.unwrap_or(true) {
-                let body = Json(json!({"data": domain::answer::data(&event)}));
-                return Ok((StatusCode::ACCEPTED, body).into_response());
+                return Ok(answered(event, None));
             }
         } else {
             let _ = cache.typing_stop(conversation_id, &asked.caller).await;
         }
-        let position = self.append(&event, &asked.traceparent).await?;
-        Ok(Done { event, position, replayed: false, limit: None }.into_response())
+        match self.append(&event, &asked.traceparent).await {
+            // A position on another topic would be a wrong one to read from.
+            Ok(position) => Ok(answered(event, Some(position).filter(|_| !self.0.parts.producer.has_typing_topic()))),
+            Err(problem) => {
+                if start {
+                    // Nobody may have heard of it: trying again must not pass for a repeat.
+                    let _ = cache.typing_stop(conversation_id, &asked.caller).await;
+                }
+                Err(problem)
+            }
+        }
     }
+}
+
+fn answered(event: Event, position: Option<Position>) -> Response {
+    Done { event, position, replayed: false, limit: None }.into_response()
 }

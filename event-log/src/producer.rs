@@ -93,6 +93,11 @@ impl Producer {
         Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
     }
 
+    /// Whether typing goes to a topic of its own: then its positions are of that one.
+    pub fn has_typing_topic(&self) -> bool {
+        self.0.typing_topic != self.0.topic
+    }
+
     /// Waits, for half a second, for what the first append would otherwise wait for.
     ///
     /// # Errors
