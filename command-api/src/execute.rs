@@ -38,7 +38,10 @@ impl CommandApi {
         }
         let context = context(&asked)?;
         let message = match asked.command.message_id() {
-            Some(id) => self.message_facts(id, &asked.caller, asked.at_least.as_ref()).await?,
+            Some(id) => {
+                let within = asked.command.conversation_id();
+                self.message_facts(id, within, &asked.caller, asked.at_least.as_ref()).await?
+            }
             None => None,
         };
         let conversation_id = match &asked.command {

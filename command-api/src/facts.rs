@@ -56,9 +56,14 @@ impl CommandApi {
         }
     }
 
-    /// Waits until the projector has passed the end of the log as it is now: of one partition, or of all. Gives
-    /// that end: what isn't in the read model isn't there only if the read model includes it.
-    async fn passed_log_end(&self, user: &UserId, partition: Option<i32>) -> Result<PositionVector, Problem> {
+    /// Looks again for what was not found, when the projector has passed the end of the log as it is now: of one
+    /// partition, or of all. That counts, unless it finds something.
+    async fn look_past_log_end<T>(
+        &self,
+        user: &UserId,
+        partition: Option<i32>,
+        look: impl Future<Output = Result<Snapshot<Option<T>>, Problem>>,
+    ) -> Result<Option<T>, Problem> {
         self.count_miss(user).await?;
         let mut end = self.0.barrier.log_end().await.ok_or_else(behind)?;
         if let Some(partition) = partition {
@@ -69,10 +74,15 @@ impl CommandApi {
             }
         }
         self.at_least(&end).await?;
-        Ok(end)
+        let found = there_by(&end, look.await?)?;
+        if found.is_some() {
+            self.take_back_miss(user).await;
+        }
+        Ok(found)
     }
 
-    /// What is known of a conversation; none when there is none.
+    /// What is known of a conversation that the user is in; none when there is none. Someone else's is looked for
+    /// as long as one that isn't there, and counts as much: nobody can tell the two apart.
     ///
     /// # Errors
     /// 503 when it can't be known now, 429 when the user looked in vain too often.
@@ -84,60 +94,66 @@ impl CommandApi {
     ) -> Result<Option<ConversationFacts>, Problem> {
         let cache = &self.0.parts.cache;
         if with_participants {
-            if let Ok(Some(participants)) = cache.participants(id).await {
-                let is_participant = participants.contains(user);
-                return Ok(Some(ConversationFacts { id, is_participant, participants }));
+            if let Ok(Some(participants)) = cache.participants(id).await
+                && participants.contains(user)
+            {
+                return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
             }
-        } else if let Ok(Some(is_participant)) = cache.is_participant(id, user).await {
-            return Ok(Some(ConversationFacts { id, is_participant, participants: Vec::new() }));
+        } else if let Ok(Some(true)) = cache.is_participant(id, user).await {
+            return Ok(Some(ConversationFacts { id, is_participant: true, participants: Vec::new() }));
         }
-        let mut participants = self.stored_participants(id).await?.value;
-        if participants.is_none() {
-            let partition = event_log::partition_for(id.to_string().as_bytes(), self.0.parts.partitions);
-            let end = self.passed_log_end(user, Some(partition)).await?;
-            participants = there_by(&end, self.stored_participants(id).await?)?;
+        if let Some(facts) = self.stored_conversation(id, user).await?.value {
+            return Ok(Some(facts));
         }
-        Ok(participants.map(|participants| ConversationFacts {
-            id,
-            is_participant: participants.contains(user),
-            participants,
-        }))
+        let partition = event_log::partition_for(id.to_string().as_bytes(), self.0.parts.partitions);
+        self.look_past_log_end(user, Some(partition), self.stored_conversation(id, user)).await
     }
 
-    async fn stored_participants(&self, id: ConversationId) -> Result<Snapshot<Option<Vec<UserId>>>, Problem> {
+    async fn stored_conversation(
+        &self,
+        id: ConversationId,
+        user: &UserId,
+    ) -> Result<Snapshot<Option<ConversationFacts>>, Problem> {
         let parts = &self.0.parts;
         let snapshot = parts.read_model.participants(id).await.map_err(|error| postgres_down(&error))?;
         if let Some(participants) = &snapshot.value {
             // Only for speed: without it, the next command asks Postgres again.
             let _ = parts.cache.fill_participants(id, participants).await;
         }
-        Ok(snapshot)
+        let mine = snapshot.value.filter(|participants| participants.contains(user));
+        let value = mine.map(|participants| ConversationFacts { id, is_participant: true, participants });
+        Ok(Snapshot { value, offsets: snapshot.offsets })
     }
 
-    /// What is known of a message; none when there is none.
+    /// What is known of a message, in a conversation where one is named; none when there is none.
     ///
     /// # Errors
     /// As [`Self::conversation_facts`].
     pub(crate) async fn message_facts(
         &self,
         id: MessageId,
+        within: Option<ConversationId>,
         user: &UserId,
         at_least: Option<&PositionVector>,
     ) -> Result<Option<MessageFacts>, Problem> {
+        let here = |facts: &MessageFacts| within.is_none_or(|conversation| conversation == facts.conversation_id);
+        let look = async || {
+            let Snapshot { value, offsets } = self.stored_message(id).await?;
+            Ok(Snapshot { value: value.filter(here), offsets })
+        };
         let key = ViewKey::MessageFacts(id);
         if let Ok(found) = self.0.parts.cache.view(&key).await
             // Postgres may have told what Redis hasn't been told yet.
             && at_least.is_none_or(|wanted| found.progress.covers(wanted))
-            && let Some(facts) = found.body.and_then(|body| serde_json::from_str(&body).ok())
+            && let Some(facts) = found.body.and_then(|body| serde_json::from_str(&body).ok()).filter(here)
         {
             return Ok(Some(facts));
         }
-        if let Some(facts) = self.stored_message(id).await?.value {
+        if let Some(facts) = look().await?.value {
             return Ok(Some(facts));
         }
-        // Its conversation isn't known, so neither is its partition.
-        let end = self.passed_log_end(user, None).await?;
-        there_by(&end, self.stored_message(id).await?)
+        // Where no conversation is named, its partition isn't known either.
+        self.look_past_log_end(user, None, look()).await
     }
 
     async fn stored_message(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, Problem> {

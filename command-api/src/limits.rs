@@ -53,7 +53,7 @@ impl CommandApi {
     /// # Errors
     /// 429 when the user has looked in vain too often.
     pub(crate) async fn count_miss(&self, user: &UserId) -> Result<(), Problem> {
-        let limit = Limit { name: "misses", most: MISSES, window: self.0.parts.limits.window };
+        let limit = self.misses();
         let admission = match self.0.parts.cache.admit(user, &limit, None).await {
             Ok(admission) => admission,
             Err(_) => self.0.local_limits.admit(user, &limit),
@@ -62,5 +62,14 @@ impl CommandApi {
             Admission::Limited(state) => Err(answer::limited(&state)),
             Admission::Admitted(_) | Admission::Reserved(_) => Ok(()),
         }
+    }
+
+    /// Takes a look back that was counted, for it found something. Where Redis doesn't answer it still counts.
+    pub(crate) async fn take_back_miss(&self, user: &UserId) {
+        let _ = self.0.parts.cache.release(user, &self.misses(), None).await;
+    }
+
+    fn misses(&self) -> Limit {
+        Limit { name: "misses", most: MISSES, window: self.0.parts.limits.window }
     }
 }
