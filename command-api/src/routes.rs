@@ -1,11 +1,12 @@
 //! The handlers: what came over HTTP becomes a command with what it came with.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use domain::{Command, IdempotencyKey, MessageId, PositionVector, UserId};
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use service::auth::Caller;
-use service::http::{JsonBody, idempotency_key, messages_position, path_id};
+use service::http::{JsonBody, Params, idempotency_key, messages_position, path_id};
 use service::problem::Problem;
 
 use crate::{CommandApi, trace};
@@ -26,7 +27,9 @@ struct Given {
 }
 
 impl Given {
-    fn read(api: &CommandApi, caller: &UserId, headers: &HeaderMap) -> Result<Self, Problem> {
+    fn read(api: &CommandApi, caller: &UserId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+        // Commands have none; one that is passed over might have been meant for something.
+        Params::read(uri, &[])?;
         let key = idempotency_key(headers)?;
         let at_least = match messages_position(headers)? {
             Some(text) => Some(api.0.parts.tokens.parse_at_least(text, caller)?),
@@ -45,10 +48,11 @@ impl Given {
 pub(crate) async fn act(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
+    uri: Uri,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let given = Given::read(&api, &caller, &headers)?;
+    let given = Given::read(&api, &caller, &uri, &headers)?;
     let command = Command::from_post(&caller, body).map_err(Problem::invalid_body)?;
     let asked = given.ask(caller, command, &headers);
     match &asked.command {
@@ -62,12 +66,13 @@ pub(crate) async fn act(
 pub(crate) async fn edit(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
-    Path(message_id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let message_id: MessageId = path_id("messageId", &message_id)?;
-    let given = Given::read(&api, &caller, &headers)?;
+    let message_id: MessageId = path_id("messageId", path)?;
+    let given = Given::read(&api, &caller, &uri, &headers)?;
     let command = Command::from_patch(message_id, body).map_err(Problem::invalid_body)?;
     Ok(api.execute(given.ask(caller, command, &headers)).await?.into_response())
 }
@@ -76,11 +81,12 @@ pub(crate) async fn edit(
 pub(crate) async fn delete(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
-    Path(message_id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let message_id: MessageId = path_id("messageId", &message_id)?;
-    let given = Given::read(&api, &caller, &headers)?;
+    let message_id: MessageId = path_id("messageId", path)?;
+    let given = Given::read(&api, &caller, &uri, &headers)?;
     let asked = given.ask(caller, Command::Delete { message_id }, &headers);
     Ok(api.execute(asked).await?.into_response())
 }

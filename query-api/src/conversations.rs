@@ -8,13 +8,13 @@ use domain::{ConversationId, Timestamp, UserId};
 use http::{HeaderMap, Uri};
 use read_model::{ConversationPage, Listed, Snapshot};
 use service::auth::Caller;
-use service::http::Params;
+use service::http::{Params, path_id};
 use service::problem::Problem;
 
 use crate::QueryApi;
 use crate::cursor::List;
 use crate::memberships;
-use crate::paging::{self, PageAsked};
+use crate::paging::PageAsked;
 use crate::reading::Reading;
 
 const DEFAULT_LIMIT: i64 = 20;
@@ -79,7 +79,7 @@ pub(crate) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     const FIELD: &str = "id";
-    let id: ConversationId = paging::id(FIELD, path)?;
+    let id: ConversationId = path_id(FIELD, path)?;
     let params = Params::read(&uri, &["limit", "cursor"])?;
     let asked = PageAsked::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
     let limit = i32::try_from(asked.limit).unwrap_or(i32::MAX);

@@ -9,13 +9,13 @@ use http::{HeaderMap, Uri};
 use read_model::{Listed, Snapshot};
 use serde::Deserialize;
 use service::auth::Caller;
-use service::http::Params;
+use service::http::{Params, path_id};
 use service::problem::Problem;
 
 use crate::QueryApi;
 use crate::answer::Envelope;
 use crate::cursor::List;
-use crate::paging::{self, PageAsked};
+use crate::paging::PageAsked;
 use crate::reading::{self, Reading};
 
 const DEFAULT_LIMIT: i64 = 20;
@@ -51,7 +51,7 @@ pub(crate) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     const FIELD: &str = "messageId";
-    let id: MessageId = paging::id(FIELD, path)?;
+    let id: MessageId = path_id(FIELD, path)?;
     Params::read(&uri, &[])?;
     let mut reading = Reading::begin(&api, caller, &headers).await?;
     let values = async {

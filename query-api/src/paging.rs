@@ -1,9 +1,7 @@
 //! Pages of lists: what was asked for, and what is given.
 
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
 use serde::Serialize;
-use service::http::{Params, path_id};
+use service::http::Params;
 use service::problem::Problem;
 
 use crate::answer::{Envelope, Page};
@@ -44,18 +42,6 @@ impl<'a, P: Place> PageAsked<'a, P> {
         let next_cursor = next.map(|place| cursor::write(self.list, place));
         Envelope { data, page: Some(Page { next_cursor, limit: self.limit }) }
     }
-}
-
-/// An id in the path.
-///
-/// # Errors
-/// 400 when it isn't one.
-pub(crate) fn id<T: std::str::FromStr>(name: &str, path: Result<Path<String>, PathRejection>) -> Result<T, Problem>
-where
-    T::Err: std::fmt::Display,
-{
-    // A path that can't be decoded is no id either.
-    path_id(name, &path.map(|Path(text)| text).unwrap_or_default())
 }
 
 #[cfg(test)]

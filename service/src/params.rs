@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use ::http::{HeaderMap, Uri};
-use axum::extract::Query;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query};
 use domain::IdempotencyKey;
 
 use crate::problem::Problem;
@@ -52,7 +53,7 @@ impl Params {
     where
         T::Err: std::fmt::Display,
     {
-        self.get(name).map(|text| path_id(name, text)).transpose()
+        self.get(name).map(|text| parse(name, text)).transpose()
     }
 
     /// The parameter `limit`: how many a page has at most.
@@ -69,11 +70,19 @@ impl Params {
     }
 }
 
-/// An id in the path or the query.
+/// An id in the path.
 ///
 /// # Errors
 /// 400 when it isn't one.
-pub fn path_id<T: FromStr>(name: &str, text: &str) -> Result<T, Problem>
+pub fn path_id<T: FromStr>(name: &str, path: Result<Path<String>, PathRejection>) -> Result<T, Problem>
+where
+    T::Err: std::fmt::Display,
+{
+    // A path that can't be decoded is no id either.
+    parse(name, &path.map(|Path(text)| text).unwrap_or_default())
+}
+
+fn parse<T: FromStr>(name: &str, text: &str) -> Result<T, Problem>
 where
     T::Err: std::fmt::Display,
 {
