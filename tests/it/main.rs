@@ -1,21 +1,34 @@
 //! The system as a whole, on real services: a file per behaviour, names that read as promises.
 
+mod auth;
 mod caching;
 mod chat;
+mod conversations;
+mod deletions;
 mod deliveries;
 mod development;
+mod edits;
+mod errors;
 mod following;
 mod freshness;
 mod handshake;
 mod harness;
+mod idempotency;
+mod limits;
 mod lists;
+mod messages;
 mod operations;
 mod page;
 mod pages;
 mod positions;
 mod presence;
+mod privacy;
 mod projection;
+mod reactions;
+mod read_marks;
 mod relay;
 mod rooms;
 mod sync;
+mod topic;
 mod typing;
+mod typing_frames;

@@ -1,94 +1,109 @@
-//! Typing: shown to the others while it lasts, and no longer.
+//! Saying that one types.
 
-use std::time::Duration;
+use serde_json::{Value, json};
 
-use domain::event::EventData;
-use domain::{Event, EventId, Timestamp};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use serde_json::json;
-use tokio::time::Instant;
+use crate::harness::system::config;
+use crate::harness::{System, log};
 
-use crate::harness::log::{self, Appended};
-use crate::harness::sockets::SLACK;
-use crate::harness::{Client, System};
-
-/// How long a start lasts.
-const LASTS: Duration = Duration::from_secs(5);
-/// How long a start that repeats adds nothing.
-const QUIET: Duration = Duration::from_secs(3);
-
-async fn typing(system: &System, user: &str, action: &str, conversation: &str) {
-    let answer = system.post(user, json!({"action": action, "conversationId": conversation})).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
+fn typing(action: &str, conversation: &str) -> Value {
+    json!({"action": action, "conversationId": conversation})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn typing_stops_by_itself_five_seconds_after_the_last_start() {
-    let system = System::start().await;
-    let conversation = system.conversation("alice", &["bob", "carol"]).await;
-    let mut bob = Client::connect(&system, "bob").await;
-    let began = Instant::now();
-    typing(&system, "carol", "typing_start", &conversation).await;
-    typing(&system, "carol", "typing_stop", &conversation).await;
-    typing(&system, "alice", "typing_start", &conversation).await;
-    for _ in 0..3 {
-        typing(&system, "alice", "typing_start", &conversation).await;
-    }
-    system.message("carol", &conversation, "shown").await;
-    let shown = bob.frames_until("the message", |frame| frame.says("shown")).await;
-    assert!(began.elapsed() < QUIET, "the test was held up and can't tell anything");
-    let mut typists = Vec::new();
-    for frame in &shown {
-        typists.push((frame.name.as_str(), frame.data["userId"].as_str().unwrap_or_default()));
-    }
-    let expected = [("typing:start", "carol"), ("typing:stop", "carol"), ("typing:start", "alice")];
-    assert_eq!(typists[..3], expected, "a repeated start is not relayed");
-    assert_eq!(typists.len(), 4, "{typists:?}");
-
-    tokio::time::sleep_until(began + QUIET + Duration::from_millis(500)).await;
-    let again = Instant::now();
-    typing(&system, "alice", "typing_start", &conversation).await;
-    let until_stop = bob.frames_until("the stop", |frame| frame.name == "typing:stop").await;
-    let lasted = again.elapsed();
-    assert!(lasted >= LASTS && lasted < LASTS + SLACK, "it lasted {lasted:?}");
-    let of_alice = json!({"userId": "alice", "conversationId": conversation});
-    assert_eq!(until_stop.last().unwrap().data, of_alice);
-    assert_eq!(until_stop.len(), 2, "one start after the quiet, one stop: {until_stop:?}");
-    assert_eq!(bob.leftover().await, [""; 0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_comes_too_late_is_not_shown() {
+async fn typing_is_accepted_logged_and_folds_to_nothing() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    let mut bob = Client::connect(&system, "bob").await;
-    accept_times(&system).await;
-    let now = Timestamp::from_date_time(time::OffsetDateTime::now_utc()).unwrap();
-    let start = |number: u128| Event {
-        event_id: EventId(uuid::Uuid::from_u128(number)),
-        occurred_at: now,
-        conversation_id: conversation.parse().unwrap(),
-        actor_id: "alice".parse().unwrap(),
-        request: None,
-        data: EventData::TypingStart {},
-    };
-    let aged =
-        |number, age_ms| Appended { timestamp_ms: Some(now.as_millis() - age_ms), ..Appended::event(&start(number)) };
-    log::append(&system.config, &[aged(1, 6_000), aged(2, 0)]).await;
-    system.message("alice", &conversation, "shown").await;
-    let frames = bob.frames_until("the message", |frame| frame.says("shown")).await;
-    let names: Vec<_> = frames.iter().map(|frame| frame.name.as_str()).collect();
-    assert_eq!(names, ["typing:start", "message:new"], "the one in time, and only it");
+    for (action, event_type) in [("typing_start", "TYPING_START"), ("typing_stop", "TYPING_STOP")] {
+        let done = system.post("bob", typing(action, &conversation)).await;
+        let body = json!({"data": {"conversationId": conversation}});
+        assert_eq!((done.status, &done.body), (202, &body), "{done:?}");
+        assert_eq!(done.header("ratelimit-limit"), "", "typing counts against no limit");
+        let event = json!({"type": event_type, "actorId": "bob", "data": {}});
+        system.record_at(&done).await.assert_event(&conversation, event);
+        system.projected(&done).await;
+    }
+    let row = system.conversation_row(&conversation).await;
+    assert_eq!((&row["last_seq"], &row["updated_at"]), (&json!(0), &row["created_at"]));
 }
 
-/// Lets the topic take records with a time of their own, which no start-up would.
-async fn accept_times(system: &System) {
-    let admin: AdminClient<DefaultClientContext> =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", &system.config.kafka_brokers).create().unwrap();
-    let change = AlterConfig::new(ResourceSpecifier::Topic(&system.config.kafka_topic))
-        .set("message.timestamp.type", "CreateTime");
-    for changed in admin.alter_configs([&change], &AdminOptions::new()).await.unwrap() {
-        changed.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_repeats_appends_nothing_until_three_seconds_have_passed() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let begun = std::time::Instant::now();
+    let mut appended = 0;
+    let mut last = None;
+    // The same for a start of each moment: whatever this machine is busy with, a start appends once every 3 s.
+    while appended < 2 {
+        let done = system.post("bob", typing("typing_start", &conversation)).await;
+        assert_eq!((done.status, done.data()), (202, &json!({"conversationId": conversation})));
+        if !done.header("messages-position").is_empty() {
+            appended += 1;
+            last = Some(done);
+        }
     }
+    assert!(begun.elapsed().as_millis() >= 2_900, "{:?}", begun.elapsed());
+    assert_eq!(system.records_of(&conversation).await.len(), 1 + 2);
+    assert_eq!(system.records_of(&conversation).await[2].position(), last.unwrap().position());
+    // Another user, another conversation and a stop have nothing to do with it.
+    let other = system.conversation("bob", &["carol"]).await;
+    for (user, action, conversation) in [
+        ("alice", "typing_start", &conversation),
+        ("bob", "typing_start", &other),
+        ("bob", "typing_stop", &conversation),
+        ("bob", "typing_stop", &conversation),
+        ("bob", "typing_start", &conversation),
+    ] {
+        let done = system.post(user, typing(action, conversation)).await;
+        assert_eq!(done.status, 202);
+        system.record_at(&done).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_starts_at_once_are_one() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let body = typing("typing_start", &conversation);
+    let start = || system.ask("bob", "POST", "/api/messages").json(&body);
+    for answer in crate::harness::at_once((0..16).map(|_| start()).collect()).await {
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    assert_eq!(system.records_of(&conversation).await.len(), 1 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_on_typing_are_ignored() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    for action in ["typing_start", "typing_stop", "typing_stop"] {
+        let done = system.post_with_key("bob", "a-key", typing(action, &conversation)).await;
+        assert_eq!((done.status, done.header("idempotent-replayed")), (202, ""), "{done:?}");
+        let record = system.record_at(&done).await;
+        let event_type = action.to_uppercase();
+        record.assert_event(&conversation, json!({"type": event_type, "actorId": "bob", "data": {}}));
+    }
+    // The key is as good as new.
+    let sent = system.post_with_key("bob", "a-key", json!({"conversationId": conversation, "content": "hi"})).await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_can_have_a_topic_of_its_own() {
+    let mut config = config();
+    let typing_topic = format!("{}-typing", config.kafka_topic);
+    config.kafka_typing_topic = Some(typing_topic.clone());
+    let system = System::run(config, messages::process::Roles::ALL).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    for action in ["typing_start", "typing_stop"] {
+        let done = system.post("bob", typing(action, &conversation)).await;
+        assert_eq!(done.status, 202, "{done:?}");
+        // A position on another topic would be a wrong one to read from.
+        assert_eq!(done.header("messages-position"), "");
+    }
+    let records = log::records(&system.config.kafka_brokers, &typing_topic).await;
+    let [start, stop] = records.as_slice() else { panic!("{records:?}") };
+    start.assert_event(&conversation, json!({"type": "TYPING_START", "actorId": "bob", "data": {}}));
+    stop.assert_event(&conversation, json!({"type": "TYPING_STOP", "actorId": "bob", "data": {}}));
+    assert_eq!(system.records().await.len(), 1);
 }

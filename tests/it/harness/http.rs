@@ -11,8 +11,9 @@ impl Request {
         Self(client.request(method.parse().unwrap(), url))
     }
 
-    pub(crate) fn header(self, name: &str, value: &str) -> Self {
-        Self(self.0.header(name, value))
+    /// A header, of any bytes that HTTP lets through.
+    pub(crate) fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self(self.0.header(name, value.as_ref()))
     }
 
     pub(crate) fn key(self, key: &str) -> Self {
@@ -25,7 +26,12 @@ impl Request {
 
     /// A body as it is, called JSON.
     pub(crate) fn raw(self, body: impl Into<reqwest::Body>) -> Self {
-        Self(self.0.header("Content-Type", "application/json").body(body))
+        self.body(body).header("Content-Type", "application/json")
+    }
+
+    /// A body as it is, called nothing.
+    pub(crate) fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self(self.0.body(body))
     }
 
     pub(crate) async fn send(self) -> Answer {
@@ -82,6 +88,15 @@ impl Answer {
     pub(crate) fn next_cursor(&self) -> Option<&str> {
         assert!(self.body["page"].is_object(), "no page: {self:?}");
         self.body["page"]["nextCursor"].as_str()
+    }
+
+    /// Asserts what the answer says about a limit: how many are allowed and left, and a time within the window.
+    #[track_caller]
+    pub(crate) fn assert_limit(&self, most: u32, left: u32) {
+        let limit = (self.header("ratelimit-limit"), self.header("ratelimit-remaining"));
+        assert_eq!(limit, (most.to_string().as_str(), left.to_string().as_str()), "{self:?}");
+        let reset: u32 = self.header("ratelimit-reset").parse().unwrap();
+        assert!((1..=60).contains(&reset), "{self:?}");
     }
 
     /// The fields that are wrong, with their codes.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use domain::{Event, envelope};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::config::Config;
+use uuid::Uuid;
 
 /// How long Kafka may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) key: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) timestamp_ms: i64,
+    /// Whether that is the log's own time, and not its writer's.
+    pub(crate) log_append_time: bool,
     pub(crate) bytes: Vec<u8>,
     /// The value as JSON; null where it is none.
     pub(crate) value: Value,
@@ -31,6 +34,48 @@ impl Record {
     /// Its position as the API writes it.
     pub(crate) fn position(&self) -> String {
         format!("{}:{}", self.partition, self.offset)
+    }
+
+    /// Asserts that this is an event as the contract has it, whole: key, headers, time of the log, and a value with
+    /// nothing in it but the envelope and what is `expected` (`type`, `actorId`, `data`, perhaps `idempotencyKey`).
+    #[track_caller]
+    pub(crate) fn assert_event(&self, conversation: &str, expected: Value) {
+        let text = |field: &str| self.value[field].as_str().unwrap_or_else(|| panic!("no {field}: {self:?}"));
+        let (event_id, occurred_at) = (text("eventId"), text("occurredAt"));
+        assert_eq!(event_id.parse::<Uuid>().unwrap().to_string(), event_id);
+        let mut whole = expected;
+        whole["eventId"] = json!(event_id);
+        whole["version"] = json!(1);
+        whole["occurredAt"] = json!(occurred_at);
+        whole["conversationId"] = json!(conversation);
+        if !whole["idempotencyKey"].is_null() {
+            whole["requestHash"] = json!(text("requestHash"));
+            assert_eq!(text("requestHash").len(), 64);
+        } else if let Some(fields) = whole.as_object_mut() {
+            fields.remove("idempotencyKey");
+        }
+        assert_eq!(self.value, whole);
+        assert_eq!(self.key, conversation);
+        let mut headers = self.headers.clone();
+        let traceparent = headers.remove("traceparent").unwrap_or_default();
+        let parts: Vec<usize> = traceparent.split('-').map(str::len).collect();
+        assert_eq!(parts, [2, 32, 16, 2], "{traceparent}");
+        let expected = [
+            ("ce_id", event_id),
+            ("ce_source", "/messages"),
+            ("ce_specversion", "1.0"),
+            ("ce_subject", conversation),
+            ("ce_time", occurred_at),
+            ("ce_type", text("type")),
+            ("content-type", "application/json"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(headers, BTreeMap::from(expected));
+        assert!(self.log_append_time, "{self:?}");
+        let occurred_at: domain::Timestamp = occurred_at.parse().unwrap();
+        let taken = self.timestamp_ms - occurred_at.as_millis();
+        // Clocks of one machine, read by two programs.
+        assert!((-1_000..60_000).contains(&taken), "{taken} ms from the event to the log");
     }
 }
 
@@ -45,6 +90,8 @@ fn read(brokers: &str, topic: &str) -> Vec<Record> {
         .set("bootstrap.servers", brokers)
         .set("group.id", "an-analyst")
         .set("enable.auto.commit", "false")
+        // Otherwise the first answer may be that of a partition on which nothing comes, half a second late.
+        .set("fetch.wait.max.ms", "5")
         .create()
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
@@ -79,6 +126,7 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
         key: String::from_utf8(message.key().unwrap_or_default().to_vec()).unwrap(),
         headers,
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        log_append_time: matches!(message.timestamp(), Timestamp::LogAppendTime(_)),
         value: serde_json::from_slice(&bytes).unwrap_or_default(),
         bytes,
     }

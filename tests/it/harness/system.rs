@@ -33,7 +33,7 @@ pub(crate) struct System {
     pub(crate) auth: Auth,
     pub(crate) url: String,
     client: reqwest::Client,
-    sql: PgPool,
+    pub(super) sql: PgPool,
     /// The services, where they are in this process. They stop when the test ends, however it ends.
     running: Option<(Process, DropGuard)>,
 }
@@ -44,10 +44,15 @@ struct Arguments {
     config: Config,
 }
 
+/// The configuration of a process for which nothing is set but the addresses of the three services.
+pub(crate) fn defaults() -> Config {
+    Arguments::parse_from(["messages"]).config
+}
+
 /// A configuration under which nothing is shared with other tests but the three services.
 pub(crate) fn config() -> Config {
     let name = format!("t{}", Uuid::now_v7().simple());
-    let Arguments { mut config } = Arguments::parse_from(["messages"]);
+    let mut config = defaults();
     config.auth_jwt_secret = Some(SECRET.to_owned());
     config.kafka_topic = name.clone();
     config.kafka_partitions = 3;
@@ -147,7 +152,7 @@ impl System {
 
     /// A request of a user.
     pub(crate) fn ask(&self, user: &str, method: &str, path: &str) -> Request {
-        self.request(method, path).header("Authorization", &format!("Bearer {}", self.token(user)))
+        self.request(method, path).header("Authorization", format!("Bearer {}", self.token(user)))
     }
 
     /// `GET` as a user.
@@ -163,6 +168,22 @@ impl System {
     /// `POST /api/messages` as a user.
     pub(crate) async fn post(&self, user: &str, body: Value) -> Answer {
         self.ask(user, "POST", "/api/messages").json(&body).send().await
+    }
+
+    /// `POST /api/messages` as a user, with an idempotency key.
+    pub(crate) async fn post_with_key(&self, user: &str, key: &str, body: Value) -> Answer {
+        self.ask(user, "POST", "/api/messages").key(key).json(&body).send().await
+    }
+
+    /// `PATCH` of a message's content as a user.
+    pub(crate) async fn edit(&self, user: &str, message: &str, content: &str) -> Answer {
+        let body = json!({"content": content});
+        self.ask(user, "PATCH", &format!("/api/messages/{message}")).json(&body).send().await
+    }
+
+    /// `DELETE` of a message as a user.
+    pub(crate) async fn delete(&self, user: &str, message: &str) -> Answer {
+        self.ask(user, "DELETE", &format!("/api/messages/{message}")).send().await
     }
 
     /// `GET` as a user, from at least the position of an earlier answer. Tries again while that isn't reached: on a
@@ -215,6 +236,13 @@ impl System {
         self.records().await.into_iter().filter(|record| record.key == conversation).collect()
     }
 
+    /// The record at the position that an answer to a command gives.
+    pub(crate) async fn record_at(&self, done: &Answer) -> Record {
+        let records = self.records().await;
+        let record = records.into_iter().find(|record| record.position() == done.position());
+        record.unwrap_or_else(|| panic!("no record at the position of {done:?}"))
+    }
+
     /// The first row of a query in the read model's schema, as JSON; null for none. `$1` is a text.
     pub(crate) async fn row(&self, query: &str, argument: &str) -> Value {
         let query = format!("SELECT to_jsonb(found) FROM ({query}) AS found LIMIT 1");
@@ -255,6 +283,12 @@ impl System {
         let mut keys = redis::cmd("KEYS");
         keys.arg(format!("{}:*", self.config.redis_prefix));
         keys.query_async(&mut self.redis().await).await.unwrap()
+    }
+
+    /// Deletes every key in Redis under the system's prefix.
+    pub(crate) async fn forget_in_redis(&self) {
+        let keys = self.redis_keys().await;
+        redis::cmd("DEL").arg(keys).query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 }
 

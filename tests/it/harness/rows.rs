@@ -1,0 +1,73 @@
+//! The read model's rows, with times and words as the API writes them.
+
+use serde_json::Value;
+use sqlx::{Postgres, Transaction};
+
+use super::http::Answer;
+use super::system::{System, eventually};
+
+impl System {
+    /// Waits until the read model includes what a command did.
+    pub(crate) async fn projected(&self, done: &Answer) {
+        let (partition, offset) = done.position().split_once(':').unwrap();
+        let offset: i64 = offset.parse().unwrap();
+        eventually("the event is projected", async || {
+            let row = self.row("SELECT next_offset FROM partitions WHERE partition = $1::integer", partition).await;
+            row["next_offset"].as_i64().filter(|next| *next > offset)
+        })
+        .await;
+    }
+
+    /// Holds the read model still, however much is appended, until the transaction ends: for 4 s at most.
+    pub(crate) async fn hold_read_model(&self) -> Transaction<'static, Postgres> {
+        let mut hold = self.sql.begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM partitions FOR UPDATE").execute(&mut *hold).await.unwrap();
+        hold
+    }
+
+    /// A conversation's row.
+    pub(crate) async fn conversation_row(&self, id: &str) -> Value {
+        let (created_at, updated_at) = (time("created_at"), time("updated_at"));
+        let query = format!(
+            "SELECT id, kind, title, participant_count, {created_at}, {updated_at}, last_seq, last_message_id,
+                    partition || ':' || position AS position
+             FROM conversations WHERE id = $1::uuid"
+        );
+        self.row(&query, id).await
+    }
+
+    /// A conversation's participants in order, with how far they have read.
+    pub(crate) async fn member_rows(&self, conversation: &str) -> Value {
+        let last_read_at = time("last_read_at");
+        let query = format!(
+            "SELECT jsonb_agg(to_jsonb(member)) AS members FROM (
+                 SELECT user_id, last_read_seq, {last_read_at} FROM members
+                 WHERE conversation_id = $1::uuid ORDER BY ordinal
+             ) AS member"
+        );
+        self.row(&query, conversation).await["members"].take()
+    }
+
+    /// A message's row.
+    pub(crate) async fn message_row(&self, id: &str) -> Value {
+        let (created_at, edited_at, deleted_at) = (time("created_at"), time("edited_at"), time("deleted_at"));
+        let query = format!(
+            "SELECT conversation_id, seq, id, sender_id, content, message_type, attachments, mentions, reply_to_id,
+                    {created_at}, {edited_at}, {deleted_at}, position
+             FROM messages WHERE id = $1::uuid"
+        );
+        self.row(&query, id).await
+    }
+
+    /// A message's reactions in order.
+    pub(crate) async fn reaction_rows(&self, message: &str) -> Value {
+        let query = "SELECT jsonb_agg(jsonb_build_object('emoji', emoji, 'label', label, 'user_ids', user_ids)
+                                      ORDER BY ordinal) AS reactions
+                     FROM reactions WHERE message_id = $1::uuid";
+        self.row(query, message).await["reactions"].take()
+    }
+}
+
+fn time(column: &str) -> String {
+    format!(r#"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS {column}"#)
+}

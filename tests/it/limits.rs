@@ -1,0 +1,220 @@
+//! How much a user may do.
+
+use std::time::{Duration, Instant};
+
+use messages::process::Roles;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::http::Answer;
+use crate::harness::process::free_port;
+use crate::harness::system::config;
+use crate::harness::{System, at_once, eventually, unknown_id};
+
+/// Asserts that an answer is a 429 that says when to come back.
+#[track_caller]
+fn assert_limited(refused: &Answer, most: u32) {
+    refused.assert_problem(429, "rate_limited");
+    refused.assert_limit(most, 0);
+    assert_eq!(refused.header("retry-after"), refused.header("ratelimit-reset"));
+    assert_eq!(refused.header("messages-position"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_limit_lets_its_last_command_through_and_not_one_more() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let id = system.message("alice", &conversation, "hi").await;
+    let path = format!("/api/messages/{id}");
+    let post = |body| ("POST", "/api/messages", body);
+    for (most, done_already, (method, path, body)) in [
+        (20, 1, post(json!({"action": "conversation", "participantIds": ["bob"]}))),
+        (30, 1, post(json!({"conversationId": conversation, "content": "hi"}))),
+        (120, 0, post(json!({"action": "mark_read", "conversationId": conversation}))),
+        (20, 0, ("PATCH", path.as_str(), json!({"content": "hi"}))),
+        (100, 0, post(json!({"action": "reaction", "messageId": id, "emoji": "👍"}))),
+        (10, 0, ("DELETE", path.as_str(), Value::Null)),
+    ] {
+        let again = async || {
+            let request = system.ask("alice", method, path);
+            if body.is_null() { request.send().await } else { request.json(&body).send().await }
+        };
+        for count in done_already + 1..=most {
+            let done = again().await;
+            assert!([200, 201].contains(&done.status), "{count} of {most}: {done:?}");
+            done.assert_limit(most, most - count);
+        }
+        let before = system.records().await.len();
+        assert_limited(&again().await, most);
+        assert_limited(&again().await, most);
+        assert_eq!(system.records().await.len(), before, "{body}");
+    }
+    // Others are not touched by it.
+    let sent = system.post("bob", json!({"conversationId": conversation, "content": "hi"})).await;
+    assert_eq!(sent.status, 201);
+    sent.assert_limit(30, 29);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reactions_count_together_whether_added_or_removed() {
+    let system = System::with(|config| config.limits.limit_reactions = 3).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let id = system.message("alice", &conversation, "hi").await;
+    let add = json!({"action": "reaction", "messageId": id, "emoji": "👍"});
+    let remove = json!({"action": "reaction", "messageId": id, "emoji": "👍", "reaction": "remove"});
+    let remove_too = json!({"action": "remove_reaction", "messageId": id, "emoji": "👍"});
+    for (left, body) in [(2, &add), (1, &remove), (0, &remove_too)] {
+        system.post("bob", body.clone()).await.assert_limit(3, left);
+    }
+    for body in [add, remove, remove_too] {
+        assert_limited(&system.post("bob", body).await, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_or_repeated_does_not_count() {
+    let system = System::with(|config| config.limits.limit_messages = 2).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let foreign = system.conversation("bob", &["carol"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    let sent = system.post_with_key("alice", "a-key", body.clone()).await;
+    sent.assert_limit(2, 1);
+    for refused in [
+        json!({"conversationId": conversation, "content": ""}),
+        json!({"conversationId": conversation, "content": "hi", "mentions": ["eve"]}),
+        json!({"conversationId": conversation, "content": "hi", "replyToId": unknown_id()}),
+        json!({"conversationId": foreign, "content": "hi"}),
+        json!({"conversationId": unknown_id(), "content": "hi"}),
+    ] {
+        let refused = system.post("alice", refused).await;
+        assert!([404, 422].contains(&refused.status), "{refused:?}");
+        assert_eq!(refused.header("ratelimit-limit"), "");
+    }
+    let other = json!({"conversationId": conversation, "content": "another"});
+    system.post_with_key("alice", "a-key", other.clone()).await.assert_problem(409, "idempotency_key_reused");
+    for _ in 0..3 {
+        assert_eq!(system.post_with_key("alice", "a-key", body.clone()).await.status, 200);
+    }
+    system.post("alice", other.clone()).await.assert_limit(2, 0);
+    // Over the limit a retry still gets its answer, and a key that got none is still free.
+    assert_eq!(system.post_with_key("alice", "a-key", body).await.status, 200);
+    assert_limited(&system.post_with_key("alice", "late", other.clone()).await, 2);
+    let mut redis = system.redis().await;
+    let counter = format!("{}:limit:messages:alice", system.config.redis_prefix);
+    redis::cmd("DEL").arg(counter).query_async::<()>(&mut redis).await.unwrap();
+    let late = system.post_with_key("alice", "late", other).await;
+    assert_eq!((late.status, late.header("idempotent-replayed")), (201, ""), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_share_a_users_limit() {
+    let mut config = config();
+    config.limits.limit_messages = 5;
+    let one = System::run(config.clone(), Roles::ALL).await;
+    let other = System::run(config, Roles::COMMAND_API).await;
+    let conversation = one.conversation("alice", &["bob"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    for (left, node) in [(4, &one), (3, &other), (2, &one)] {
+        node.post("alice", body.clone()).await.assert_limit(5, left);
+    }
+    // However many at once, on however many nodes.
+    let requests = (0..8).map(|number| [&one, &other][number % 2].ask("alice", "POST", "/api/messages").json(&body));
+    let answers = at_once(requests.collect()).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 2, "{answers:?}");
+    for refused in answers.iter().filter(|answer| answer.status != 201) {
+        assert_limited(refused, 5);
+    }
+    assert_eq!(one.records_of(&conversation).await.len(), 1 + 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_starts_with_its_first_command_and_ends_when_it_says() {
+    let change = |config: &mut service::config::Config| {
+        config.limits.limit_messages = 2;
+        config.limits.limit_window_seconds = 6;
+    };
+    let system = System::with(change).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    let begun = Instant::now();
+    let first = system.post("alice", body.clone()).await;
+    assert_eq!(first.header("ratelimit-reset"), "6");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The second doesn't start it anew, and neither does what is refused.
+    let second = system.post("alice", body.clone()).await;
+    let refused = system.post("alice", body.clone()).await;
+    assert_eq!((second.status, refused.status), (201, 429), "{second:?} {refused:?}");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=4).contains(&wait), "{wait}");
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    let third = system.post("alice", body).await;
+    assert!(begun.elapsed() >= Duration::from_secs(6));
+    assert_eq!(third.status, 201, "whoever waits as long as they were told is let in: {third:?}");
+    assert_eq!(third.header("ratelimit-remaining"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_process_keeps_the_limits_until_redis_is_back() {
+    let port = free_port();
+    let mut config = config();
+    let redis = config.redis_url.trim_start_matches("redis://").to_owned();
+    config.redis_url = format!("redis://127.0.0.1:{port}");
+    config.limits.limit_messages = 3;
+    let system = System::run(config, Roles::ALL).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    for left in [2, 1, 0] {
+        let asked = Instant::now();
+        let sent = system.post("alice", body.clone()).await;
+        assert_eq!(sent.status, 201, "{sent:?}");
+        sent.assert_limit(3, left);
+        assert!(asked.elapsed() < Duration::from_secs(3), "it waits for Redis: {:?}", asked.elapsed());
+    }
+    assert_limited(&system.post("alice", body.clone()).await, 3);
+    assert_eq!(system.records_of(&conversation).await.len(), 1 + 3);
+    // From now on, what connects there reaches Redis, in which nothing was counted.
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&redis).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    eventually("limits are kept in Redis again", async || {
+        let sent = system.post("alice", body.clone()).await;
+        (sent.status == 201).then(|| sent.assert_limit(3, 2))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_has_none() {
+    let system = System::with(|config| config.limits.limit_messages = 100).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    // Read marks on messages of a moment ago: none of them is projected when it is asked for.
+    for _ in 0..2 {
+        let mut marks = Vec::new();
+        let hold = system.hold_read_model().await;
+        for _ in 0..35 {
+            let message = system.message("alice", &conversation, "hi").await;
+            let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": message});
+            marks.push(system.ask("bob", "POST", "/api/messages").json(&mark));
+        }
+        let marked = tokio::spawn(at_once(marks));
+        eventually("they look for their messages", async || {
+            let keys = system.redis_keys().await;
+            keys.iter().any(|key| key.ends_with(":limit:misses:bob")).then_some(())
+        })
+        .await;
+        hold.rollback().await.unwrap();
+        for answer in marked.await.unwrap() {
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    }
+    for _ in 0..60 {
+        let body = json!({"conversationId": unknown_id(), "content": "hi"});
+        system.post("bob", body).await.assert_problem(404, "not_found");
+    }
+    let body = json!({"conversationId": unknown_id(), "content": "hi"});
+    assert_limited(&system.post("bob", body).await, 60);
+}
