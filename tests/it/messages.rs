@@ -179,7 +179,7 @@ async fn an_event_carries_on_the_trace_of_its_request() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let body = json!({"conversationId": conversation, "content": "hi @bob"});
     let request = system.ask("alice", "POST", "/api/messages").json(&body);
-    let sent = request.header("traceparent", &format!("00-{trace}-b7ad6b7169203331-01")).send().await;
+    let sent = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-01")).send().await;
     let record = system.record_at(&sent).await;
     let traceparent = &record.headers["traceparent"];
     assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
