@@ -22,7 +22,9 @@ test: ## Check the format, lint and run all tests; stops at the first failure
 	@$(MAKE) --no-print-directory js
 	@scripts/phase "cargo fmt" cargo fmt --all --check
 	@scripts/phase "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked
+	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked && \
+	  scripts/phase "cargo test, what needs the machine for itself" \
+	    cargo test --workspace --locked --test it -- --ignored
 
 .PHONY: bench
 bench: ## Measure throughput and latency

@@ -12,9 +12,8 @@ const HOUR: u64 = 60 * MINUTE;
 pub const HEAD_TTL: Duration = Duration::from_secs(2 * HOUR);
 /// How long the participants of a conversation stay.
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
-/// How long after a typing start another adds nothing. Shorter than a start lasts, so that whoever goes on typing
-/// is heard of again in time.
-pub const TYPING_TTL: Duration = Duration::from_secs(3);
+/// How long a typing start lasts by itself.
+pub const TYPING_TTL: Duration = Duration::from_secs(5);
 /// How long a reserved idempotency key stays in Redis; the fold remembers it for ever.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
 /// How long a node that said nothing since counts as alive.
@@ -152,7 +151,7 @@ impl Keys<'_> {
         format!("{}:reservation:{conversation} {actor} {key}", self.prefix)
     }
 
-    /// String that is there when a user said just now that they type.
+    /// String that is there while a user types.
     pub(crate) fn typing(&self, conversation: ConversationId, user: &UserId) -> String {
         format!("{}:typing:{conversation}:{user}", self.prefix)
     }

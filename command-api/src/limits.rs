@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 /// How many times in a window a user may name things that aren't there: each costs a look at the log's end.
-const MISSES: u32 = 60;
+const MISSES: u32 = 300;
 
 impl Limits {
     /// The limit that a command counts against; none for typing.

@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::{Shared, presence, redirect};
 
-/// How long a socket may take to get into its rooms before it is sent away to try again.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a socket may take to get into its rooms before it is sent away to try again. Mostly it waits for its turn:
+/// when thousands come at once, sending them away would only make them come again.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause between two tries.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How many questions about presence one socket may have open.

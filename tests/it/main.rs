@@ -7,6 +7,7 @@ mod caching;
 mod chat;
 mod conversations;
 mod deletions;
+mod crowd;
 mod deliveries;
 mod development;
 mod edits;

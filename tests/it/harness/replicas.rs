@@ -1,12 +1,16 @@
 //! Clients that follow the documented rule, in a Node process: see `tests/js/replica.mjs`.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::system::{PATIENCE, System, eventually};
+use super::system::{PATIENCE, System};
+
+/// The pause between two looks at the clients.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Some users' clients.
 pub(crate) struct Replicas {
@@ -45,10 +49,16 @@ impl Replicas {
     /// Waits until every client is connected and has caught up.
     pub(crate) async fn all_ready(&mut self) {
         let users = self.users;
-        eventually("every client is connected and has caught up", async || {
-            (self.status().await["ready"] == users).then_some(())
-        })
-        .await;
+        // As long as it takes thousands in a build without optimization.
+        let deadline = tokio::time::Instant::now() + 4 * PATIENCE;
+        loop {
+            let status = self.status().await;
+            if status["ready"] == users {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not every client is connected and has caught up: {status}");
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// The sums over all users of what happened to them.

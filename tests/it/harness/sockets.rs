@@ -133,11 +133,6 @@ impl Client {
         assert!(Command::new("kill").args(["-STOP", &process]).status().await.unwrap().success());
     }
 
-    /// Whether the client's process has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(index) = self.kept.iter().position(&wanted) {
             return self.kept.remove(index);

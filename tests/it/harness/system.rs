@@ -25,7 +25,7 @@ use super::log::{self, Record};
 /// The secret of every system under test.
 pub(crate) const SECRET: &str = "a secret for tests, and for nothing else";
 /// How long anything that should happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running system, as its users and admins see it.
 pub(crate) struct System {
