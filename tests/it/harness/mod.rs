@@ -5,6 +5,7 @@ pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod replicas;
+pub(crate) mod repository;
 pub(crate) mod rows;
 pub(crate) mod sockets;
 pub(crate) mod system;
