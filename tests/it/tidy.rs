@@ -226,13 +226,25 @@ fn no_module_is_a_drawer_for_leftovers() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     for file in files().iter().filter(|file| file.ends_with(".md") && !file.contains(VENDORED)) {
-        let folder = root().join(file).parent().unwrap().to_owned();
-        for link in links(&text(file)) {
-            let path = link.split('#').next().unwrap();
-            let elsewhere = link.contains(':') || path.is_empty();
-            assert!(elsewhere || folder.join(path).exists(), "{file}: the link to {link} leads nowhere");
+        for link in links(&text(file)).into_iter().filter(|link| !link.contains(':')) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = Path::new(file).parent().unwrap().join(path);
+            let target = if path.is_empty() { file.as_str() } else { target.to_str().unwrap() };
+            assert!(root().join(target).exists(), "{file}: the link to {link} leads nowhere");
+            let found = heading.is_empty() || headings(&text(target)).iter().any(|it| it == heading);
+            assert!(found, "{file}: the link to {link} leads to no heading");
         }
     }
+}
+
+/// A document's headings as links name them.
+fn headings(markdown: &str) -> Vec<String> {
+    let lines = markdown.lines().filter_map(|line| line.strip_prefix('#'));
+    let named = lines.map(|line| {
+        let text = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        text.chars().filter(|character| character.is_alphanumeric() || "-_".contains(*character)).collect()
+    });
+    named.collect()
 }
 
 /// The targets of a document's links, without titles.
@@ -242,9 +254,10 @@ fn links(markdown: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_link_is_found_wherever_it_is_in_a_line() {
+fn links_and_headings_are_found() {
     let found = links("[one](a.md) and [two](b/c.md#d \"title\"),\n![three](x.png)");
     assert_eq!(found, ["a.md", "b/c.md#d", "x.png"]);
+    assert_eq!(headings("# One\ntext\n### `Two`, and three\n"), ["one", "two-and-three"]);
 }
 
 #[test]
