@@ -27,9 +27,10 @@ test: ## Check the format, lint and run all tests; stops at the first failure
 	    cargo test --workspace --locked --test it -- --ignored
 
 .PHONY: bench
-bench: ## Measure throughput and latency
+bench: ## Measure latency and throughput beside Kafka and Postgres alone (options: make bench ARGS=--help)
 	@scripts/services up
-	@eval "$$(scripts/services env)"; cargo run --release --locked -p bench
+	@cargo build --release --locked -p messages -p bench
+	@eval "$$(scripts/services env)"; exec "$${CARGO_TARGET_DIR:-target}/release/bench" $(ARGS)
 
 .PHONY: fmt
 fmt: ## Format the code
