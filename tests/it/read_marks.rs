@@ -62,6 +62,7 @@ async fn a_read_mark_is_about_a_message_of_its_conversation() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let elsewhere = system.conversation("bob", &["carol"]).await;
     let message = system.message("bob", &elsewhere, "one").await;
+    system.caught_up().await;
     let refused = system.post("bob", mark(&conversation, Some(&message))).await;
     refused.assert_problem(404, "not_found");
     assert_eq!(refused.errors(), [("messageId", "not_found")]);

@@ -10,10 +10,33 @@ impl System {
     /// Waits until the read model includes what a command did.
     pub(crate) async fn projected(&self, done: &Answer) {
         let (partition, offset) = done.position().split_once(':').unwrap();
-        let offset: i64 = offset.parse().unwrap();
+        self.includes(partition.parse().unwrap(), offset.parse().unwrap()).await;
+    }
+
+    async fn includes(&self, partition: i32, offset: i64) {
+        let partition = partition.to_string();
         eventually("the event is projected", async || {
-            let row = self.row("SELECT next_offset FROM partitions WHERE partition = $1::integer", partition).await;
+            let row = self.row("SELECT next_offset FROM partitions WHERE partition = $1::integer", &partition).await;
             row["next_offset"].as_i64().filter(|next| *next > offset)
+        })
+        .await;
+    }
+
+    /// Waits until the read model includes everything that is on the topic now.
+    pub(crate) async fn caught_up(&self) {
+        for record in self.records().await {
+            self.includes(record.partition, record.offset).await;
+        }
+    }
+
+    /// Waits until every partition is somebody's to project: on a busy machine, what begins with a new system might
+    /// otherwise wait for that, longer than commands do.
+    pub(crate) async fn projecting(&self) {
+        let partitions = i64::from(self.config.kafka_partitions);
+        eventually("every partition is projected", async || {
+            let held =
+                self.row("SELECT count(*) AS held FROM leases WHERE lease_until > now() AND owner <> $1", "").await;
+            (held["held"] == partitions).then_some(())
         })
         .await;
     }

@@ -88,7 +88,9 @@ impl System {
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        Self::run(config, Roles::ALL).await
+        let system = Self::run(config, Roles::ALL).await;
+        system.projecting().await;
+        system
     }
 
     /// Starts everything in one process, with limits that no test reaches.
