@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::http::Answer;
 use crate::harness::process::free_port;
-use crate::harness::system::config;
+use crate::harness::system::{LOOKS, config};
 use crate::harness::{System, at_once, eventually, unknown_id};
 
 /// Asserts that an answer is a 429 that says when to come back.
@@ -194,7 +194,7 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut redis = system.redis().await;
     let counter = format!("{}:limit:misses:bob", system.config.redis_prefix);
-    redis::cmd("SET").arg(&counter).arg(50).arg("EX").arg(60).query_async::<()>(&mut redis).await.unwrap();
+    system.leave_looks("bob", 10).await;
     // Read marks on messages of a moment ago: none of them is projected when it is asked for. If each counted, there
     // would be too many.
     let mut marked = 0;
@@ -220,11 +220,11 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
         }
     }
     system.caught_up().await;
-    redis::cmd("DEL").arg(&counter).query_async::<()>(&mut redis).await.unwrap();
-    for _ in 0..60 {
+    system.leave_looks("bob", 2).await;
+    for _ in 0..2 {
         let body = json!({"conversationId": unknown_id(), "content": "hi"});
         system.post("bob", body).await.assert_problem(404, "not_found");
     }
     let body = json!({"conversationId": unknown_id(), "content": "hi"});
-    assert_limited(&system.post("bob", body).await, 60);
+    assert_limited(&system.post("bob", body).await, LOOKS);
 }

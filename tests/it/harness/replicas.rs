@@ -56,7 +56,10 @@ impl Replicas {
             if status["ready"] == users {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "not every client is connected and has caught up: {status}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not every client is connected and has caught up: {status}"
+            );
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -24,6 +24,8 @@ use super::log::{self, Record};
 
 /// The secret of every system under test.
 pub(crate) const SECRET: &str = "a secret for tests, and for nothing else";
+/// How often in a minute a user may look for what isn't there.
+pub(crate) const LOOKS: u32 = 300;
 /// How long anything that should happen may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -164,7 +166,7 @@ impl System {
 
     /// `GET` with this token.
     pub(crate) async fn get_with(&self, token: &str, path: &str) -> Answer {
-        self.request("GET", path).header("Authorization", &format!("Bearer {token}")).send().await
+        self.request("GET", path).header("Authorization", format!("Bearer {token}")).send().await
     }
 
     /// `POST /api/messages` as a user.
@@ -285,6 +287,13 @@ impl System {
         let mut keys = redis::cmd("KEYS");
         keys.arg(format!("{}:*", self.config.redis_prefix));
         keys.query_async(&mut self.redis().await).await.unwrap()
+    }
+
+    /// Leaves a user so many more looks for what isn't there in this minute.
+    pub(crate) async fn leave_looks(&self, user: &str, left: u32) {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{}:limit:misses:{user}", self.config.redis_prefix)).arg(LOOKS - left).arg("EX").arg(60);
+        set.query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 
     /// Deletes every key in Redis under the system's prefix.
