@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache::{Cache, Head, Progress, Step, ViewKey};
-use domain::PositionVector;
 use domain::state::{Changes, State};
+use domain::testing::Rng;
+use domain::{ConversationId, Position, PositionVector, Timestamp, UserId};
 use read_model::{PartitionStep, ReadModel};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -78,7 +79,7 @@ async fn a_late_fill_is_never_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_older_than_what_redis_was_told_are_not_stored() {
-    let (cache, conversation) = (cache(1), domain::ConversationId(uuid::Uuid::now_v7()));
+    let (cache, conversation) = (cache(1), ConversationId(uuid::Uuid::now_v7()));
     let (key, head) = (ViewKey::Messages { conversation, page: "1".to_owned() }, Head::Conversation(conversation));
     cache.announce(&[], &[step(0, 10)]).await.unwrap();
     let stamps = cache.stamps(std::slice::from_ref(&head)).await.unwrap();
@@ -266,4 +267,53 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
         writer.commit(&State::default(), &Changes::default(), &[step], topic_id, generation).await.unwrap();
         assert_eq!(reader.offsets().await.unwrap(), PositionVector(vec![next + 1]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_in_an_answer_is_of_one_moment() {
+    let (config, topic_id) = (config(), uuid::Uuid::now_v7());
+    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 4).unwrap();
+    read_model.migrate().await.unwrap();
+    let generation = read_model.open(topic_id, 1).await.unwrap().generation;
+    let (alice, bob): (UserId, UserId) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+    let conversation_id = ConversationId::direct(&alice, &bob);
+    let writer = read_model.clone();
+    let (users, actor) = (vec![alice.clone(), bob.clone()], bob.clone());
+    let writing = tokio::spawn(async move {
+        let (mut state, mut rng) = (State::default(), Rng::new(1));
+        for offset in 0..200 {
+            let data = match offset {
+                0 => json!({"type": "DIRECT", "participantIds": users}),
+                _ => json!({"messageId": rng.uuid(), "content": offset.to_string()}),
+            };
+            let kind = if offset == 0 { "CONVERSATION_CREATED" } else { "MESSAGE_SENT" };
+            let event = json!({"eventId": rng.uuid(), "type": kind, "version": 1, "actorId": actor, "data": data,
+                "occurredAt": Timestamp::from_millis(offset).unwrap(), "conversationId": conversation_id});
+            let event = domain::envelope::decode(event.to_string().as_bytes()).unwrap();
+            let mut changes = Changes::default();
+            domain::fold::fold(&mut state, &mut changes, &event, Position { partition: 0, offset });
+            let step = PartitionStep { partition: 0, from: offset, to: offset + 1 };
+            writer.commit(&state, &changes, &[step], topic_id, generation).await.unwrap();
+        }
+    });
+    // The event at an offset is the message of that `seq`: every part of an answer tells the moment.
+    let mut moments = std::collections::BTreeSet::new();
+    while !writing.is_finished() {
+        let list = read_model.conversations(&alice, 1, None).await.unwrap();
+        let one = read_model.conversation(conversation_id, &alice, 2, 0).await.unwrap();
+        let views = list.value.items.into_iter().map(|view| (view, list.offsets.next(0)));
+        for (view, next) in views.chain(one.value.map(|page| (page.view, one.offsets.next(0)))) {
+            let now = next - 1;
+            let last = view.last_message.as_ref().map_or(0, |message| message.seq.unwrap());
+            let read = view.participants[1].last_read_seq;
+            let moment = (view.position.offset, view.unread_count, view.updated_at.as_millis(), last, read);
+            assert_eq!(moment, (now, now, now, now, now), "{view:?}");
+            moments.insert(now);
+        }
+        let page = read_model.messages(conversation_id, 1, None).await.unwrap();
+        let newest = page.value.items.first().map_or(0, |message| message.seq.unwrap());
+        assert_eq!(newest, (page.offsets.next(0) - 1).max(0));
+    }
+    writing.await.unwrap();
+    assert!(moments.len() > 10, "{moments:?}");
 }
