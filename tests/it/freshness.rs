@@ -129,6 +129,9 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
         system.get("bob", path).await;
         assert_eq!(system.get("bob", path).await.header("x-cache"), "hit");
     }
+    // What commands need to know is cached too.
+    let denied = system.ask("bob", "PATCH", &path).json(&json!({"content": "mine"})).send().await;
+    denied.assert_problem(403, "not_author");
     let mut redis = system.redis().await;
     let mut copies: Vec<(String, Vec<u8>)> = Vec::new();
     for key in system.redis_keys().await {
