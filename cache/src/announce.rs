@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::Script;
 
 use crate::connection::{Cache, CacheError};
-use crate::keys::{self, Head};
+use crate::keys::{self, Head, Keys};
 
 static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/announce.lua")));
 
@@ -31,12 +31,13 @@ pub enum Announced {
 }
 
 impl Cache {
-    /// Moves the heads that changed, then announces progress to Redis and to everyone who waits for it.
+    /// Moves the heads that changed, then announces progress to Redis and to everyone who waits for it. The
+    /// generation is that of the commits, which may be over: nothing of it may pass for a newer one's.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn announce(&self, heads: &[Head], steps: &[Step]) -> Result<Announced, CacheError> {
-        let keys = self.keys();
+    pub async fn announce(&self, generation: i64, heads: &[Head], steps: &[Step]) -> Result<Announced, CacheError> {
+        let keys = Keys { generation, ..self.keys() };
         let mut call = ANNOUNCE.prepare_invoke();
         call.key(keys.progress());
         for head in heads {

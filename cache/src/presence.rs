@@ -68,12 +68,7 @@ impl Cache {
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_arrive(
-        &self,
-        users: &[UserId],
-        node: Uuid,
-        now: Timestamp,
-    ) -> Result<Vec<bool>, CacheError> {
+    pub async fn presence_arrive(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
         // A pipeline can't load the script by itself where Redis doesn't have it.
         ARRIVE.load_async(&mut self.connection()).await?;
         let keys = self.keys();

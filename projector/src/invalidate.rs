@@ -14,14 +14,15 @@ const REPAIR_PAGE: i64 = 1_000;
 pub(crate) async fn announce(
     cache: &Cache,
     read_model: &ReadModel,
+    generation: i64,
     changes: &Changes,
     steps: &[Step],
 ) -> anyhow::Result<()> {
     let heads = heads(read_model, changes).await?;
-    if let Announced::Behind(behind) = cache.announce(&heads, steps).await? {
+    if let Announced::Behind(behind) = cache.announce(generation, &heads, steps).await? {
         for (partition, known) in behind {
             let Some(step) = steps.iter().find(|step| step.partition == partition) else { continue };
-            repair(cache, read_model, Step { from: known, ..*step }).await?;
+            repair(cache, read_model, generation, Step { from: known, ..*step }).await?;
         }
     }
     Ok(())
@@ -46,7 +47,7 @@ async fn heads(read_model: &ReadModel, changes: &Changes) -> anyhow::Result<Vec<
 ///
 /// # Errors
 /// As [`announce`].
-pub(crate) async fn repair(cache: &Cache, read_model: &ReadModel, step: Step) -> anyhow::Result<()> {
+async fn repair(cache: &Cache, read_model: &ReadModel, generation: i64, step: Step) -> anyhow::Result<()> {
     tracing::info!(partition = step.partition, from = step.from, to = step.to, "telling Redis what it missed");
     let mut from = step.from;
     loop {
@@ -56,7 +57,7 @@ pub(crate) async fn repair(cache: &Cache, read_model: &ReadModel, step: Step) ->
         heads.extend(page.users.iter().cloned().map(Head::User));
         let last = page.next.is_none();
         let steps = if last { vec![step] } else { Vec::new() };
-        cache.announce(&heads, &steps).await?;
+        cache.announce(generation, &heads, &steps).await?;
         match page.next {
             Some(next) => from = next,
             None => return Ok(()),

@@ -112,8 +112,10 @@ impl<'a> Session<'a> {
         let projector = self.projector;
         let leased = projector.read_model.lease(&projector.owner, LEASE_TTL).await?;
         let partitions: BTreeMap<i32, i64> = leased.into_iter().collect();
-        if partitions.keys().eq(self.owned.keys()) {
+        if partitions == self.owned {
             self.step_over_gaps().await?;
+        } else if partitions.keys().eq(self.owned.keys()) {
+            anyhow::bail!("the read model is not where this left it: another projector is at work, or a rebuild");
         } else {
             tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "projecting these partitions");
             let starts: Vec<(i32, StartAt)> =
@@ -173,7 +175,8 @@ impl<'a> Session<'a> {
 
     async fn announce(&self, changes: &Changes, steps: &[Step]) {
         let projector = self.projector;
-        if let Err(error) = invalidate::announce(&projector.cache, &projector.read_model, changes, steps).await {
+        let (cache, read_model) = (&projector.cache, &projector.read_model);
+        if let Err(error) = invalidate::announce(cache, read_model, self.generation, changes, steps).await {
             metrics::counter!("projector_announce_failures_total").increment(1);
             tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told within a second");
         }

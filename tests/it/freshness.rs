@@ -81,7 +81,7 @@ async fn a_late_fill_is_never_served() {
 async fn values_older_than_what_redis_was_told_are_not_stored() {
     let (cache, conversation) = (cache(1), ConversationId(uuid::Uuid::now_v7()));
     let (key, head) = (ViewKey::Messages { conversation, page: "1".to_owned() }, Head::Conversation(conversation));
-    cache.announce(&[], &[step(0, 10)]).await.unwrap();
+    cache.announce(1, &[], &[step(0, 10)]).await.unwrap();
     let stamps = cache.stamps(std::slice::from_ref(&head)).await.unwrap();
     // The read model was emptied, or put back from a copy.
     cache.fill(&key, &stamps, "old", &PositionVector(vec![9])).await.unwrap();
@@ -101,12 +101,14 @@ async fn the_progress_of_one_generation_says_nothing_about_the_next() {
     let progress = Progress::follow(cache.clone());
     let reached =
         async |next: i64, limit: u64| progress.reached(&PositionVector(vec![next]), Duration::from_millis(limit)).await;
-    cache.announce(&[], &[step(0, 10)]).await.unwrap();
+    cache.announce(1, &[], &[step(0, 10)]).await.unwrap();
     assert!(reached(10, 20_000).await);
     // As the projector of the same process does it.
     cache.publish_generation(2).await.unwrap();
     assert!(!reached(10, 1_500).await, "the read model was emptied");
-    cache.announce(&[], &[step(0, 3)]).await.unwrap();
+    // A projector that doesn't know yet says what it always said.
+    cache.announce(1, &[], &[step(10, 10)]).await.unwrap();
+    cache.announce(2, &[], &[step(0, 3)]).await.unwrap();
     assert!(reached(3, 20_000).await);
     assert!(!reached(10, 1_500).await);
 }
