@@ -28,6 +28,7 @@ mod positions;
 mod presence;
 mod privacy;
 mod projection;
+mod projectors;
 mod reactions;
 mod read_marks;
 mod relay;

@@ -160,9 +160,11 @@ pub(crate) async fn append(config: &Config, records: &[Appended]) -> Vec<String>
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &config.kafka_brokers)
         .set("partitioner", "murmur2_random")
+        // Many are under way at once, and stay in order.
+        .set("enable.idempotence", "true")
         .create()
         .unwrap();
-    let mut positions = Vec::new();
+    let mut under_way = Vec::new();
     for record in records {
         let mut sending = FutureRecord::to(&config.kafka_topic).key(&record.key).payload(&record.value);
         if let Some(event_type) = record.event_type {
@@ -171,7 +173,11 @@ pub(crate) async fn append(config: &Config, records: &[Appended]) -> Vec<String>
         if let Some(timestamp) = record.timestamp_ms {
             sending = sending.timestamp(timestamp);
         }
-        let sent = producer.send(sending, TIMEOUT).await.unwrap();
+        under_way.push(producer.send_result(sending).map_err(|(error, _)| error).unwrap());
+    }
+    let mut positions = Vec::new();
+    for delivery in under_way {
+        let sent = delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
         positions.push(format!("{}:{}", sent.partition, sent.offset));
     }
     positions

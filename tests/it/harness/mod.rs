@@ -1,5 +1,6 @@
 //! What every test uses.
 
+pub(crate) mod fold;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;

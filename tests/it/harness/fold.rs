@@ -1,0 +1,43 @@
+//! What the read model has to be: the fold of the log.
+
+use domain::envelope::decode;
+use domain::fold::fold;
+use domain::state::{Changes, State};
+use domain::{Event, Position, PositionVector};
+use read_model::ReadModel;
+
+use super::log::Record;
+use super::system::eventually;
+
+/// The fold of events at their positions.
+pub(crate) fn folded<'a>(log: impl IntoIterator<Item = (Position, &'a Event)>) -> State {
+    let mut state = State::default();
+    for (position, event) in log {
+        fold(&mut state, &mut Changes::default(), event, position);
+    }
+    state
+}
+
+/// The fold of records as they were read; those that are no events are passed over.
+pub(crate) fn folded_records(records: &[Record]) -> State {
+    let events = records.iter().filter_map(|record| {
+        let event = decode(&record.bytes).ok()?;
+        Some((Position { partition: record.partition, offset: record.offset }, event))
+    });
+    let events: Vec<_> = events.collect();
+    folded(events.iter().map(|(position, event)| (*position, event)))
+}
+
+/// Waits until the read model includes these records, and asserts that it is the fold of them.
+pub(crate) async fn assert_folded(read_model: &ReadModel, records: &[Record]) {
+    let partitions = records.iter().map(|record| record.partition).max().unwrap_or(0) + 1;
+    let mut end = PositionVector::zero(usize::try_from(partitions).unwrap());
+    for record in records {
+        end.advance(record.partition, record.offset + 1);
+    }
+    eventually("the read model is at the log's end", async || {
+        read_model.offsets().await.unwrap().covers(&end).then_some(())
+    })
+    .await;
+    assert_eq!(read_model.whole_state().await.unwrap(), folded_records(records));
+}
