@@ -23,11 +23,11 @@ use crate::{development, rebuild};
 #[command(name = "messages", version, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Task {
     /// Run all four services in one process on one port, with the chat page at /.
     ///
     /// Makes the topic and the schema where they are missing.
@@ -78,19 +78,19 @@ impl Cli {
     /// # Errors
     /// With a message that says what to do next.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::All(config) => serve(config, Roles::ALL).await,
-            Command::CommandApi(config) => serve(config, Roles::COMMAND_API).await,
-            Command::Projector(config) => serve(config, Roles::PROJECTOR).await,
-            Command::QueryApi(config) => serve(config, Roles::QUERY_API).await,
-            Command::Realtime(config) => serve(config, Roles::REALTIME).await,
-            Command::Migrate(config) => migrate(&config).await,
-            Command::Rebuild(arguments) => {
+        match self.task {
+            Task::All(config) => serve(config, Roles::ALL).await,
+            Task::CommandApi(config) => serve(config, Roles::COMMAND_API).await,
+            Task::Projector(config) => serve(config, Roles::PROJECTOR).await,
+            Task::QueryApi(config) => serve(config, Roles::QUERY_API).await,
+            Task::Realtime(config) => serve(config, Roles::REALTIME).await,
+            Task::Migrate(config) => migrate(&config).await,
+            Task::Rebuild(arguments) => {
                 debug_assert!(arguments.reset, "clap demands it");
                 telemetry::start(&arguments.config.log, arguments.config.log_format);
                 rebuild::run(&arguments.config).await
             }
-            Command::Token(arguments) => token(&arguments),
+            Task::Token(arguments) => token(&arguments),
         }
     }
 }

@@ -193,13 +193,7 @@ async fn departures(shared: &Shared, online: &mut HashSet<UserId>) {
 }
 
 /// Tells everybody, here and on other nodes, of a change.
-async fn tell(
-    shared: &Shared,
-    user: UserId,
-    online: bool,
-    seen: Timestamp,
-    mut conversations: Vec<ConversationId>,
-) {
+async fn tell(shared: &Shared, user: UserId, online: bool, seen: Timestamp, mut conversations: Vec<ConversationId>) {
     conversations.truncate(TOLD);
     let change = PresenceChange { node: shared.node, user, online, seen, conversations };
     tell_here(shared, &change);

@@ -99,7 +99,7 @@ async fn whatever_the_network_and_the_nodes_do_clients_end_with_the_servers_stat
     let users = users(8);
     let mut replicas = Replicas::start(&system, &[&near.url, &far.url], &users).await;
     let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
-    let conversations = vec![
+    let conversations = [
         system.conversation("user-0", &everyone).await,
         system.conversation("user-1", &["user-2"]).await,
         system.conversation("user-3", &["user-0", "user-1", "user-2", "user-4"]).await,
