@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// How the network behaves.
@@ -56,8 +56,15 @@ impl Proxy {
     }
 }
 
+/// With a small buffer of the proxy's own: what a stalled client doesn't take is felt by the server.
+async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(16 << 10)?;
+    socket.connect(server).await
+}
+
 async fn pass(client: TcpStream, server: SocketAddr, weather: watch::Receiver<(Weather, u64)>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut cuts = weather.clone();
