@@ -20,7 +20,9 @@ async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_mis
     let users: Vec<String> = (0..USERS).map(|number| format!("user-{number}")).collect();
     let mut replicas = Replicas::start(&system, &[&one.url, &two.url], &users).await;
     for node in [&one, &two] {
-        assert_eq!(node.metric("realtime_sockets", "").await, USERS as f64 / 2.0);
+        // Half of them each; one whose connection takes too long goes to the other.
+        let sockets = node.metric("realtime_sockets", "").await;
+        assert!((900.0..=1_100.0).contains(&sockets), "{sockets}");
     }
     let everyone: Vec<&str> = users[1..TOGETHER].iter().map(String::as_str).collect();
     let large = system.conversation("user-0", &everyone).await;
@@ -35,19 +37,23 @@ async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_mis
     one.child.kill().await.unwrap();
     let died = Instant::now();
     write(20).await;
+    eventually("those of the node that died are back", async || {
+        let status = replicas.status().await;
+        (status["readies"].as_u64() >= Some(USERS as u64 + 900)).then_some(())
+    })
+    .await;
     replicas.all_ready().await;
     println!("all {USERS} were connected and had caught up {:?} after the node died", died.elapsed());
     write(40).await;
-    let some = [0, 1, 2, 499, 1_500, 1_501, 1_999];
-    let mut expected = Vec::new();
-    for index in some {
-        expected.push(server_dump(&system, &users[index]).await);
-    }
     eventually("every client has everything", async || {
         let dumps = replicas.dump().await;
+        for index in [0, 1, 2, 499, 1_500, 1_501, 1_999] {
+            if dumps[index] != server_dump(&system, &users[index]).await {
+                return None;
+            }
+        }
         let complete = |dump: &Value| dump["messages"].as_array().unwrap().len() >= 60;
-        let equal = some.iter().zip(&expected).all(|(index, server)| dumps[*index] == *server);
-        (dumps[..TOGETHER].iter().all(complete) && equal).then_some(())
+        dumps[..TOGETHER].iter().all(complete).then_some(())
     })
     .await;
     assert_eq!(replicas.status().await["again"], 0, "an event had its effect twice");
