@@ -21,6 +21,7 @@ mod idempotency;
 mod limits;
 mod lists;
 mod messages;
+mod nodes;
 mod operations;
 mod page;
 mod pages;

@@ -124,6 +124,10 @@ async fn append(producer: &Producer, events: &[Event]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_any_token_pages_of_any_size_lead_to_the_state_of_now() {
+    tokio::join!(pages_lead_to_now(7), pages_lead_to_now(8), pages_lead_to_now(9));
+}
+
+async fn pages_lead_to_now(seed: u64) {
     let system = System::start().await;
     let (tokens, _) = tokens(&system).await;
     let nothing = PositionVector::zero(3);
@@ -134,7 +138,7 @@ async fn from_any_token_pages_of_any_size_lead_to_the_state_of_now() {
     };
     let mut readers: Vec<Reader> = USERS.map(reader).into();
     let mut earlier: Vec<Reader> = Vec::new();
-    let history = domain::testing::random_history(7, 400);
+    let history = domain::testing::random_history(seed, 250);
     let producer = Producer::new(&system.config.kafka_brokers, &system.config.kafka_topic, None).unwrap();
     let (written, mut turn) = (history.clone(), 0_usize);
     let writing = tokio::spawn(async move {

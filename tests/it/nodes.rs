@@ -1,0 +1,83 @@
+//! Several realtime nodes: people on different ones are as close as on the same, also when one dies without a word.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::following::node;
+use crate::harness::process::Running;
+use crate::harness::sockets::SLACK;
+use crate::harness::{Client, System};
+
+/// How soon after the end of a user's last socket the others know.
+const OFFLINE_WITHIN: Duration = Duration::from_secs(15);
+
+async fn connect(system: &System, node: &Running, user: &str) -> Client {
+    let mut client = Client::open(json!({"url": node.url, "token": system.token(user)})).await;
+    client.frame("connection:ready").await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_begins_is_joined_on_every_node() {
+    let system = System::start().await;
+    let (one, two) = tokio::join!(node(&system), node(&system));
+    let (mut alice, mut bob) = tokio::join!(connect(&system, &one, "alice"), connect(&system, &two, "bob"));
+    for number in 0..5 {
+        let title = format!("talk {number}");
+        let body = json!({"action": "conversation", "participantIds": ["alice", "bob"], "title": title});
+        let conversation = system.post("carol", body).await.id();
+        let message = system.message("carol", &conversation, "the first").await;
+        for client in [&mut alice, &mut bob] {
+            assert_eq!(client.frame("conversation:created").await.data["id"], conversation.as_str());
+            let frame = client.frame("message:new").await;
+            assert_eq!(frame.data["id"], message.as_str());
+        }
+    }
+    for mut client in [alice, bob] {
+        let left = client.leftover().await;
+        assert!(left.iter().all(|name| name == "presence:update"), "nothing comes twice: {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_is_told_across_nodes_also_for_one_that_died() {
+    let system = System::start().await;
+    system.conversation("alice", &["bob", "carol"]).await;
+    let (mut one, two) = tokio::join!(node(&system), node(&system));
+    let mut bob = connect(&system, &two, "bob").await;
+    let _alice = connect(&system, &one, "alice").await;
+    let _carol = connect(&system, &one, "carol").await;
+    for who in ["alice", "carol"] {
+        let update = bob.frame("presence:update").await;
+        assert_eq!((&update.data["userId"], &update.data["status"]), (&json!(who), &json!("online")));
+    }
+    one.child.kill().await.unwrap();
+    let died = Instant::now();
+    // Carol finds the other node; alice doesn't come back.
+    let _carol = connect(&system, &two, "carol").await;
+    let update = bob.frame("presence:update").await;
+    assert_eq!((&update.data["userId"], &update.data["status"]), (&json!("alice"), &json!("offline")), "{update:?}");
+    assert!(died.elapsed() < OFFLINE_WITHIN + SLACK, "{:?}", died.elapsed());
+    assert!(update.data["lastSeenAt"].is_string());
+    let found = bob.ask("presence:get", json!({"userIds": ["alice", "carol", "bob"]})).await;
+    let statuses: Vec<_> = found.as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["offline", "online", "online"]);
+    assert_eq!(bob.leftover().await, Vec::<String>::new(), "carol was never away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_stops_by_itself_when_the_process_that_took_the_start_dies() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let (mut commands, node) = tokio::join!(Running::start(&system.config, &["command-api"]), node(&system));
+    let mut bob = connect(&system, &node, "bob").await;
+    let beside = System::beside(system.config.clone(), &commands.url);
+    let body = json!({"action": "typing_start", "conversationId": conversation});
+    assert_eq!(beside.post("alice", body).await.status, 202);
+    assert_eq!(bob.frame("typing:start").await.data, json!({"userId": "alice", "conversationId": conversation}));
+    let begun = Instant::now();
+    commands.child.kill().await.unwrap();
+    assert_eq!(bob.frame("typing:stop").await.data, json!({"userId": "alice", "conversationId": conversation}));
+    assert!(begun.elapsed() < Duration::from_secs(5) + SLACK, "{:?}", begun.elapsed());
+}
