@@ -51,8 +51,6 @@ CREATE TABLE conversations (
     -- The seq of the newest message; 0 for none.
     last_seq          bigint      NOT NULL,
     last_message_id   uuid,
-    -- The offset of its creation or newest message.
-    position          bigint      NOT NULL,
     -- The offset of the last change to anything in it: what caches and sync go by.
     changed           bigint      NOT NULL,
     CONSTRAINT conversations_pkey PRIMARY KEY (id),

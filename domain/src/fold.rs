@@ -38,7 +38,7 @@ pub fn fold(state: &mut State, changes: &mut Changes, event: &Event, position: P
     if changed {
         changes.conversations.insert(event.conversation_id);
         if let Some(conversation) = state.conversations.get_mut(&event.conversation_id) {
-            conversation.changed = position.offset;
+            conversation.position = position;
         }
     }
 }
@@ -97,7 +97,6 @@ fn create(
         last_seq: 0,
         last_message: None,
         position: step.position,
-        changed: step.position.offset,
     };
     state.conversations.insert(step.conversation, conversation);
     changes.created.push((step.conversation, participants));
@@ -113,7 +112,6 @@ fn send(state: &mut State, changes: &mut Changes, step: &Step<'_>, sent: &Messag
     conversation.last_seq += 1;
     conversation.last_message = Some(sent.message_id);
     conversation.updated_at = conversation.updated_at.max(step.at);
-    conversation.position = step.position;
     let message = Message {
         seq: conversation.last_seq,
         sender_id: step.actor.clone(),

@@ -46,10 +46,8 @@ pub struct Conversation {
     pub last_seq: i64,
     /// The newest message.
     pub last_message: Option<MessageId>,
-    /// The position of its creation or newest message.
+    /// The position of the last change to it or to anything in it.
     pub position: Position,
-    /// The offset of the last change to it or to anything in it.
-    pub changed: i64,
 }
 
 /// A participant of a conversation.

@@ -34,7 +34,7 @@ pub(crate) async fn page(
     let mut reading = Reading::begin(api, caller.clone(), headers).await?;
     let key = ViewKey::Conversations { user: caller.clone(), page: asked.key() };
     let values = async {
-        let snapshot = api.0.read_model.conversations(&caller, asked.limit, asked.from).await?;
+        let snapshot = api.0.parts.read_model.conversations(&caller, asked.limit, asked.from).await?;
         let Listed { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).map(|last| (last.updated_at, last.id));
         Ok(Snapshot { value: Some(asked.envelope(items, next)), offsets: snapshot.offsets })
@@ -87,7 +87,7 @@ pub(crate) async fn one(
     // The view is of one user: where Redis has it, they are in the conversation, and stay in it.
     let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: asked.key() };
     let values = async {
-        let snapshot = api.0.read_model.conversation(id, &caller, limit, asked.from.unwrap_or(0)).await?;
+        let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, asked.from.unwrap_or(0)).await?;
         let value = snapshot.value.map(|ConversationPage { view, next }| asked.envelope(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };

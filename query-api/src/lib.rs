@@ -55,14 +55,6 @@ struct Shared {
     syncs: Semaphore,
 }
 
-impl std::ops::Deref for Shared {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.parts
-    }
-}
-
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
@@ -83,7 +75,7 @@ impl QueryApi {
 
 impl FromRef<QueryApi> for Auth {
     fn from_ref(api: &QueryApi) -> Self {
-        api.0.auth.clone()
+        api.0.parts.auth.clone()
     }
 }
 

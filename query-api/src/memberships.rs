@@ -33,7 +33,7 @@ pub(crate) async fn of_user(
 async fn read(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Found, Problem> {
     let user = reading.user().clone();
     let values = async {
-        let snapshot = api.0.read_model.memberships(&user).await?;
+        let snapshot = api.0.parts.read_model.memberships(&user).await?;
         Ok(Snapshot { value: Some(Envelope::whole(snapshot.value)), offsets: snapshot.offsets })
     };
     let found = reading.read(&ViewKey::Memberships(user.clone()), Head::User(user.clone()), values).await?;

@@ -33,7 +33,7 @@ pub(crate) async fn page(
     reading.require_participant(conversation, "conversationId").await?;
     let key = ViewKey::Messages { conversation, page: asked.key() };
     let values = async {
-        let snapshot = api.0.read_model.messages(conversation, asked.limit, asked.from).await?;
+        let snapshot = api.0.parts.read_model.messages(conversation, asked.limit, asked.from).await?;
         let Listed { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).and_then(|oldest| oldest.seq);
         Ok(Snapshot { value: Some(asked.envelope(items, next)), offsets: snapshot.offsets })
@@ -55,7 +55,7 @@ pub(crate) async fn one(
     Params::read(&uri, &[])?;
     let mut reading = Reading::begin(&api, caller, &headers).await?;
     let values = async {
-        let snapshot = api.0.read_model.message(id).await?;
+        let snapshot = api.0.parts.read_model.message(id).await?;
         Ok(Snapshot { value: snapshot.value.map(Envelope::whole), offsets: snapshot.offsets })
     };
     let found = reading.read(&ViewKey::Message(id), Head::Message(id), values).await?;

@@ -38,7 +38,7 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// 400 for a demand that is none, 503 `projection_behind` when it isn't met in time.
     pub(crate) async fn begin(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
-        let parts = &api.0;
+        let parts = &api.0.parts;
         // Until the generation is known, nobody moves the heads under which a view would be stored.
         let cache = Some(&parts.cache).filter(|cache| cache.generation() > 0);
         let mut reading = Self { api, user, at_least: PositionVector::default(), cache };
@@ -78,7 +78,7 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// 503 when Postgres doesn't answer, or lags behind the demand.
     pub(crate) async fn offsets(&self) -> Result<PositionVector, Problem> {
-        let offsets = self.api.0.read_model.offsets().await.map_err(|error| unavailable(&error))?;
+        let offsets = self.api.0.parts.read_model.offsets().await.map_err(|error| unavailable(&error))?;
         self.includes_demand(&offsets)?;
         Ok(offsets)
     }
@@ -94,7 +94,7 @@ impl<'a> Reading<'a> {
     async fn wait(&mut self) -> Result<(), Problem> {
         tokio::select! {
             biased;
-            reached = self.api.0.progress.reached(&self.at_least, WAIT) => {
+            reached = self.api.0.parts.progress.reached(&self.at_least, WAIT) => {
                 if reached { Ok(()) } else { Err(behind()) }
             }
             () = self.passed_in_postgres() => {
@@ -109,7 +109,7 @@ impl<'a> Reading<'a> {
         let mut pause = FIRST_LOOK;
         loop {
             tokio::time::sleep(pause).await;
-            match self.api.0.read_model.offsets().await {
+            match self.api.0.parts.read_model.offsets().await {
                 Ok(offsets) if offsets.covers(&self.at_least) => return,
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "Postgres can't say how far the projector is"),
@@ -207,7 +207,7 @@ impl<'a> Reading<'a> {
     }
 
     async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
-        let read_model = &self.api.0.read_model;
+        let read_model = &self.api.0.parts.read_model;
         let snapshot = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
         let Some(participants) = snapshot.value else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.
@@ -224,7 +224,7 @@ impl<'a> Reading<'a> {
     /// The HTTP answer to the query of this name.
     pub(crate) fn answer(&self, query: &'static str, found: Found, headers: &HeaderMap) -> Response {
         metrics::counter!("query_total", "query" => query, "cache" => found.cache()).increment(1);
-        let token = self.api.0.tokens.issue(&self.user, &found.includes);
+        let token = self.api.0.parts.tokens.issue(&self.user, &found.includes);
         found.answer(&token, headers)
     }
 

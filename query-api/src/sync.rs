@@ -49,21 +49,26 @@ pub(crate) async fn page(
 }
 
 fn since(api: &QueryApi, caller: &domain::UserId, token: &str) -> Result<CatchUp, Problem> {
-    let read = api.0.tokens.read_catch_up(token, caller);
+    let read = api.0.parts.tokens.read_catch_up(token, caller);
     read.map_err(|error| Problem::invalid_parameter("since", error.code(), error.to_string()))
 }
 
 async fn now(api: &QueryApi, reading: &Reading<'_>) -> Result<Found, Problem> {
     let includes = reading.offsets().await?;
-    let next = api.0.tokens.issue(reading.user(), &includes);
+    let next = api.0.parts.tokens.issue(reading.user(), &includes);
     reading::found(&Body { data: Vec::new(), next, more: false }, includes)
 }
 
 async fn changes(api: &QueryApi, reading: &Reading<'_>, since: &CatchUp, limit: usize) -> Result<Found, Problem> {
     let _permit = reading.admitted(&api.0.syncs).await?;
-    let Snapshot { value: page, offsets } =
-        api.0.read_model.changes(reading.user(), since, limit).await.map_err(|error| reading::unavailable(&error))?;
+    let Snapshot { value: page, offsets } = api
+        .0
+        .parts
+        .read_model
+        .changes(reading.user(), since, limit)
+        .await
+        .map_err(|error| reading::unavailable(&error))?;
     reading.includes_demand(&offsets)?;
-    let next = api.0.tokens.issue_catch_up(reading.user(), &page.next);
+    let next = api.0.parts.tokens.issue_catch_up(reading.user(), &page.next);
     reading::found(&Body { data: page.items, next, more: page.more }, page.next.includes)
 }

@@ -107,12 +107,12 @@ async fn write_conversations(
     }
     sqlx::query(
         "INSERT INTO conversations (id, partition, kind, title, participant_count, created_at, updated_at, last_seq,
-                                    last_message_id, position, changed)
+                                    last_message_id, changed)
          SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[],
-                              $7::timestamptz[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[])
+                              $7::timestamptz[], $8::bigint[], $9::uuid[], $10::bigint[])
          ON CONFLICT (id) DO UPDATE SET
              updated_at = excluded.updated_at, last_seq = excluded.last_seq,
-             last_message_id = excluded.last_message_id, position = excluded.position, changed = excluded.changed",
+             last_message_id = excluded.last_message_id, changed = excluded.changed",
     )
     .bind(changed.iter().map(|(id, _)| *id).collect::<Vec<Uuid>>())
     .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
@@ -124,7 +124,6 @@ async fn write_conversations(
     .bind(changed.iter().map(|(_, it)| it.last_seq).collect::<Vec<i64>>())
     .bind(changed.iter().map(|(_, it)| it.last_message.map(|id| id.0)).collect::<Vec<Option<Uuid>>>())
     .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(_, it)| it.changed).collect::<Vec<i64>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -134,7 +133,7 @@ async fn write_conversations(
 fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
     let conversation = state.conversations.get(&id)?;
     let small = usize::try_from(conversation.participant_count).is_ok_and(|count| count <= limits::SMALL_CONVERSATION);
-    small.then(|| (conversation.updated_at.to_date_time(), conversation.changed))
+    small.then(|| (conversation.updated_at.to_date_time(), conversation.position.offset))
 }
 
 async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {

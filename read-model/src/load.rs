@@ -58,8 +58,7 @@ pub(crate) fn conversation(row: &PgRow) -> Result<(ConversationId, Conversation)
         updated_at: rows::timestamp(row, "updated_at")?,
         last_seq: row.try_get("last_seq")?,
         last_message: row.try_get::<Option<Uuid>, _>("last_message_id")?.map(MessageId),
-        position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
-        changed: row.try_get("changed")?,
+        position: Position { partition: row.try_get("partition")?, offset: row.try_get("changed")? },
     };
     Ok((ConversationId(row.try_get("id")?), conversation))
 }

@@ -53,7 +53,7 @@ impl System {
         let (created_at, updated_at) = (time("created_at"), time("updated_at"));
         let query = format!(
             "SELECT id, kind, title, participant_count, {created_at}, {updated_at}, last_seq, last_message_id,
-                    partition || ':' || position AS position
+                    partition || ':' || changed AS position
              FROM conversations WHERE id = $1::uuid"
         );
         self.row(&query, id).await
