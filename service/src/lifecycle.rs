@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use domain::FieldError;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,9 @@ use crate::telemetry;
 
 /// How long requests that are under way may take once the process is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How much the system holds for a client that doesn't read. By itself Linux lets it grow to megabytes: thousands of
+/// slow sockets would take more memory than everything else.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -50,9 +54,10 @@ pub fn shutdown_on_signal() -> CancellationToken {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    // Answers are small and wanted at once.
     let listener = listener.tap_io(|stream| {
+        // Answers are small and wanted at once.
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     });
     let drained = shutdown.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { drained.cancelled().await });

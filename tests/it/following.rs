@@ -159,7 +159,7 @@ async fn a_socket_that_missed_frames_is_closed_and_its_client_catches_up() {
     system.message("bob", &conversation, "before").await;
     proxy.stall();
     // More than the buffers of the network and of the socket hold together, faster than a silent socket is given up.
-    let long: Vec<Appended> = (0..700).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+    let long: Vec<Appended> = (0..400).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
     log::append(&system.config, &long).await;
     eventually("a frame is dropped", async || (node.metric("realtime_dropped_total", "").await > 0.0).then_some(()))
         .await;
