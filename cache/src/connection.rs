@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+use crate::facts::{self, Held};
 use crate::keys::Keys;
 
 /// How long Redis may take to answer before it counts as down, for one operation.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Redis did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,7 @@ pub struct Cache {
     client: redis::Client,
     prefix: Arc<str>,
     generation: Arc<AtomicI64>,
+    held: Arc<Held>,
 }
 
 impl Cache {
@@ -48,7 +50,8 @@ impl Cache {
             // that fails begins the next try.
             .set_number_of_retries(0);
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        Ok(Self { connection, client, prefix: prefix.into(), generation: Arc::new(AtomicI64::new(0)) })
+        let generation = Arc::new(AtomicI64::new(0));
+        Ok(Self { connection, client, prefix: prefix.into(), generation, held: Arc::new(facts::held()) })
     }
 
     /// Whether Redis answers.
@@ -72,6 +75,10 @@ impl Cache {
 
     pub(crate) fn connection(&self) -> ConnectionManager {
         self.connection.clone()
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(crate) fn client(&self) -> &redis::Client {

@@ -92,15 +92,11 @@ impl CommandApi {
         user: &UserId,
         with_participants: bool,
     ) -> Result<Option<ConversationFacts>, Problem> {
-        let cache = &self.0.parts.cache;
-        if with_participants {
-            if let Ok(Some(participants)) = cache.participants(id).await
-                && participants.contains(user)
-            {
-                return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
-            }
-        } else if let Ok(Some(true)) = cache.is_participant(id, user).await {
-            return Ok(Some(ConversationFacts { id, is_participant: true, participants: Vec::new() }));
+        if let Ok(Some(participants)) = self.0.parts.cache.participants(id).await
+            && participants.contains(user)
+        {
+            let participants = if with_participants { participants.iter().cloned().collect() } else { Vec::new() };
+            return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
         }
         if let Some(facts) = self.stored_conversation(id, user).await?.value {
             return Ok(Some(facts));

@@ -39,6 +39,8 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
+        // Nobody asks for the telemetry of KIP-714, and measuring for it costs on every request.
+        .set("enable.metrics.push", "false")
         // A topic that the broker makes by itself forgets: only `ensure_topic` makes one.
         .set("allow.auto.create.topics", "false");
     config

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use cache::{Cache, Step};
 use domain::state::Changes;
-use event_log::{LogConsumer, StartAt, Topic};
+use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic};
 use read_model::{CommitError, PartitionStep, ReadModel};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
@@ -17,6 +18,10 @@ use crate::{invalidate, lag};
 const BATCH_RECORDS: usize = 2_000;
 /// Most bytes of values in a batch.
 const BATCH_BYTES: usize = 8 << 20;
+/// The time between batches in a steady stream, for most of what a batch costs doesn't grow with it.
+const PACE: Duration = Duration::from_millis(100);
+/// What passes without a batch lets so much more begin at once: what two people say is projected as it comes.
+const SAVED: Duration = Duration::from_secs(1);
 /// How often leases are renewed, and idle partitions looked after.
 const LEASE_EVERY: Duration = Duration::from_millis(1_000);
 /// How long a lease lasts: a partition whose projector dies is taken over after this.
@@ -49,7 +54,7 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
     }
     let mut backoff = Duration::from_millis(50);
     while !shutdown.is_cancelled() {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         match Session::open(&projector, &owned).await {
             Ok(mut session) => match session.work(&shutdown).await {
                 Ok(()) => break,
@@ -94,12 +99,14 @@ impl<'a> Session<'a> {
     async fn work(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut lease = tokio::time::interval(LEASE_EVERY);
         lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = Instant::now() - SAVED;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 _ = lease.tick() => self.renew().await?,
-                records = self.consumer.next_batch(BATCH_RECORDS, BATCH_BYTES), if !self.owned.is_empty() => {
+                records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
+                    next = next.max(Instant::now() - SAVED) + PACE;
                     let batch = Batch::new(&records?, &self.owned);
                     self.project(batch).await?;
                 }
@@ -151,7 +158,7 @@ impl<'a> Session<'a> {
         if batch.steps.is_empty() {
             return Ok(());
         }
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let projector = self.projector;
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
@@ -181,6 +188,12 @@ impl<'a> Session<'a> {
             tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told within a second");
         }
     }
+}
+
+/// What has come by a moment, or comes first after it.
+async fn next_batch(consumer: &LogConsumer, at: Instant) -> Result<Vec<LogRecord>, LogError> {
+    tokio::time::sleep_until(at).await;
+    consumer.next_batch(BATCH_RECORDS, BATCH_BYTES).await
 }
 
 fn partition_step(step: &Step) -> PartitionStep {

@@ -69,7 +69,16 @@ impl ReadModel {
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "10000"),
             ("lock_timeout", "4000"),
-            // A plan that is kept while the tables fill would go on reading them whole long after they are large.
+            // Postgres may lose the last moments in a crash: the offsets go back with the rows, and are folded again.
+            ("synchronous_commit", "off"),
+            // Every query here reaches its rows by an index. Without statistics, in a new database or after a rebuild,
+            // the planner takes large tables for small ones and reads them whole.
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("random_page_cost", "1.1"),
+            ("jit", "off"),
+            // A plan that is kept while the tables fill would still suit them when they are small.
             ("plan_cache_mode", "force_custom_plan"),
         ]);
         let pool = PgPoolOptions::new()

@@ -55,6 +55,8 @@ transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 # The tests make a topic each, mostly empty: small indexes keep them cheap.
 log.index.size.max.bytes=1048576
+# Only the offsets of consumer groups are compacted, and nothing here has a group.
+log.cleaner.dedupe.buffer.size=4194304
 CONFIG
 }
 
