@@ -106,8 +106,12 @@ impl<'a> Session<'a> {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = lease.tick() => self.renew().await?,
                 records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
-                    next = next.max(Instant::now() - SAVED) + PACE;
-                    let batch = Batch::new(&records?, &self.owned);
+                    let records = records?;
+                    // After a full one more is waiting: catching up isn't held up.
+                    if records.len() < BATCH_RECORDS {
+                        next = next.max(Instant::now() - SAVED) + PACE;
+                    }
+                    let batch = Batch::new(&records, &self.owned);
                     self.project(batch).await?;
                 }
             }
