@@ -66,6 +66,9 @@ class Replica {
   stats = { ready: 0, readies: 0, frames: 0, again: 0, gaps: 0, syncs: 0 };
   applied = new Set(); // ids of the events that had an effect: none may have one twice
   syncing = Promise.resolve();
+  unready = true; // from the end of a connection to the next one's `connection:ready`
+  syncs = 0; // how many are running, or waiting for those before them
+  held = []; // the deliveries that wait until this client has caught up
 
   constructor({ user, token, since }, config, index) {
     Object.assign(this, { user, bearer: token, since, config, at: index % config.urls.length });
@@ -75,10 +78,12 @@ class Replica {
     });
     this.socket.on('connection:ready', ({ position }) => {
       this.stats.readies += 1;
+      this.unready = false;
       this.sync(position).then(() => { this.stats.ready = this.socket.connected ? 1 : 0; });
     });
     this.socket.on('disconnect', (reason) => {
       this.stats.ready = 0;
+      this.unready = true;
       this.elsewhere();
       if (reason === 'io server disconnect') this.socket.connect();
     });
@@ -95,29 +100,51 @@ class Replica {
 
   deliver(name, payload, meta) {
     this.stats.frames += 1;
+    this.held.push({ name, payload, meta });
+    this.applyHeld();
+  }
+
+  /**
+   * Applies what was delivered, in order, but nothing while there is something to fetch: a change applied to what
+   * lacks an earlier one would make it look newer than what the sync brings.
+   */
+  applyHeld() {
+    while (this.held.length && !this.unready && !this.syncs) {
+      const { name, payload, meta } = this.held.shift();
+      this.apply(name, payload, meta);
+    }
+  }
+
+  apply(name, payload, meta) {
     const id = payload.conversationId ?? payload.id;
     const known = this.store.known.get(id) ?? -1;
     if (offset(meta.position) <= known) return;
+    if (offset(meta.previous) > known) {
+      this.stats.gaps += 1;
+      this.store.know(id, meta.position); // the sync brings this delivery, too
+      this.sync(meta.position);
+      return;
+    }
     if (this.applied.has(meta.eventId)) this.stats.again += 1;
     this.applied.add(meta.eventId);
     this.store.frame(name, payload, meta);
     this.store.know(id, meta.position);
-    if (offset(meta.previous) > known) {
-      this.stats.gaps += 1;
-      this.sync(meta.position);
-    }
   }
 
   /** From the own token until at least a position; one after the other. */
   sync(position) {
+    this.syncs += 1;
     this.syncing = this.syncing.then(async () => {
       for (let more = true; more;) {
         const page = await this.page(position);
+        await wait(200 * Math.random()); // deliveries overtake what a slow network brings
         page.data.forEach((item) => this.store.item(item));
         this.since = page.next;
         more = page.more;
       }
       this.stats.syncs += 1;
+      this.syncs -= 1;
+      this.applyHeld();
     });
     return this.syncing;
   }
