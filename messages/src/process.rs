@@ -9,6 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
+use domain::PositionVector;
 use event_log::{LogConsumer, Producer, Topic, TopicSpec, ensure_topic, ensure_typing_topic};
 use projector::Projector;
 use query_api::QueryApi;
@@ -73,6 +74,7 @@ impl fmt::Display for Roles {
 /// A process that serves.
 pub struct Process {
     address: SocketAddr,
+    realtime: Option<Realtime>,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -80,6 +82,11 @@ impl Process {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How far its relay is, next offset by partition; none where it has no realtime worker.
+    pub fn relayed(&self) -> Option<PositionVector> {
+        self.realtime.as_ref().map(Realtime::relayed)
     }
 
     /// Waits until it has stopped: after its shutdown was cancelled, when what was under way is finished.
@@ -142,7 +149,7 @@ pub async fn start(
         router = router.merge(web::router());
     }
     let router = service::http::finish(router.merge(lifecycle::operations(readiness)));
-    let address = common.address;
+    let (address, realtime) = (common.address, ending.realtime.clone());
     let running = tokio::spawn(async move {
         let served = lifecycle::serve(listener, router, shutdown.clone()).await;
         // Also when serving failed: the rest has nobody to work for.
@@ -150,7 +157,7 @@ pub async fn start(
         ending.finish().await;
         Ok(served?)
     });
-    Ok(Process { address, running })
+    Ok(Process { address, realtime, running })
 }
 
 /// What has to end in good order.

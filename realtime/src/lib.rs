@@ -102,7 +102,8 @@ impl Shared {
     }
 }
 
-/// A running realtime worker.
+/// A running realtime worker; its copies are the same.
+#[derive(Clone)]
 pub struct Realtime {
     service: SocketIoService<Router>,
     shared: Arc<Shared>,
@@ -166,6 +167,11 @@ impl Realtime {
     /// The route of Socket.IO: `/socket.io/`.
     pub fn router(&self) -> Router {
         transport::router(self.service.clone(), self.shared.transports.clone(), self.shared.shutdown.clone())
+    }
+
+    /// The next offset of each partition that the relay looks at: everything below was relayed, or is being relayed.
+    pub fn relayed(&self) -> PositionVector {
+        self.shared.processed()
     }
 
     /// Adds whether the relay follows the log to what a process needs to be ready.

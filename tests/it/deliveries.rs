@@ -51,7 +51,7 @@ async fn every_event_comes_as_the_contract_has_it_over_every_transport() {
     assert_eq!(passing(&of_bob), [&[("mention:new", mention)], &typing[..]].concat());
 
     assert_eq!(mallory.frame("conversation:created").await.data["id"], elsewhere.as_str());
-    assert_eq!(mallory.everything().await, [""; 0], "mallory is in none of it");
+    assert_eq!(mallory.leftover().await, [""; 0], "mallory is in none of it");
 }
 
 /// Does one of everything in a group of alice, bob and carol; what its room has to get, in order.

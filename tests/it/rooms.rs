@@ -84,7 +84,8 @@ async fn create(system: &System, creator: &str, people: &[String], everyone_is_h
     while !everyone_is_here.load(Ordering::Acquire) {
         let from = conversations.len() * IN_ONE;
         let members = (from..from + IN_ONE).map(|member| people[member % PEOPLE].as_str());
-        let id = system.conversation(creator, &CREATORS.into_iter().chain(members).collect::<Vec<_>>()).await;
+        let members: Vec<_> = CREATORS.into_iter().chain(members).collect();
+        let id = system.post(creator, json!({"action": "conversation", "participantIds": members})).await.id();
         say(system, creator, &id, "the first").await;
         conversations.push(id);
     }

@@ -120,14 +120,8 @@ impl Client {
     }
 
     /// The names of the frames that came and that nobody asked for, once the client has got everything that the
-    /// server sent it before this call: an answered question can't overtake a frame. Without creations: one from just
-    /// before the socket came may be relayed just after.
+    /// server sent it before this call: an answered question can't overtake a frame.
     pub(crate) async fn leftover(&mut self) -> Vec<String> {
-        self.everything().await.into_iter().filter(|name| name != "conversation:created").collect()
-    }
-
-    /// As [`Self::leftover`], creations included.
-    pub(crate) async fn everything(&mut self) -> Vec<String> {
         self.ask("presence:get", json!({"userIds": []})).await;
         let names = self.kept.drain(..).filter(|line| line["at"] == "event");
         names.map(|line| line["name"].as_str().unwrap().to_owned()).collect()

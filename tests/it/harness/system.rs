@@ -216,10 +216,12 @@ impl System {
         }
     }
 
-    /// A conversation that `creator` begins with the others: direct for two, a group for more.
+    /// A conversation that `creator` begins with the others: direct for two, a group for more. Whoever connects
+    /// from now on is told nothing of its creation.
     pub(crate) async fn conversation(&self, creator: &str, others: &[&str]) -> String {
         let answer = self.post(creator, json!({"action": "conversation", "participantIds": others})).await;
         assert!([200, 201].contains(&answer.status), "{answer:?}");
+        self.relayed(&answer).await;
         answer.data()["id"].as_str().unwrap().to_owned()
     }
 
@@ -228,6 +230,16 @@ impl System {
         let answer = self.post(sender, json!({"conversationId": conversation, "content": content})).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.data()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the relay, where there is one in this process, has passed an answer's event.
+    pub(crate) async fn relayed(&self, done: &Answer) {
+        let Some((process, _)) = &self.running else { return };
+        let position: Position = done.position().parse().unwrap();
+        eventually("the event is relayed", async || {
+            process.relayed().is_none_or(|relayed| relayed.includes(position)).then_some(())
+        })
+        .await;
     }
 
     /// Everything that is on the topic, as any other client of Kafka reads it, partition by partition.
