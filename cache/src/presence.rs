@@ -1,6 +1,7 @@
 //! Who is online: each node gives its word for its own users, and vouches for itself while it lives. A node that dies
 //! without taking its word back is noticed by the others, who do that for it.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -116,6 +117,17 @@ impl Cache {
         let mut some = redis::cmd("SRANDMEMBER");
         some.arg(self.keys().node_users(node)).arg(most);
         let names: Vec<String> = some.query_async(&mut self.connection()).await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// All users for whom a node gave its word.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn presence_users(&self, node: Uuid) -> Result<HashSet<UserId>, CacheError> {
+        let mut all = redis::cmd("SMEMBERS");
+        all.arg(self.keys().node_users(node));
+        let names: Vec<String> = all.query_async(&mut self.connection()).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 

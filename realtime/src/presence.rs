@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cache::CacheError;
 use cache::keys::NODE_TTL;
 use cache::presence::PresenceChange;
 use domain::{ConversationId, PositionVector, Timestamp, UserId};
@@ -75,20 +76,30 @@ impl Presence {
     }
 }
 
+/// The users for whom this node gave its word, and what Redis may not know of that.
+#[derive(Default)]
+struct Vouched {
+    online: HashSet<UserId>,
+    /// Whether Redis failed to take a change.
+    doubtful: bool,
+    /// Whose word it failed to take back: when they were last seen.
+    left: HashMap<UserId, Timestamp>,
+}
+
 /// Tells of changes, and vouches for this node, until the shutdown. Its users then have [`GRACE`] to come back
 /// elsewhere: after that the other nodes tell that they are gone.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut online = HashSet::new();
+    let mut vouched = Vouched::default();
     let mut beaten: Option<Instant> = None;
     while shared.shutdown.run_until_cancelled(look.tick()).await.is_some() {
         if beaten.is_none_or(|beaten| beaten.elapsed() >= BEAT_EVERY) {
             beaten = Some(Instant::now());
-            beat(&shared, &mut online).await;
+            beat(&shared, &mut vouched).await;
         }
-        arrivals(&shared, &mut online).await;
-        departures(&shared, &mut online).await;
+        arrivals(&shared, &mut vouched).await;
+        departures(&shared, &mut vouched).await;
     }
     let _ = shared.cache.presence_beat(shared.node, after(now(), GRACE)).await;
 }
@@ -127,40 +138,60 @@ async fn bury(shared: &Shared, node: Uuid, until: Timestamp) {
             return;
         }
         for user in users {
-            match shared.cache.presence_leave(&user, node, until).await {
-                Ok(true) => {
-                    let conversations = small_conversations(shared, &user).await;
-                    tell(shared, user, false, until, conversations).await;
-                }
-                Ok(false) => {}
-                Err(_) => return,
+            if take_back(shared, user, node, until).await.is_err() {
+                return;
             }
         }
     }
 }
 
-/// Vouches for this node. Where Redis has lost its users, their arrival is told again.
-async fn beat(shared: &Shared, online: &mut HashSet<UserId>) {
-    match shared.cache.presence_beat(shared.node, after(now(), NODE_TTL)).await {
-        Ok(known) if known < online.len() => {
-            for user in online.drain() {
-                shared.presence.arrived(&user);
-            }
-        }
-        Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "presence is not kept while Redis is down"),
+/// Takes a node's word for a user back who isn't here, and tells so.
+async fn take_back(shared: &Shared, user: UserId, node: Uuid, seen: Timestamp) -> Result<(), CacheError> {
+    if shared.cache.presence_leave(&user, node, seen).await? {
+        let conversations = small_conversations(shared, &user).await;
+        tell(shared, user, false, seen, conversations).await;
+    }
+    Ok(())
+}
+
+/// Vouches for this node, and sees to it that Redis has its word for those who are here, and for nobody else.
+async fn beat(shared: &Shared, vouched: &mut Vouched) {
+    let beaten = match shared.cache.presence_beat(shared.node, after(now(), NODE_TTL)).await {
+        Ok(known) if known == vouched.online.len() && !vouched.doubtful => Ok(()),
+        Ok(_) => reconcile(shared, vouched).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = beaten {
+        tracing::debug!(%error, "presence is not kept while Redis is down");
     }
 }
 
-async fn arrivals(shared: &Shared, online: &mut HashSet<UserId>) {
+/// Tells Redis, and whoever could not be told without it, what it missed.
+async fn reconcile(shared: &Shared, vouched: &mut Vouched) -> Result<(), CacheError> {
+    let known = shared.cache.presence_users(shared.node).await?;
+    for user in known.difference(&vouched.online) {
+        let seen = vouched.left.get(user).copied().unwrap_or_else(now);
+        take_back(shared, user.clone(), shared.node, seen).await?;
+    }
+    for user in vouched.online.extract_if(|user| !known.contains(user)) {
+        shared.presence.arrived(&user);
+    }
+    vouched.left.clear();
+    vouched.doubtful = false;
+    Ok(())
+}
+
+async fn arrivals(shared: &Shared, vouched: &mut Vouched) {
     let mut arrived = shared.presence.take_arrived();
-    arrived.retain(|user| !online.contains(user) && shared.rooms.is_here(user));
+    arrived.retain(|user| !vouched.online.contains(user) && shared.rooms.is_here(user));
     for page in arrived.chunks(PAGE) {
         let at = now();
         // Somebody who came from another node was online all along. Without Redis, this node alone decides.
-        let were = shared.cache.presence_arrive(page, shared.node, at).await.unwrap_or_default();
+        let were = shared.cache.presence_arrive(page, shared.node, at).await;
+        vouched.doubtful |= were.is_err();
+        let were = were.unwrap_or_default();
         for (index, user) in page.iter().enumerate() {
-            online.insert(user.clone());
+            vouched.online.insert(user.clone());
             if !were.get(index).copied().unwrap_or(false) {
                 tell(shared, user.clone(), true, at, shared.rooms.small_conversations_of(user)).await;
             }
@@ -168,7 +199,7 @@ async fn arrivals(shared: &Shared, online: &mut HashSet<UserId>) {
     }
 }
 
-async fn departures(shared: &Shared, online: &mut HashSet<UserId>) {
+async fn departures(shared: &Shared, vouched: &mut Vouched) {
     // Once Redis doesn't answer it isn't asked for each user; then this node alone decides.
     let mut redis_answers = true;
     for (user, seen) in shared.presence.take_left() {
@@ -176,13 +207,17 @@ async fn departures(shared: &Shared, online: &mut HashSet<UserId>) {
             continue;
         }
         let conversations = shared.rooms.small_conversations_of(&user);
-        if online.remove(&user) {
+        if vouched.online.remove(&user) {
             let mut gone = true;
             if redis_answers {
                 match shared.cache.presence_leave(&user, shared.node, seen).await {
                     Ok(last) => gone = last,
                     Err(_) => redis_answers = false,
                 }
+            }
+            if !redis_answers {
+                vouched.doubtful = true;
+                vouched.left.insert(user.clone(), seen);
             }
             if gone {
                 tell(shared, user.clone(), false, seen, conversations).await;

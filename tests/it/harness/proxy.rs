@@ -15,25 +15,30 @@ enum Weather {
     Stalled,
     /// All connections of this number of cuts or less are closed.
     Cut,
+    /// As if nobody were there.
+    Down,
 }
 
 /// A proxy in front of a server.
 pub(crate) struct Proxy {
+    /// The server's, but through the proxy.
     pub(crate) url: String,
     weather: Arc<watch::Sender<(Weather, u64)>>,
 }
 
 impl Proxy {
-    /// Begins to pass on to the server at this address.
+    /// Begins to pass on to the server at this URL.
     pub(crate) async fn start(server: &str) -> Self {
-        let server: SocketAddr = server.trim_start_matches("http://").parse().unwrap();
+        let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
+        let host = authority.rsplit('@').next().unwrap();
+        let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = server.replacen(host, &listener.local_addr().unwrap().to_string(), 1);
         let weather = Arc::new(watch::channel((Weather::Fine, 0)).0);
         let shared = weather.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server, shared.subscribe()));
+                tokio::spawn(pass(client, address, shared.subscribe()));
             }
         });
         Self { url, weather }
@@ -47,6 +52,11 @@ impl Proxy {
     /// From now on all goes through again.
     pub(crate) fn calm(&self) {
         self.weather.send_modify(|weather| weather.0 = Weather::Fine);
+    }
+
+    /// From now on there are no connections.
+    pub(crate) fn down(&self) {
+        self.weather.send_modify(|weather| *weather = (Weather::Down, weather.1 + 1));
     }
 
     /// Ends every connection that is open now.
@@ -64,6 +74,9 @@ async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 async fn pass(client: TcpStream, server: SocketAddr, weather: watch::Receiver<(Weather, u64)>) {
+    if weather.borrow().0 == Weather::Down {
+        return;
+    }
     let Ok(server) = connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
