@@ -38,11 +38,32 @@ pub struct LogConsumer {
 }
 
 impl LogConsumer {
-    /// Makes a consumer; `name` says in metrics what it is for. Connects in the background.
+    /// Makes a consumer that gets each record as it comes; `name` says in metrics what it is for. Connects in the
+    /// background.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn new(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+        Self::fetching(brokers, topic, name, "1", "100")
+    }
+
+    /// Makes a consumer that gets records up to 10 ms later, for whom the broker gathers what comes meanwhile: in a
+    /// stream of single records that is a tenth of the requests.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the settings.
+    pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+        Self::fetching(brokers, topic, name, "100000", "10")
+    }
+
+    /// The broker answers once it has so many bytes, or has held the request for so many milliseconds.
+    fn fetching(
+        brokers: &str,
+        topic: &str,
+        name: &'static str,
+        min_bytes: &str,
+        wait_max_ms: &str,
+    ) -> Result<Self, LogError> {
         let consumer = client::config(brokers)
             // Demanded even of consumers that join no group.
             .set("group.id", format!("messages-{name}"))
@@ -50,9 +71,8 @@ impl LogConsumer {
             .set("enable.auto.offset.store", "false")
             // An offset that isn't there means that the log lost something: that must not be passed over.
             .set("auto.offset.reset", "error")
-            // The broker answers as soon as it has a byte; without any it holds the request this long.
-            .set("fetch.min.bytes", "1")
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.min.bytes", min_bytes)
+            .set("fetch.wait.max.ms", wait_max_ms)
             .set("fetch.error.backoff.ms", "50")
             // By default a partition whose queue was full is not fetched for 1 s: a replay would take five times
             // as long.

@@ -18,9 +18,12 @@ use crate::{invalidate, lag};
 const BATCH_RECORDS: usize = 2_000;
 /// Most bytes of values in a batch.
 const BATCH_BYTES: usize = 8 << 20;
-/// The time between batches in a steady stream, for most of what a batch costs doesn't grow with it.
-const PACE: Duration = Duration::from_millis(100);
-/// What passes without a batch lets so much more begin at once: what two people say is projected as it comes.
+/// In a steady stream the projector rests after a batch for so many times as long as the batch took: most of what a
+/// batch costs doesn't grow with it, and on a busy machine commands and sockets go first.
+const REST: u32 = 5;
+/// The longest rest: whoever waits for a position waits for this, too.
+const LONGEST_REST: Duration = Duration::from_millis(250);
+/// Rest that is had in advance, while nothing comes: what two people say is projected as it comes.
 const SAVED: Duration = Duration::from_secs(1);
 /// How often leases are renewed, and idle partitions looked after.
 const LEASE_EVERY: Duration = Duration::from_millis(1_000);
@@ -92,7 +95,7 @@ impl<'a> Session<'a> {
             tracing::info!(%error, "Redis is out of reach: projecting without it");
         }
         projector.cache.enter_generation(projection.generation);
-        let consumer = LogConsumer::new(&projector.brokers, &topic.name, "projector")?;
+        let consumer = LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?;
         Ok(Self { projector, consumer, generation: projection.generation, owned: BTreeMap::new(), told })
     }
 
@@ -106,13 +109,13 @@ impl<'a> Session<'a> {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = lease.tick() => self.renew().await?,
                 records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
-                    let records = records?;
+                    let (records, began) = (records?, Instant::now());
+                    self.project(Batch::new(&records, &self.owned)).await?;
                     // After a full one more is waiting: catching up isn't held up.
                     if records.len() < BATCH_RECORDS {
-                        next = next.max(Instant::now() - SAVED) + PACE;
+                        let took = began.elapsed();
+                        next = next.max(began - SAVED) + took + (took * REST).min(LONGEST_REST);
                     }
-                    let batch = Batch::new(&records, &self.owned);
-                    self.project(batch).await?;
                 }
             }
         }
