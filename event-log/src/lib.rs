@@ -15,5 +15,5 @@ pub use consumer::{LogConsumer, StartAt};
 pub use error::LogError;
 pub use partition::partition_for;
 pub use producer::{AppendError, Producer};
-pub use record::LogRecord;
+pub use record::{LogRecord, NotAnEvent};
 pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic};

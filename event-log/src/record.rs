@@ -1,7 +1,10 @@
 //! A record as it is read.
 
-use domain::Position;
+use domain::envelope::{self, DecodeError};
+use domain::{Event, Position};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use crate::partition::partition_for;
 
 /// A record as it was read; its value isn't looked into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,34 @@ pub struct LogRecord {
     pub value: Vec<u8>,
 }
 
+/// Why a record counts for nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnEvent {
+    /// Its value can't be read.
+    #[error(transparent)]
+    Undecodable(#[from] DecodeError),
+    /// It is where its conversation's events aren't: it has no place among them.
+    #[error("it is on partition {found}, but the events of its conversation are on partition {wanted}")]
+    Misplaced {
+        /// Where it is.
+        found: i32,
+        /// Where it would belong.
+        wanted: i32,
+    },
+}
+
 impl LogRecord {
+    /// The event that the record is, on a topic of so many partitions.
+    ///
+    /// # Errors
+    /// When it is none that this build knows.
+    pub fn event(&self, partitions: usize) -> Result<Event, NotAnEvent> {
+        let event = envelope::decode(&self.value)?;
+        let wanted = partition_for(event.conversation_id.to_string().as_bytes(), partitions);
+        let found = self.position.partition;
+        if found == wanted { Ok(event) } else { Err(NotAnEvent::Misplaced { found, wanted }) }
+    }
+
     pub(crate) fn new(message: &BorrowedMessage<'_>) -> Self {
         let header = |name: &str| {
             let headers = message.headers()?;

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 use crate::process::{self, Roles};
-use crate::{development, rebuild};
+use crate::{dead_letters, development, rebuild};
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
 ///
@@ -48,6 +48,11 @@ enum Task {
     ///
     /// Services that run go on; until it is through, they answer from what is folded already.
     Rebuild(RebuildArgs),
+    /// See to the records that could not be folded into the read model.
+    ///
+    /// Such a record (another program wrote it, or a newer version) stays on the topic and holds nothing up.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Task),
     /// Print an access token for a user, signed with AUTH_JWT_SECRET (in development, with the fixed secret).
     Token(TokenArgs),
 }
@@ -90,6 +95,7 @@ impl Cli {
                 telemetry::start(&arguments.config.log, arguments.config.log_format);
                 rebuild::run(&arguments.config).await
             }
+            Task::DeadLetters(task) => task.run().await,
             Task::Token(arguments) => token(&arguments),
         }
     }

@@ -1,6 +1,7 @@
 //! Puts the services together into processes, and gives them a command line.
 
 pub mod cli;
+mod dead_letters;
 mod development;
 pub mod process;
 mod rebuild;

@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 
 use cache::Step;
+use domain::Position;
 use domain::event::Event;
-use domain::state::{Changes, Touched};
-use domain::{Position, envelope};
+use domain::state::{Changes, State, Touched};
 use event_log::LogRecord;
+use read_model::Parked;
 
 /// Records of owned partitions, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<(Position, Event)>,
+    /// The records that are no events.
+    pub(crate) parked: Vec<Parked>,
     pub(crate) steps: Vec<Step>,
 }
 
 impl Batch {
     /// Takes the records that come next on the owned partitions. Others are copies, or of partitions that
     /// were given up in the meantime.
-    pub(crate) fn new(records: &[LogRecord], owned: &BTreeMap<i32, i64>) -> Self {
+    pub(crate) fn new(records: &[LogRecord], owned: &BTreeMap<i32, i64>, partitions: usize) -> Self {
         let mut batch = Self::default();
         let mut next = owned.clone();
         for record in records {
@@ -27,11 +30,13 @@ impl Batch {
                 continue;
             }
             *expected = record.position.offset + 1;
-            match envelope::decode(&record.value) {
-                Ok(event) => batch.events.push((record.position, event)),
+            let position = record.position;
+            match record.event(partitions) {
+                Ok(event) => batch.events.push((position, event)),
                 Err(error) => {
                     metrics::counter!("projector_undecodable_total").increment(1);
-                    tracing::error!(position = %record.position, %error, "a record is no event and was passed over");
+                    tracing::error!(%position, %error, "a record is no event; see messages dead-letters list");
+                    batch.parked.push(Parked { position, reason: error.to_string() });
                 }
             }
         }
@@ -47,11 +52,16 @@ impl Batch {
         Touched::by(self.events.iter().map(|(_, event)| event))
     }
 
-    pub(crate) fn fold(&self, state: &mut domain::state::State) -> Changes {
-        let mut changes = Changes::default();
-        for (position, event) in &self.events {
-            domain::fold::fold(state, &mut changes, event, *position);
-        }
-        changes
+    pub(crate) fn fold(&self, state: &mut State) -> Changes {
+        fold(&self.events, state)
     }
+}
+
+/// Folds events into a state; what that changed.
+pub(crate) fn fold(events: &[(Position, Event)], state: &mut State) -> Changes {
+    let mut changes = Changes::default();
+    for (position, event) in events {
+        domain::fold::fold(state, &mut changes, event, *position);
+    }
+    changes
 }

@@ -1,11 +1,14 @@
 //! Telling the caches what changed. It may be late, never wrong: what Redis wasn't told it doesn't claim.
 
 use cache::{Announced, Cache, Head, Step};
+use domain::ConversationId;
 use domain::state::Changes;
 use read_model::ReadModel;
 
 /// How many changed conversations or messages are repaired at a time.
 const REPAIR_PAGE: i64 = 1_000;
+/// How many heads are moved at a time where there may be any number of them.
+const HEADS: usize = 1_000;
 
 /// Announces a commit; where Redis turns out to be behind, everything that changed since is announced again.
 ///
@@ -24,6 +27,26 @@ pub(crate) async fn announce(
             let Some(step) = steps.iter().find(|step| step.partition == partition) else { continue };
             repair(cache, read_model, generation, Step { from: known, ..*step }).await?;
         }
+    }
+    Ok(())
+}
+
+/// Announces that everything in a conversation may be different from before.
+///
+/// # Errors
+/// As [`announce`].
+pub(crate) async fn announce_all(
+    cache: &Cache,
+    read_model: &ReadModel,
+    generation: i64,
+    conversation: ConversationId,
+) -> anyhow::Result<()> {
+    let contents = read_model.contents(conversation).await?;
+    let mut heads = vec![Head::Conversation(conversation)];
+    heads.extend(contents.messages.into_iter().map(Head::Message));
+    heads.extend(contents.users.into_iter().map(Head::User));
+    for some in heads.chunks(HEADS) {
+        cache.announce(generation, some, &[]).await?;
     }
     Ok(())
 }

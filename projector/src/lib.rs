@@ -4,6 +4,7 @@
 //! however often it is read. Leases say who should work on a partition; the compare-and-set says who can.
 
 mod batch;
+mod dead_letters;
 mod invalidate;
 mod lag;
 mod rebuild;

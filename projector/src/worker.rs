@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
+use crate::dead_letters::{At, Retries};
 use crate::{invalidate, lag};
 
 /// Most records in a batch.
@@ -83,6 +84,7 @@ struct Session<'a> {
     generation: i64,
     /// The partitions that are leased, with their next offsets.
     owned: BTreeMap<i32, i64>,
+    retries: Retries,
     /// The same, for whoever measures. It stays when the session ends: what was owned waits to be projected.
     told: &'a watch::Sender<BTreeMap<i32, i64>>,
 }
@@ -96,7 +98,14 @@ impl<'a> Session<'a> {
         }
         projector.cache.enter_generation(projection.generation);
         let consumer = LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?;
-        Ok(Self { projector, consumer, generation: projection.generation, owned: BTreeMap::new(), told })
+        Ok(Self {
+            projector,
+            consumer,
+            generation: projection.generation,
+            owned: BTreeMap::new(),
+            retries: Retries::default(),
+            told,
+        })
     }
 
     async fn work(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -110,7 +119,7 @@ impl<'a> Session<'a> {
                 _ = lease.tick() => self.renew().await?,
                 records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
                     let (records, began) = (records?, Instant::now());
-                    self.project(Batch::new(&records, &self.owned)).await?;
+                    self.project(Batch::new(&records, &self.owned, self.projector.topic.partitions)).await?;
                     // After a full one more is waiting: catching up isn't held up.
                     if records.len() < BATCH_RECORDS {
                         let took = began.elapsed();
@@ -142,7 +151,13 @@ impl<'a> Session<'a> {
         // announcement, and Redis may have been out of reach, or lost everything.
         let here = self.owned.iter().map(|(partition, next)| Step { partition: *partition, from: *next, to: *next });
         self.announce(&Changes::default(), &here.collect::<Vec<_>>()).await;
-        Ok(())
+        self.dead_letters().await
+    }
+
+    /// Goes on with the dead letters of the partitions that are owned.
+    async fn dead_letters(&mut self) -> anyhow::Result<()> {
+        let (projector, at) = (self.projector, At { generation: self.generation, owned: &self.owned });
+        self.retries.step(projector, &self.consumer, at).await
     }
 
     /// Offsets are ordered, not gapless: the end of a transaction takes one too. Moves over those that hold
@@ -170,13 +185,8 @@ impl<'a> Session<'a> {
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
         let steps: Vec<PartitionStep> = batch.steps.iter().map(partition_step).collect();
-        let committed =
-            projector.read_model.commit(&state, &changes, &steps, projector.topic.id, self.generation).await;
-        match committed {
-            Ok(()) => {}
-            Err(CommitError::Fenced) => anyhow::bail!("another projector is at work on these partitions, or a rebuild"),
-            Err(CommitError::ReadModel(error)) => return Err(error.into()),
-        }
+        let whose = (projector.topic.id, self.generation);
+        fenced(projector.read_model.commit(&state, &changes, &batch.parked, &steps, whose).await)?;
         for step in &batch.steps {
             self.owned.insert(step.partition, step.to);
         }
@@ -201,6 +211,15 @@ impl<'a> Session<'a> {
 async fn next_batch(consumer: &LogConsumer, at: Instant) -> Result<Vec<LogRecord>, LogError> {
     tokio::time::sleep_until(at).await;
     consumer.next_batch(BATCH_RECORDS, BATCH_BYTES).await
+}
+
+/// Tells of a commit that was not done.
+pub(crate) fn fenced(committed: Result<(), CommitError>) -> anyhow::Result<()> {
+    match committed {
+        Ok(()) => Ok(()),
+        Err(CommitError::Fenced) => anyhow::bail!("another projector is at work on these partitions, or a rebuild"),
+        Err(CommitError::ReadModel(error)) => Err(error.into()),
+    }
 }
 
 fn partition_step(step: &Step) -> PartitionStep {

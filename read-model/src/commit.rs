@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
+use crate::dead_letters::{self, Parked};
 use crate::rows;
 
 /// One partition's part of a commit: its next offset before and after.
@@ -42,7 +43,8 @@ impl From<sqlx::Error> for CommitError {
 }
 
 impl ReadModel {
-    /// Writes what a batch changed together with the offsets, all or nothing.
+    /// Writes what a batch changed, and the records of it that could not be folded, together with the offsets: all or
+    /// nothing.
     ///
     /// # Errors
     /// [`CommitError::Fenced`] when the read model is at other offsets, of another topic or generation.
@@ -50,9 +52,9 @@ impl ReadModel {
         &self,
         state: &State,
         changes: &Changes,
+        parked: &[Parked],
         steps: &[PartitionStep],
-        topic_id: Uuid,
-        generation: i64,
+        (topic_id, generation): (Uuid, i64),
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("commit");
         let mut transaction = begin(pool, WRITING).await?;
@@ -60,17 +62,28 @@ impl ReadModel {
         if !advance(&mut transaction, steps, topic_id, generation).await? {
             return Err(CommitError::Fenced);
         }
-        write_conversations(&mut transaction, state, changes).await?;
-        write_members(&mut transaction, state, changes).await?;
-        write_recency(&mut transaction, state, changes).await?;
-        write_messages(&mut transaction, state, changes).await?;
-        write_reactions(&mut transaction, state, changes).await?;
-        write_applied(&mut transaction, changes).await?;
+        write_rows(&mut transaction, state, changes).await?;
+        dead_letters::park(&mut transaction, topic_id, parked).await?;
         Ok(transaction.commit().await?)
     }
 }
 
-async fn advance(
+/// Writes everything that changed.
+pub(crate) async fn write_rows(
+    connection: &mut PgConnection,
+    state: &State,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    write_conversations(connection, state, changes).await?;
+    write_members(connection, state, changes).await?;
+    write_recency(connection, state, changes).await?;
+    write_messages(connection, state, changes).await?;
+    write_reactions(connection, state, changes).await?;
+    write_applied(connection, changes).await
+}
+
+/// Moves the offsets from where they are expected to be; false where they aren't there.
+pub(crate) async fn advance(
     connection: &mut PgConnection,
     steps: &[PartitionStep],
     topic_id: Uuid,

@@ -3,6 +3,7 @@
 
 mod commit;
 mod connection;
+mod dead_letters;
 mod facts;
 mod lease;
 mod load;
@@ -14,6 +15,7 @@ mod whole;
 
 pub use commit::{CommitError, PartitionStep};
 pub use connection::{ReadModel, ReadModelError};
+pub use dead_letters::{Contents, DeadLetter, Parked, Refolded, Status};
 pub use facts::{ChangedHeads, Membership};
 pub use projection::{OpenError, Projection};
 pub use queries::{ConversationPage, Listed, Snapshot};

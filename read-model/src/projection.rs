@@ -89,6 +89,8 @@ impl ReadModel {
         )
         .execute(&mut *transaction)
         .await?;
+        // They will be found again, those that are still none; what somebody decided isn't on the log.
+        sqlx::query("DELETE FROM dead_letters WHERE status <> 'discarded'").execute(&mut *transaction).await?;
         begin_projection(&mut transaction, generation, topic_id, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
         transaction.commit().await?;
         Ok(Projection { generation })

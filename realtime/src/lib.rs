@@ -87,6 +87,7 @@ struct Shared {
     presence: presence::Presence,
     typing: typing::Typing,
     health: relay::Health,
+    partitions: usize,
     /// Everything below these offsets was relayed, or is being relayed.
     processed: Mutex<PositionVector>,
     joining: Semaphore,
@@ -134,6 +135,7 @@ impl Realtime {
             presence: presence::Presence::default(),
             typing: typing::Typing::default(),
             health: relay::Health::default(),
+            partitions: end.0.len(),
             processed: Mutex::new(end),
             joining: Semaphore::new(JOINING),
             tasks: TaskTracker::new(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::event::{Event, EventData};
-use domain::{ConversationId, PositionVector, envelope};
+use domain::{ConversationId, PositionVector};
 use event_log::{LogConsumer, LogError, LogRecord, StartAt};
 
 use crate::Shared;
@@ -121,7 +121,7 @@ fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
     if !concerns(shared, record) {
         return;
     }
-    let event = match envelope::decode(&record.value) {
+    let event = match record.event(shared.partitions) {
         Ok(event) => event,
         Err(error) => {
             metrics::counter!("realtime_undecodable_total").increment(1);

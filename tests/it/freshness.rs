@@ -269,7 +269,7 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
         }
         // Where a transaction were left open, its snapshot would be taken now.
         reader.offsets().await.unwrap();
-        writer.commit(&State::default(), &Changes::default(), &[step], topic_id, generation).await.unwrap();
+        writer.commit(&State::default(), &Changes::default(), &[], &[step], (topic_id, generation)).await.unwrap();
         assert_eq!(reader.offsets().await.unwrap(), PositionVector(vec![next + 1]));
     }
 }
@@ -298,7 +298,7 @@ async fn everything_in_an_answer_is_of_one_moment() {
             let mut changes = Changes::default();
             domain::fold::fold(&mut state, &mut changes, &event, Position { partition: 0, offset });
             let step = PartitionStep { partition: 0, from: offset, to: offset + 1 };
-            writer.commit(&state, &changes, &[step], topic_id, generation).await.unwrap();
+            writer.commit(&state, &changes, &[], &[step], (topic_id, generation)).await.unwrap();
         }
     });
     // The event at an offset is the message of that `seq`: every part of an answer tells the moment.

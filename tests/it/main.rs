@@ -7,6 +7,7 @@ mod caching;
 mod chat;
 mod conversations;
 mod crowd;
+mod dead_letters;
 mod deletions;
 mod deliveries;
 mod dependencies;

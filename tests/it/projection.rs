@@ -37,7 +37,7 @@ async fn project(
         steps.entry(partition).or_insert(PartitionStep { partition, from: offset, to: 0 }).to = offset + 1;
     }
     let steps: Vec<PartitionStep> = steps.into_values().collect();
-    read_model.commit(&state, &changes, &steps, topic_id, generation).await
+    read_model.commit(&state, &changes, &[], &steps, (topic_id, generation)).await
 }
 
 /// A user's list as it follows from the state: ids and unread counts, the most recently active first.
@@ -141,17 +141,17 @@ async fn of_two_who_write_one_batch_one_does_and_a_fenced_one_writes_nothing() {
         ("another topic", vec![here], Uuid::now_v7(), generation),
         ("no such partition", vec![here, PartitionStep { partition: 99, from: 0, to: 1 }], topic_id, generation),
     ] {
-        let outcome = read_model.commit(&state, &changes, &steps, topic, generation).await;
+        let outcome = read_model.commit(&state, &changes, &[], &steps, (topic, generation)).await;
         assert!(matches!(outcome, Err(CommitError::Fenced)), "{what}: {outcome:?}");
         assert_eq!(read_model.offsets().await.unwrap(), offsets, "{what}");
     }
     // Rows that can't be written leave the offsets where they were, and those before them unwritten.
     let mut twice = changes.clone();
     twice.applied.extend(changes.applied.clone());
-    let outcome = read_model.commit(&state, &twice, &[here], topic_id, generation).await;
+    let outcome = read_model.commit(&state, &twice, &[], &[here], (topic_id, generation)).await;
     assert!(matches!(outcome, Err(CommitError::ReadModel(_))), "{outcome:?}");
     assert_eq!(read_model.offsets().await.unwrap(), offsets);
     assert_eq!(read_model.whole_state().await.unwrap(), wanted);
-    read_model.commit(&state, &changes, &[here], topic_id, generation).await.unwrap();
+    read_model.commit(&state, &changes, &[], &[here], (topic_id, generation)).await.unwrap();
     assert_eq!(read_model.whole_state().await.unwrap(), state);
 }

@@ -4,10 +4,11 @@ use domain::envelope::decode;
 use domain::fold::fold;
 use domain::state::{Changes, State};
 use domain::{Event, Position, PositionVector};
+use event_log::partition_for;
 use read_model::ReadModel;
 
 use super::log::Record;
-use super::system::eventually;
+use super::system::{PARTITIONS, eventually};
 
 /// The fold of events at their positions.
 pub(crate) fn folded<'a>(log: impl IntoIterator<Item = (Position, &'a Event)>) -> State {
@@ -18,11 +19,14 @@ pub(crate) fn folded<'a>(log: impl IntoIterator<Item = (Position, &'a Event)>) -
     state
 }
 
-/// The fold of records as they were read; those that are no events are passed over.
+/// The fold of records as they were read; those that are no events, or not where their conversation's are, are passed
+/// over.
 pub(crate) fn folded_records(records: &[Record]) -> State {
+    let partitions = usize::try_from(PARTITIONS).unwrap();
     let events = records.iter().filter_map(|record| {
         let event = decode(&record.bytes).ok()?;
-        Some((Position { partition: record.partition, offset: record.offset }, event))
+        let here = partition_for(event.conversation_id.to_string().as_bytes(), partitions) == record.partition;
+        here.then_some((Position { partition: record.partition, offset: record.offset }, event))
     });
     let events: Vec<_> = events.collect();
     folded(events.iter().map(|(position, event)| (*position, event)))

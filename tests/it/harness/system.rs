@@ -24,6 +24,8 @@ use super::log::{self, Record};
 
 /// The secret of every system under test.
 pub(crate) const SECRET: &str = "a secret for tests, and for nothing else";
+/// How many partitions its topic has.
+pub(crate) const PARTITIONS: i32 = 3;
 /// How often in a minute a user may look for what isn't there.
 pub(crate) const LOOKS: u32 = 300;
 /// How long anything that should happen may take.
@@ -57,7 +59,7 @@ pub(crate) fn config() -> Config {
     let mut config = defaults();
     config.auth_jwt_secret = Some(SECRET.to_owned());
     config.kafka_topic = name.clone();
-    config.kafka_partitions = 3;
+    config.kafka_partitions = PARTITIONS;
     config.database_schema = name.clone();
     config.database_connections = 8;
     config.redis_prefix = name;
