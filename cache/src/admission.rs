@@ -55,6 +55,23 @@ pub struct Reservation {
     pub position: Option<Position>,
 }
 
+/// The time since which Redis has kept every reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Another one begins when Redis has lost some.
+    pub id: String,
+    /// How long ago it began.
+    pub age: Duration,
+}
+
+impl Epoch {
+    /// When it began, in Unix milliseconds of Redis's clock.
+    pub fn began_ms(&self) -> i64 {
+        // As the script writes it; should it not be, the epoch has just begun.
+        self.id.split(' ').next().and_then(|began| began.parse().ok()).unwrap_or(i64::MAX)
+    }
+}
+
 /// What came of asking to be let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
@@ -73,7 +90,8 @@ impl Limit {
 }
 
 impl Cache {
-    /// Counts a command against its user's limit and reserves its key for its event: both or neither.
+    /// Counts a command against its user's limit and reserves its key for its event: both or neither. With a key, also
+    /// gives the epoch in which that is reserved.
     ///
     /// # Errors
     /// When Redis doesn't answer; it may have been counted then.
@@ -82,23 +100,24 @@ impl Cache {
         user: &UserId,
         limit: &Limit,
         reserve: Option<(Scope<'_>, &[u8])>,
-    ) -> Result<Admission, CacheError> {
+    ) -> Result<(Admission, Option<Epoch>), CacheError> {
         let keys = self.keys();
         let mut call = ADMIT.prepare_invoke();
         call.key(keys.limit(limit.name, user));
         call.arg(limit.most).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
         if let Some((scope, event)) = reserve {
-            call.key(keys.reservation(scope.conversation, scope.actor, scope.key));
-            call.arg(event).arg(keys::RESERVATION_TTL.as_secs());
+            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).key(keys.epoch());
+            call.arg(event).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_stamp());
         }
-        let (outcome, first, second): (String, redis::Value, redis::Value) =
+        let (outcome, first, second, epoch, age): (String, redis::Value, redis::Value, String, i64) =
             call.invoke_async(&mut self.connection()).await?;
+        let epoch = reserve.map(|_| Epoch { id: epoch, age: millis(age) });
         if outcome == "reserved" {
-            return Ok(Admission::Reserved(reservation(first, &second)?));
+            return Ok((Admission::Reserved(reservation(first, &second)?), epoch));
         }
         let (count, reset): (u32, i64) = (redis::from_redis_value(first)?, redis::from_redis_value(second)?);
-        let state = limit.state(count, Duration::from_millis(u64::try_from(reset).unwrap_or(0)));
-        Ok(if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) })
+        let state = limit.state(count, millis(reset));
+        Ok((if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) }, epoch))
     }
 
     /// Takes an admission back, for its event was certainly not appended.
@@ -120,18 +139,36 @@ impl Cache {
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
-    /// What a key is reserved for, if it is.
+    /// What a key is reserved for, if it is, and the id of the epoch.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn reservation(&self, scope: Scope<'_>) -> Result<Option<Reservation>, CacheError> {
-        let mut read = redis::cmd("HMGET");
-        read.arg(self.keys().reservation(scope.conversation, scope.actor, scope.key)).arg("event").arg("position");
-        let (event, position): (redis::Value, redis::Value) = read.query_async(&mut self.connection()).await?;
+    pub async fn reservation(&self, scope: Scope<'_>) -> Result<Option<(Reservation, Option<String>)>, CacheError> {
+        let keys = self.keys();
+        let mut read = redis::pipe();
+        read.cmd("HMGET").arg(keys.reservation(scope.conversation, scope.actor, scope.key));
+        read.arg("event").arg("position").get(keys.epoch());
+        let ((event, position), epoch): ((redis::Value, redis::Value), Option<String>) =
+            read.query_async(&mut self.connection()).await?;
         if event == redis::Value::Nil {
             return Ok(None);
         }
-        Ok(Some(reservation(event, &position)?))
+        Ok(Some((reservation(event, &position)?, epoch)))
+    }
+
+    /// Reserves a key for the event that had it first, whatever it was reserved for.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn correct(&self, scope: Scope<'_>, first: &Reservation) -> Result<(), CacheError> {
+        let key = self.keys().reservation(scope.conversation, scope.actor, scope.key);
+        let mut set = redis::pipe();
+        set.atomic().del(&key).hset(&key, "event", &first.event);
+        if let Some(position) = first.position {
+            set.hset(&key, "position", position.to_string());
+        }
+        set.cmd("EXPIRE").arg(&key).arg(keys::RESERVATION_TTL.as_secs());
+        Ok(set.query_async(&mut self.connection()).await?)
     }
 
     /// Notes where a reserved event is on the log.
@@ -144,6 +181,10 @@ impl Cache {
         note.arg(key).arg("position").arg(position.to_string());
         Ok(note.query_async(&mut self.connection()).await?)
     }
+}
+
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 fn reservation(event: redis::Value, position: &redis::Value) -> Result<Reservation, CacheError> {

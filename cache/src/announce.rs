@@ -39,7 +39,7 @@ impl Cache {
     pub async fn announce(&self, generation: i64, heads: &[Head], steps: &[Step]) -> Result<Announced, CacheError> {
         let keys = Keys { generation, ..self.keys() };
         let mut call = ANNOUNCE.prepare_invoke();
-        call.key(keys.progress());
+        call.key(keys.progress()).key(keys.epoch());
         for head in heads {
             call.key(keys.head(head));
         }

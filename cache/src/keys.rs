@@ -151,6 +151,12 @@ impl Keys<'_> {
         format!("{}:reservation:{conversation} {actor} {key}", self.prefix)
     }
 
+    /// String: the time in ms since which every reservation was kept, and an id. Without a TTL, and gone when Redis lost
+    /// what it had.
+    pub(crate) fn epoch(&self) -> String {
+        format!("{}:reservations-since", self.prefix)
+    }
+
     /// String that is there while a user types.
     pub(crate) fn typing(&self, conversation: ConversationId, user: &UserId) -> String {
         format!("{}:typing:{conversation}:{user}", self.prefix)

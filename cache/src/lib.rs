@@ -16,7 +16,7 @@ pub mod progress;
 pub mod typing;
 pub mod views;
 
-pub use admission::{Admission, Limit, LimitState, LocalLimits, Reservation};
+pub use admission::{Admission, Epoch, Limit, LimitState, LocalLimits, Reservation};
 pub use announce::{Announced, Step};
 pub use connection::{Cache, CacheError};
 pub use keys::{Head, ViewKey};

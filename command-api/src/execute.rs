@@ -53,8 +53,8 @@ impl CommandApi {
         // The key comes before what the command needs: a retry gets its answer whatever has happened since.
         if let (Some(key), Some(conversation)) = (&asked.key, conversation_id) {
             let scope = Scope { conversation, actor: &asked.caller, key };
-            if let Some(earlier) = self.earlier(scope).await? {
-                return self.replay(&asked, earlier).await;
+            if let Some((earlier, trusted)) = self.earlier(scope).await? {
+                return self.replay(&asked, earlier, trusted).await;
             }
         }
         let conversation = match (&asked.command, conversation_id) {
@@ -71,12 +71,18 @@ impl CommandApi {
         })
     }
 
-    /// What the key was used for before, if it was: from Redis, else from the fold's memory and the log.
-    async fn earlier(&self, scope: Scope<'_>) -> Result<Option<Reservation>, Problem> {
-        let parts = &self.0.parts;
-        if let Ok(Some(reservation)) = parts.cache.reservation(scope).await {
-            return Ok(Some(reservation));
+    /// What the key was used for before, if it was: from Redis, else from the fold's memory and the log. And whether
+    /// nothing can have come before that.
+    async fn earlier(&self, scope: Scope<'_>) -> Result<Option<(Reservation, bool)>, Problem> {
+        if let Ok(Some((reservation, epoch))) = self.0.parts.cache.reservation(scope).await {
+            return Ok(Some((reservation, self.is_trusted(epoch.as_deref()))));
         }
+        Ok(self.applied(scope).await?.map(|first| (first, true)))
+    }
+
+    /// What came first with a key, as far as events are folded.
+    pub(crate) async fn applied(&self, scope: Scope<'_>) -> Result<Option<Reservation>, Problem> {
+        let parts = &self.0.parts;
         let applied = parts.read_model.applied_key(scope.conversation, scope.actor, scope.key).await;
         let Some(position) = applied.map_err(|error| postgres_down(&error))? else { return Ok(None) };
         let record = parts.log.read_at(position).await.map_err(|error| {
@@ -100,17 +106,18 @@ impl CommandApi {
         let bytes = envelope::encode(&event);
         let scope = scope_of(&event);
         let reserve = scope.map(|scope| (scope, bytes.as_slice()));
-        let admission = match self.0.parts.cache.admit(&asked.caller, &limit, reserve).await {
-            Ok(admission) => admission,
+        let (admission, epoch) = match self.0.parts.cache.admit(&asked.caller, &limit, reserve).await {
+            Ok(admitted) => admitted,
             Err(error) => {
                 tracing::debug!(%error, "Redis is down: this process keeps the limits by itself");
-                self.0.local_limits.admit(&asked.caller, &limit)
+                (self.0.local_limits.admit(&asked.caller, &limit), None)
             }
         };
+        let doubt = scope.is_some() && self.in_doubt(epoch.as_ref()).await;
         let state = match admission {
             Admission::Admitted(state) => state,
             Admission::Limited(state) => return Err(answer::limited(&state)),
-            Admission::Reserved(earlier) => return self.replay(&asked, earlier).await,
+            Admission::Reserved(earlier) => return self.replay(&asked, earlier, !doubt).await,
         };
         let position = match self.append(&event, &asked.traceparent).await {
             Ok(position) => position,
@@ -122,6 +129,11 @@ impl CommandApi {
                 return Err(answer::counted(problem, &state));
             }
         };
+        if let Some(scope) = scope.filter(|_| doubt)
+            && let Some(first) = self.before(scope, position).await?
+        {
+            return answer_again(&asked, &first);
+        }
         self.note(&event, position).await;
         Ok(done(event, position, state))
     }
@@ -148,30 +160,29 @@ impl CommandApi {
     }
 
     /// Gives the answer that the key got before; appends the same bytes again where it isn't known that they
-    /// are on the log. The fold and realtime drop the copy.
-    async fn replay(&self, asked: &Asked, earlier: Reservation) -> Result<Done, Problem> {
-        let event = envelope::decode(&earlier.event).map_err(|error| {
-            tracing::error!(%error, "a reserved event can't be read");
-            Problem::internal()
-        })?;
-        let hash = event.request.as_ref().map(|request| request.hash.as_str());
-        if hash != Some(asked.command.hash().as_str()) {
-            let detail = "this key was used for another request in this conversation; use a new one";
-            return Err(Problem::conflict("idempotency_key_reused", detail));
+    /// are on the log. The fold and realtime drop the copy. `trusted`: nothing can have come before it.
+    async fn replay(&self, asked: &Asked, earlier: Reservation, trusted: bool) -> Result<Done, Problem> {
+        let done = answer_again(asked, &earlier)?;
+        if done.position.is_some() {
+            return Ok(done);
         }
-        let position = match earlier.position {
-            Some(position) => position,
-            None => {
-                let (api, copy, traceparent) = (self.clone(), event.clone(), asked.traceparent.clone());
-                let append = self.0.tasks.spawn(async move {
-                    let position = api.append(&copy, &traceparent).await?;
-                    api.note(&copy, position).await;
-                    Ok(position)
-                });
-                append.await.unwrap_or_else(|_| Err(Problem::internal()))?
+        let (api, copy, traceparent) = (self.clone(), done.event.clone(), asked.traceparent.clone());
+        let append = self.0.tasks.spawn(async move {
+            let position = api.append(&copy, &traceparent).await?;
+            let first = match scope_of(&copy).filter(|_| !trusted) {
+                Some(scope) => api.before(scope, position).await?,
+                None => None,
+            };
+            if first.is_none() {
+                api.note(&copy, position).await;
             }
-        };
-        Ok(Done { event, position: Some(position), replayed: true, limit: None })
+            Ok((position, first))
+        });
+        let (position, first) = append.await.unwrap_or_else(|_| Err(Problem::internal()))?;
+        match first {
+            Some(first) => answer_again(asked, &first),
+            None => Ok(Done { position: Some(position), ..done }),
+        }
     }
 
     /// Appends an event and the notifications that follow it; waits for all.
@@ -190,6 +201,23 @@ impl CommandApi {
             }
         })
     }
+}
+
+/// The answer that a key got before.
+///
+/// # Errors
+/// 409 when that was another request.
+fn answer_again(asked: &Asked, earlier: &Reservation) -> Result<Done, Problem> {
+    let event = envelope::decode(&earlier.event).map_err(|error| {
+        tracing::error!(%error, "a reserved event can't be read");
+        Problem::internal()
+    })?;
+    let hash = event.request.as_ref().map(|request| request.hash.as_str());
+    if hash != Some(asked.command.hash().as_str()) {
+        let detail = "this key was used for another request in this conversation; use a new one";
+        return Err(Problem::conflict("idempotency_key_reused", detail));
+    }
+    Ok(Done { event, position: earlier.position, replayed: true, limit: None })
 }
 
 fn done(event: Event, position: Position, limit: LimitState) -> Done {

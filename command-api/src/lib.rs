@@ -5,6 +5,7 @@
 
 mod answer;
 mod barrier;
+mod doubt;
 mod execute;
 mod facts;
 mod limits;
@@ -60,6 +61,7 @@ struct Shared {
     parts: Parts,
     local_limits: LocalLimits,
     barrier: barrier::Barrier,
+    doubt: doubt::Doubt,
     tasks: TaskTracker,
 }
 
@@ -67,7 +69,8 @@ impl CommandApi {
     /// Puts a command API together. Needs a tokio runtime.
     pub fn new(parts: Parts) -> Self {
         let barrier = barrier::Barrier::new(parts.log.clone());
-        Self(Arc::new(Shared { parts, local_limits: LocalLimits::default(), barrier, tasks: TaskTracker::new() }))
+        let (local_limits, doubt, tasks) = (LocalLimits::default(), doubt::Doubt::default(), TaskTracker::new());
+        Self(Arc::new(Shared { parts, local_limits, barrier, doubt, tasks }))
     }
 
     /// The routes.

@@ -55,7 +55,7 @@ impl CommandApi {
     pub(crate) async fn count_miss(&self, user: &UserId) -> Result<(), Problem> {
         let limit = self.misses();
         let admission = match self.0.parts.cache.admit(user, &limit, None).await {
-            Ok(admission) => admission,
+            Ok((admission, _)) => admission,
             Err(_) => self.0.local_limits.admit(user, &limit),
         };
         match admission {

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{self, Logging, is_passing};
 use crate::error::LogError;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, NONE_LATER};
 use crate::record::LogRecord;
 
 /// Where to begin reading a partition.
@@ -179,6 +179,19 @@ impl LogConsumer {
     /// When Kafka doesn't answer for every partition within 2 s.
     pub async fn end_offsets(&self) -> Result<PositionVector, LogError> {
         self.lookup()?.offsets(Offset::End).await
+    }
+
+    /// The offset of the first record of every partition that the log took at this time or later, in Unix milliseconds;
+    /// where there is none, the next offset.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer for every partition within 4 s.
+    pub async fn offsets_at(&self, time_ms: i64) -> Result<PositionVector, LogError> {
+        let (later, mut offsets) = (self.lookup()?.offsets(Offset::Offset(time_ms)).await?, self.end_offsets().await?);
+        for (offset, later) in offsets.0.iter_mut().zip(later.0) {
+            *offset = if later == NONE_LATER { *offset } else { later };
+        }
+        Ok(offsets)
     }
 
     /// The oldest offset of every partition; above 0 where records were deleted by hand.

@@ -16,6 +16,9 @@ use crate::record::LogRecord;
 /// How long a question may take, with all that it needs.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// In the place of an offset: no record is as late as was asked for.
+pub(crate) const NONE_LATER: i64 = -1;
+
 /// A client that is asked, and that reads single records. Making one costs threads and a connection (the first
 /// answer takes tens of milliseconds, dropping it 100): it is kept.
 pub(crate) struct Lookup {
@@ -47,7 +50,8 @@ impl Lookup {
         Ok(Self { consumer, topic: topic.to_owned(), partitions: OnceLock::new(), reading })
     }
 
-    /// An offset of every partition: `Offset::End` the next one, `Offset::Beginning` the oldest one.
+    /// An offset of every partition: `Offset::End` the next one, `Offset::Beginning` the oldest one, and with a time in
+    /// ms in the place of an offset that of the first record from then on, or [`NONE_LATER`].
     pub(crate) async fn offsets(self: Arc<Self>, which: Offset) -> Result<PositionVector, LogError> {
         client::blocking(move || self.ask(which)).await.map_err(|_| LogError::Stopped)?
     }
@@ -70,7 +74,7 @@ impl Lookup {
         let partitions = self.partitions(deadline)?;
         let mut wanted = TopicPartitionList::new();
         for partition in 0..partitions {
-            // In place of a time, "the end" asks for the latest offset (ListOffsets, timestamp -1) and "the
+            // It is sent as a time: "the end" asks for the latest offset (ListOffsets, timestamp -1) and "the
             // beginning" for the earliest (-2): one request to each broker.
             wanted.add_partition_offset(&self.topic, partition, which)?;
         }
@@ -79,8 +83,10 @@ impl Lookup {
         for element in found.elements() {
             element.error()?;
             let slot = usize::try_from(element.partition()).ok().and_then(|index| offsets.get_mut(index));
-            if let (Some(slot), Offset::Offset(offset)) = (slot, element.offset()) {
-                *slot = Some(offset);
+            match (slot, element.offset()) {
+                (Some(slot), Offset::Offset(offset)) => *slot = Some(offset),
+                (Some(slot), Offset::End) => *slot = Some(NONE_LATER),
+                _ => {}
             }
         }
         // A partition without an answer must not pass for an empty one.

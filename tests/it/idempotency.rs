@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::http::{Answer, Request};
-use crate::harness::{System, at_once};
+use crate::harness::process::free_port;
+use crate::harness::{Client, System, at_once, eventually};
 
 /// A command of alice's that was done, to be sent again.
 struct Done {
@@ -275,7 +276,7 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
     let bytes = envelope::encode(&event);
     let limit = Limit { name: "messages", most: 30, window: std::time::Duration::from_secs(60) };
     let scope = Scope { conversation: id, actor: &alice, key: &key };
-    let admission = system.cache().admit(&alice, &limit, Some((scope, &bytes))).await.unwrap();
+    let (admission, _) = system.cache().admit(&alice, &limit, Some((scope, &bytes))).await.unwrap();
     assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
     let retried = system.post_with_key("alice", "a-key", body).await;
     assert_eq!((retried.status, retried.header("idempotent-replayed")), (200, "true"), "{retried:?}");
@@ -287,4 +288,76 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
     system.projected(&retried).await;
     assert_eq!(system.message_row(&retried.id()).await["seq"], 1);
     assert_eq!(retried.id().parse::<Uuid>().unwrap().get_version_num(), 5);
+}
+
+/// Lets Redis have kept every reservation for hours.
+async fn kept_for_long(system: &System) {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
+    let mut set = redis::cmd("SET");
+    set.arg(format!("{}:reservations-since", system.config.redis_prefix)).arg(format!("{} then", now - 7_200_000));
+    set.query_async::<()>(&mut system.redis().await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_redis_loses_before_it_is_projected_is_still_used_up() {
+    let system = System::start().await;
+    kept_for_long(&system).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let mut bob = Client::connect(&system, "bob").await;
+    let body = |content: &str| json!({"conversationId": conversation, "content": content});
+    let hold = system.hold_read_model().await;
+    let first = system.post_with_key("alice", "a-key", body("hi")).await;
+    assert_eq!(first.status, 201, "nobody waits for the projector while Redis knows: {first:?}");
+    system.forget_in_redis().await;
+    let requests =
+        ["hi", "something else"].map(|content| ask(&system, "a-key", "POST", "/api/messages", &body(content)));
+    let answers = tokio::spawn(at_once(requests.into()));
+    // Until both are appended: the projector knows of neither.
+    eventually("the log has them all", async || (system.records_of(&conversation).await.len() >= 3).then_some(()))
+        .await;
+    hold.rollback().await.unwrap();
+    let answers = answers.await.unwrap();
+    // On a busy machine, whoever asked too early asks again.
+    let again = ask(&system, "a-key", "POST", "/api/messages", &body("hi"));
+    let retried = if answers[0].status == 503 { again.send().await } else { answers[0].clone() };
+    assert_eq!((retried.status, retried.data()), (200, first.data()), "{retried:?}");
+    let again = ask(&system, "a-key", "POST", "/api/messages", &body("something else"));
+    let other = if answers[1].status == 503 { again.send().await } else { answers[1].clone() };
+    other.assert_problem(409, "idempotency_key_reused");
+    // And so it stays, from Redis.
+    let retried = system.post_with_key("alice", "a-key", body("hi")).await;
+    assert_eq!((retried.status, retried.data(), retried.position()), (200, first.data(), first.position()));
+    system.message("bob", &conversation, "last").await;
+    let frames = bob.frames_until("the last", |frame| frame.says("last")).await;
+    assert_eq!(frames.iter().filter(|frame| frame.says("hi")).count(), 1, "{frames:?}");
+    assert_eq!(frames.len(), 2, "{frames:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_one_key_is_one_command_too() {
+    let system = System::with(|config| config.redis_url = format!("redis://127.0.0.1:{}", free_port())).await;
+    for round in 0..3 {
+        let key = format!("key-{round}");
+        let request = |title: &str| {
+            let body = json!({"action": "conversation", "title": title, "participantIds": ["bob"]});
+            ask(&system, &key, "POST", "/api/messages", &body)
+        };
+        let mut answers = at_once(vec![request("one"), request("other"), request("one")]).await;
+        for (answer, title) in answers.iter_mut().zip(["one", "other", "one"]) {
+            // It may take longer than a command waits.
+            while answer.status == 503 {
+                *answer = request(title).send().await;
+            }
+        }
+        let [one, other, same] = answers.as_slice() else { unreachable!() };
+        let won = |answer: &Answer| [200, 201].contains(&answer.status);
+        assert_eq!(won(one), won(same), "{answers:?}");
+        assert_ne!(won(one), won(other), "{answers:?}");
+        let winner = if won(one) { one } else { other };
+        let made = system.get_after(winner, "bob", &format!("/api/conversations/{}", winner.id())).await;
+        assert_eq!(made.data()["title"], winner.data()["title"]);
+        for loser in answers.iter().filter(|answer| !won(answer)) {
+            loser.assert_problem(409, "idempotency_key_reused");
+        }
+    }
 }

@@ -1,15 +1,25 @@
 -- Counts a command against its user's limit and reserves its idempotency key, both or neither.
--- KEYS: counter, reservation (only with a key). ARGV: most, window in ms, the event, reservation's TTL in s.
+-- KEYS: counter, then only with a key: reservation, epoch. ARGV: most, window in ms, the event, reservation's TTL in s,
+-- a fresh id. Returns what came of it, with two values that say more, then the epoch and its age in ms.
+local epoch, age = '', 0
 if KEYS[2] then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  epoch = redis.call('GET', KEYS[3])
+  if not epoch then
+    epoch = string.format('%.0f %s', now, ARGV[5])
+    redis.call('SET', KEYS[3], epoch)
+  end
+  age = now - tonumber(string.match(epoch, '^%d+'))
   local reserved = redis.call('HMGET', KEYS[2], 'event', 'position')
-  if reserved[1] then return {'reserved', reserved[1], reserved[2] or ''} end
+  if reserved[1] then return {'reserved', reserved[1], reserved[2] or '', epoch, age} end
 end
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
-if count >= tonumber(ARGV[1]) then return {'limited', count, redis.call('PTTL', KEYS[1])} end
+if count >= tonumber(ARGV[1]) then return {'limited', count, redis.call('PTTL', KEYS[1]), epoch, age} end
 count = redis.call('INCR', KEYS[1])
 if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 if KEYS[2] then
   redis.call('HSET', KEYS[2], 'event', ARGV[3])
   redis.call('EXPIRE', KEYS[2], ARGV[4])
 end
-return {'admitted', count, redis.call('PTTL', KEYS[1])}
+return {'admitted', count, redis.call('PTTL', KEYS[1]), epoch, age}
