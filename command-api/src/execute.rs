@@ -187,6 +187,14 @@ impl CommandApi {
 
     /// Appends an event and the notifications that follow it; waits for all.
     pub(crate) async fn append(&self, event: &Event, traceparent: &str) -> Result<Position, Problem> {
+        if let Some(reason) = &*self.0.parts.refusal.borrow() {
+            tracing::warn!(reason, "nothing is appended");
+            return Err(Problem::unavailable(
+                "append_refused",
+                "the log isn't the one that it was; it was not done",
+                30,
+            ));
+        }
         let mut events = vec![event.clone()];
         events.extend(notifications(event));
         self.0.parts.producer.append(&events, traceparent).await.map_err(|error| match error {

@@ -24,6 +24,7 @@ use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
 use service::auth::Auth;
 use service::token::PositionTokens;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use limits::Limits;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub read_model: ReadModel,
     /// How much a user may do.
     pub limits: Limits,
+    /// Why nothing may be appended now, if so.
+    pub refusal: watch::Receiver<Option<String>>,
 }
 
 struct Shared {

@@ -10,6 +10,7 @@ mod producer;
 mod record;
 mod topic;
 mod topic_id;
+mod topic_watch;
 
 pub use consumer::{LogConsumer, StartAt};
 pub use error::LogError;
@@ -17,3 +18,4 @@ pub use partition::partition_for;
 pub use producer::{AppendError, Producer};
 pub use record::{LogRecord, NotAnEvent};
 pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic};
+pub use topic_watch::TopicWatch;

@@ -3,6 +3,7 @@
 pub mod cli;
 mod dead_letters;
 mod development;
+mod kinship;
 pub mod process;
 mod rebuild;
 mod web;

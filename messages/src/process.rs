@@ -10,7 +10,7 @@ use axum::Router;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
 use domain::PositionVector;
-use event_log::{LogConsumer, Producer, Topic, TopicSpec, ensure_topic, ensure_typing_topic};
+use event_log::{LogConsumer, Producer, Topic, TopicSpec, TopicWatch, ensure_topic, ensure_typing_topic};
 use projector::Projector;
 use query_api::QueryApi;
 use read_model::ReadModel;
@@ -20,11 +20,12 @@ use service::config::{Config, LimitConfig};
 use service::lifecycle::{self, Readiness};
 use service::token::PositionTokens;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::web;
+use crate::{kinship, web};
 
 /// What to look at when Postgres doesn't answer.
 pub(crate) const POSTGRES_HINT: &str =
@@ -53,6 +54,10 @@ impl Roles {
     pub const QUERY_API: Self = Self { query_api: true, ..Self::NONE };
     /// Relays events to sockets.
     pub const REALTIME: Self = Self { realtime: true, ..Self::NONE };
+
+    fn need_postgres(self) -> bool {
+        self.command_api || self.projector || self.query_api
+    }
 
     fn names(self) -> impl Iterator<Item = &'static str> {
         let all = [
@@ -103,6 +108,9 @@ struct Common {
     config: Config,
     auth: Auth,
     topic: Topic,
+    topic_watch: TopicWatch,
+    /// Why nothing may be appended.
+    kinship: watch::Receiver<Option<String>>,
     tokens: PositionTokens,
     read_model: ReadModel,
     cache: Cache,
@@ -121,7 +129,7 @@ pub async fn start(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Process> {
-    let common = Common::new(config, listener.local_addr()?).await?;
+    let common = Common::new(config, roles, listener.local_addr()?).await?;
     let mut router = Router::new();
     let mut readiness = common.readiness(roles)?;
     let mut ending = Ending::default();
@@ -188,15 +196,20 @@ impl Ending {
 }
 
 impl Common {
-    async fn new(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
+    async fn new(config: &Config, roles: Roles, address: SocketAddr) -> anyhow::Result<Self> {
         let secret = config.secret()?;
         let topic = topic(config).await?;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix).context("REDIS_URL")?;
+        let topic_watch = topic.watch(&config.kafka_brokers)?;
+        let folded = roles.need_postgres().then(|| read_model.clone());
+        let kinship = kinship::watch(topic.clone(), topic_watch.clone(), folded).await;
         Ok(Self {
             auth: Auth::new(secret),
             tokens: PositionTokens::new(secret, topic.id, topic.partitions),
+            topic_watch,
+            kinship,
             topic,
             read_model,
             progress: Progress::follow(cache.clone()),
@@ -220,7 +233,12 @@ impl Common {
                 async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
             });
         }
-        if roles.command_api || roles.projector || roles.query_api {
+        let kinship = self.kinship.clone();
+        readiness = readiness.with("topic", move || {
+            let wrong = kinship.borrow().clone();
+            async move { wrong.map_or(Ok(()), Err) }
+        });
+        if roles.need_postgres() {
             let read_model = self.read_model.clone();
             readiness = readiness.with("postgres", move || {
                 let read_model = read_model.clone();
@@ -234,6 +252,7 @@ impl Common {
         Projector {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
+            topic_watch: self.topic_watch.clone(),
             read_model: self.read_model.clone(),
             cache: self.cache.clone(),
             owner: Uuid::now_v7().to_string(),
@@ -254,6 +273,7 @@ impl Common {
             progress: self.progress.clone(),
             read_model: self.read_model.clone(),
             limits: limits(&config.limits),
+            refusal: self.kinship.clone(),
         });
         Ok((api, producer))
     }

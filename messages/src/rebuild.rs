@@ -28,6 +28,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     read_model.migrate().await.context(POSTGRES_HINT)?;
     let projector = Projector {
         brokers: config.kafka_brokers.clone(),
+        topic_watch: topic.watch(&config.kafka_brokers)?,
         topic,
         read_model,
         cache: Cache::connect(&config.redis_url, &config.redis_prefix)?,

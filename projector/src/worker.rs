@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cache::{Cache, Step};
 use domain::state::Changes;
-use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic};
+use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic, TopicWatch};
 use read_model::{CommitError, PartitionStep, ReadModel};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub struct Projector {
     pub brokers: String,
     /// The topic, as it was found at the start.
     pub topic: Topic,
+    /// Whether it is still that one.
+    pub topic_watch: TopicWatch,
     /// Where the projection is kept.
     pub read_model: ReadModel,
     /// The caches that are told.
@@ -182,6 +184,8 @@ impl<'a> Session<'a> {
         }
         let started = Instant::now();
         let projector = self.projector;
+        let other = projector.topic_watch.other();
+        anyhow::ensure!(other.is_none(), "the topic was deleted and made again: nothing of the new one is folded");
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
         let steps: Vec<PartitionStep> = batch.steps.iter().map(partition_step).collect();

@@ -106,6 +106,16 @@ impl ReadModel {
         offsets(&mut connection).await
     }
 
+    /// The id of the topic that the read model is folded from; none before a projector first ran.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn topic_id(&self) -> Result<Option<Uuid>, ReadModelError> {
+        let (pool, _timer) = self.pool("topic_id");
+        let row = sqlx::query("SELECT topic_id FROM projection").fetch_optional(pool).await?;
+        Ok(row.map(|row| row.try_get("topic_id")).transpose()?)
+    }
+
     /// The generation that is served; none before a projector first ran.
     ///
     /// # Errors

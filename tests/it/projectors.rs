@@ -59,6 +59,7 @@ impl Site {
         let projector = Projector {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
+            topic_watch: self.topic.watch(&self.config.kafka_brokers).unwrap(),
             read_model: self.read_model.clone(),
             cache: Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap(),
             owner: if zombie { "one" } else { name }.to_owned(),

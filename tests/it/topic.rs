@@ -11,8 +11,11 @@ use service::config::Config;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::System;
+use crate::harness::fold::assert_folded;
+use crate::harness::log::{self, Appended};
+use crate::harness::process::command;
 use crate::harness::system::config;
+use crate::harness::{System, eventually};
 
 /// What a log of record is set to.
 const SETTINGS: [(&str, &str); 4] = [
@@ -130,4 +133,51 @@ async fn a_key_is_on_the_partition_on_which_kafkas_java_client_puts_it() {
         let record = system.record_at(&begun).await;
         assert_eq!((record.key.as_str(), record.partition), (key, partition));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_deleted_and_made_again_is_noticed_and_refused() {
+    let mut system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    let sent = system.post("alice", body.clone()).await;
+    system.projected(&sent).await;
+    let before = system.read_model().offsets().await.unwrap();
+    let admin = admin(&system.config);
+    let name = system.config.kafka_topic.as_str();
+    admin.delete_topics(&[name], &AdminOptions::new()).await.unwrap();
+    eventually("it is made again", async || {
+        let topic = NewTopic::new(name, system.config.kafka_partitions, TopicReplication::Fixed(1));
+        let topic = SETTINGS.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        let made = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        made[0].is_ok().then_some(())
+    })
+    .await;
+    let ready = eventually("it is noticed", async || {
+        let ready = system.request("GET", "/readyz").send().await;
+        ready.body.to_string().contains("made again").then_some(ready)
+    })
+    .await;
+    assert_eq!(ready.status, 503);
+    for _ in 0..5 {
+        system.post("alice", body.clone()).await.assert_problem(503, "append_refused");
+    }
+    assert_eq!(system.records().await, [], "nothing is mixed with the new log");
+    // More on the new log than there was on the old one: nothing of it is taken for what comes next.
+    let event = domain::testing::random_history(1, 60);
+    log::append(&system.config, &event.iter().map(Appended::event).collect::<Vec<_>>()).await;
+    system.stop().await;
+
+    let system = System::run(system.config.clone(), Roles::ALL).await;
+    system.post("alice", body.clone()).await.assert_problem(503, "append_refused");
+    assert_eq!(system.read_model().offsets().await.unwrap(), before);
+    // Until somebody says that the new one is right.
+    assert!(command(&system.config, &["rebuild", "--reset"]).status().await.unwrap().success());
+    assert_folded(&system.read_model(), &system.records().await).await;
+    let begun = eventually("commands are taken", async || {
+        let begun = system.post("alice", json!({"action": "conversation", "participantIds": ["bob"]})).await;
+        (begun.status == 201).then_some(begun)
+    })
+    .await;
+    assert_eq!(begun.id(), conversation);
 }
