@@ -12,6 +12,7 @@ use service::problem::Problem;
 use tokio::time::Instant;
 
 use crate::CommandApi;
+use crate::facts::behind;
 
 /// What was reserved so long ago is on the log, or never will be: an append takes half of it at most.
 const UNDER_WAY: Duration = Duration::from_secs(10);
@@ -73,6 +74,16 @@ impl CommandApi {
             Some(end) => self.at_least(&end).await.is_ok(),
             None => false,
         }
+    }
+
+    /// What came first with a key, of everything that is on the log now.
+    ///
+    /// # Errors
+    /// 503 when the fold doesn't get there in time.
+    pub(crate) async fn applied_so_far(&self, scope: Scope<'_>) -> Result<Option<Reservation>, Problem> {
+        let end = self.0.barrier.log_end().await.ok_or_else(behind)?;
+        self.at_least(&end).await?;
+        self.applied(scope).await
     }
 
     /// What came first with the key of an event that was appended at a position, as the fold decides; none: that event.

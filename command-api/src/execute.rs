@@ -132,7 +132,13 @@ impl CommandApi {
         if let Some(scope) = scope.filter(|_| doubt)
             && let Some(first) = self.before(scope, position).await?
         {
-            return answer_again(&asked, &first);
+            // A copy that somebody else appended may have come first.
+            let own = first.event == bytes;
+            return if own {
+                Ok(done(event, first.position.unwrap_or(position), state))
+            } else {
+                answer_again(&asked, &first)
+            };
         }
         self.note(&event, position).await;
         Ok(done(event, position, state))
@@ -160,29 +166,33 @@ impl CommandApi {
     }
 
     /// Gives the answer that the key got before; appends the same bytes again where it isn't known that they
-    /// are on the log. The fold and realtime drop the copy. `trusted`: nothing can have come before it.
+    /// are on the log. The fold and realtime drop the copy. `trusted`: nothing can have come before it; otherwise the
+    /// fold decides.
     async fn replay(&self, asked: &Asked, earlier: Reservation, trusted: bool) -> Result<Done, Problem> {
-        let done = answer_again(asked, &earlier)?;
-        if done.position.is_some() {
-            return Ok(done);
-        }
-        let (api, copy, traceparent) = (self.clone(), done.event.clone(), asked.traceparent.clone());
-        let append = self.0.tasks.spawn(async move {
-            let position = api.append(&copy, &traceparent).await?;
-            let first = match scope_of(&copy).filter(|_| !trusted) {
-                Some(scope) => api.before(scope, position).await?,
-                None => None,
+        let event = reserved(&earlier)?;
+        if trusted || earlier.position.is_some() || !is_same_request(asked, &event) {
+            // Before anything is appended: it may be another request.
+            let first = match scope_of(&event).filter(|_| !trusted && earlier.position.is_none()) {
+                Some(scope) => self.applied_so_far(scope).await?.unwrap_or_else(|| earlier.clone()),
+                None => earlier.clone(),
             };
-            if first.is_none() {
-                api.note(&copy, position).await;
+            let done = answer_again(asked, &first)?;
+            if done.position.is_some() {
+                return Ok(done);
             }
-            Ok((position, first))
-        });
-        let (position, first) = append.await.unwrap_or_else(|_| Err(Problem::internal()))?;
-        match first {
-            Some(first) => answer_again(asked, &first),
-            None => Ok(Done { position: Some(position), ..done }),
         }
+        let (api, traceparent) = (self.clone(), asked.traceparent.clone());
+        let append = self.0.tasks.spawn(async move {
+            let position = api.append(&event, &traceparent).await?;
+            if let Some(scope) = scope_of(&event).filter(|_| !trusted)
+                && let Some(first) = api.before(scope, position).await?
+            {
+                return Ok(first);
+            }
+            api.note(&event, position).await;
+            Ok(Reservation { position: Some(position), ..earlier })
+        });
+        answer_again(asked, &append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
     }
 
     /// Appends an event and the notifications that follow it; waits for all.
@@ -211,17 +221,24 @@ impl CommandApi {
     }
 }
 
+fn is_same_request(asked: &Asked, event: &Event) -> bool {
+    event.request.as_ref().is_some_and(|request| request.hash == asked.command.hash())
+}
+
+fn reserved(earlier: &Reservation) -> Result<Event, Problem> {
+    envelope::decode(&earlier.event).map_err(|error| {
+        tracing::error!(%error, "a reserved event can't be read");
+        Problem::internal()
+    })
+}
+
 /// The answer that a key got before.
 ///
 /// # Errors
 /// 409 when that was another request.
 fn answer_again(asked: &Asked, earlier: &Reservation) -> Result<Done, Problem> {
-    let event = envelope::decode(&earlier.event).map_err(|error| {
-        tracing::error!(%error, "a reserved event can't be read");
-        Problem::internal()
-    })?;
-    let hash = event.request.as_ref().map(|request| request.hash.as_str());
-    if hash != Some(asked.command.hash().as_str()) {
+    let event = reserved(earlier)?;
+    if !is_same_request(asked, &event) {
         let detail = "this key was used for another request in this conversation; use a new one";
         return Err(Problem::conflict("idempotency_key_reused", detail));
     }

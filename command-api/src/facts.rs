@@ -15,7 +15,7 @@ use crate::{CommandApi, FACTS_WAIT};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A 503: the projector was not there in time.
-fn behind() -> Problem {
+pub(crate) fn behind() -> Problem {
     Problem::unavailable("projection_behind", "the read model has not caught up yet; try again", 1)
 }
 

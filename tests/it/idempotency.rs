@@ -290,18 +290,10 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
     assert_eq!(retried.id().parse::<Uuid>().unwrap().get_version_num(), 5);
 }
 
-/// Lets Redis have kept every reservation for hours.
-async fn kept_for_long(system: &System) {
-    let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
-    let mut set = redis::cmd("SET");
-    set.arg(format!("{}:reservations-since", system.config.redis_prefix)).arg(format!("{} then", now - 7_200_000));
-    set.query_async::<()>(&mut system.redis().await).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_redis_loses_before_it_is_projected_is_still_used_up() {
     let system = System::start().await;
-    kept_for_long(&system).await;
+    system.keys_kept_for_long().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut bob = Client::connect(&system, "bob").await;
     let body = |content: &str| json!({"conversationId": conversation, "content": content});

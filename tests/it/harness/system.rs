@@ -310,6 +310,13 @@ impl System {
         set.query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 
+    /// Lets Redis have kept every idempotency key for hours.
+    pub(crate) async fn keys_kept_for_long(&self) {
+        let then = OffsetDateTime::now_utc().unix_timestamp() * 1_000 - 7_200_000;
+        let key = format!("{}:reservations-since", self.config.redis_prefix);
+        redis::cmd("SET").arg(key).arg(format!("{then} x")).query_async::<()>(&mut self.redis().await).await.unwrap();
+    }
+
     /// Deletes every key in Redis under the system's prefix.
     pub(crate) async fn forget_in_redis(&self) {
         let keys = self.redis_keys().await;
