@@ -39,5 +39,6 @@ mod rooms;
 mod sync;
 mod tidy;
 mod topic;
+mod trust;
 mod typing;
 mod typing_frames;

@@ -1,11 +1,13 @@
 //! Projectors that come, go, die and compete; and rebuilding.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use cache::Cache;
 use domain::Event;
 use domain::testing::{Rng, World, random_history};
 use event_log::{Topic, TopicSpec, ensure_topic};
+use messages::process::Roles;
 use projector::Projector;
 use read_model::ReadModel;
 use serde_json::{Value, json};
@@ -16,9 +18,11 @@ use uuid::Uuid;
 
 use crate::harness::fold::assert_folded;
 use crate::harness::log::{self, Appended};
-use crate::harness::process::command;
+use crate::harness::process::{Running, command};
+use crate::harness::proxy::Proxy;
+use crate::harness::sockets::SLACK;
 use crate::harness::system::config;
-use crate::harness::{System, unknown_id};
+use crate::harness::{System, eventually, unknown_id};
 
 /// A topic with a projection, and whoever works on it.
 struct Site {
@@ -185,6 +189,64 @@ async fn a_rebuild_that_dies_at_once_is_gone_on_with_though_nothing_happens() {
         let answer = system.ask("bob", "GET", &path).header("Messages-Position", sent.position()).send().await;
         assert!([200, 404, 503].contains(&answer.status), "{answer:?}");
         assert!(answer.status != 404 || !path.contains(&conversation), "{answer:?}");
+    }
+    assert_folded(&system.read_model(), &system.records().await).await;
+}
+
+/// How soon somebody else projects what a projector left: its lease, and the time until the next look.
+const HANDED_OVER: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_paused_or_cut_off_projector_left_is_taken_over_and_it_cannot_write_when_it_is_back() {
+    let mut config = config();
+    crate::harness::system::unlimited(&mut config);
+    let system = System::run(config, Roles::COMMAND_API).await;
+    let postgres = Proxy::start(&system.config.database_url).await;
+    let cut_off = Config { database_url: postgres.url.clone(), ..system.config.clone() };
+    let one = Running::start(&cut_off, &["projector"]).await;
+    let _two = Running::start(&system.config, &["projector"]).await;
+    // On every partition, whoever has it.
+    let mut conversations = BTreeMap::new();
+    for other in 0.. {
+        let begun = json!({"action": "conversation", "participantIds": [format!("user-{other}")]});
+        let begun = system.post("alice", begun).await;
+        conversations.insert(begun.position().split(':').next().unwrap().to_owned(), begun.id());
+        if conversations.len() == 3 {
+            break;
+        }
+    }
+    let conversations: Vec<String> = conversations.into_values().collect();
+    let say = async |number: usize, content: &str| {
+        let body = json!({"conversationId": conversations[number % 3], "content": content});
+        eventually("it is taken", async || {
+            let sent = system.post("alice", body.clone()).await;
+            (sent.status == 201).then_some(sent)
+        })
+        .await
+    };
+    for way in ["paused", "cut off", "paused", "cut off"] {
+        // In the middle of its work: there is always something to project.
+        let mut sent = Vec::new();
+        for number in 0..30 {
+            sent.push(say(number, &format!("{way} {number}")).await);
+            match (number, way) {
+                (10, "paused") => one.freeze().await,
+                (10, _) => postgres.stall(),
+                _ => {}
+            }
+        }
+        let began = Instant::now();
+        for answer in &sent {
+            system.projected(answer).await;
+        }
+        assert!(began.elapsed() < HANDED_OVER + SLACK, "{way}: {:?}", began.elapsed());
+        one.thaw().await;
+        postgres.calm();
+        // Both at work again.
+        for number in 0..3 {
+            system.projected(&say(number, "after").await).await;
+        }
+        system.projecting().await;
     }
     assert_folded(&system.read_model(), &system.records().await).await;
 }

@@ -20,8 +20,16 @@ pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
         .env("HOST", "127.0.0.1")
         .env("KAFKA_TOPIC", &config.kafka_topic)
         .env("KAFKA_PARTITIONS", config.kafka_partitions.to_string())
+        .env("DATABASE_URL", &config.database_url)
+        .env("REDIS_URL", &config.redis_url)
         .env("DATABASE_SCHEMA", &config.database_schema)
         .env("REDIS_PREFIX", &config.redis_prefix)
+        .env("LIMIT_MESSAGES", config.limits.limit_messages.to_string())
+        .env("LIMIT_REACTIONS", config.limits.limit_reactions.to_string())
+        .env("LIMIT_EDITS", config.limits.limit_edits.to_string())
+        .env("LIMIT_DELETIONS", config.limits.limit_deletions.to_string())
+        .env("LIMIT_CONVERSATIONS", config.limits.limit_conversations.to_string())
+        .env("LIMIT_READ_MARKS", config.limits.limit_read_marks.to_string())
         .env("LOG", "warn,event_log::topic=error")
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -47,6 +55,21 @@ impl Running {
         })
         .await;
         Self { child, url }
+    }
+
+    /// Stops the process where it is: whatever it is connected to notices nothing.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// Lets a frozen process go on, as if nothing had been.
+    pub(crate) async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let process = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().await.unwrap().success());
     }
 
     /// The sum of a metric over all its series whose labels contain `labels`.

@@ -319,7 +319,8 @@ impl System {
 
     /// Deletes every key in Redis under the system's prefix.
     pub(crate) async fn forget_in_redis(&self) {
-        let keys = self.redis_keys().await;
+        // One that isn't there, for there may be no other.
+        let keys = [vec!["none".to_owned()], self.redis_keys().await].concat();
         redis::cmd("DEL").arg(keys).query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 }
