@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cache::Progress;
 use command_api::{CommandApi, Limits, Parts};
 use event_log::{LogConsumer, Producer, TopicSpec, ensure_topic};
+use messages::process::Roles;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -19,7 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::eventually;
 use crate::harness::log;
-use crate::harness::system::{SECRET, System};
+use crate::harness::proxy::Proxy;
+use crate::harness::system::{SECRET, System, config};
 
 /// How soon a client hears of a Kafka that doesn't answer.
 const WITHIN: Duration = Duration::from_secs(8);
@@ -183,4 +185,26 @@ async fn whoever_hangs_up_changes_nothing() {
     })
     .await;
     assert_eq!(retried.data()["content"], "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_is_appended_although_its_client_has_hung_up() {
+    let mut config = config();
+    let redis = Proxy::start(&config.redis_url).await;
+    config.redis_url = redis.url.clone();
+    let system = System::run(config, Roles::ALL).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    // From here on the process knows who is in it, and a command asks Redis only to be counted.
+    system.message("alice", &conversation, "before").await;
+    redis.stall();
+    let body = json!({"conversationId": conversation, "content": "after all"});
+    let request = system.ask("alice", "POST", "/api/messages").json(&body);
+    let answer = tokio::time::timeout(Duration::from_millis(150), request.send()).await;
+    assert!(answer.is_err(), "{answer:?}");
+    redis.calm();
+    eventually("it is on the log", async || {
+        let records = system.records_of(&conversation).await;
+        records.iter().any(|record| record.value["data"]["content"] == "after all").then_some(())
+    })
+    .await;
 }

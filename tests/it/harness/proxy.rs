@@ -89,6 +89,8 @@ async fn pass(client: TcpStream, server: SocketAddr, weather: watch::Receiver<(W
         loop {
             let calm = down_weather.wait_for(|(weather, _)| *weather == Weather::Fine).await.is_ok();
             let count = from_server.read(&mut bytes).await.unwrap_or(0);
+            // It may have changed while nothing came.
+            let calm = calm && down_weather.wait_for(|(weather, _)| *weather == Weather::Fine).await.is_ok();
             if !calm || count == 0 || to_client.write_all(&bytes[..count]).await.is_err() {
                 return;
             }
