@@ -26,13 +26,23 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Doubt {
     /// The epoch before which everything is in the read model.
     trusted: Mutex<Option<String>>,
-    /// When it was last tried to trust one; held by whoever tries.
-    tried: tokio::sync::Mutex<Option<Instant>>,
+    /// When it was last tried to trust one.
+    tried: Mutex<Option<Instant>>,
 }
 
 impl Doubt {
     fn trusts(&self, epoch: &str) -> bool {
         self.trusted.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(epoch)
+    }
+
+    /// Whether it is time for another try; then it is this caller's.
+    fn may_try(&self) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER);
+        if due {
+            *tried = Some(Instant::now());
+        }
+        due
     }
 }
 
@@ -43,16 +53,11 @@ impl CommandApi {
         if self.is_trusted(Some(&epoch.id)) {
             return false;
         }
-        let Ok(mut tried) = self.0.doubt.tried.try_lock() else { return true };
-        if epoch.age < UNDER_WAY || tried.is_some_and(|tried| tried.elapsed() < AGAIN_AFTER) {
+        if epoch.age < UNDER_WAY || !self.0.doubt.may_try() || !self.is_past(epoch).await {
             return true;
         }
-        let trusted = self.is_past(epoch).await;
-        *tried = Some(Instant::now());
-        if trusted {
-            *self.0.doubt.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch.id.clone());
-        }
-        !trusted
+        *self.0.doubt.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch.id.clone());
+        false
     }
 
     /// Whether nothing can have come before what is reserved in an epoch of this id.

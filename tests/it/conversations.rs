@@ -129,6 +129,7 @@ async fn a_large_conversation_is_answered_with_its_first_fifty_and_logged_whole(
 async fn a_conversation_of_a_moment_ago_can_be_written_to_on_another_node() {
     let system = System::start().await;
     let other = System::run(system.config.clone(), Roles::COMMAND_API).await;
+    system.keys_kept_for_long().await;
     // Neither Redis nor Postgres has it: a group with a key isn't noted in Redis, and the projector waits.
     let hold = system.hold_read_model().await;
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
@@ -151,6 +152,7 @@ async fn a_conversation_of_a_moment_ago_can_be_written_to_on_another_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_projector_does_not_reach_in_time_is_503_and_never_a_wrong_404() {
     let system = System::start().await;
+    system.keys_kept_for_long().await;
     let hold = system.hold_read_model().await;
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let begun = system.post_with_key("alice", "us", body).await;

@@ -29,6 +29,8 @@ async fn whoever_connects_while_conversations_begin_misses_nothing_and_gets_noth
         config.limits.limit_messages = 10_000;
     })
     .await;
+    // Otherwise the messages below, which have keys, would wait for the projector.
+    system.keys_kept_for_long().await;
     let people: Vec<String> = (0..PEOPLE).map(|number| format!("p{number}")).collect();
     let tokens: Vec<String> = people.iter().map(|user| system.token(user)).collect();
     let order = json!({"url": system.url, "tokens": tokens, "options": {"autoConnect": false}});
