@@ -170,16 +170,18 @@ impl CommandApi {
     /// fold decides.
     async fn replay(&self, asked: &Asked, earlier: Reservation, trusted: bool) -> Result<Done, Problem> {
         let event = reserved(&earlier)?;
-        if trusted || earlier.position.is_some() || !is_same_request(asked, &event) {
-            // Before anything is appended: it may be another request.
-            let first = match scope_of(&event).filter(|_| !trusted && earlier.position.is_none()) {
-                Some(scope) => self.applied_so_far(scope).await?.unwrap_or_else(|| earlier.clone()),
-                None => earlier.clone(),
+        if !trusted && earlier.position.is_none() && !is_same_request(asked, &event) {
+            // The other request may have come second.
+            let first = match scope_of(&event) {
+                Some(scope) => self.applied_so_far(scope).await?,
+                None => None,
             };
-            let done = answer_again(asked, &first)?;
-            if done.position.is_some() {
-                return Ok(done);
-            }
+            return answer_again(asked, first.as_ref().unwrap_or(&earlier));
+        }
+        // Before anything is appended: it may be another request.
+        let done = answer_again(asked, &earlier)?;
+        if done.position.is_some() {
+            return Ok(done);
         }
         let (api, traceparent) = (self.clone(), asked.traceparent.clone());
         let append = self.0.tasks.spawn(async move {

@@ -86,9 +86,10 @@ struct Session<'a> {
     generation: i64,
     /// The partitions that are leased, with their next offsets.
     owned: BTreeMap<i32, i64>,
-    retries: Retries,
     /// The same, for whoever measures. It stays when the session ends: what was owned waits to be projected.
     told: &'a watch::Sender<BTreeMap<i32, i64>>,
+    /// What is done about dead letters.
+    retries: Retries,
 }
 
 impl<'a> Session<'a> {
@@ -105,8 +106,8 @@ impl<'a> Session<'a> {
             consumer,
             generation: projection.generation,
             owned: BTreeMap::new(),
-            retries: Retries::default(),
             told,
+            retries: Retries::default(),
         })
     }
 
