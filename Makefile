@@ -5,6 +5,9 @@ PORT ?= 8080
 # There once the packages of the JavaScript tests are installed; npm writes it.
 JS_PACKAGES := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/js/package-lock.json))
 
+# There once the packages of the Python tests are installed.
+PY_PACKAGES := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard tests/py/requirements.txt))
+
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,7 +22,7 @@ run: ## Start Kafka, Postgres, Redis and Messages on http://127.0.0.1:8080 (anot
 .PHONY: test
 test: ## Check the format, lint and run all tests; stops at the first failure
 	@scripts/phase "services" scripts/services up --with-test-tools
-	@$(MAKE) --no-print-directory js
+	@$(MAKE) --no-print-directory js py
 	@scripts/phase "cargo fmt" cargo fmt --all --check
 	@scripts/phase "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked && \
@@ -44,11 +47,19 @@ down: ## Stop Kafka, Postgres and Redis; the data stay
 clean: ## Stop them and delete their data, the build and the installed packages
 	@scripts/services down --wipe
 	@cargo clean
-	@rm -rf .services tests/js/node_modules
+	@rm -rf .services tests/js/node_modules tests/py/.venv
 
 .PHONY: js
 js: $(JS_PACKAGES)
 
 tests/js/node_modules/.package-lock.json: tests/js/package-lock.json
 	@scripts/phase "npm ci" npm ci --prefix tests/js --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: py
+py: $(PY_PACKAGES)
+
+tests/py/.venv/.installed: tests/py/requirements.txt
+	@rm -rf $(@D)
+	@scripts/phase "pip install" sh -c 'python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --no-input -r $<'
 	@touch $@

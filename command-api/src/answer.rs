@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use cache::LimitState;
 use domain::{Event, EventData, Position};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::json;
+use service::envelope::Whole;
 use service::problem::Problem;
 
 const POSITION: HeaderName = HeaderName::from_static("messages-position");
@@ -41,7 +41,7 @@ impl IntoResponse for Done {
             limit_headers(&mut headers, limit);
         }
         let status = if self.replayed { StatusCode::OK } else { status(&self.event.data) };
-        (status, headers, Json(json!({"data": domain::answer::data(&self.event)}))).into_response()
+        (status, headers, Json(Whole { data: domain::answer::data(&self.event) })).into_response()
     }
 }
 

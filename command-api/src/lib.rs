@@ -10,6 +10,7 @@ mod execute;
 mod facts;
 mod limits;
 mod routes;
+mod schema;
 mod trace;
 mod typing;
 
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{patch, post};
 use cache::{Cache, LocalLimits, Progress};
 use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
@@ -26,6 +26,8 @@ use service::auth::Auth;
 use service::token::PositionTokens;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use limits::Limits;
 
@@ -78,10 +80,7 @@ impl CommandApi {
 
     /// The routes.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/api/messages", post(routes::act))
-            .route("/api/messages/{message_id}", patch(routes::edit).delete(routes::delete))
-            .with_state(self.clone())
+        routes().with_state(self.clone()).into()
     }
 
     /// Waits until every command that was begun is finished, at most `limit`.
@@ -91,6 +90,11 @@ impl CommandApi {
             tracing::warn!(left = self.0.tasks.len(), "stopped before every command was finished");
         }
     }
+}
+
+/// The routes, with what the OpenAPI document says of them.
+pub fn routes() -> OpenApiRouter<CommandApi> {
+    OpenApiRouter::default().routes(routes!(routes::act)).routes(routes!(routes::edit)).routes(routes!(routes::delete))
 }
 
 impl FromRef<CommandApi> for Auth {

@@ -3,12 +3,16 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use domain::answer::{Deleted, Edited, Typing};
 use domain::{Command, IdempotencyKey, MessageId, PositionVector, UserId};
 use http::{HeaderMap, Uri};
 use service::auth::Caller;
+use service::envelope::Whole;
 use service::http::{JsonBody, Params, idempotency_key, messages_position, path_id};
+use service::openapi::{AuthorErrors, BodyErrors, COMMANDS, CommandErrors, CommandHeaders, CommonHeaders};
 use service::problem::Problem;
 
+use crate::schema::{Act, Done, EditMessage, Made};
 use crate::{CommandApi, trace};
 
 /// What every command comes with.
@@ -44,7 +48,42 @@ impl Given {
     }
 }
 
-/// `POST /api/messages`
+/// Does what `action` says
+///
+/// Sends a message, begins a conversation, reacts, takes a reaction back, says that one types or has read. A 2xx means
+/// that it is kept.
+#[utoipa::path(
+    post,
+    path = "/api/messages",
+    operation_id = "act",
+    tag = COMMANDS,
+    params(CommandHeaders, CommonHeaders),
+    request_body = Act,
+    responses(
+        (status = 200, description = "Done; or done by an earlier request with the same key, then with what that was answered.", body = Whole<Done>),
+        (
+            status = 201,
+            description = "A message, a conversation or a reaction was made.",
+            body = Whole<Made>,
+            links(
+                ("conversation" = (operation_id = "conversation", parameters(("id" = "$response.body#/data/id")))),
+                ("messages" = (operation_id = "list", parameters(("conversationId" = "$response.body#/data/id")))),
+                (
+                    "firstMessage" = (
+                        operation_id = "act",
+                        request_body = json!({"conversationId": "$response.body#/data/id", "content": "hi @bob"})
+                    )
+                ),
+                ("message" = (operation_id = "message", parameters(("messageId" = "$response.body#/data/id")))),
+                ("edit" = (operation_id = "editMessage", parameters(("messageId" = "$response.body#/data/id")))),
+                ("delete" = (operation_id = "deleteMessage", parameters(("messageId" = "$response.body#/data/id")))),
+            )
+        ),
+        (status = 202, description = "Others are told that you type, or have stopped.", body = Whole<Typing>),
+        CommandErrors,
+        BodyErrors,
+    )
+)]
 pub(crate) async fn act(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
@@ -62,7 +101,21 @@ pub(crate) async fn act(
     }
 }
 
-/// `PATCH /api/messages/{message_id}`
+/// Gives your message another content
+#[utoipa::path(
+    patch,
+    path = "/api/messages/{messageId}",
+    operation_id = "editMessage",
+    tag = COMMANDS,
+    params(("messageId" = MessageId, Path, description = "Which message."), CommandHeaders, CommonHeaders),
+    request_body = EditMessage,
+    responses(
+        (status = 200, description = "Edited.", body = Whole<Edited>),
+        CommandErrors,
+        BodyErrors,
+        AuthorErrors,
+    )
+)]
 pub(crate) async fn edit(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
@@ -77,7 +130,21 @@ pub(crate) async fn edit(
     Ok(api.execute(given.ask(caller, command, &headers)).await?.into_response())
 }
 
-/// `DELETE /api/messages/{message_id}`
+/// Deletes your message
+///
+/// It keeps its place, without content. Deleting again is fine: the first `deletedAt` stays.
+#[utoipa::path(
+    delete,
+    path = "/api/messages/{messageId}",
+    operation_id = "deleteMessage",
+    tag = COMMANDS,
+    params(("messageId" = MessageId, Path, description = "Which message."), CommandHeaders, CommonHeaders),
+    responses(
+        (status = 200, description = "Deleted.", body = Whole<Deleted>),
+        CommandErrors,
+        AuthorErrors,
+    )
+)]
 pub(crate) async fn delete(
     State(api): State<CommandApi>,
     Caller(caller): Caller,

@@ -1,46 +1,136 @@
 //! The `data` of the answer to a command: a pure function of its event, so that the same can be given again
 //! from the log, after any time.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::event::{Event, EventData};
+use crate::event::{ConversationKind, Event, EventData};
+use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits;
+use crate::timestamp::Timestamp;
 use crate::view::MessageView;
 
-/// The answer's `data`; null for notifications, which no command asks for.
-pub fn data(event: &Event) -> Value {
+/// The `data`, by what was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// A conversation was begun.
+    Begun(Begun),
+    /// A message was sent.
+    Sent(Box<MessageView>),
+    /// A message was edited.
+    Edited(Edited),
+    /// A message was deleted.
+    Deleted(Deleted),
+    /// A reaction was added or taken back.
+    Reacted(Reacted),
+    /// Something was read.
+    Read(Read),
+    /// Somebody is typing, or has stopped.
+    Typing(Typing),
+}
+
+/// A conversation that was begun, or that was there already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Begun {
+    /// The conversation's id.
+    pub id: ConversationId,
+    /// Direct or group.
+    #[serde(rename = "type")]
+    pub kind: ConversationKind,
+    /// The title, if it has one.
+    #[schema(required)]
+    pub title: Option<String>,
+    /// How many take part.
+    pub participant_count: usize,
+    /// The first 50 of them, the creator at the head.
+    pub participant_ids: Vec<UserId>,
+}
+
+/// A message's new content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Edited {
+    /// The message.
+    pub id: MessageId,
+    /// Where it is.
+    pub conversation_id: ConversationId,
+    /// The new content, whole.
+    pub content: String,
+    /// Whom it mentions.
+    pub mentions: Vec<UserId>,
+    /// When it was edited.
+    pub edited_at: Timestamp,
+}
+
+/// That a message is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deleted {
+    /// The message.
+    pub id: MessageId,
+    /// Where it is.
+    pub conversation_id: ConversationId,
+    /// When this was asked for; the message itself keeps the time of its first deletion.
+    pub deleted_at: Timestamp,
+}
+
+/// A reaction that was added or taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reacted {
+    /// The message.
+    pub message_id: MessageId,
+    /// One emoji.
+    #[schema(example = "👍")]
+    pub emoji: String,
+    /// The label that was given with it.
+    #[schema(required)]
+    pub label: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Read {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Up to this message; null: everything so far.
+    #[schema(required)]
+    pub message_id: Option<MessageId>,
+}
+
+/// Where somebody is typing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Typing {
+    /// Where.
+    pub conversation_id: ConversationId,
+}
+
+/// The answer's `data`; none for notifications, which no command asks for.
+pub fn data(event: &Event) -> Option<Answer> {
     let (at, conversation_id) = (event.occurred_at, event.conversation_id);
-    match &event.data {
-        EventData::ConversationCreated { kind, title, participant_ids } => json!({
-            "id": conversation_id,
-            "type": kind,
-            "title": title,
-            "participantCount": participant_ids.len(),
-            "participantIds": participant_ids.iter().take(limits::PARTICIPANTS_IN_VIEW).collect::<Vec<_>>(),
-        }),
+    Some(match event.data.clone() {
+        EventData::ConversationCreated { kind, title, mut participant_ids } => {
+            let participant_count = participant_ids.len();
+            participant_ids.truncate(limits::PARTICIPANTS_IN_VIEW);
+            Answer::Begun(Begun { id: conversation_id, kind, title, participant_count, participant_ids })
+        }
         EventData::MessageSent(sent) => {
-            json!(MessageView::sent(conversation_id, event.actor_id.clone(), sent.clone(), at))
+            Answer::Sent(Box::new(MessageView::sent(conversation_id, event.actor_id.clone(), sent, at)))
         }
-        EventData::MessageEdited { message_id, content, mentions } => json!({
-            "id": message_id,
-            "conversationId": conversation_id,
-            "content": content,
-            "mentions": mentions,
-            "editedAt": at,
-        }),
-        EventData::MessageDeleted { message_id } => {
-            json!({"id": message_id, "conversationId": conversation_id, "deletedAt": at})
+        EventData::MessageEdited { message_id: id, content, mentions } => {
+            Answer::Edited(Edited { id, conversation_id, content, mentions, edited_at: at })
         }
-        EventData::ReactionAdded { message_id, emoji, label } => {
-            json!({"messageId": message_id, "emoji": emoji, "label": label})
+        EventData::MessageDeleted { message_id: id } => {
+            Answer::Deleted(Deleted { id, conversation_id, deleted_at: at })
         }
-        EventData::ReactionRemoved { message_id, emoji } => {
-            json!({"messageId": message_id, "emoji": emoji, "label": null})
-        }
-        EventData::MessagesRead { message_id } => {
-            json!({"conversationId": conversation_id, "messageId": message_id})
-        }
-        EventData::TypingStart {} | EventData::TypingStop {} => json!({"conversationId": conversation_id}),
-        EventData::MentionNotification { .. } => Value::Null,
-    }
+        EventData::ReactionAdded { message_id, emoji, label } => Answer::Reacted(Reacted { message_id, emoji, label }),
+        EventData::ReactionRemoved { message_id, emoji } => Answer::Reacted(Reacted { message_id, emoji, label: None }),
+        EventData::MessagesRead { message_id } => Answer::Read(Read { conversation_id, message_id }),
+        EventData::TypingStart {} | EventData::TypingStop {} => Answer::Typing(Typing { conversation_id }),
+        EventData::MentionNotification { .. } => return None,
+    })
 }

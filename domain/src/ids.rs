@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::limits;
@@ -38,8 +39,9 @@ fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema, ToSchema)]
         #[serde(transparent)]
+        #[schema(value_type = String, format = Uuid, example = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
         pub struct $name(pub Uuid);
 
         impl FromStr for $name {
@@ -79,7 +81,7 @@ uuid_id!(
 
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident, $error:expr, $valid:expr) => {
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema, ToSchema)]
         $(#[$meta])*
         #[serde(transparent)]
         pub struct $name(Arc<str>);
@@ -117,6 +119,7 @@ macro_rules! text_id {
 text_id!(
     /// A user: the `sub` of a token, 1 to 128 visible characters without spaces.
     #[schemars(extend("minLength" = 1, "maxLength" = limits::USER_ID_CHARS, "pattern" = r"^\S+$"))]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"^\S+$", example = "alice")]
     UserId,
     IdError::NotAUserId,
     |text| (1..=limits::USER_ID_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
@@ -124,6 +127,7 @@ text_id!(
 text_id!(
     /// What a client gives with a command to be able to retry it: 1 to 128 visible ASCII characters.
     #[schemars(extend("minLength" = 1, "maxLength" = limits::IDEMPOTENCY_KEY_BYTES, "pattern" = "^[!-~]+$"))]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     IdempotencyKey,
     IdError::NotAnIdempotencyKey,
     |text| (1..=limits::IDEMPOTENCY_KEY_BYTES).contains(&text.len())

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The place of an event on the topic: partition and offset, written `P:O`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +27,20 @@ impl fmt::Display for Position {
         write!(f, "{}:{}", self.partition, self.offset)
     }
 }
+
+/// A text in JSON.
+impl PartialSchema for Position {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The place of an event on the topic: partition and offset, `P:O`."))
+            .pattern(Some("^[0-9]+:[0-9]+$"))
+            .examples(["7:42"])
+            .into()
+    }
+}
+
+impl ToSchema for Position {}
 
 impl FromStr for Position {
     type Err = NotAPosition;

@@ -1,7 +1,10 @@
 //! Why a command is refused.
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 /// One thing that is wrong with a request, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field as a path, such as `attachments[0].url`; empty for the body as a whole.
     pub field: String,

@@ -8,10 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
+use utoipa::ToSchema;
 
 /// A moment in UTC, in milliseconds since 1970; written as RFC 3339 with three decimals and `Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, ToSchema)]
 #[schemars(extend("format" = "date-time"))]
+#[schema(value_type = String, format = DateTime, example = "2026-11-23T09:00:00.123Z")]
 pub struct Timestamp(#[schemars(with = "String")] i64);
 
 /// A text or number that is not a moment between the years 0 and 9999.

@@ -1,6 +1,7 @@
 //! What readers see: the JSON of messages and conversations.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::event::{Attachment, ConversationKind, MessageSent, MessageType};
 use crate::ids::{ConversationId, MessageId, UserId};
@@ -8,8 +9,9 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// A message as readers see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Message)]
 pub struct MessageView {
     /// The message's id.
     pub id: MessageId,
@@ -25,6 +27,7 @@ pub struct MessageView {
     /// Who wrote it.
     pub sender_id: UserId,
     /// The text; none once the message is deleted.
+    #[schema(required)]
     pub content: Option<String>,
     /// What kind of message it is.
     pub message_type: MessageType,
@@ -33,14 +36,17 @@ pub struct MessageView {
     /// Whom it mentions.
     pub mentions: Vec<UserId>,
     /// The message that it answers.
+    #[schema(required)]
     pub reply_to_id: Option<MessageId>,
     /// Reactions by emoji, in the order in which the emoji first came.
     pub reactions: Vec<ReactionView>,
     /// When it was sent.
     pub created_at: Timestamp,
     /// When it was last edited.
+    #[schema(required)]
     pub edited_at: Option<Timestamp>,
     /// When it was deleted.
+    #[schema(required)]
     pub deleted_at: Option<Timestamp>,
 }
 
@@ -67,12 +73,14 @@ impl MessageView {
 }
 
 /// Everyone who reacted to a message with one emoji.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Reactions)]
 pub struct ReactionView {
     /// The emoji.
     pub emoji: String,
     /// The label given last, if any was.
+    #[schema(required)]
     pub label: Option<String>,
     /// How many users.
     pub count: i64,
@@ -81,8 +89,9 @@ pub struct ReactionView {
 }
 
 /// A conversation as one of its participants sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Conversation)]
 pub struct ConversationView {
     /// The conversation's id.
     pub id: ConversationId,
@@ -90,12 +99,14 @@ pub struct ConversationView {
     #[serde(rename = "type")]
     pub kind: ConversationKind,
     /// The title, if it has one.
+    #[schema(required)]
     pub title: Option<String>,
     /// How many take part.
     pub participant_count: i64,
     /// The first of them, the creator at the head.
     pub participants: Vec<ParticipantView>,
     /// The newest message.
+    #[schema(required)]
     pub last_message: Option<MessageView>,
     /// Messages of others, not deleted, after the reader's read mark.
     pub unread_count: i64,
@@ -108,8 +119,9 @@ pub struct ConversationView {
 }
 
 /// How far a participant has read, by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReadMark)]
 pub struct ReadMarkView {
     /// Where.
     pub conversation_id: ConversationId,
@@ -118,19 +130,22 @@ pub struct ReadMarkView {
     /// The `seq` up to which they have read.
     pub last_read_seq: i64,
     /// When that was.
+    #[schema(required)]
     pub last_read_at: Option<Timestamp>,
     /// The position of the mark's last change.
     pub position: Position,
 }
 
 /// A participant, and how far they have read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Participant)]
 pub struct ParticipantView {
     /// Who.
     pub user_id: UserId,
     /// The `seq` up to which they have read; 0 for nothing.
     pub last_read_seq: i64,
     /// When that was.
+    #[schema(required)]
     pub last_read_at: Option<Timestamp>,
 }

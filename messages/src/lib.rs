@@ -4,6 +4,7 @@ pub mod cli;
 mod dead_letters;
 mod development;
 mod kinship;
+mod openapi;
 pub mod process;
 mod rebuild;
 mod web;

@@ -17,7 +17,8 @@ use read_model::ReadModel;
 use realtime::Realtime;
 use service::auth::Auth;
 use service::config::{Config, LimitConfig};
-use service::lifecycle::{self, Readiness};
+use service::lifecycle;
+use service::readiness::{self, Readiness};
 use service::token::PositionTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{kinship, web};
+use crate::{kinship, openapi, web};
 
 /// What to look at when Postgres doesn't answer.
 pub(crate) const POSTGRES_HINT: &str =
@@ -131,7 +132,7 @@ pub async fn start(
 ) -> anyhow::Result<Process> {
     let common = Common::new(config, roles, listener.local_addr()?).await?;
     let mut router = Router::new();
-    let mut readiness = common.readiness(roles)?;
+    let mut readiness = common.readiness(roles, shutdown.clone())?;
     let mut ending = Ending::default();
     if roles.projector {
         // Stopped last: what is under way elsewhere may wait for it.
@@ -156,7 +157,10 @@ pub async fn start(
     if roles == Roles::ALL {
         router = router.merge(web::router());
     }
-    let router = service::http::finish(router.merge(lifecycle::operations(readiness)));
+    let document = openapi::document();
+    let operations: Router = readiness::routes().with_state(readiness).into();
+    let router = router.merge(operations).merge(openapi::router(document.clone()));
+    let router = service::http::finish(router, &document, &config.cors_origins);
     let (address, realtime) = (common.address, ending.realtime.clone());
     let running = tokio::spawn(async move {
         let served = lifecycle::serve(listener, router, shutdown.clone()).await;
@@ -223,24 +227,28 @@ impl Common {
         Ok(LogConsumer::new(&self.config.kafka_brokers, topic, name)?)
     }
 
-    /// What each role can't do without. Redis is not among it: everything goes on without, only slower.
-    fn readiness(&self, roles: Roles) -> anyhow::Result<Readiness> {
-        let mut readiness = Readiness::default();
+    /// What each role can't do without, and what it can.
+    fn readiness(&self, roles: Roles, shutdown: CancellationToken) -> anyhow::Result<Readiness> {
+        let cache = self.cache.clone();
+        let mut readiness = Readiness::until(shutdown).is_helped_by("redis", move || {
+            let cache = cache.clone();
+            async move { cache.ping().await.map_err(|error| error.to_string()) }
+        });
         if roles.command_api || roles.projector || roles.realtime {
             let log = Arc::new(self.consumer(&self.topic.name, "readiness")?);
-            readiness = readiness.with("kafka", move || {
+            readiness = readiness.needs("kafka", move || {
                 let log = log.clone();
                 async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
             });
         }
         let kinship = self.kinship.clone();
-        readiness = readiness.with("topic", move || {
+        readiness = readiness.needs("topic", move || {
             let wrong = kinship.borrow().clone();
             async move { wrong.map_or(Ok(()), Err) }
         });
         if roles.need_postgres() {
             let read_model = self.read_model.clone();
-            readiness = readiness.with("postgres", move || {
+            readiness = readiness.needs("postgres", move || {
                 let read_model = read_model.clone();
                 async move { read_model.ping().await.map_err(|error| error.to_string()) }
             });

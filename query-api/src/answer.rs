@@ -6,37 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::PositionVector;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 const MESSAGES_POSITION: HeaderName = HeaderName::from_static("messages-position");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// How much of the hash a tag has: enough that two bodies never share one.
 const TAG_BYTES: usize = 16;
-
-/// The JSON of an answer.
-#[derive(Serialize)]
-pub(crate) struct Envelope<T> {
-    pub(crate) data: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) page: Option<Page>,
-}
-
-impl<T> Envelope<T> {
-    /// Of what isn't given in pages.
-    pub(crate) fn whole(data: T) -> Self {
-        Self { data, page: None }
-    }
-}
-
-/// Where in a list an answer is.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Page {
-    /// Leads to the next page; null on the last one.
-    pub(crate) next_cursor: Option<String>,
-    pub(crate) limit: i64,
-}
 
 /// A ready body, and what it includes.
 #[derive(Debug)]

@@ -4,11 +4,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use cache::{Head, Stamps, ViewKey};
+use domain::view::ConversationView;
 use domain::{ConversationId, Timestamp, UserId};
 use http::{HeaderMap, Uri};
 use read_model::{ConversationPage, Listed, Snapshot};
 use service::auth::Caller;
+use service::envelope::Paged;
 use service::http::{Params, path_id};
+use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
 use service::problem::Problem;
 
 use crate::QueryApi;
@@ -70,7 +73,26 @@ async fn list_stamps(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Option
     Ok(stamps.filter(|_| unchanged))
 }
 
-/// `GET /api/conversations/{id}`: one conversation, with its participants in pages.
+/// One conversation, with its participants in pages
+#[utoipa::path(
+    get,
+    path = "/api/conversations/{id}",
+    operation_id = "conversation",
+    tag = QUERIES,
+    params(
+        ("id" = ConversationId, Path, description = "Which conversation."),
+        ("limit" = Option<i64>, Query, description = "How many participants a page has at most; 50 where it isn't said.",
+            minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page."),
+        QueryHeaders,
+        CommonHeaders,
+    ),
+    responses(
+        (status = 200, description = "The conversation.", body = Paged<ConversationView>),
+        NotModified,
+        QueryErrors,
+    )
+)]
 pub(crate) async fn one(
     State(api): State<QueryApi>,
     Caller(caller): Caller,

@@ -17,15 +17,22 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::response::Response;
-use axum::routing::get;
 use cache::{Cache, Progress};
+use domain::ConversationId;
+use domain::view::{ConversationView, MessageView};
 use http::{HeaderMap, Uri};
 use read_model::ReadModel;
+use serde::Serialize;
 use service::auth::{Auth, Caller};
+use service::envelope::Paged;
 use service::http::Params;
+use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
 use service::problem::Problem;
 use service::token::PositionTokens;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// How many users may catch up at a time.
 const SYNCS: usize = 8;
@@ -63,14 +70,18 @@ impl QueryApi {
 
     /// The routes.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/api/messages", get(list))
-            .route("/api/messages/sync", get(sync::page))
-            .route("/api/messages/{message_id}", get(messages::one))
-            .route("/api/conversations/{id}", get(conversations::one))
-            .route("/internal/memberships", get(memberships::of_user))
-            .with_state(self.clone())
+        routes().with_state(self.clone()).into()
     }
+}
+
+/// The routes, with what the OpenAPI document says of them.
+pub fn routes() -> OpenApiRouter<QueryApi> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(sync::page))
+        .routes(routes!(messages::one))
+        .routes(routes!(conversations::one))
+        .routes(routes!(memberships::of_user))
 }
 
 impl FromRef<QueryApi> for Auth {
@@ -79,7 +90,39 @@ impl FromRef<QueryApi> for Auth {
     }
 }
 
-/// `GET /api/messages`: the messages of the conversation that is named, else the caller's conversations.
+/// One of a list: all are conversations, or all are messages.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Listed {
+    Conversation(ConversationView),
+    Message(MessageView),
+}
+
+/// Your conversations, or the messages of one
+///
+/// Without `conversationId`, your conversations, the most recently active first; with it, that conversation's messages,
+/// the newest first. Nothing is skipped or repeated while messages arrive; a conversation that becomes active meanwhile
+/// may show only on a new first page.
+#[utoipa::path(
+    get,
+    path = "/api/messages",
+    operation_id = "list",
+    tag = QUERIES,
+    params(
+        ("conversationId" = Option<ConversationId>, Query, description = "Whose messages."),
+        ("limit" = Option<i64>, Query, description = "How many a page has at most; 20 where it isn't said.",
+            minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page of the same list."),
+        QueryHeaders,
+        CommonHeaders,
+    ),
+    responses(
+        (status = 200, description = "A page.", body = Paged<Vec<Listed>>),
+        NotModified,
+        QueryErrors,
+    )
+)]
 async fn list(
     State(api): State<QueryApi>,
     Caller(caller): Caller,

@@ -8,14 +8,31 @@ use http::{HeaderMap, Uri};
 use read_model::{Membership, Snapshot};
 use serde::Deserialize;
 use service::auth::ServiceCaller;
+use service::envelope::Whole;
 use service::http::Params;
+use service::openapi::{CommonHeaders, NotModified, QueryErrors, QueryHeaders};
 use service::problem::Problem;
 
 use crate::QueryApi;
-use crate::answer::{Envelope, Found};
+use crate::answer::Found;
 use crate::reading::{self, Reading};
 
-/// `GET /internal/memberships?userId=…`
+/// Which conversations a user is in
+///
+/// For realtime, with the token that services show one another. Never to be routed to the outside.
+#[utoipa::path(
+    get,
+    path = "/internal/memberships",
+    operation_id = "memberships",
+    tag = "internal",
+    params(("userId" = UserId, Query, description = "Whose."), QueryHeaders, CommonHeaders),
+    responses(
+        (status = 200, description = "All of them.", body = Whole<Vec<Membership>>),
+        NotModified,
+        QueryErrors,
+    ),
+    security(("service" = []))
+)]
 pub(crate) async fn of_user(
     State(api): State<QueryApi>,
     _: ServiceCaller,
@@ -34,7 +51,7 @@ async fn read(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Found, Proble
     let user = reading.user().clone();
     let values = async {
         let snapshot = api.0.parts.read_model.memberships(&user).await?;
-        Ok(Snapshot { value: Some(Envelope::whole(snapshot.value)), offsets: snapshot.offsets })
+        Ok(Snapshot { value: Some(Whole { data: snapshot.value }), offsets: snapshot.offsets })
     };
     let found = reading.read(&ViewKey::Memberships(user.clone()), Head::User(user.clone()), values).await?;
     // There is always a list, if only an empty one.

@@ -4,16 +4,18 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use cache::{Head, ViewKey};
+use domain::view::MessageView;
 use domain::{ConversationId, MessageId, UserId};
 use http::{HeaderMap, Uri};
 use read_model::{Listed, Snapshot};
 use serde::Deserialize;
 use service::auth::Caller;
+use service::envelope::Whole;
 use service::http::{Params, path_id};
+use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
 use service::problem::Problem;
 
 use crate::QueryApi;
-use crate::answer::Envelope;
 use crate::cursor::List;
 use crate::paging::PageAsked;
 use crate::reading::{self, Reading};
@@ -42,7 +44,19 @@ pub(crate) async fn page(
     Ok(reading.answer("messages", found.ok_or_else(|| Problem::not_found("conversationId"))?, headers))
 }
 
-/// `GET /api/messages/{message_id}`
+/// One message
+#[utoipa::path(
+    get,
+    path = "/api/messages/{messageId}",
+    operation_id = "message",
+    tag = QUERIES,
+    params(("messageId" = MessageId, Path, description = "Which message."), QueryHeaders, CommonHeaders),
+    responses(
+        (status = 200, description = "The message.", body = Whole<MessageView>),
+        NotModified,
+        QueryErrors,
+    )
+)]
 pub(crate) async fn one(
     State(api): State<QueryApi>,
     Caller(caller): Caller,
@@ -56,7 +70,7 @@ pub(crate) async fn one(
     let mut reading = Reading::begin(&api, caller, &headers).await?;
     let values = async {
         let snapshot = api.0.parts.read_model.message(id).await?;
-        Ok(Snapshot { value: snapshot.value.map(Envelope::whole), offsets: snapshot.offsets })
+        Ok(Snapshot { value: snapshot.value.map(|data| Whole { data }), offsets: snapshot.offsets })
     };
     let found = reading.read(&ViewKey::Message(id), Head::Message(id), values).await?;
     let found = found.ok_or_else(|| Problem::not_found(FIELD))?;

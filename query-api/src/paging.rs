@@ -1,10 +1,9 @@
 //! Pages of lists: what was asked for, and what is given.
 
-use serde::Serialize;
+use service::envelope::{Page, Paged};
 use service::http::Params;
 use service::problem::Problem;
 
-use crate::answer::{Envelope, Page};
 use crate::cursor::{self, List, Place};
 
 /// The most that a page has.
@@ -38,9 +37,9 @@ impl<'a, P: Place> PageAsked<'a, P> {
     }
 
     /// The answer with this page, when the next one begins at `next`.
-    pub(crate) fn envelope<T: Serialize>(&self, data: T, next: Option<P>) -> Envelope<T> {
+    pub(crate) fn envelope<T>(&self, data: T, next: Option<P>) -> Paged<T> {
         let next_cursor = next.map(|place| cursor::write(self.list, place));
-        Envelope { data, page: Some(Page { next_cursor, limit: self.limit }) }
+        Paged { data, page: Page { next_cursor, limit: self.limit } }
     }
 }
 
@@ -66,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_next_page_is_asked_for_with_the_cursor_of_this_one() {
-        let next = asked("").unwrap().envelope((), Some(7)).page.unwrap().next_cursor.unwrap();
+        let next = asked("").unwrap().envelope((), Some(7)).page.next_cursor.unwrap();
         let second = asked(&format!("limit=5&cursor={next}")).unwrap();
         assert_eq!((second.limit, second.from), (5, Some(7)));
         assert_eq!(second.key(), format!("5:{next}"));

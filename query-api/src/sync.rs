@@ -8,7 +8,9 @@ use read_model::{Changed, Snapshot};
 use serde::Serialize;
 use service::auth::Caller;
 use service::http::Params;
+use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
 use service::problem::Problem;
+use utoipa::ToSchema;
 
 use crate::QueryApi;
 use crate::answer::Found;
@@ -18,16 +20,40 @@ const DEFAULT_LIMIT: i64 = 100;
 /// The most that a page has.
 const MOST: i64 = 500;
 
-/// The JSON of a page.
-#[derive(Serialize)]
-struct Body {
+/// A page of what changed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Changes)]
+pub(crate) struct Body {
+    /// Each thing once, as it is now, in the order of the log.
     data: Vec<Changed>,
     /// The token with which to go on.
     next: String,
+    /// Whether there is more than this page.
     more: bool,
 }
 
-/// `GET /api/messages/sync?since=…`: without `since`, nothing and the token of now.
+/// What changed for you since a token
+///
+/// Without `since`, nothing and the token of now.
+#[utoipa::path(
+    get,
+    path = "/api/messages/sync",
+    operation_id = "sync",
+    tag = QUERIES,
+    params(
+        ("since" = Option<String>, Query, description = "Where you are: `next` of an earlier page, or the token of any \
+            query's answer or of `connection:ready`."),
+        ("limit" = Option<i64>, Query, description = "How many things a page has at most; 100 where it isn't said.",
+            minimum = 1, maximum = 500),
+        QueryHeaders,
+        CommonHeaders,
+    ),
+    responses(
+        (status = 200, description = "A page of what changed.", body = Body),
+        NotModified,
+        QueryErrors,
+    )
+)]
 pub(crate) async fn page(
     State(api): State<QueryApi>,
     Caller(caller): Caller,

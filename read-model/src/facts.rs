@@ -4,6 +4,7 @@ use domain::facts::MessageFacts;
 use domain::{ConversationId, IdempotencyKey, MessageId, Position, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
@@ -11,7 +12,7 @@ use crate::queries::Snapshot;
 use crate::{projection, rows};
 
 /// A conversation that a user is in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Membership {
     /// Which.

@@ -11,6 +11,7 @@ use domain::{ConversationId, MessageId, Position, UserId, limits};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
@@ -19,7 +20,7 @@ use crate::queries::{self, Snapshot};
 use crate::rows;
 
 /// Something that changed, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "kind", content = "value", rename_all = "camelCase")]
 pub enum Change {
     /// A conversation, or something in it.
@@ -31,7 +32,7 @@ pub enum Change {
 }
 
 /// A change, and the position at which it came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Changed {
     /// The position of the last change.
     pub position: Position,

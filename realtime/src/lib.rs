@@ -24,7 +24,7 @@ use cache::{Cache, Progress};
 use domain::PositionVector;
 use event_log::{LogConsumer, LogError, StartAt};
 use service::auth::Auth;
-use service::lifecycle::Readiness;
+use service::readiness::Readiness;
 use service::token::PositionTokens;
 use socketioxide::service::SocketIoService;
 use socketioxide::{ParserConfig, SocketIo};
@@ -180,7 +180,7 @@ impl Realtime {
     #[must_use]
     pub fn readiness(&self, readiness: Readiness) -> Readiness {
         let (shared, running) = (self.shared.clone(), self.running.clone());
-        readiness.with("realtime", move || {
+        readiness.needs("realtime", move || {
             let ended = running.iter().any(AbortHandle::is_finished);
             let health = if ended { Err("a task ended".to_owned()) } else { shared.health.now() };
             async move { health }

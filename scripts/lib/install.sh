@@ -10,7 +10,8 @@ needs() {
     kafka) printf '%s\n' 'java|default-jre-headless|openjdk' 'mvn|maven|maven' ;;
     postgres) printf '%s\n' 'postgres|postgresql|postgresql@15' ;;
     redis) printf '%s\n' 'redis-server|redis-server|redis' ;;
-    test-tools) printf '%s\n' 'node|nodejs|node' 'npm|npm|node' 'chromium|chromium|--cask chromium' ;;
+    test-tools) printf '%s\n' 'node|nodejs|node' 'npm|npm|node' 'chromium|chromium|--cask chromium' \
+      'python3|python3 python3-venv|python' ;;
   esac
 }
 
@@ -20,6 +21,7 @@ has() {
     mvn) kafka_has_jars || command -v mvn >/dev/null ;;
     postgres) postgres_bin >/dev/null ;;
     chromium) has_chromium ;;
+    python3) has_python ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -38,6 +40,9 @@ has_chromium() {
   done
   [ -d /Applications/Chromium.app ] || [ -d "/Applications/Google Chrome.app" ]
 }
+
+# Debian has what makes environments in a package of its own.
+has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # What is missing, as lines of the table above: missing_tools GROUP...
 missing_tools() {

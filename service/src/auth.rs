@@ -291,7 +291,7 @@ mod tests {
             request = request.header(header::AUTHORIZATION, value);
         }
         let body = axum::body::Body::from("not JSON");
-        crate::http::finish(routes).oneshot(request.body(body).unwrap()).await.unwrap()
+        crate::http::finish(routes, &Default::default(), &[]).oneshot(request.body(body).unwrap()).await.unwrap()
     }
 
     #[tokio::test]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ::http::Uri;
+use ::http::{HeaderValue, Uri};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::cors;
 use crate::telemetry::LogFormat;
 
 /// The secret of development mode. It protects nothing: there, everything listens on loopback unless HOST is set.
@@ -74,6 +75,10 @@ pub struct Config {
     /// Where realtime finds query-api, such as http://query-api:8080. Default: this process, in `messages all`.
     #[arg(long, env = "QUERY_API_URL", value_parser = http_url)]
     pub query_api_url: Option<String>,
+    /// The origins whose pages may use the API and the sockets, separated by commas, such as https://app.example; or *
+    /// for any. Default: none but their own.
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = cors::origin)]
+    pub cors_origins: Vec<HeaderValue>,
     /// What is logged: a level, or a filter such as info,projector=debug.
     #[arg(long, env = "LOG", default_value = "info", value_parser = log_filter)]
     pub log: String,
@@ -223,6 +228,7 @@ mod tests {
             ("--database-schema", "a; drop", "DATABASE_SCHEMA"),
             ("--redis-prefix", "", "REDIS_PREFIX"),
             ("--query-api-url", "query-api:8080", "QUERY_API_URL"),
+            ("--cors-origins", "https://app.example/path", "CORS_ORIGINS"),
             ("--log", "info,=", "LOG"),
             ("--limit-messages", "0", "LIMIT_MESSAGES"),
             ("--limit-window-seconds", "0", "LIMIT_WINDOW_SECONDS"),

@@ -1,5 +1,7 @@
 //! What goes around every route: request ids, time limits, problems for whatever goes wrong, and bodies.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
@@ -8,14 +10,18 @@ use axum::body::Body;
 use axum::extract::{FromRequest, MatchedPath};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use domain::FieldError;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
+use utoipa::openapi::OpenApi;
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::{cors, openapi};
 
 pub use crate::params::{Params, idempotency_key, messages_position, path_id};
 
@@ -32,17 +38,30 @@ const REQUEST_ID_BYTES: usize = 128;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Puts around a router what every service needs. The last thing to do with it.
-pub fn finish(router: Router) -> Router {
+/// Puts around a router what every service needs. The last thing to do with it. Each path of the document is known
+/// here, also where its methods are served by other processes: a wrong method is told from a wrong path everywhere.
+/// Pages of `origins` may call.
+pub fn finish(router: Router, document: &OpenApi, origins: &[HeaderValue]) -> Router {
+    let allowed: HashMap<String, HeaderValue> = openapi::methods(document)
+        .filter_map(|(path, methods)| Some((path.to_owned(), HeaderValue::from_str(&methods).ok()?)))
+        .collect();
+    let router = allowed.keys().fold(router, |router, path| router.route(path, MethodRouter::new()));
+    let allowed = Arc::new(allowed);
     router
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route; see the documentation")
         })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the route has no such method")
+        .method_not_allowed_fallback(move |path: Option<MatchedPath>| {
+            let methods = path.and_then(|path| allowed.get(path.as_str()).cloned());
+            let allow = methods.map(|methods| [(header::ALLOW, methods)]);
+            let problem =
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the route has no such method");
+            async move { (allow, problem) }
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(around))
+        // Outermost: what `around` makes of a problem has to have its headers, too.
+        .layer(option_layer(cors::layer(origins)))
 }
 
 /// A handler that panicked. It is logged inside the request's span, and so under its id.
@@ -209,6 +228,8 @@ mod tests {
                         }
                     }),
                 ),
+            &OpenApi::default(),
+            &[],
         )
     }
 

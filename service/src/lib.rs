@@ -2,9 +2,13 @@
 
 pub mod auth;
 pub mod config;
+pub mod cors;
+pub mod envelope;
 pub mod http;
 pub mod lifecycle;
+pub mod openapi;
 pub mod params;
 pub mod problem;
+pub mod readiness;
 pub mod telemetry;
 pub mod token;

@@ -4,7 +4,36 @@
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::{FieldError, Rejection};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A problem's JSON.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem)]
+pub struct Body<'a> {
+    /// The code as a URN.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:messages:problem:required")]
+    kind: String,
+    /// The status in words.
+    #[schema(example = "Unprocessable Entity")]
+    title: &'static str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599, example = 422)]
+    status: u16,
+    /// Stable, for programs. With one error in `errors`, it is that one's.
+    #[schema(example = "required")]
+    code: &'static str,
+    /// For people.
+    #[schema(example = "the request's body is wrong")]
+    detail: &'a str,
+    /// What is wrong with which field, parameter or header.
+    errors: &'a [FieldError],
+    /// The request's id, which is also in the log.
+    #[schema(example = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
+    request_id: &'a str,
+}
 
 /// An error for a client.
 #[derive(Debug, Clone)]
@@ -117,25 +146,24 @@ impl Problem {
         self.status
     }
 
+    /// The JSON, with the request's id in it.
+    pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> Body<'a> {
+        Body {
+            kind: format!("urn:messages:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            errors: &self.errors,
+            request_id,
+        }
+    }
+
     /// The answer, with the request's id in it.
     pub fn render(&self, request_id: &str) -> Response {
-        let errors: Vec<_> = self
-            .errors
-            .iter()
-            .map(|error| json!({"field": error.field, "code": error.code, "detail": error.detail}))
-            .collect();
-        let body = json!({
-            "type": format!("urn:messages:problem:{}", self.code),
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-            "errors": errors,
-            "requestId": request_id,
-        });
         // Some errors, such as 404, may be cached when nothing is said: what was missing may be there by now.
         let kind = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-        (self.status, (*self.headers).clone(), kind, body.to_string()).into_response()
+        (self.status, (*self.headers).clone(), kind, axum::Json(self.body(request_id))).into_response()
     }
 }
 

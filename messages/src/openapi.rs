@@ -1,0 +1,74 @@
+//! The HTTP API as a document: of every route, wherever it is served.
+
+use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use service::{openapi, readiness};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+const DESCRIPTION: &str = "\
+A messaging backend. Commands become events on a log and are answered once that has them; queries read what is made of \
+it. A position on the log (`P:O`, partition and offset) in `Messages-Position` says what an answer includes, and in a \
+request what it has to include. Live deliveries come over Socket.IO at `/socket.io/`, which this document doesn't cover.
+
+Errors are `application/problem+json` (RFC 9457), also for unknown routes (404 `no_such_route`), wrong methods (405 \
+`method_not_allowed`, with `Allow`) and what takes too long (503 `timeout`). `code` is stable and for programs, `detail` \
+is for people. An error changed nothing, except `append_unknown`.";
+
+/// Only what comes from here runs. The page sets styles of its own.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'",
+);
+
+/// The whole contract.
+pub(crate) fn document() -> OpenApi {
+    let mut document = OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Messages")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(DESCRIPTION))
+                .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build())),
+        )
+        .components(Some(components()))
+        .security(Some([SecurityRequirement::new("user", [] as [&str; 0])]))
+        .build();
+    document.merge(command_api::routes().into_openapi());
+    document.merge(query_api::routes().into_openapi());
+    document.merge(readiness::routes().into_openapi());
+    openapi::complete(&mut document);
+    document
+}
+
+fn components() -> utoipa::openapi::Components {
+    type Problem = service::problem::Body<'static>;
+    let token = |description| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+        scheme
+    };
+    let user =
+        token("HS256, signed with the server's secret, with `exp` and `sub`: the user's id.").bearer_format("JWT");
+    let service = token("What processes show one another; derived from the secret, never given to users.");
+    ComponentsBuilder::new()
+        .schema(Problem::name(), Problem::schema())
+        .schema(domain::FieldError::name(), domain::FieldError::schema())
+        .security_scheme("user", SecurityScheme::Http(user.build()))
+        .security_scheme("service", SecurityScheme::Http(service.build()))
+        .build()
+}
+
+/// The document at `/openapi.json`, and a page to read it at `/docs`.
+pub(crate) fn router(document: OpenApi) -> Router {
+    let config = Config::from("/openapi.json").persist_authorization(true).display_request_duration(true);
+    let page: Router = SwaggerUi::new("/docs").url("/openapi.json", document).config(config).into();
+    page.layer(map_response(async |mut response: Response| {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }))
+}
