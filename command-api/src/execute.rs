@@ -9,6 +9,7 @@ use domain::facts::Facts;
 use domain::{Command, Event, Position, Timestamp, envelope};
 use event_log::AppendError;
 use service::problem::Problem;
+use service::trace::{Place, Span, SpanKind};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -119,7 +120,7 @@ impl CommandApi {
             Admission::Limited(state) => return Err(answer::limited(&state)),
             Admission::Reserved(earlier) => return self.replay(&asked, earlier, !doubt).await,
         };
-        let position = match self.append(&event, &asked.traceparent).await {
+        let position = match self.append(&event, asked.place).await {
             Ok(position) => position,
             Err(problem) => {
                 if problem.code() == "append_refused" {
@@ -183,9 +184,9 @@ impl CommandApi {
         if done.position.is_some() {
             return Ok(done);
         }
-        let (api, traceparent) = (self.clone(), asked.traceparent.clone());
+        let (api, place) = (self.clone(), asked.place);
         let append = self.0.tasks.spawn(async move {
-            let position = api.append(&event, &traceparent).await?;
+            let position = api.append(&event, place).await?;
             if let Some(scope) = scope_of(&event).filter(|_| !trusted)
                 && let Some(first) = api.before(scope, position).await?
             {
@@ -198,7 +199,7 @@ impl CommandApi {
     }
 
     /// Appends an event and the notifications that follow it; waits for all.
-    pub(crate) async fn append(&self, event: &Event, traceparent: &str) -> Result<Position, Problem> {
+    pub(crate) async fn append(&self, event: &Event, place: Place) -> Result<Position, Problem> {
         if let Some(reason) = &*self.0.parts.refusal.borrow() {
             tracing::warn!(reason, "nothing is appended");
             return Err(Problem::unavailable(
@@ -209,7 +210,14 @@ impl CommandApi {
         }
         let mut events = vec![event.clone()];
         events.extend(notifications(event));
-        self.0.parts.producer.append(&events, traceparent).await.map_err(|error| match error {
+        let mut span = Span::begin(SpanKind::Producer, format!("append {}", event.data.type_name()), Some(place));
+        span.say("messaging.system", "kafka");
+        span.say("messaging.operation.type", "send");
+        let appended = self.0.parts.producer.append(&events, &span.place().to_string()).await;
+        if let Err(error) = &appended {
+            span.fail(error.to_string());
+        }
+        appended.map_err(|error| match error {
             AppendError::Refused(reason) => {
                 tracing::warn!(reason, "Kafka refused an event");
                 Problem::unavailable("append_refused", "it was not done; try again", 1)

@@ -11,7 +11,6 @@ mod facts;
 mod limits;
 mod routes;
 mod schema;
-mod trace;
 mod typing;
 
 use std::sync::Arc;

@@ -11,9 +11,10 @@ use service::envelope::Whole;
 use service::http::{JsonBody, Params, idempotency_key, messages_position, path_id};
 use service::openapi::{AuthorErrors, BodyErrors, COMMANDS, CommandErrors, CommandHeaders, CommonHeaders};
 use service::problem::Problem;
+use service::trace::Place;
 
+use crate::CommandApi;
 use crate::schema::{Act, Done, EditMessage, Made};
-use crate::{CommandApi, trace};
 
 /// What every command comes with.
 pub(crate) struct Asked {
@@ -22,7 +23,8 @@ pub(crate) struct Asked {
     pub(crate) key: Option<IdempotencyKey>,
     /// Facts have to be at least this new.
     pub(crate) at_least: Option<PositionVector>,
-    pub(crate) traceparent: String,
+    /// Where in a trace it belongs.
+    pub(crate) place: Place,
 }
 
 struct Given {
@@ -42,9 +44,8 @@ impl Given {
         Ok(Self { key, at_least })
     }
 
-    fn ask(self, caller: UserId, command: Command, headers: &HeaderMap) -> Asked {
-        let traceparent = trace::traceparent(headers);
-        Asked { caller, command, key: self.key, at_least: self.at_least, traceparent }
+    fn ask(self, caller: UserId, command: Command, place: Place) -> Asked {
+        Asked { caller, command, key: self.key, at_least: self.at_least, place }
     }
 }
 
@@ -87,13 +88,14 @@ impl Given {
 pub(crate) async fn act(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
+    place: Place,
     uri: Uri,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let given = Given::read(&api, &caller, &uri, &headers)?;
     let command = Command::from_post(&caller, body).map_err(Problem::invalid_body)?;
-    let asked = given.ask(caller, command, &headers);
+    let asked = given.ask(caller, command, place);
     match &asked.command {
         Command::TypingStart { conversation_id } => api.typing(&asked, *conversation_id, true).await,
         Command::TypingStop { conversation_id } => api.typing(&asked, *conversation_id, false).await,
@@ -119,6 +121,7 @@ pub(crate) async fn act(
 pub(crate) async fn edit(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
+    place: Place,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
@@ -127,7 +130,7 @@ pub(crate) async fn edit(
     let message_id: MessageId = path_id("messageId", path)?;
     let given = Given::read(&api, &caller, &uri, &headers)?;
     let command = Command::from_patch(message_id, body).map_err(Problem::invalid_body)?;
-    Ok(api.execute(given.ask(caller, command, &headers)).await?.into_response())
+    Ok(api.execute(given.ask(caller, command, place)).await?.into_response())
 }
 
 /// Deletes your message
@@ -148,12 +151,13 @@ pub(crate) async fn edit(
 pub(crate) async fn delete(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
+    place: Place,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let message_id: MessageId = path_id("messageId", path)?;
     let given = Given::read(&api, &caller, &uri, &headers)?;
-    let asked = given.ask(caller, Command::Delete { message_id }, &headers);
+    let asked = given.ask(caller, Command::Delete { message_id }, place);
     Ok(api.execute(asked).await?.into_response())
 }

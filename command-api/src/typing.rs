@@ -33,7 +33,7 @@ impl CommandApi {
         } else {
             let _ = cache.typing_stop(conversation_id, &asked.caller).await;
         }
-        match self.append(&event, &asked.traceparent).await {
+        match self.append(&event, asked.place).await {
             // A position on another topic would be a wrong one to read from.
             Ok(position) => Ok(answered(event, Some(position).filter(|_| !self.0.parts.producer.has_typing_topic()))),
             Err(problem) => {

@@ -8,7 +8,7 @@ use domain::{Timestamp, UserId};
 use read_model::ReadModel;
 use service::auth::Auth;
 use service::config::{Config, Environment};
-use service::{lifecycle, telemetry};
+use service::{lifecycle, telemetry, trace};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
@@ -103,6 +103,9 @@ impl Cli {
 
 async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
     telemetry::start(&config.log, config.log_format);
+    if let Some(collector) = &config.otlp_endpoint {
+        trace::export(collector, &format!("messages-{}", roles.service_name()))?;
+    }
     // Before anything is touched: without a secret nothing starts.
     let auth = Auth::new(config.secret()?);
     let address = config.listen_on();
@@ -115,7 +118,9 @@ async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
     if config.environment == Environment::Development && roles == Roles::ALL {
         development::welcome(&auth, process.address())?;
     }
-    process.finished().await
+    let finished = process.finished().await;
+    tokio::task::spawn_blocking(trace::finish).await?;
+    finished
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {

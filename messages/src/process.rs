@@ -60,6 +60,11 @@ impl Roles {
         self.command_api || self.projector || self.query_api
     }
 
+    /// What the process is called among others: `all`, or the service that it runs.
+    pub fn service_name(self) -> &'static str {
+        if self == Self::ALL { "all" } else { self.names().next().unwrap_or("none") }
+    }
+
     fn names(self) -> impl Iterator<Item = &'static str> {
         let all = [
             (self.command_api, "command-api"),

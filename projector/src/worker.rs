@@ -7,6 +7,7 @@ use cache::{Cache, Step};
 use domain::state::Changes;
 use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic, TopicWatch};
 use read_model::{CommitError, PartitionStep, ReadModel};
+use service::trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -122,7 +123,9 @@ impl<'a> Session<'a> {
                 _ = lease.tick() => self.renew().await?,
                 records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
                     let (records, began) = (records?, Instant::now());
+                    let spans: Vec<_> = records.iter().filter_map(span).collect();
                     self.project(Batch::new(&records, &self.owned, self.projector.topic.partitions)).await?;
+                    drop(spans);
                     // After a full one more is waiting: catching up isn't held up.
                     if records.len() < BATCH_RECORDS {
                         let took = began.elapsed();
@@ -210,6 +213,10 @@ impl<'a> Session<'a> {
             tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told within a second");
         }
     }
+}
+
+fn span(record: &LogRecord) -> Option<trace::Span> {
+    trace::of_record("fold", record.event_type.as_deref(), record.traceparent.as_deref())
 }
 
 /// What has come by a moment, or comes first after it.

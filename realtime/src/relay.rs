@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::event::{Event, EventData};
 use domain::{ConversationId, PositionVector};
 use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use service::trace;
 
 use crate::Shared;
 use crate::connect::now;
@@ -137,6 +138,7 @@ fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
         return;
     }
     let Some(participants) = shared.rooms.participant_count(event.conversation_id) else { return };
+    let _span = trace::of_record("deliver", record.event_type.as_deref(), record.traceparent.as_deref());
     for delivery in deliveries(&event, record.position, participants) {
         shared.deliver(origin, &delivery);
     }

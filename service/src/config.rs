@@ -85,6 +85,10 @@ pub struct Config {
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+    /// Where traces are sent (OTLP over HTTP), such as http://collector:4318. Default: nowhere. OpenTelemetry's other
+    /// variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) count, too.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = http_url)]
+    pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields are the documentation")]
     pub limits: LimitConfig,

@@ -21,7 +21,7 @@ use utoipa::openapi::OpenApi;
 use uuid::Uuid;
 
 use crate::problem::Problem;
-use crate::{cors, openapi};
+use crate::{cors, openapi, trace};
 
 pub use crate::params::{Params, idempotency_key, messages_position, path_id};
 
@@ -71,13 +71,16 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 
-/// The id, the time limit, the log line, the metrics and the problem of one request.
-async fn around(request: Request<Body>, next: Next) -> Response {
+/// The id, the time limit, the log line, the metrics, the span and the problem of one request.
+async fn around(mut request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", id = request_id, %method, route);
+    let name = format!("{method} {route}", method = method_label(&method));
+    let mut traced = trace::Span::begin(trace::SpanKind::Server, name, trace::of_request(request.headers()));
+    request.extensions_mut().insert(traced.place());
+    let span = tracing::info_span!("request", id = request_id, trace = %traced.place().trace_id(), %method, route);
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
     let mut response =
         answered.unwrap_or_else(|_| Problem::unavailable("timeout", "it took too long; try again", 1).into_response());
@@ -97,6 +100,13 @@ async fn around(request: Request<Body>, next: Next) -> Response {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if response.status().is_server_error() {
+        traced.fail(response.status().to_string());
+    }
+    traced.say("http.request.method", method.to_string());
+    traced.say("http.route", route.clone());
+    traced.say("http.response.status_code", i64::from(response.status().as_u16()));
+    traced.say("messages.request_id", request_id);
     let status = response.status().as_u16().to_string();
     let elapsed = started.elapsed();
     let labels = [("method", method_label(&method).to_owned()), ("route", route), ("status", status)];

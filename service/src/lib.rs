@@ -12,3 +12,4 @@ pub mod problem;
 pub mod readiness;
 pub mod telemetry;
 pub mod token;
+pub mod trace;

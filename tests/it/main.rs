@@ -41,6 +41,7 @@ mod rooms;
 mod sync;
 mod tidy;
 mod topic;
+mod traces;
 mod trust;
 mod typing;
 mod typing_frames;

@@ -45,8 +45,14 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a service (such as `all`) on a free port and waits until it is ready.
     pub(crate) async fn start(config: &Config, arguments: &[&str]) -> Self {
+        Self::with(config, arguments, &[]).await
+    }
+
+    /// The same, with more in the environment.
+    pub(crate) async fn with(config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let port = free_port();
-        let mut child = command(config, arguments).env("PORT", port.to_string()).spawn().unwrap();
+        let mut command = command(config, arguments);
+        let mut child = command.env("PORT", port.to_string()).envs(environment.iter().copied()).spawn().unwrap();
         let url = format!("http://127.0.0.1:{port}");
         let ready = format!("{url}/readyz");
         eventually("the process is ready", async || {
