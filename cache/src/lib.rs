@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod announce;
+mod checkup;
 mod connection;
 pub mod facts;
 pub mod keys;
@@ -18,6 +19,7 @@ pub mod views;
 
 pub use admission::{Admission, Epoch, Limit, LimitState, LocalLimits, Reservation};
 pub use announce::{Announced, Step};
+pub use checkup::Checkup;
 pub use connection::{Cache, CacheError};
 pub use keys::{Head, ViewKey};
 pub use progress::Progress;

@@ -3,6 +3,7 @@
 
 mod client;
 mod consumer;
+mod describe;
 mod error;
 mod lookup;
 mod partition;
@@ -13,6 +14,7 @@ mod topic_id;
 mod topic_watch;
 
 pub use consumer::{LogConsumer, StartAt};
+pub use describe::{TopicDescription, TopicSetting, describe_topic};
 pub use error::LogError;
 pub use partition::partition_for;
 pub use producer::{AppendError, Producer};

@@ -123,6 +123,7 @@ impl Producer {
     /// When one of them is not acknowledged. A full queue refuses at once.
     pub async fn append(&self, events: &[Event], traceparent: &str) -> Result<Position, AppendError> {
         let started = Instant::now();
+        let _in_flight = InFlight::enter(events.len());
         let mut each = Vec::with_capacity(events.len());
         for (event, queued) in events.iter().zip(self.enqueue(events, traceparent)?) {
             let delivered = match queued {
@@ -210,6 +211,23 @@ impl Producer {
         if let Ok(Err(error)) = client::blocking(move || producer.flush(TIMEOUT)).await {
             tracing::warn!(%error, "stopped before every event was acknowledged");
         }
+    }
+}
+
+/// Events that wait for Kafka, for as long as somebody waits for them.
+struct InFlight(f64);
+
+impl InFlight {
+    fn enter(events: usize) -> Self {
+        let in_flight = Self(events as f64);
+        metrics::gauge!("append_in_flight").increment(in_flight.0);
+        in_flight
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("append_in_flight").decrement(self.0);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The topic: made as the log of record has to be, and refused where it is set up otherwise.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use crate::client::{self, Logging};
 use crate::topic_id;
 
 /// How long each call to the cluster may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// From how many brokers on records are kept on three of them.
 const REPLICATED_FROM: usize = 3;
 /// How long to wait before a broker that doesn't know the topic yet is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The setting that says how many replicas must have a record before it is acknowledged.
-const IN_SYNC: &str = "min.insync.replicas";
+pub(crate) const IN_SYNC: &str = "min.insync.replicas";
 
 /// What a log of record has to be set to: nothing is ever thrown away, and times are the log's.
-const REQUIRED: [(&str, &str); 4] = [
+pub(crate) const REQUIRED: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
@@ -32,7 +33,7 @@ const REQUIRED: [(&str, &str); 4] = [
 const TYPING: [(&str, &str); 3] =
     [("cleanup.policy", "delete"), ("retention.ms", "3600000"), ("message.timestamp.type", "LogAppendTime")];
 
-type Admin = Arc<AdminClient<Logging>>;
+pub(crate) type Admin = Arc<AdminClient<Logging>>;
 
 /// Which topic is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,12 +134,18 @@ pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<(), 
 /// Makes a topic with these settings if it isn't there.
 async fn make(brokers: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<Admin, TopicError> {
     let kafka = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
-    let admin: Admin = Arc::new(client::config(brokers).create_with_context(Logging).map_err(kafka)?);
+    let admin = connect(brokers)?;
     let cluster = look(&admin, &spec.name).await.map_err(kafka)?;
     if !cluster.has_topic {
         create(&admin, spec, settings, cluster.brokers).await?;
     }
     Ok(admin)
+}
+
+/// A client of the cluster; it connects when it is first asked.
+pub(crate) fn connect(brokers: &str) -> Result<Admin, TopicError> {
+    let made = client::config(brokers).create_with_context(Logging);
+    Ok(Arc::new(made.map_err(|source| TopicError::Kafka { brokers: brokers.to_owned(), source })?))
 }
 
 struct Cluster {
@@ -178,25 +185,33 @@ async fn create(admin: &Admin, spec: &TopicSpec, settings: &[(&str, &str)], brok
     Ok(())
 }
 
-/// Checks the topic's settings; gives how many replicas have to be in sync for a record to be taken.
-async fn check(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
+/// The topic's settings by name.
+pub(crate) async fn settings(admin: &Admin, topic: &str) -> Result<HashMap<String, String>, TopicError> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let failed = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
     // Right after it was made, a broker may not know it yet.
     let deadline = tokio::time::Instant::now() + TIMEOUT;
-    let config = loop {
+    loop {
         let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
         match described.map_err(|error| failed(error.to_string()))?.into_iter().next() {
-            Some(Ok(config)) => break config,
+            Some(Ok(config)) => {
+                let entries = config.entries.into_iter();
+                return Ok(entries.map(|entry| (entry.name, entry.value.unwrap_or_default())).collect());
+            }
             Some(Err(Code::UnknownTopicOrPartition)) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
             Some(Err(code)) => return Err(failed(code.to_string())),
             None => return Err(failed("the cluster described no settings".to_owned())),
         }
-    };
-    let entries = config.entry_map();
-    let found = |name: &str| entries.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    }
+}
+
+/// Checks the topic's settings; gives how many replicas have to be in sync for a record to be taken.
+async fn check(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
+    let failed = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
+    let settings = settings(admin, topic).await?;
+    let found = |name: &str| settings.get(name).cloned().unwrap_or_default();
     match misconfigured(found) {
         None => found(IN_SYNC).parse().map_err(|_| failed(format!("the cluster did not say its {IN_SYNC}"))),
         Some((name, found, wanted)) => {

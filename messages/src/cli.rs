@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 use crate::process::{self, Roles};
-use crate::{dead_letters, development, rebuild};
+use crate::{dead_letters, development, doctor, rebuild, topic};
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
 ///
@@ -44,6 +44,15 @@ enum Task {
     Realtime(Config),
     /// Make the read model's schema, or bring it up to date. Safe to run at any time.
     Migrate(Config),
+    /// Show the topic: how it is set up, and how far each partition goes.
+    ///
+    /// Fails where there is none, or where it is set up otherwise than a system of record must be.
+    Topic(topic::Topic),
+    /// Check Kafka, Postgres, Redis, the topic, the schema, projectors and lag, and say what to do.
+    ///
+    /// Changes nothing. Prints a line for each thing it looked at: ✓ well, ! works but could be better, ✗ wrong.
+    /// Fails when something is wrong.
+    Doctor(Config),
     /// Empty the read model and fold the topic again from its beginning.
     ///
     /// Services that run go on; until it is through, they answer from what is folded already.
@@ -95,6 +104,8 @@ impl Cli {
                 telemetry::start(&arguments.config.log, arguments.config.log_format);
                 rebuild::run(&arguments.config).await
             }
+            Task::Topic(topic) => topic.run().await,
+            Task::Doctor(config) => doctor::run(&config).await,
             Task::DeadLetters(task) => task.run().await,
             Task::Token(arguments) => token(&arguments),
         }

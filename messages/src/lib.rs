@@ -3,8 +3,10 @@
 pub mod cli;
 mod dead_letters;
 mod development;
+mod doctor;
 mod kinship;
 mod openapi;
 pub mod process;
 mod rebuild;
+mod topic;
 mod web;

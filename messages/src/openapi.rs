@@ -47,10 +47,7 @@ pub(crate) fn document() -> OpenApi {
 
 fn components() -> utoipa::openapi::Components {
     type Problem = service::problem::Body<'static>;
-    let token = |description| {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
-        scheme
-    };
+    let token = |description| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     let user =
         token("HS256, signed with the server's secret, with `exp` and `sub`: the user's id.").bearer_format("JWT");
     let service = token("What processes show one another; derived from the secret, never given to users.");

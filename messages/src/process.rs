@@ -135,6 +135,7 @@ pub async fn start(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Process> {
+    metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
     let common = Common::new(config, roles, listener.local_addr()?).await?;
     let mut router = Router::new();
     let mut readiness = common.readiness(roles, shutdown.clone())?;

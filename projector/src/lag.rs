@@ -17,22 +17,34 @@ pub(crate) async fn watch(log: LogConsumer, owned: watch::Receiver<BTreeMap<i32,
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while owned.has_changed().is_ok() {
         looks.tick().await;
-        match look(&log, &owned).await {
-            Ok((events, age)) => {
-                metrics::gauge!("projector_lag_events").set(events as f64);
-                metrics::gauge!("projector_lag_seconds").set(age.as_secs_f64());
+        let next = owned.borrow().clone();
+        match lag(&log, next).await {
+            Ok(lag) => {
+                metrics::gauge!("projector_lag_events").set(lag.events as f64);
+                metrics::gauge!("projector_lag_seconds").set(lag.oldest.as_secs_f64());
             }
             Err(error) => tracing::info!(%error, "how far the projector is behind isn't known"),
         }
     }
 }
 
-/// How many records are to be projected, gaps counted in, and for how long the oldest of them has been on the log.
-async fn look(log: &LogConsumer, owned: &watch::Receiver<BTreeMap<i32, i64>>) -> Result<(i64, Duration), LogError> {
+/// How far behind the log something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// How many records are to be projected, gaps counted in.
+    pub events: i64,
+    /// For how long the oldest of them has been on the log.
+    pub oldest: Duration,
+}
+
+/// How far behind the log these partitions are, with their next offsets.
+///
+/// # Errors
+/// When the log can't be asked.
+pub async fn lag(log: &LogConsumer, next: impl IntoIterator<Item = (i32, i64)>) -> Result<Lag, LogError> {
     let end = log.end_offsets().await?;
-    let owned = owned.borrow().clone();
     let (mut events, mut oldest) = (0, Duration::ZERO);
-    for (partition, offset) in owned {
+    for (partition, offset) in next {
         let behind = end.next(partition) - offset;
         if behind <= 0 {
             continue;
@@ -42,7 +54,7 @@ async fn look(log: &LogConsumer, owned: &watch::Receiver<BTreeMap<i32, i64>>) ->
             oldest = oldest.max(age(record.timestamp_ms));
         }
     }
-    Ok((events, oldest))
+    Ok(Lag { events, oldest })
 }
 
 /// How long ago that was, in Unix milliseconds; nothing where the broker's clock is ahead.

@@ -10,5 +10,6 @@ mod lag;
 mod rebuild;
 mod worker;
 
+pub use lag::{Lag, lag};
 pub use rebuild::{Rebuild, rebuild};
 pub use worker::{Projector, run};

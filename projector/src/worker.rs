@@ -91,6 +91,8 @@ struct Session<'a> {
     told: &'a watch::Sender<BTreeMap<i32, i64>>,
     /// What is done about dead letters.
     retries: Retries,
+    /// Whether Redis was told the last time.
+    told_redis: bool,
 }
 
 impl<'a> Session<'a> {
@@ -109,6 +111,7 @@ impl<'a> Session<'a> {
             owned: BTreeMap::new(),
             told,
             retries: Retries::default(),
+            told_redis: true,
         })
     }
 
@@ -205,13 +208,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn announce(&self, changes: &Changes, steps: &[Step]) {
+    async fn announce(&mut self, changes: &Changes, steps: &[Step]) {
         let projector = self.projector;
         let (cache, read_model) = (&projector.cache, &projector.read_model);
-        if let Err(error) = invalidate::announce(cache, read_model, self.generation, changes, steps).await {
+        let told = invalidate::announce(cache, read_model, self.generation, changes, steps).await;
+        if let Err(error) = &told {
             metrics::counter!("projector_announce_failures_total").increment(1);
-            tracing::warn!(error = format!("{error:#}"), "Redis was not told; it is told within a second");
+            // Said once: it goes on for as long as Redis is away.
+            if self.told_redis {
+                tracing::warn!(error = format!("{error:#}"), "Redis can't be told what is new; tried every second");
+            }
+        } else if !self.told_redis {
+            tracing::info!("Redis is told again what is new");
         }
+        self.told_redis = told.is_ok();
     }
 }
 

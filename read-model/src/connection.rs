@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
@@ -11,6 +12,8 @@ pub(crate) const WRITING: &str = "BEGIN";
 /// How a transaction begins in which every statement sees the same.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
+/// What makes the schema, step by step.
+pub(crate) const MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long to wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,7 @@ impl ReadModel {
         // The name was checked when the configuration was read: letters, digits and underscores.
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema);
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await?;
-        let mut migrations = sqlx::migrate!("../migrations");
+        let mut migrations = MIGRATIONS;
         // sqlx would lock out everyone else in the database.
         migrations.set_locking(false);
         migrations.run_direct(None, &mut connection, false).await?;
@@ -122,6 +125,8 @@ impl ReadModel {
     /// The pool, for an operation that is counted and timed by name.
     pub(crate) fn pool(&self, operation: &'static str) -> (&PgPool, Timer) {
         metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
+        metrics::gauge!("postgres_connections").set(f64::from(self.pool.size()));
+        metrics::gauge!("postgres_connections_idle").set(self.pool.num_idle() as f64);
         (&self.pool, Timer { operation, started: Instant::now() })
     }
 }

@@ -1,6 +1,7 @@
 //! The read model in Postgres: what the projector writes, and what queries and commands read. The only crate
 //! that knows SQL.
 
+mod checkup;
 mod commit;
 mod connection;
 mod dead_letters;
@@ -13,6 +14,7 @@ mod rows;
 mod sync;
 mod whole;
 
+pub use checkup::{Checkup, Leases};
 pub use commit::{CommitError, PartitionStep};
 pub use connection::{ReadModel, ReadModelError};
 pub use dead_letters::{Contents, DeadLetter, Parked, Refolded, Status};

@@ -122,6 +122,7 @@ async fn live(shared: &Shared, socket: &SocketRef, session: &Session) {
 /// Puts a user into the rooms of all conversations that existed when this was called.
 async fn join(shared: &Shared, session: &Session) {
     let user = &session.user;
+    let _joining = Joining::enter();
     let at_least = shared.processed();
     let memberships = loop {
         // Acquired anew for each try, so that those who wait for a slow answer let others by.
@@ -134,6 +135,22 @@ async fn join(shared: &Shared, session: &Session) {
         tokio::time::sleep(RETRY_AFTER).await;
     };
     shared.rooms.join_all(user, session.id, &memberships);
+}
+
+/// A socket that waits to be let into its rooms.
+struct Joining;
+
+impl Joining {
+    fn enter() -> Self {
+        metrics::gauge!("realtime_sockets_joining").increment(1);
+        Self
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        metrics::gauge!("realtime_sockets_joining").decrement(1);
+    }
 }
 
 /// Takes a socket out; a second time does nothing.

@@ -176,10 +176,15 @@ impl Realtime {
         self.shared.processed()
     }
 
-    /// Adds whether the relay follows the log to what a process needs to be ready.
+    /// Adds whether the relay follows the log to what a process needs to be ready, and query-api to what helps it.
     #[must_use]
     pub fn readiness(&self, readiness: Readiness) -> Readiness {
         let (shared, running) = (self.shared.clone(), self.running.clone());
+        let asking = shared.clone();
+        let readiness = readiness.is_helped_by("query-api", move || {
+            let asking = asking.clone();
+            async move { asking.memberships.reachable().await }
+        });
         readiness.needs("realtime", move || {
             let ended = running.iter().any(AbortHandle::is_finished);
             let health = if ended { Err("a task ended".to_owned()) } else { shared.health.now() };

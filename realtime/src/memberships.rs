@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use cache::{Cache, Progress, ViewKey};
 use domain::{ConversationId, PositionVector, UserId};
 use serde::Deserialize;
@@ -48,6 +49,19 @@ impl Memberships {
             url: format!("{}/internal/memberships", parts.query_api_url.trim_end_matches('/')),
             service_token: parts.auth.service_token().to_owned(),
         })
+    }
+
+    /// Whether query-api can be asked.
+    ///
+    /// # Errors
+    /// When nobody answers there who could.
+    pub(crate) async fn reachable(&self) -> Result<(), String> {
+        // A question that names no user: it is refused by whoever understands it.
+        let asked = self.http.get(&self.url).bearer_auth(&self.service_token).send().await;
+        match asked.map_err(|error| error.to_string())?.status() {
+            StatusCode::BAD_REQUEST => Ok(()),
+            status => Err(format!("{} answers {status}", self.url)),
+        }
     }
 
     /// A user's memberships, at least as new as these offsets.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::event::{Event, EventData};
-use domain::{ConversationId, PositionVector};
+use domain::{ConversationId, Position, PositionVector};
 use event_log::{LogConsumer, LogError, LogRecord, StartAt};
 use service::trace;
 
@@ -106,6 +106,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, log: Arc<LogConsumer>) {
         }
         let lag: i64 = end.0.iter().zip(&reached.0).map(|(end, reached)| (end - reached).max(0)).sum();
         metrics::gauge!("realtime_lag_events").set(lag as f64);
+        metrics::gauge!("realtime_lag_seconds").set(oldest(&log, &reached, &end).await.as_secs_f64());
         let behind = before.as_ref().is_some_and(|(end, _)| !reached.covers(end));
         if behind && before.as_ref().is_some_and(|(_, then)| *then == reached) {
             tracing::error!(lag, "the relay stands still; it begins again where it is");
@@ -116,6 +117,19 @@ pub(crate) async fn watch(shared: Arc<Shared>, log: Arc<LogConsumer>) {
         shared.health.set(if behind { Err(format!("{lag} events behind the log")) } else { Ok(()) });
         before = Some((end, reached));
     }
+}
+
+/// For how long the oldest record that wasn't relayed yet has been on the log.
+async fn oldest(log: &LogConsumer, reached: &PositionVector, end: &PositionVector) -> Duration {
+    let mut oldest = Duration::ZERO;
+    for (partition, (offset, end)) in (0..).zip(reached.0.iter().zip(&end.0)) {
+        if offset < end
+            && let Ok(Some(record)) = log.read_at(Position { partition, offset: *offset }).await
+        {
+            oldest = oldest.max(age(&record));
+        }
+    }
+    oldest
 }
 
 fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {

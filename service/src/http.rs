@@ -74,6 +74,7 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 /// The id, the time limit, the log line, the metrics, the span and the problem of one request.
 async fn around(mut request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
+    let _in_flight = InFlight::enter();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
@@ -114,6 +115,22 @@ async fn around(mut request: Request<Body>, next: Next) -> Response {
     metrics::histogram!("http_request_duration_seconds", &labels).record(elapsed);
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), ?elapsed, "answered"));
     response
+}
+
+/// A request that is under way; counted also when its client hangs up.
+struct InFlight;
+
+impl InFlight {
+    fn enter() -> Self {
+        metrics::gauge!("http_requests_in_flight").increment(1);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("http_requests_in_flight").decrement(1);
+    }
 }
 
 /// The problem for an error that isn't one yet: axum's own refusals, such as of a path that isn't UTF-8, are text.

@@ -14,6 +14,7 @@ mod deletions;
 mod deliveries;
 mod dependencies;
 mod development;
+mod doctor;
 mod edits;
 mod errors;
 mod following;

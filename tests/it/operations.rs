@@ -178,7 +178,7 @@ async fn the_command_line_explains_itself() {
     };
     let whole = help(&["--help"]).await;
     let services = ["all", "command-api", "projector", "query-api", "realtime", "migrate"];
-    for subcommand in services.into_iter().chain(["rebuild", "token"]) {
+    for subcommand in services.into_iter().chain(["topic", "doctor", "rebuild", "token"]) {
         assert!(whole.contains(&format!("\n  {subcommand} ")), "{whole}");
         let text = help(&[subcommand, "--help"]).await;
         for variable in ["KAFKA_BROKERS", "DATABASE_URL", "REDIS_URL", "AUTH_JWT_SECRET", "LOG_FORMAT"] {

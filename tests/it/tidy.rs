@@ -305,3 +305,26 @@ fn a_constraint_without_a_name_is_found() {
         assert_eq!(nameless(bad).len(), 1, "{bad}");
     }
 }
+
+/// The names that the code counts under, wherever the macro's line breaks.
+fn counted() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in rust().filter(|file| !OUTSIDE.iter().any(|folder| file.starts_with(&format!("{folder}/")))) {
+        let text = text(&file);
+        for kind in ["counter!(", "gauge!(", "histogram!("] {
+            for rest in text.split(&format!("metrics::{kind}")).skip(1) {
+                names.insert(rest.trim_start().trim_start_matches('"').split('"').next().unwrap().to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_is_there() {
+    let text = text("docs/operations.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("Metrics\n")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
+    assert_eq!(counted(), documented, "what is left is counted, what is right stands in docs/operations.md");
+}
