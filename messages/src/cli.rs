@@ -20,11 +20,39 @@ use crate::{dead_letters, development, doctor, rebuild, topic};
 /// Every option can be set in the environment under the name that its help shows. Start with `messages all`, which
 /// runs everything in one process on one port.
 #[derive(Parser)]
-#[command(name = "messages", version, max_term_width = 120)]
+#[command(name = "messages", version, max_term_width = 120, after_help = FIRST_STEPS)]
 pub struct Cli {
     #[command(subcommand)]
     task: Task,
 }
+
+const FIRST_STEPS: &str = "\
+On your own machine:
+  scripts/services up                          start Kafka, Postgres and Redis
+  eval \"$(scripts/services env)\"              say where they are
+  MESSAGES_ENV=development messages all        run everything, with a page at http://127.0.0.1:8080
+
+Elsewhere, with KAFKA_BROKERS, DATABASE_URL, REDIS_URL and AUTH_JWT_SECRET set:
+  messages topic --make && messages migrate    make the topic and the schema
+  messages projector, command-api, query-api, realtime
+                                               run the services, any number of each
+  messages doctor                              see whether all is well, and what to do if not";
+
+const TOKEN_EXAMPLE: &str = "\
+Example:
+  curl http://127.0.0.1:8080/api/messages -H \"Authorization: Bearer $(messages token alice)\"";
+
+const TOPIC_EXAMPLE: &str = "\
+Example, in a new cluster:
+  KAFKA_PARTITIONS=24 messages topic --make";
+
+const DOCTOR_EXAMPLE: &str = "\
+Example, before a deployment is let through:
+  messages doctor || exit 1";
+
+const REALTIME_EXAMPLE: &str = "\
+Example, with query-api behind one address:
+  QUERY_API_URL=http://query-api:8080 PORT=8083 messages realtime";
 
 #[derive(Subcommand)]
 enum Task {
@@ -41,17 +69,20 @@ enum Task {
     /// Run the query API: GET under /api, from Redis where it can be, else from Postgres.
     QueryApi(Config),
     /// Run the realtime worker: relays the topic to Socket.IO rooms. Needs QUERY_API_URL.
+    #[command(after_help = REALTIME_EXAMPLE)]
     Realtime(Config),
     /// Make the read model's schema, or bring it up to date. Safe to run at any time.
     Migrate(Config),
     /// Show the topic: how it is set up, and how far each partition goes.
     ///
     /// Fails where there is none, or where it is set up otherwise than a system of record must be.
+    #[command(after_help = TOPIC_EXAMPLE)]
     Topic(topic::Topic),
     /// Check Kafka, Postgres, Redis, the topic, the schema, projectors and lag, and say what to do.
     ///
     /// Changes nothing. Prints a line for each thing it looked at: ✓ well, ! works but could be better, ✗ wrong.
     /// Fails when something is wrong.
+    #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Config),
     /// Empty the read model and fold the topic again from its beginning.
     ///
@@ -63,6 +94,7 @@ enum Task {
     #[command(subcommand)]
     DeadLetters(dead_letters::Task),
     /// Print an access token for a user, signed with AUTH_JWT_SECRET (in development, with the fixed secret).
+    #[command(after_help = TOKEN_EXAMPLE)]
     Token(TokenArgs),
 }
 

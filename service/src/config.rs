@@ -28,66 +28,80 @@ pub enum Environment {
 pub struct Config {
     /// development: a fixed secret unless one is set, listens on loopback, prints tokens for two users.
     /// production: refuses to start without a secret.
-    #[arg(long, env = "MESSAGES_ENV", value_name = "MESSAGES_ENV", value_enum, default_value = "production")]
+    #[arg(
+        long,
+        env = "MESSAGES_ENV",
+        help_heading = "Process",
+        value_name = "MESSAGES_ENV",
+        value_enum,
+        default_value = "production"
+    )]
     pub environment: Environment,
     /// The address to listen on. Default: 127.0.0.1 in development, 0.0.0.0 otherwise.
-    #[arg(long, env = "HOST")]
+    #[arg(long, env = "HOST", help_heading = "Process")]
     pub host: Option<IpAddr>,
     /// The port to listen on; 0 for any that is free.
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "PORT", help_heading = "Process", default_value_t = 8080)]
     pub port: u16,
     /// The secret with which tokens are signed (HS256; its UTF-8 bytes are the key). The same for all
     /// processes. At least 32 characters are recommended.
-    #[arg(long, env = "AUTH_JWT_SECRET", hide_env_values = true)]
+    #[arg(long, env = "AUTH_JWT_SECRET", help_heading = "Process", hide_env_values = true)]
     pub auth_jwt_secret: Option<String>,
     /// Kafka's addresses, separated by commas.
-    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, env = "KAFKA_BROKERS", help_heading = "Kafka", default_value = "127.0.0.1:9092", value_parser = NonEmptyStringValueParser::new())]
     pub kafka_brokers: String,
     /// The topic: the system of record.
-    #[arg(long, env = "KAFKA_TOPIC", default_value = "messages", value_parser = topic_name)]
+    #[arg(long, env = "KAFKA_TOPIC", help_heading = "Kafka", default_value = "messages", value_parser = topic_name)]
     pub kafka_topic: String,
     /// Another topic for typing events. Default: the same topic.
-    #[arg(long, env = "KAFKA_TYPING_TOPIC", value_parser = topic_name)]
+    #[arg(long, env = "KAFKA_TYPING_TOPIC", help_heading = "Kafka", value_parser = topic_name)]
     pub kafka_typing_topic: Option<String>,
     /// How many partitions the topic gets when it is made. Fixed for life.
-    #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    #[arg(long, env = "KAFKA_PARTITIONS", help_heading = "Kafka", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub kafka_partitions: i32,
     /// Postgres, for the read model.
     #[arg(
         long,
         env = "DATABASE_URL",
+        help_heading = "Postgres",
         hide_env_values = true,
         default_value = "postgres://messages@127.0.0.1:5432/messages"
     )]
     pub database_url: String,
     /// The schema of the read model; made when it isn't there.
-    #[arg(long, env = "DATABASE_SCHEMA", default_value = "messages", value_parser = schema_name)]
+    #[arg(long, env = "DATABASE_SCHEMA", help_heading = "Postgres", default_value = "messages", value_parser = schema_name)]
     pub database_schema: String,
     /// The most connections to Postgres that a process opens.
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    #[arg(long, env = "DATABASE_CONNECTIONS", help_heading = "Postgres", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
     pub database_connections: u32,
     /// Redis, for caches, limits, reservations and presence.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379")]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        help_heading = "Redis",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
     pub redis_url: String,
     /// What every key in Redis begins with.
-    #[arg(long, env = "REDIS_PREFIX", default_value = "messages", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, env = "REDIS_PREFIX", help_heading = "Redis", default_value = "messages", value_parser = NonEmptyStringValueParser::new())]
     pub redis_prefix: String,
     /// Where realtime finds query-api, such as http://query-api:8080. Default: this process, in `messages all`.
-    #[arg(long, env = "QUERY_API_URL", value_parser = http_url)]
+    #[arg(long, env = "QUERY_API_URL", help_heading = "Process", value_parser = http_url)]
     pub query_api_url: Option<String>,
     /// The origins whose pages may use the API and the sockets, separated by commas, such as https://app.example; or *
     /// for any. Default: none but their own.
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = cors::origin)]
+    #[arg(long, env = "CORS_ORIGINS", help_heading = "Process", value_delimiter = ',', value_parser = cors::origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// What is logged: a level, or a filter such as info,projector=debug.
-    #[arg(long, env = "LOG", default_value = "info", value_parser = log_filter)]
+    #[arg(long, env = "LOG", help_heading = "Logs and traces", default_value = "info", value_parser = log_filter)]
     pub log: String,
     /// How log lines look.
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(long, env = "LOG_FORMAT", help_heading = "Logs and traces", value_enum, default_value = "text")]
     pub log_format: LogFormat,
     /// Where traces are sent (OTLP over HTTP), such as http://collector:4318. Default: nowhere. OpenTelemetry's other
     /// variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) count, too.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = http_url)]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Logs and traces", value_parser = http_url)]
     pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields are the documentation")]
@@ -98,25 +112,25 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LimitConfig {
     /// Messages a user may send in a window.
-    #[arg(long, env = "LIMIT_MESSAGES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_MESSAGES", help_heading = "Limits of a user", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_messages: u32,
     /// Reactions a user may add and remove in a window.
-    #[arg(long, env = "LIMIT_REACTIONS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_REACTIONS", help_heading = "Limits of a user", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_reactions: u32,
     /// Edits a user may make in a window.
-    #[arg(long, env = "LIMIT_EDITS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_EDITS", help_heading = "Limits of a user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_edits: u32,
     /// Messages a user may delete in a window.
-    #[arg(long, env = "LIMIT_DELETIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_DELETIONS", help_heading = "Limits of a user", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_deletions: u32,
     /// Conversations a user may begin in a window.
-    #[arg(long, env = "LIMIT_CONVERSATIONS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_CONVERSATIONS", help_heading = "Limits of a user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_conversations: u32,
     /// Read marks a user may set in a window.
-    #[arg(long, env = "LIMIT_READ_MARKS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LIMIT_READ_MARKS", help_heading = "Limits of a user", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_read_marks: u32,
     /// The window, in seconds from the first counted command.
-    #[arg(long, env = "LIMIT_WINDOW_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, env = "LIMIT_WINDOW_SECONDS", help_heading = "Limits of a user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub limit_window_seconds: u32,
 }
 
