@@ -30,6 +30,7 @@ use socketioxide::service::SocketIoService;
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -46,6 +47,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many sockets may be joining their rooms at a time, so that thousands at once don't fell the query side.
 const JOINING: usize = 64;
+/// How long the log may take to say where it ends.
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before it is asked again.
+const LOG_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What realtime is made of.
 pub struct Parts {
@@ -119,10 +124,10 @@ impl Realtime {
     /// # Errors
     /// When Kafka doesn't answer.
     pub async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let end = parts.log.end_offsets().await?;
+        let end = end_offsets(&parts.log).await?;
         relay::assign(&parts.log, &end)?;
         let typing_log = match parts.typing_log {
-            Some(ref log) => Some(log.end_offsets().await?),
+            Some(ref log) => Some(end_offsets(log).await?),
             None => None,
         };
         let shared = Arc::new(Shared {
@@ -199,6 +204,18 @@ impl Realtime {
         if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
             tracing::warn!("stopped before every socket was closed");
         }
+    }
+}
+
+/// Where the log ends. Of a topic that another process made a moment ago, not every broker knows yet what it leads.
+async fn end_offsets(log: &LogConsumer) -> Result<PositionVector, LogError> {
+    let deadline = Instant::now() + LOG_TIMEOUT;
+    loop {
+        match log.end_offsets().await {
+            Err(error) if Instant::now() < deadline => tracing::info!(%error, "the log's end isn't known yet"),
+            known => return known,
+        }
+        tokio::time::sleep(LOG_AGAIN_AFTER).await;
     }
 }
 
