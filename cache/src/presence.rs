@@ -30,7 +30,7 @@ pub struct Presence {
     pub user: UserId,
     /// Whether a socket of theirs lives on any node.
     pub online: bool,
-    /// When they came, or their last socket ended; none when never seen.
+    /// When they last came to a node, or their last socket on one ended; none when never seen.
     pub last_seen: Option<Timestamp>,
 }
 
@@ -83,18 +83,24 @@ impl Cache {
         Ok(calls.query_async(&mut self.connection()).await?)
     }
 
-    /// Takes a node's word for a user back, who was last seen at this moment; true when no other node that lives has
-    /// given its own.
+    /// Takes a node's word for a user back, whom it last saw at this moment. Where no other node that lives has given its
+    /// own: when any node last saw them.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_leave(&self, user: &UserId, node: Uuid, seen: Timestamp) -> Result<bool, CacheError> {
+    pub async fn presence_leave(
+        &self,
+        user: &UserId,
+        node: Uuid,
+        seen: Timestamp,
+    ) -> Result<Option<Timestamp>, CacheError> {
         let keys = self.keys();
         let now = seen.as_millis();
         let mut call = LEAVE.prepare_invoke();
         call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
         call.arg(node.to_string()).arg(now).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
-        Ok(call.invoke_async(&mut self.connection()).await?)
+        let last: Option<i64> = call.invoke_async(&mut self.connection()).await?;
+        Ok(last.map(|millis| Timestamp::from_millis(millis).unwrap_or(seen)))
     }
 
     /// Nodes that no longer vouch for themselves, with the moment until which they did.

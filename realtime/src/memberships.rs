@@ -64,13 +64,18 @@ impl Memberships {
         }
     }
 
+    /// Waits until memberships are as new as these offsets; false when they may not be after `limit`.
+    pub(crate) async fn reach(&self, at_least: &PositionVector, limit: Duration) -> bool {
+        self.progress.reached(at_least, limit).await
+    }
+
     /// A user's memberships, at least as new as these offsets.
     ///
     /// # Errors
     /// When neither Redis nor query-api has them.
     pub(crate) async fn of(&self, user: &UserId, at_least: &PositionVector) -> Result<Vec<Membership>, String> {
         // Not reached is no error: query-api may still know more than was announced.
-        let _ = self.progress.reached(at_least, PROJECTOR).await;
+        let _ = self.reach(at_least, PROJECTOR).await;
         if let Ok(found) = self.cache.view(&ViewKey::Memberships(user.clone())).await
             && let Some(body) = found.body.filter(|_| found.progress.covers(at_least))
             && let Ok(answer) = serde_json::from_str::<Answer>(&body)

@@ -2,8 +2,8 @@
 //!
 //! One task makes all changes of this node's users, one after the other, so that a user who goes and comes back is
 //! never told to be offline last. Each change is told here at once, and to the other nodes through Redis. A node that
-//! dies is noticed by the others: they tell what it can't any more. `lastSeenAt` is when somebody's last socket ended,
-//! or when they came, where they are online; null for who was never seen.
+//! dies is noticed by the others: they tell what it can't any more. `lastSeenAt` is when somebody's last socket ended;
+//! where they are online, when they last came to a node, or left one; null for who was never seen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,8 @@ const PAGE: usize = 500;
 const ASKED: usize = 100;
 /// The most conversations whose people are told of one user's change.
 const TOLD: usize = 2_000;
+/// How long to wait for the projector to know of an acquaintance of a moment ago.
+const ACQUAINTANCE: Duration = Duration::from_secs(2);
 /// How long the answer to a question may take.
 const ANSWER: Duration = Duration::from_secs(3);
 
@@ -147,7 +149,7 @@ async fn bury(shared: &Shared, node: Uuid, until: Timestamp) {
 
 /// Takes a node's word for a user back who isn't here, and tells so.
 async fn take_back(shared: &Shared, user: UserId, node: Uuid, seen: Timestamp) -> Result<(), CacheError> {
-    if shared.cache.presence_leave(&user, node, seen).await? {
+    if let Some(seen) = shared.cache.presence_leave(&user, node, seen).await? {
         let conversations = small_conversations(shared, &user).await;
         tell(shared, user, false, seen, conversations).await;
     }
@@ -208,7 +210,7 @@ async fn departures(shared: &Shared, vouched: &mut Vouched) {
         }
         let conversations = shared.rooms.small_conversations_of(&user);
         if vouched.online.remove(&user) {
-            let mut gone = true;
+            let mut gone = Some(seen);
             if redis_answers {
                 match shared.cache.presence_leave(&user, shared.node, seen).await {
                     Ok(last) => gone = last,
@@ -219,7 +221,7 @@ async fn departures(shared: &Shared, vouched: &mut Vouched) {
                 vouched.doubtful = true;
                 vouched.left.insert(user.clone(), seen);
             }
-            if gone {
+            if let Some(seen) = gone {
                 tell(shared, user.clone(), false, seen, conversations).await;
             }
         }
@@ -277,12 +279,18 @@ pub(crate) fn error(code: &str, detail: &str) -> Value {
 
 async fn find(shared: &Shared, caller: &UserId, users: Vec<UserId>) -> Option<Value> {
     let mine = shared.rooms.conversations_of(caller)?;
-    let mut known = Vec::with_capacity(users.len());
-    for user in users {
-        if user == *caller || shares(shared, &mine, &user).await? {
-            known.push(user);
+    let mut acquainted = Vec::with_capacity(users.len());
+    for user in &users {
+        acquainted.push(user == caller || shares(shared, &mine, user).await?);
+    }
+    // Somebody may be an acquaintance of a moment ago: this node has told the caller so, but the projector nobody yet.
+    if acquainted.contains(&false) && shared.memberships.reach(&shared.processed(), ACQUAINTANCE).await {
+        for (user, acquainted) in users.iter().zip(&mut acquainted).filter(|(_, acquainted)| !**acquainted) {
+            *acquainted = shares(shared, &mine, user).await?;
         }
     }
+    let known: Vec<UserId> =
+        users.into_iter().zip(acquainted).filter_map(|(user, known)| known.then_some(user)).collect();
     let at = now();
     let found = shared.cache.presence_of(&known, at).await.ok()?;
     let entry = |presence: &cache::presence::Presence| {
@@ -301,8 +309,7 @@ fn users(asked: &Value) -> Option<Vec<UserId>> {
     Some(users.into_iter().filter(|user| seen.insert(user.clone())).collect())
 }
 
-/// Whether a user is in one of these conversations; none when that can't be told. Memberships may be a moment
-/// old: the worst is that a new acquaintance is left out of one answer.
+/// Whether a user is in one of these conversations, as far as the projector has come; none when that can't be told.
 async fn shares(shared: &Shared, mine: &HashSet<ConversationId>, user: &UserId) -> Option<bool> {
     if let Some(shares) = shared.rooms.is_in_any(user, mine) {
         return Some(shares);

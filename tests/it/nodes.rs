@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use cache::Cache;
+use domain::{Timestamp, UserId};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::following::node;
 use crate::harness::process::Running;
 use crate::harness::sockets::SLACK;
+use crate::harness::system::config;
 use crate::harness::{Client, System};
 
 /// How soon after the end of a user's last socket the others know.
@@ -67,6 +71,25 @@ async fn presence_is_told_across_nodes_also_for_one_that_died() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_one_begins_to_talk_with_is_known_although_the_projector_is_late() {
+    let system = System::start().await;
+    let (one, two) = tokio::join!(node(&system), node(&system));
+    let (mut alice, _bob) = tokio::join!(connect(&system, &one, "alice"), connect(&system, &two, "bob"));
+    let ask = json!({"userIds": ["bob"]});
+    assert_eq!(alice.ask("presence:get", ask.clone()).await, json!([]), "nobody knows strangers");
+    let hold = system.hold_read_model().await;
+    let body = json!({"action": "conversation", "participantIds": ["bob"]});
+    assert_eq!(system.post("alice", body).await.status, 201);
+    alice.frame("conversation:created").await;
+    let (answer, ()) = tokio::join!(alice.ask("presence:get", ask), async {
+        // Long after who doesn't wait has answered.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        hold.rollback().await.unwrap();
+    });
+    assert_eq!(answer[0]["status"], "online", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn typing_stops_by_itself_when_the_process_that_took_the_start_dies() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
@@ -80,4 +103,25 @@ async fn typing_stops_by_itself_when_the_process_that_took_the_start_dies() {
     commands.child.kill().await.unwrap();
     assert_eq!(bob.frame("typing:stop").await.data, json!({"userId": "alice", "conversationId": conversation}));
     assert!(begun.elapsed() < Duration::from_secs(5) + SLACK, "{:?}", begun.elapsed());
+}
+
+/// Two nodes notice at nearly the same time that a user's last sockets have gone; either may be the one to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_was_last_seen_when_the_last_socket_ended_whichever_node_tells_it_last() {
+    let config = config();
+    let cache = Cache::connect(&config.redis_url, &config.redis_prefix).unwrap();
+    let user: UserId = "alice".parse().unwrap();
+    let at = |second: i64| Timestamp::from_millis(second * 1_000).unwrap();
+    let nodes = [Uuid::new_v4(), Uuid::new_v4()];
+    for (first, second) in [(0, 1), (1, 0)] {
+        for node in nodes {
+            cache.presence_beat(node, at(100)).await.unwrap();
+            cache.presence_arrive(std::slice::from_ref(&user), node, at(1)).await.unwrap();
+        }
+        let left = [at(10), at(20)];
+        assert_eq!(cache.presence_leave(&user, nodes[first], left[first]).await.unwrap(), None);
+        assert_eq!(cache.presence_leave(&user, nodes[second], left[second]).await.unwrap(), Some(at(20)));
+        let found = cache.presence_of(std::slice::from_ref(&user), at(30)).await.unwrap();
+        assert_eq!((found[0].online, found[0].last_seen), (false, Some(at(20))));
+    }
 }
