@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::harness::log::{self, Appended};
 use crate::harness::process::Running;
 use crate::harness::proxy::Proxy;
-use crate::harness::replicas::{Replicas, server_dump};
+use crate::harness::replicas::Replicas;
 use crate::harness::{System, eventually};
 
 const EMOJI: [&str; 4] = ["👍", "❤️", "🎉", "👎"];
@@ -38,30 +38,6 @@ pub(crate) async fn node(system: &System) -> Running {
 
 fn users(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("user-{number}")).collect()
-}
-
-/// Waits until every client has what the server has for its user.
-async fn assert_all_equal(system: &System, replicas: &mut Replicas, users: &[String]) {
-    replicas.all_ready().await;
-    let mut differ = String::new();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(25);
-    while tokio::time::Instant::now() < deadline {
-        differ.clear();
-        for (dump, user) in replicas.dump().await.iter().zip(users) {
-            let server = server_dump(system, user).await;
-            if *dump != server {
-                differ = format!("{user} has\n{dump}\nbut the server has\n{server}");
-                break;
-            }
-        }
-        if differ.is_empty() {
-            let status = replicas.status().await;
-            assert_eq!(status["again"], 0, "an event had its effect twice: {status}");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    panic!("{differ}");
 }
 
 /// People who write, edit, delete and react at random in their conversations.
@@ -126,7 +102,7 @@ async fn whatever_the_network_and_the_nodes_do_clients_end_with_the_servers_stat
     }
     talk.await.unwrap();
     beside.await.unwrap();
-    assert_all_equal(&system, &mut replicas, &users).await;
+    replicas.assert_as_server(&system, &users).await;
 }
 
 /// A message of 16 KB, as it stands on the log.
@@ -165,6 +141,6 @@ async fn a_socket_that_missed_frames_is_closed_and_its_client_catches_up() {
         .await;
     assert_eq!(node.metric("realtime_slow_sockets_total", "").await, 1.0, "it is closed, once");
     proxy.calm();
-    assert_all_equal(&system, &mut replicas, &users).await;
+    replicas.assert_as_server(&system, &users).await;
     assert!(replicas.status().await["readies"].as_u64() >= Some(2), "the client came back");
 }

@@ -6,6 +6,7 @@
 // Then:       {"do":"status"}, {"do":"dump"}, {"do":"exit"}
 // Out:        {"at":"status", …} the sums over all users; {"at":"dump","user":…,"conversations":[…],"messages":[…]} each
 
+import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { io } from 'socket.io-client';
 
@@ -63,7 +64,7 @@ class Store {
 
 class Replica {
   store = new Store();
-  stats = { ready: 0, readies: 0, frames: 0, again: 0, gaps: 0, syncs: 0 };
+  stats = { ready: 0, readies: 0, frames: 0, again: 0, gaps: 0, syncs: 0, dismissed: 0 };
   applied = new Set(); // ids of the events that had an effect: none may have one twice
   syncing = Promise.resolve();
   unready = true; // from the end of a connection to the next one's `connection:ready`
@@ -74,7 +75,7 @@ class Replica {
     Object.assign(this, { user, bearer: token, since, config, at: index % config.urls.length });
     this.socket = io(this.url(), {
       auth: { token }, transports: config.transports ?? ['websocket'], forceNew: true,
-      reconnectionDelay: 100, reconnectionDelayMax: 2000, timeout: 20_000,
+      reconnectionDelay: 100, reconnectionDelayMax: 2000, timeout: 20_000, query: { client: randomUUID() },
     });
     this.socket.on('connection:ready', ({ position }) => {
       this.stats.readies += 1;
@@ -85,7 +86,9 @@ class Replica {
       this.stats.ready = 0;
       this.unready = true;
       this.elsewhere();
-      if (reason === 'io server disconnect') this.socket.connect();
+      if (reason !== 'io server disconnect') return;
+      this.stats.dismissed += 1; // by the server, after which a client doesn't come back by itself
+      this.socket.connect();
     });
     this.socket.on('connect_error', () => this.elsewhere());
     for (const name of FRAMES) this.socket.on(name, (payload, meta) => this.deliver(name, payload, meta));

@@ -2,11 +2,12 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use service::config::Config;
 use tokio::process::{Child, Command};
 
-use super::system::{SECRET, eventually};
+use super::system::{PATIENCE, SECRET, eventually};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_messages-under-test");
 
@@ -50,17 +51,35 @@ impl Running {
 
     /// The same, with more in the environment.
     pub(crate) async fn with(config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let port = free_port();
+        let mut running = Self::spawn(free_port(), config, arguments, environment);
+        running.ready().await;
+        running
+    }
+
+    /// Starts a service on this port.
+    pub(crate) fn spawn(port: u16, config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(config, arguments);
-        let mut child = command.env("PORT", port.to_string()).envs(environment.iter().copied()).spawn().unwrap();
-        let url = format!("http://127.0.0.1:{port}");
-        let ready = format!("{url}/readyz");
+        let child = command.env("PORT", port.to_string()).envs(environment.iter().copied()).spawn().unwrap();
+        Self { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&mut self) {
+        let ready = format!("{}/readyz", self.url);
         eventually("the process is ready", async || {
-            assert!(child.try_wait().unwrap().is_none(), "the process ended instead of starting");
+            assert!(self.child.try_wait().unwrap().is_none(), "the process ended instead of starting");
             reqwest::get(&ready).await.ok().filter(|answer| answer.status() == 200)
         })
         .await;
-        Self { child, url }
+    }
+
+    /// Tells the process to stop, and waits until it has: how long that took.
+    pub(crate) async fn stop(mut self) -> Duration {
+        let told = Instant::now();
+        self.signal("-TERM").await;
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it never stopped").unwrap();
+        assert_eq!(ended.code(), Some(0), "it didn't end by itself");
+        told.elapsed()
     }
 
     /// Stops the process where it is: whatever it is connected to notices nothing.

@@ -24,6 +24,11 @@ impl Replicas {
     /// Connects users to the first of these addresses that works, with the state of now, in which they have nothing.
     /// The HTTP API is the system's own.
     pub(crate) async fn start(system: &System, urls: &[&str], users: &[String]) -> Self {
+        Self::start_over(&["websocket"], system, urls, users).await
+    }
+
+    /// The same over these transports.
+    pub(crate) async fn start_over(transports: &[&str], system: &System, urls: &[&str], users: &[String]) -> Self {
         let mut logins = Vec::with_capacity(users.len());
         for user in users {
             let now = system.get(user, "/api/messages/sync").await;
@@ -41,7 +46,8 @@ impl Replicas {
         let stdin = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut replicas = Self { _child: child, stdin, lines, users: users.len() };
-        replicas.order(json!({"urls": urls, "api": system.url, "users": logins})).await;
+        let order = json!({"urls": urls, "api": system.url, "users": logins, "transports": transports});
+        replicas.order(order).await;
         replicas.all_ready().await;
         replicas
     }
@@ -62,6 +68,30 @@ impl Replicas {
             );
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Waits until every client has what the server has for its user, and asserts that nothing had its effect twice.
+    pub(crate) async fn assert_as_server(&mut self, system: &System, users: &[String]) {
+        self.all_ready().await;
+        let mut differ = String::new();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(25);
+        while tokio::time::Instant::now() < deadline {
+            differ.clear();
+            for (dump, user) in self.dump().await.iter().zip(users) {
+                let server = server_dump(system, user).await;
+                if *dump != server {
+                    differ = format!("{user} has\n{dump}\nbut the server has\n{server}");
+                    break;
+                }
+            }
+            if differ.is_empty() {
+                let status = self.status().await;
+                assert_eq!(status["again"], 0, "an event had its effect twice: {status}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("{differ}");
     }
 
     /// The sums over all users of what happened to them.
