@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod alone;
 mod append;
 mod contract;
 mod crowd;
@@ -11,6 +12,7 @@ mod development;
 mod doctor;
 mod following;
 mod freshness;
+mod front;
 mod harness;
 mod nodes;
 mod openapi;
@@ -19,6 +21,7 @@ mod page;
 mod projection;
 mod projectors;
 mod relay;
+mod rolling;
 mod tidy;
 mod topic;
 mod traces;

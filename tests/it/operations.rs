@@ -43,6 +43,24 @@ async fn touched(running: &Running) -> (f64, f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_position_is_woken_and_asks_nobody() {
+    let config = config();
+    let running = Running::start(&config, &["all"]).await;
+    let system = System::beside(config, &running.url);
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let asked = async || running.metric("postgres_queries_total", "operation=\"offsets\"").await;
+    let before = asked().await;
+    for number in 0..20 {
+        let sent = system.post("alice", json!({"conversationId": conversation, "content": number.to_string()})).await;
+        let seen = system.get_after(&sent, "bob", &format!("/api/messages/{}", sent.id())).await;
+        assert_eq!(seen.status, 200, "{seen:?}");
+    }
+    // Now and then a wait is long enough for a look at whether Redis is what lags.
+    let asked = asked().await - before;
+    assert!(asked < 20.0, "Postgres was asked {asked} times in 20 waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn production_refuses_to_start_without_a_secret() {
     let ended = command(&config(), &["all"]).env_remove("AUTH_JWT_SECRET").output().await.unwrap();
     assert!(!ended.status.success());

@@ -8,6 +8,7 @@
 //   each for the first socket, or for "socket": i
 // Out:        {"at":"connect"|"upgrade"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
 
+import { randomUUID } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { io } from 'socket.io-client';
@@ -37,6 +38,7 @@ function open(config, index) {
     forceNew: true, // one connection each, not one shared
     reconnectionDelay: 100,
     reconnectionDelayMax: 500,
+    query: { client: randomUUID() }, // so that polls find their node
     ...config.options,
   });
   const which = count(config) > 1 ? { socket: index } : {};

@@ -1,13 +1,11 @@
 //! What Redis is good for, and that nothing is ever wrong because of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 
 use crate::harness::http::Answer;
-use crate::harness::process::free_port;
 use crate::harness::{System, eventually};
 
 /// A conversation with a message.
@@ -176,49 +174,4 @@ async fn a_redis_that_was_emptied_is_only_slower() {
             .await;
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_redis_everything_goes_on() {
-    let system = System::with(|config| {
-        config.redis_url = format!("redis://127.0.0.1:{}", free_port());
-        config.limits.limit_messages = 5;
-        config.limits.limit_edits = 100;
-    })
-    .await;
-    let started = tokio::time::Instant::now();
-    let talk = Talk::begin(&system, &["bob"]).await;
-    let retry = || {
-        let body = json!({"conversationId": talk.conversation, "content": "once"});
-        system.ask("alice", "POST", "/api/messages").key("k").json(&body).send()
-    };
-    let sent = retry().await;
-    assert_eq!(sent.status, 201, "{sent:?}");
-    let seen = system.get_after(&sent, "bob", "/api/messages").await;
-    assert_eq!((seen.header("x-cache"), content(&seen)), ("miss", "once"));
-    // The fold remembers what Redis can't.
-    let again = retry().await;
-    assert_eq!((again.status, again.header("idempotent-replayed")), (200, "true"), "{again:?}");
-    assert_eq!(again.data(), sent.data());
-    let edited = talk.edit(&system, "edited").await;
-    let path = format!("/api/messages/{}", talk.message);
-    let seen = system.get_after(&edited, "bob", &path).await;
-    assert_eq!((seen.header("x-cache"), content(&seen)), ("miss", "edited"));
-    let typing = json!({"action": "typing_start", "conversationId": talk.conversation});
-    assert_eq!(system.post("bob", typing).await.status, 202);
-    system.get("mallory", &path).await.assert_problem(404, "not_found");
-    system
-        .post("mallory", json!({"conversationId": talk.conversation, "content": "hi"}))
-        .await
-        .assert_problem(404, "not_found");
-    // Each process keeps the limits by itself.
-    let body = json!({"conversationId": talk.conversation, "content": "hi"});
-    for left in (0..5).rev() {
-        assert_eq!(system.post("bob", body.clone()).await.header("ratelimit-remaining"), left.to_string());
-    }
-    let limited = system.post("bob", body).await;
-    limited.assert_problem(429, "rate_limited");
-    // Slower than with it, but each of these waits for Redis, if at all, for less than a second.
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(15), "{took:?}");
 }

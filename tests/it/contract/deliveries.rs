@@ -144,13 +144,15 @@ async fn the_chain_begins_where_the_room_was_opened_and_not_where_one_came_in() 
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     system.message("alice", &conversation, "nobody is here").await;
-    let mut alice = Client::connect(&system, "alice").await;
+    // Both on one node, where there are several: what they say there that they are is the same.
+    let together = json!({"options": {"query": {"client": "together"}}});
+    let mut alice = open(&system, "alice", together.clone()).await;
     let second = system.post("alice", json!({"conversationId": conversation, "content": "alice is here"})).await;
     // All that came of the conversation: more than this message only where the relay was slow.
     let frames = alice.frames_until("her message", |frame| frame.says("alice is here")).await;
     let first = frames.iter().find(|frame| !frame.meta.is_null()).unwrap();
     assert_eq!(first.meta["previous"], Value::Null);
-    let mut bob = Client::connect(&system, "bob").await;
+    let mut bob = open(&system, "bob", together).await;
     let third = system.post("alice", json!({"conversationId": conversation, "content": "bob too"})).await;
     let frame = bob.frame("message:new").await;
     assert_eq!(frame.meta["position"], third.position());

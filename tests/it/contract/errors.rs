@@ -309,7 +309,7 @@ async fn a_wrong_path_parameter_or_header_is_named() {
     let scene = Scene::new().await;
     let before = scene.system.records().await;
     let edit = json!({"content": "hi"});
-    for id in ["x", "%00", "%0a", "%ff", "a%20b", &scene.message[..35], &format!("%7B{}%7D", scene.message)] {
+    for id in ["x", "%0a", "%ff", "a%20b", &scene.message[..35], &format!("%7B{}%7D", scene.message)] {
         for method in ["PATCH", "DELETE"] {
             let refused = scene.system.ask("alice", method, &format!("/api/messages/{id}")).json(&edit).send().await;
             refused.assert_problem(400, "invalid_id");

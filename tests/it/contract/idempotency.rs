@@ -6,7 +6,6 @@ use cache::admission::Scope;
 use cache::{Admission, Limit};
 use domain::event::{MessageSent, MessageType};
 use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, UserId, envelope};
-use messages::process::Roles;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -115,7 +114,7 @@ async fn a_retry_gets_the_first_answer_after_a_restart() {
     let before = system.records().await;
     system.stop().await;
     system.forget_in_redis().await;
-    let system = System::run(system.config.clone(), Roles::ALL).await;
+    let system = System::under(system.config.clone()).await;
     for done in &commands {
         // What was appended last may not have been projected before the restart.
         system.projected(&done.answer).await;

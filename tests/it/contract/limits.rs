@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use messages::process::Roles;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::http::Answer;
-use crate::harness::process::free_port;
 use crate::harness::system::{LOOKS, config};
 use crate::harness::{System, at_once, eventually, unknown_id};
 
@@ -111,7 +109,7 @@ async fn what_is_refused_or_repeated_does_not_count() {
 async fn nodes_share_a_users_limit() {
     let mut config = config();
     config.limits.limit_messages = 5;
-    let one = System::run(config.clone(), Roles::ALL).await;
+    let one = System::under(config.clone()).await;
     let other = System::run(config, Roles::COMMAND_API).await;
     let conversation = one.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
@@ -152,40 +150,6 @@ async fn a_window_starts_with_its_first_command_and_ends_when_it_says() {
     assert!(begun.elapsed() >= Duration::from_secs(6));
     assert_eq!(third.status, 201, "whoever waits as long as they were told is let in: {third:?}");
     assert_eq!(third.header("ratelimit-remaining"), "1");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_redis_each_process_keeps_the_limits_until_redis_is_back() {
-    let port = free_port();
-    let mut config = config();
-    let redis = config.redis_url.trim_start_matches("redis://").to_owned();
-    config.redis_url = format!("redis://127.0.0.1:{port}");
-    config.limits.limit_messages = 3;
-    let system = System::run(config, Roles::ALL).await;
-    let conversation = system.conversation("alice", &["bob"]).await;
-    let body = json!({"conversationId": conversation, "content": "hi"});
-    for left in [2, 1, 0] {
-        let asked = Instant::now();
-        let sent = system.post("alice", body.clone()).await;
-        assert_eq!(sent.status, 201, "{sent:?}");
-        sent.assert_limit(3, left);
-        assert!(asked.elapsed() < Duration::from_secs(3), "it waits for Redis: {:?}", asked.elapsed());
-    }
-    assert_limited(&system.post("alice", body.clone()).await, 3);
-    assert_eq!(system.records_of(&conversation).await.len(), 1 + 3);
-    // From now on, what connects there reaches Redis, in which nothing was counted.
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(&redis).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
-        }
-    });
-    eventually("limits are kept in Redis again", async || {
-        let sent = system.post("alice", body.clone()).await;
-        (sent.status == 201).then(|| sent.assert_limit(3, 2))
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

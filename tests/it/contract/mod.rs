@@ -10,6 +10,7 @@ mod deletions;
 mod deliveries;
 mod edits;
 mod errors;
+mod freshness;
 mod handshake;
 mod idempotency;
 mod limits;

@@ -2,11 +2,11 @@
 
 use domain::{Position, PositionVector, UserId};
 use event_log::{TopicSpec, ensure_topic};
+use messages::process::Roles;
 use serde_json::{Value, json};
 use service::token::PositionTokens;
 
 use crate::harness::http::Answer;
-use crate::harness::process::Running;
 use crate::harness::system::{SECRET, config};
 use crate::harness::{System, unknown_id};
 
@@ -187,10 +187,7 @@ async fn a_command_with_a_position_knows_what_happened_up_to_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_good_on_every_node_of_a_system() {
     let config = config();
-    let (one, other) = tokio::join!(
-        System::run(config.clone(), messages::process::Roles::ALL),
-        System::run(config.clone(), messages::process::Roles::ALL)
-    );
+    let (one, other) = tokio::join!(System::under(config.clone()), System::run(config.clone(), Roles::ALL));
     let conversation = one.conversation("alice", &["bob"]).await;
     let mut earlier = one.post("alice", json!({"conversationId": conversation, "content": "0"})).await;
     for number in 1..=20 {
@@ -203,22 +200,4 @@ async fn tokens_are_good_on_every_node_of_a_system() {
         earlier = post.json(&body).send().await;
         assert_eq!(earlier.status, 201, "{earlier:?}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_position_is_woken_and_asks_nobody() {
-    let config = config();
-    let running = Running::start(&config, &["all"]).await;
-    let system = System::beside(config, &running.url);
-    let conversation = system.conversation("alice", &["bob"]).await;
-    let asked = async || running.metric("postgres_queries_total", "operation=\"offsets\"").await;
-    let before = asked().await;
-    for number in 0..20 {
-        let sent = system.post("alice", json!({"conversationId": conversation, "content": number.to_string()})).await;
-        let seen = system.get_after(&sent, "bob", &format!("/api/messages/{}", sent.id())).await;
-        assert_eq!(seen.status, 200, "{seen:?}");
-    }
-    // Now and then a wait is long enough for a look at whether Redis is what lags.
-    let asked = asked().await - before;
-    assert!(asked < 20.0, "Postgres was asked {asked} times in 20 waits");
 }

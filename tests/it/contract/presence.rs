@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use messages::process::Roles;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::proxy::Proxy;
 use crate::harness::sockets::SLACK;
-use crate::harness::{Client, System, system};
+use crate::harness::{Client, System};
 
 /// Within this time of their last socket's end a user is told to be offline.
 const OFFLINE: Duration = Duration::from_secs(15);
@@ -106,31 +104,4 @@ async fn presence_is_only_known_of_people_one_talks_with() {
     alice.frame("conversation:created").await;
     let answer = alice.ask("presence:get", json!({"userIds": ["erin"]})).await;
     assert_eq!(answer[0]["status"], "online", "whoever one begins to talk with is known at once");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_left_while_redis_was_away_is_offline_when_it_is_back() {
-    let mut config = system::config();
-    let redis = Proxy::start(&config.redis_url).await;
-    config.redis_url = redis.url.clone();
-    let system = System::run(config, Roles::ALL).await;
-    system.conversation("alice", &["bob", "carol"]).await;
-    let mut alice = Client::connect(&system, "alice").await;
-    let mut bob = Client::connect(&system, "bob").await;
-    told(&mut alice, "bob", "online").await;
-    redis.down();
-    bob.order(json!({"do": "disconnect"})).await;
-    let offline = told(&mut alice, "bob", "offline").await;
-    // As many come as go: it doesn't show in how many there are.
-    let _carol = Client::connect(&system, "carol").await;
-    told(&mut alice, "carol", "online").await;
-    redis.calm();
-    let expected = json!([
-        {"userId": "bob", "status": "offline", "lastSeenAt": offline["lastSeenAt"]},
-    ]);
-    let deadline = Instant::now() + OFFLINE + SLACK;
-    while alice.ask("presence:get", json!({"userIds": ["bob"]})).await != expected {
-        assert!(Instant::now() < deadline, "Redis still has the word that bob is here");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

@@ -93,7 +93,7 @@ async fn typing_can_have_a_topic_of_its_own() {
     let mut config = config();
     let typing_topic = format!("{}-typing", config.kafka_topic);
     config.kafka_typing_topic = Some(typing_topic.clone());
-    let system = System::run(config, messages::process::Roles::ALL).await;
+    let system = System::under(config).await;
     let conversation = system.conversation("alice", &["bob"]).await;
     for action in ["typing_start", "typing_stop"] {
         let done = system.post("bob", typing(action, &conversation)).await;

@@ -2,7 +2,9 @@
 
 pub(crate) mod fold;
 pub(crate) mod http;
+mod layout;
 pub(crate) mod log;
+pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod replicas;

@@ -1,12 +1,12 @@
-//! A whole system of one's own: its services in this process, with a topic, a schema and a key prefix that no other
-//! test has. Nothing is cleaned up: nobody else comes by there.
+//! A whole system of one's own: its services in this process (see `layout.rs`), with a topic, a schema and a key prefix
+//! that no other test has. Nothing is cleaned up: nobody else comes by there.
 
 use std::time::{Duration, SystemTime};
 
 use cache::Cache;
 use clap::Parser;
 use domain::{ConversationId, Position, Timestamp, UserId};
-use messages::process::{self, Process, Roles};
+use messages::process::Roles;
 use read_model::ReadModel;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -15,11 +15,10 @@ use service::config::Config;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::http::{Answer, Request};
+use super::layout::Services;
 use super::log::{self, Record};
 
 /// The secret of every system under test.
@@ -38,8 +37,8 @@ pub(crate) struct System {
     pub(crate) url: String,
     client: reqwest::Client,
     pub(super) sql: PgPool,
-    /// The services, where they are in this process. They stop when the test ends, however it ends.
-    running: Option<(Process, DropGuard)>,
+    /// The services, where they are in this process.
+    running: Option<Services>,
 }
 
 #[derive(Parser)]
@@ -83,37 +82,42 @@ pub(crate) fn unlimited(config: &mut Config) {
 }
 
 impl System {
-    /// Starts everything in one process, with the defaults.
+    /// Starts everything, in the layout of this run, with the defaults.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// Starts everything in one process, with some settings changed.
+    /// Starts everything, in the layout of this run, with some settings changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        let system = Self::run(config, Roles::ALL).await;
-        system.projecting().await;
-        system
+        Self::under(config).await
     }
 
-    /// Starts everything in one process, with limits that no test reaches.
+    /// Starts everything, in the layout of this run, with limits that no test reaches.
     pub(crate) async fn unlimited() -> Self {
         Self::with(unlimited).await
     }
 
-    /// Starts some of the services under a given configuration.
+    /// Starts everything, in the layout of this run, under a given configuration.
+    pub(crate) async fn under(config: Config) -> Self {
+        log_trouble(&config);
+        let services = Services::all(&config).await;
+        let system = Self::of(config, services);
+        system.projecting().await;
+        system
+    }
+
+    /// Starts some of the services in one process under a given configuration, in any layout.
     pub(crate) async fn run(config: Config, roles: Roles) -> Self {
-        service::telemetry::start(
-            &std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error,projector::batch=off".to_owned()),
-            config.log_format,
-        );
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let shutdown = CancellationToken::new();
-        let process = process::start(&config, roles, listener, shutdown.clone()).await.unwrap();
-        let url = format!("http://{}", process.address());
-        let mut system = Self::beside(config, &url);
-        system.running = Some((process, shutdown.drop_guard()));
+        log_trouble(&config);
+        let services = Services::one(&config, roles).await;
+        Self::of(config, services)
+    }
+
+    fn of(config: Config, services: Services) -> Self {
+        let mut system = Self::beside(config, &services.url);
+        system.running = Some(services);
         system
     }
 
@@ -133,9 +137,8 @@ impl System {
 
     /// Stops the services in good order and waits for them.
     pub(crate) async fn stop(&mut self) {
-        if let Some((process, stop)) = self.running.take() {
-            drop(stop);
-            process.finished().await.unwrap();
+        if let Some(services) = self.running.take() {
+            services.stop().await;
         }
     }
 
@@ -234,14 +237,11 @@ impl System {
         answer.data()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until the relay, where there is one in this process, has passed an answer's event.
+    /// Waits until every relay in this process has passed an answer's event.
     pub(crate) async fn relayed(&self, done: &Answer) {
-        let Some((process, _)) = &self.running else { return };
+        let Some(services) = &self.running else { return };
         let position: Position = done.position().parse().unwrap();
-        eventually("the event is relayed", async || {
-            process.relayed().is_none_or(|relayed| relayed.includes(position)).then_some(())
-        })
-        .await;
+        eventually("the event is relayed", async || services.relayed(position).then_some(())).await;
     }
 
     /// Everything that is on the topic, as any other client of Kafka reads it, partition by partition.
@@ -323,6 +323,11 @@ impl System {
         let keys = [vec!["none".to_owned()], self.redis_keys().await].concat();
         redis::cmd("DEL").arg(keys).query_async::<()>(&mut self.redis().await).await.unwrap();
     }
+}
+
+fn log_trouble(config: &Config) {
+    let filter = std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error,projector::batch=off".to_owned());
+    service::telemetry::start(&filter, config.log_format);
 }
 
 /// An id that nothing has.
