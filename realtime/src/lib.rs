@@ -45,6 +45,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may stay without a socket that was let in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long sockets may take to hear that the node stops.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How many sockets may be joining their rooms at a time, so that thousands at once don't fell the query side.
 const JOINING: usize = 64;
 /// How long the log may take to say where it ends.
@@ -163,10 +165,12 @@ impl Realtime {
             running.push(tasks.spawn(relay::run(shared.clone(), Arc::new(log), false)).abort_handle());
         }
         let (service, io) = socket_io(&shared);
-        let shutdown = shared.shutdown.clone();
+        let leaving = shared.clone();
         shared.tasks.spawn(async move {
-            shutdown.cancelled().await;
-            io.close().await;
+            leaving.shutdown.cancelled().await;
+            // Whoever takes nothing doesn't take their leave either.
+            let _ = tokio::time::timeout(GOODBYE, io.close()).await;
+            leaving.transports.cut_all();
         });
         Ok(Self { service, shared, running: running.into() })
     }

@@ -36,7 +36,11 @@ const UPGRADE: Duration = Duration::from_secs(10);
 
 /// The connections of this node's sockets. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Transports(Arc<Mutex<Inner>>);
+pub(crate) struct Transports {
+    inner: Arc<Mutex<Inner>>,
+    /// Cuts every stream.
+    all: CancellationToken,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -52,7 +56,7 @@ struct Cut(CancellationToken);
 
 impl Transports {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the connection under a socket, so that its client comes back by itself. False when that was
@@ -69,6 +73,11 @@ impl Transports {
             cut.cancel();
         }
         true
+    }
+
+    /// Cuts every connection that is a stream.
+    pub(crate) fn cut_all(&self) {
+        self.all.cancel();
     }
 
     /// A socket has gone.
@@ -130,7 +139,7 @@ async fn serve(State(mut serving): State<Serving>, mut request: Request) -> Resp
 impl Serving {
     async fn stream(mut self, upgrade: OnUpgrade, mut opening: http::Request<()>, socket: Option<Sid>) {
         let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE, upgrade).await else { return };
-        let cut = CancellationToken::new();
+        let cut = self.transports.all.child_token();
         let noted = match socket {
             Some(socket) if !self.transports.upgrade(socket, &cut) => return,
             Some(socket) => Some(Noted { transports: self.transports.clone(), socket }),
