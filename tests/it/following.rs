@@ -106,7 +106,7 @@ async fn whatever_the_network_and_the_nodes_do_clients_end_with_the_servers_stat
 }
 
 /// A message of 16 KB, as it stands on the log.
-fn long_message(sender: &str, conversation: &str) -> Event {
+pub(crate) fn long_message(sender: &str, conversation: &str) -> Event {
     Event {
         event_id: EventId(Uuid::now_v7()),
         occurred_at: Timestamp::from_date_time(OffsetDateTime::now_utc()).unwrap(),

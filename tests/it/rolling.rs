@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 use service::config::Config;
 use tokio::time::Instant;
 
+use crate::following::{long_message, node};
 use crate::harness::http::Answer;
-use crate::harness::log::Record;
+use crate::harness::log::{self, Appended, Record};
 use crate::harness::nginx::Nginx;
 use crate::harness::process::{Running, free_port};
+use crate::harness::proxy::Proxy;
 use crate::harness::replicas::Replicas;
 use crate::harness::system::{PATIENCE, config, unlimited};
-use crate::harness::{Client, System};
+use crate::harness::{Client, System, eventually};
 
 /// How long nginx passes by whoever refused it; see `deploy/nginx.conf`.
 const PASSED_BY: Duration = Duration::from_secs(1);
@@ -156,7 +158,7 @@ async fn every_process_is_restarted_in_turn_and_nothing_is_lost_or_done_twice() 
     unlimited(&mut config);
     let mut apart = Apart::start(&config).await;
     let system = Arc::new(System::beside(config, &apart.nginx.url));
-    system.projecting().await;
+    system.projecting_by(2).await;
     let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
     let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
     let mut clients = Vec::new();
@@ -206,6 +208,17 @@ async fn clients_of_a_node_that_stops_come_back_by_themselves_on_the_other() {
         }
         clients.push((transports, client));
     }
+    // Nobody waits for those who don't take their leave.
+    let mut silent = Vec::new();
+    for transports in [json!(["websocket"]), json!(["polling"])] {
+        let order = json!({"url": system.url, "token": system.token("bob"), "transports": transports, "sockets": 4});
+        let mut client = Client::open(order).await;
+        for _ in 0..4 {
+            client.frame("connection:ready").await;
+        }
+        client.freeze().await;
+        silent.push(client);
+    }
     // Whichever each is on: one node after the other.
     let took = apart.restart_all().await;
     for (transports, client) in &mut clients {
@@ -220,4 +233,32 @@ async fn clients_of_a_node_that_stops_come_back_by_themselves_on_the_other() {
         }
     }
     assert!(took.iter().all(|(_, took)| *took < STOPS_WITHIN), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_does_not_wait_for_who_takes_nothing() {
+    let system = System::unlimited().await;
+    let node = node(&system).await;
+    let proxy = Proxy::start(&node.url).await;
+    let conversation = system.conversation("bob", &["alice", "carol"]).await;
+    let mut clients = Vec::new();
+    for (user, transports) in [("alice", json!(["websocket"])), ("carol", json!(["polling", "websocket"]))] {
+        let order = json!({"url": proxy.url, "token": system.token(user), "transports": transports});
+        let mut client = Client::open(order).await;
+        client.frame("connection:ready").await;
+        if transports[0] == "polling" {
+            client.at("upgrade").await;
+        }
+        clients.push(client);
+    }
+    proxy.stall();
+    // More than the network's buffers hold, but not more than the sockets'.
+    let long: Vec<Appended> = (0..100).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+    log::append(&system.config, &long).await;
+    eventually("all of it is on its way", async || {
+        (node.metric("realtime_frames_total", "").await >= 200.0).then_some(())
+    })
+    .await;
+    let took = node.stop().await;
+    assert!(took < STOPS_WITHIN, "{took:?}");
 }

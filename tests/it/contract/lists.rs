@@ -97,6 +97,8 @@ async fn no_conversation_is_skipped_or_repeated_while_messages_arrive() {
     }
     let (busy, quiet) = made.split_at(6);
     let sent = system.post("bob-0", json!({"conversationId": busy[0], "content": "hi"})).await;
+    // A position says nothing of other partitions.
+    system.caught_up().await;
     assert_eq!(system.get_after(&sent, "alice", "/api/messages").await.ids().len(), 15);
     let (writer, wanted) = (system.clone(), busy.to_vec());
     let writing = tokio::spawn(async move {

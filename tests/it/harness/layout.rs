@@ -13,6 +13,8 @@ use super::nginx::Nginx;
 /// Services that run. They stop when the test ends, however it ends.
 pub(super) struct Services {
     processes: Vec<Process>,
+    /// How many of them project.
+    pub(super) projectors: usize,
     stop: DropGuard,
     /// Where clients ask.
     pub(super) url: String,
@@ -34,7 +36,8 @@ impl Services {
         let shutdown = CancellationToken::new();
         let process = process::start(config, roles, listen().await, shutdown.clone()).await.unwrap();
         let url = format!("http://{}", process.address());
-        Self { processes: vec![process], stop: shutdown.drop_guard(), url, _nginx: None }
+        let projectors = usize::from(roles == Roles::ALL || roles == Roles::PROJECTOR);
+        Self { processes: vec![process], projectors, stop: shutdown.drop_guard(), url, _nginx: None }
     }
 
     /// Two of each, behind nginx.
@@ -62,7 +65,7 @@ impl Services {
         for start in starts.collect::<Vec<_>>() {
             processes.push(start.await.unwrap());
         }
-        Self { processes, stop: shutdown.drop_guard(), url: nginx.url.clone(), _nginx: Some(nginx) }
+        Self { processes, projectors: 2, stop: shutdown.drop_guard(), url: nginx.url.clone(), _nginx: Some(nginx) }
     }
 
     /// Whether every relay among them has passed a position.

@@ -32,11 +32,18 @@ impl System {
     /// Waits until every partition is somebody's to project: on a busy machine, what begins with a new system might
     /// otherwise wait for that, longer than commands do.
     pub(crate) async fn projecting(&self) {
-        let partitions = i64::from(self.config.kafka_partitions);
+        self.projecting_by(1).await;
+    }
+
+    /// The same, once so many projectors have their share: what changes hands is projected by nobody for a moment.
+    pub(crate) async fn projecting_by(&self, projectors: usize) {
+        let partitions = usize::try_from(self.config.kafka_partitions).unwrap();
+        let query = "SELECT count(*) AS held, count(DISTINCT owner) AS owners FROM leases
+                     WHERE lease_until > now() AND owner <> $1";
         eventually("every partition is projected", async || {
-            let held =
-                self.row("SELECT count(*) AS held FROM leases WHERE lease_until > now() AND owner <> $1", "").await;
-            (held["held"] == partitions).then_some(())
+            let leases = self.row(query, "").await;
+            (leases["held"] == partitions && leases["owners"].as_u64() >= Some(projectors.min(partitions) as u64))
+                .then_some(())
         })
         .await;
     }

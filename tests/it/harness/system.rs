@@ -103,8 +103,9 @@ impl System {
     pub(crate) async fn under(config: Config) -> Self {
         log_trouble(&config);
         let services = Services::all(&config).await;
+        let projectors = services.projectors;
         let system = Self::of(config, services);
-        system.projecting().await;
+        system.projecting_by(projectors).await;
         system
     }
 
