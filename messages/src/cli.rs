@@ -10,7 +10,6 @@ use service::auth::Auth;
 use service::config::{Config, Environment};
 use service::{lifecycle, telemetry, trace};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
 
 use crate::process::{self, Roles};
 use crate::{dead_letters, development, doctor, rebuild, topic};
@@ -152,11 +151,10 @@ async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
     // Before anything is touched: without a secret nothing starts.
     let auth = Auth::new(config.secret()?);
     let address = config.listen_on();
-    let listener = TcpListener::bind(address)
-        .await
+    let socket = lifecycle::bind(address.into())
         .with_context(|| format!("can't listen on {}:{}; set HOST and PORT to what is free", address.0, address.1))?;
     let shutdown = lifecycle::shutdown_on_signal();
-    let process = process::start(&config, roles, listener, shutdown).await?;
+    let process = process::start(&config, roles, socket, shutdown).await?;
     tracing::info!(address = %process.address(), roles = %roles, "ready");
     if config.environment == Environment::Development && roles == Roles::ALL {
         development::welcome(&auth, process.address())?;

@@ -20,7 +20,7 @@ use service::config::{Config, LimitConfig};
 use service::lifecycle;
 use service::readiness::{self, Readiness};
 use service::token::PositionTokens;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ use crate::{kinship, openapi, web};
 /// What to look at when Postgres doesn't answer.
 pub(crate) const POSTGRES_HINT: &str =
     "Postgres; is it running, and is DATABASE_URL right? (scripts/services up starts one)";
+/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+const WAITING_CONNECTIONS: u32 = 4_096;
 /// How long each service may take to end once it is told to.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -124,7 +126,8 @@ struct Common {
     address: SocketAddr,
 }
 
-/// Starts the services; when this returns they serve. The shutdown stops them in good order.
+/// Starts the services; when this returns they serve, at the address to which the socket is bound. Until then nobody
+/// listens there. The shutdown stops them in good order.
 ///
 /// # Errors
 /// When Kafka doesn't answer or its topic is set up wrong, when Postgres doesn't answer a projector, and for a
@@ -132,11 +135,11 @@ struct Common {
 pub async fn start(
     config: &Config,
     roles: Roles,
-    listener: TcpListener,
+    socket: TcpSocket,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Process> {
     metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
-    let common = Common::new(config, roles, listener.local_addr()?).await?;
+    let common = Common::new(config, roles, socket.local_addr()?).await?;
     let mut router = Router::new();
     let mut readiness = common.readiness(roles, shutdown.clone())?;
     let mut ending = Ending::default();
@@ -167,6 +170,7 @@ pub async fn start(
     let operations: Router = readiness::routes().with_state(readiness).into();
     let router = router.merge(operations).merge(openapi::router(document.clone()));
     let router = service::http::finish(router, &document, &config.cors_origins);
+    let listener = socket.listen(WAITING_CONNECTIONS)?;
     let (address, realtime) = (common.address, ending.realtime.clone());
     let running = tokio::spawn(async move {
         let served = lifecycle::serve(listener, router, shutdown.clone()).await;

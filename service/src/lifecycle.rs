@@ -1,11 +1,12 @@
 //! Serving, and stopping in good order.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// How long requests that are under way may take once the process is told to stop.
@@ -34,6 +35,20 @@ pub fn shutdown_on_signal() -> CancellationToken {
         told.cancel();
     });
     shutdown
+}
+
+/// Takes an address, without listening there yet: until the process serves, connections are refused, and whoever
+/// balances them asks another.
+///
+/// # Errors
+/// When the address can't be had.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Otherwise one that starts again waits until the connections of the one before are forgotten. But of all free ports
+    // the same one might be given to two that don't listen yet.
+    socket.set_reuseaddr(address.port() != 0)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Serves until the shutdown, then lets requests that are under way finish, at most 10 s.
@@ -84,6 +99,16 @@ mod tests {
                 async move { serve(listener, finish(router, &OpenApi::default(), &[]), shutdown).await.unwrap() },
             );
         (served, tokio::net::TcpStream::connect(address).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_nobodys_until_somebody_listens() {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "whoever asks goes elsewhere at once");
+        assert!(bind(address).and_then(|other| other.listen(1)).is_err(), "no other process can have it");
+        let _listener = socket.listen(1).unwrap();
+        assert!(tokio::net::TcpStream::connect(address).await.is_ok());
     }
 
     #[tokio::test]

@@ -8,7 +8,6 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use service::config::Config;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::fold::assert_folded;
@@ -52,8 +51,8 @@ async fn described(config: &Config) -> (usize, BTreeMap<String, String>) {
 
 /// Tries to start a system; gives why it wouldn't.
 async fn refusal(config: &Config) -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    match process::start(config, Roles::ALL, listener, CancellationToken::new()).await {
+    let socket = service::lifecycle::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    match process::start(config, Roles::ALL, socket, CancellationToken::new()).await {
         Ok(_) => panic!("it started"),
         Err(error) => format!("{error:#}"),
     }

@@ -1,11 +1,12 @@
 //! The services of a system in this process, in one of two layouts: all in one, or as large systems run them.
 //!
 //! `MESSAGES_TEST_LAYOUT=apart` starts two processes of each role (as far as `messages` is concerned: each with its own
-//! listener, connections and state) behind the nginx that is shipped. What holds for clients holds in both.
+//! address, connections and state) behind the nginx that is shipped. What holds for clients holds in both.
 
 use messages::process::{self, Process, Roles};
 use service::config::Config;
-use tokio::net::TcpListener;
+use service::lifecycle;
+use tokio::net::TcpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::nginx::Nginx;
@@ -34,7 +35,7 @@ impl Services {
     /// Some of them in one process.
     pub(super) async fn one(config: &Config, roles: Roles) -> Self {
         let shutdown = CancellationToken::new();
-        let process = process::start(config, roles, listen().await, shutdown.clone()).await.unwrap();
+        let process = process::start(config, roles, bound(), shutdown.clone()).await.unwrap();
         let url = format!("http://{}", process.address());
         let projectors = usize::from(roles == Roles::ALL || roles == Roles::PROJECTOR);
         Self { processes: vec![process], projectors, stop: shutdown.drop_guard(), url, _nginx: None }
@@ -42,24 +43,24 @@ impl Services {
 
     /// Two of each, behind nginx.
     pub(super) async fn apart(config: &Config) -> Self {
-        let mut listeners = Vec::new();
+        let mut sockets = Vec::new();
         for roles in [Roles::COMMAND_API, Roles::QUERY_API, Roles::REALTIME, Roles::PROJECTOR] {
             for _ in 0..2 {
-                listeners.push((roles, listen().await));
+                sockets.push((roles, bound()));
             }
         }
         let at = |roles| {
-            let of_role = listeners.iter().filter(|(listed, _)| *listed == roles);
-            let addresses: Vec<_> = of_role.map(|(_, listener)| listener.local_addr().unwrap()).collect();
+            let of_role = sockets.iter().filter(|(listed, _)| *listed == roles);
+            let addresses: Vec<_> = of_role.map(|(_, socket)| socket.local_addr().unwrap()).collect();
             <[_; 2]>::try_from(addresses).unwrap()
         };
         let nginx = Nginx::start(at(Roles::COMMAND_API), at(Roles::QUERY_API), at(Roles::REALTIME)).await;
         let mut config = config.clone();
         config.query_api_url = Some(nginx.internal_url.clone());
         let shutdown = CancellationToken::new();
-        let starts = listeners.into_iter().map(|(roles, listener)| {
+        let starts = sockets.into_iter().map(|(roles, socket)| {
             let (config, shutdown) = (config.clone(), shutdown.clone());
-            tokio::spawn(async move { process::start(&config, roles, listener, shutdown).await.unwrap() })
+            tokio::spawn(async move { process::start(&config, roles, socket, shutdown).await.unwrap() })
         });
         let mut processes = Vec::new();
         for start in starts.collect::<Vec<_>>() {
@@ -82,6 +83,6 @@ impl Services {
     }
 }
 
-async fn listen() -> TcpListener {
-    TcpListener::bind(("127.0.0.1", 0)).await.unwrap()
+fn bound() -> TcpSocket {
+    lifecycle::bind(([127, 0, 0, 1], 0).into()).unwrap()
 }
