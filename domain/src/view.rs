@@ -20,14 +20,16 @@ pub struct MessageView {
     /// Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
     /// live deliveries don't have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1, example = 3)]
     pub seq: Option<i64>,
     /// The position of its last change. Answers to commands don't have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub position: Option<Position>,
     /// Who wrote it.
     pub sender_id: UserId,
     /// The text; none once the message is deleted.
-    #[schema(required)]
+    #[schema(required, example = "hi @bob")]
     pub content: Option<String>,
     /// What kind of message it is.
     pub message_type: MessageType,
@@ -78,11 +80,13 @@ impl MessageView {
 #[schema(as = Reactions)]
 pub struct ReactionView {
     /// The emoji.
+    #[schema(example = "👍")]
     pub emoji: String,
     /// The label given last, if any was.
     #[schema(required)]
     pub label: Option<String>,
     /// How many users.
+    #[schema(minimum = 0, example = 1)]
     pub count: i64,
     /// The first of them, by when they reacted.
     pub user_ids: Vec<UserId>,
@@ -99,7 +103,7 @@ pub struct ConversationView {
     #[serde(rename = "type")]
     pub kind: ConversationKind,
     /// The title, if it has one.
-    #[schema(required)]
+    #[schema(required, example = "Lunch")]
     pub title: Option<String>,
     /// How many take part.
     pub participant_count: i64,
