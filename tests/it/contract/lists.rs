@@ -66,6 +66,8 @@ async fn large_and_small_conversations_are_one_list() {
     let direct = system.conversation("alice", &["bob"]).await;
     let largest = group(&system, "alice", &others("x", 999)).await;
     let path = "/api/messages";
+    // They are on several partitions, which nobody promises to be projected in this order.
+    system.all_announced().await;
     for (sender, active) in [("l-63", &large), ("alice", &direct), ("s-62", &small), ("x-998", &largest)] {
         let sent = system.post(sender, json!({"conversationId": active, "content": "hi"})).await;
         system.announced(&sent).await;

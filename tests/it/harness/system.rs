@@ -286,7 +286,17 @@ impl System {
 
     /// Waits until Redis has been told of an answer's event: from then on an equal read is a hit.
     pub(crate) async fn announced(&self, answer: &Answer) {
-        let position: Position = answer.position().parse().unwrap();
+        self.told(answer.position().parse().unwrap()).await;
+    }
+
+    /// Waits until Redis has been told of everything that is on the topic now.
+    pub(crate) async fn all_announced(&self) {
+        for record in self.records().await {
+            self.told(record.position().parse().unwrap()).await;
+        }
+    }
+
+    async fn told(&self, position: Position) {
         let mut redis = self.redis().await;
         eventually("Redis is told", async || {
             let generation: Option<i64> = redis.get(format!("{}:generation", self.config.redis_prefix)).await.unwrap();
