@@ -37,6 +37,7 @@ async fn the_most_recently_active_conversation_comes_first() {
     }
     let quiet = system.message("bob-0", &made[0], "first").await;
     let said = system.post("bob-1", json!({"conversationId": made[1], "content": "hi"})).await;
+    system.caught_up().await;
     let list = system.get_after(&said, "alice", "/api/messages").await;
     assert_in_order(list.data().as_array().unwrap());
     assert_eq!(&list.ids()[..2], &[&made[1], &made[0]]);
