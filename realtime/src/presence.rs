@@ -185,7 +185,8 @@ async fn reconcile(shared: &Shared, vouched: &mut Vouched) -> Result<(), CacheEr
 
 async fn arrivals(shared: &Shared, vouched: &mut Vouched) {
     let mut arrived = shared.presence.take_arrived();
-    arrived.retain(|user| !vouched.online.contains(user) && shared.rooms.is_here(user));
+    // Also who has left again already: until [`GRACE`] is over they are here, and when they left is this node's to tell.
+    arrived.retain(|user| !vouched.online.contains(user));
     for page in arrived.chunks(PAGE) {
         let at = now();
         // Somebody who came from another node was online all along. Without Redis, this node alone decides.
