@@ -1,6 +1,7 @@
 //! Reading the log.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use domain::{Position, PositionVector};
 use futures_util::FutureExt;
@@ -11,6 +12,9 @@ use crate::client::{self, Logging, is_passing};
 use crate::error::LogError;
 use crate::lookup::{Lookup, NONE_LATER};
 use crate::record::LogRecord;
+
+/// How long Kafka may take to describe the topic.
+const WARM_UP: Duration = Duration::from_secs(5);
 
 /// Where to begin reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,16 @@ impl LogConsumer {
     /// When librdkafka refuses the settings.
     pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
         Self::fetching(brokers, topic, name, "100000", "10")
+    }
+
+    /// Connects and gets to know the topic, which the first record would otherwise wait for.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer within 5 s.
+    pub async fn warm_up(self: &Arc<Self>) -> Result<(), LogError> {
+        let log = self.clone();
+        let known = client::blocking(move || log.consumer.fetch_metadata(Some(&log.topic), WARM_UP).map(drop));
+        Ok(known.await.map_err(|_| LogError::Stopped)??)
     }
 
     /// The broker answers once it has so many bytes, or has held the request for so many milliseconds.

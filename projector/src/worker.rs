@@ -1,6 +1,7 @@
 //! The worker: leases, batches, commits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Cache, Step};
@@ -83,7 +84,7 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
 /// One stretch of work: from opening the projection to the first failure.
 struct Session<'a> {
     projector: &'a Projector,
-    consumer: LogConsumer,
+    consumer: Arc<LogConsumer>,
     generation: i64,
     /// The partitions that are leased, with their next offsets.
     owned: BTreeMap<i32, i64>,
@@ -103,7 +104,9 @@ impl<'a> Session<'a> {
             tracing::info!(%error, "Redis is out of reach: projecting without it");
         }
         projector.cache.enter_generation(projection.generation);
-        let consumer = LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?;
+        let consumer = Arc::new(LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?);
+        // Before it has partitions: from then on somebody waits for what is on them.
+        consumer.warm_up().await?;
         Ok(Self {
             projector,
             consumer,
