@@ -27,7 +27,7 @@ test: ## Check the format, lint and run all tests; stops at the first failure
 	@scripts/phase "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked && \
 	  scripts/phase "cargo test, the contract with each service apart behind nginx" \
-	    env MESSAGES_TEST_LAYOUT=apart cargo test --workspace --locked --test it -- contract:: && \
+	    env MESSAGES_TEST_LAYOUT=apart RUST_TEST_THREADS=2 cargo test --workspace --locked --test it -- contract:: && \
 	  scripts/phase "cargo test, what needs the machine for itself" \
 	    cargo test --workspace --locked --test it -- --ignored
 

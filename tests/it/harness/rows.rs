@@ -46,6 +46,21 @@ impl System {
                 .then_some(())
         })
         .await;
+        if projectors > 1 {
+            // Those that were handed over a moment ago are only read from a moment later.
+            let query = "SELECT jsonb_object_agg(partition, owner) AS owners, min(lease_until)::text AS until
+                         FROM leases WHERE $1 = ''";
+            let mut before = self.row(query, "").await;
+            eventually("every lease is renewed", async || {
+                let now = self.row(query, "").await;
+                if now["owners"] != before["owners"] {
+                    before = now;
+                    return None;
+                }
+                (now["until"].as_str() > before["until"].as_str()).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Holds the read model still, however much is appended, until the transaction ends: for 4 s at most.
