@@ -210,7 +210,7 @@ impl CommandApi {
         }
         let mut events = vec![event.clone()];
         events.extend(notifications(event));
-        let mut span = Span::begin(SpanKind::Producer, format!("append {}", event.data.type_name()), Some(place));
+        let mut span = Span::begin(SpanKind::Producer, || format!("append {}", event.data.type_name()), Some(place));
         span.say("messaging.system", "kafka");
         span.say("messaging.operation.type", "send");
         let appended = self.0.parts.producer.append(&events, &span.place().to_string()).await;

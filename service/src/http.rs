@@ -78,7 +78,7 @@ async fn around(mut request: Request<Body>, next: Next) -> Response {
     let request_id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let name = format!("{method} {route}", method = method_label(&method));
+    let name = || format!("{} {route}", method_label(&method));
     let mut traced = trace::Span::begin(trace::SpanKind::Server, name, trace::of_request(request.headers()));
     request.extensions_mut().insert(traced.place());
     let span = tracing::info_span!("request", id = request_id, trace = %traced.place().trace_id(), %method, route);

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use ::http::request::Parts;
@@ -133,18 +133,13 @@ pub struct Span {
 }
 
 impl Span {
-    /// Begins one, now.
-    pub fn begin(kind: SpanKind, name: impl Into<Cow<'static, str>>, parent: Option<Place>) -> Self {
-        Self::begun(kind, name, parent, SystemTime::now())
-    }
-
-    /// Begins one that began at a time.
-    pub fn begun(kind: SpanKind, name: impl Into<Cow<'static, str>>, parent: Option<Place>, at: SystemTime) -> Self {
+    /// Begins one. Its name is only asked for where somebody wants to know.
+    pub fn begin(kind: SpanKind, name: impl FnOnce() -> String, parent: Option<Place>) -> Self {
         let Some((_, tracer)) = EXPORTED.get() else { return Self { place: Place::fresh(parent), exported: None } };
         let context = parent.map_or_else(Context::new, |Place { trace, span, flags }| {
             Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::NONE))
         });
-        let builder = tracer.span_builder(name).with_kind(kind).with_start_time(at);
+        let builder = tracer.span_builder(name()).with_kind(kind);
         let span = builder.start_with_context(tracer, &context);
         let own = span.span_context();
         let place = Place { trace: own.trace_id(), span: own.span_id(), flags: own.trace_flags() };
@@ -175,7 +170,8 @@ impl Span {
 pub fn of_record(what: &str, event_type: Option<&str>, traceparent: Option<&str>) -> Option<Span> {
     EXPORTED.get()?;
     let parent = traceparent.and_then(Place::parse).filter(|parent| parent.flags.is_sampled())?;
-    let mut span = Span::begin(SpanKind::Consumer, format!("{what} {}", event_type.unwrap_or("record")), Some(parent));
+    let mut span =
+        Span::begin(SpanKind::Consumer, || format!("{what} {}", event_type.unwrap_or("record")), Some(parent));
     span.say("messaging.system", "kafka");
     span.say("messaging.operation.type", "process");
     Some(span)
@@ -210,9 +206,9 @@ mod tests {
     #[test]
     fn a_span_stays_in_its_parents_trace_and_keeps_whether_it_is_sampled() {
         let parent = Place::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
-        let child = Span::begin(SpanKind::Server, "child", Some(parent)).place();
+        let child = Span::begin(SpanKind::Server, String::new, Some(parent)).place();
         assert_eq!((child.trace, child.flags), (parent.trace, parent.flags));
         assert_ne!(child.span, parent.span);
-        assert_ne!(Span::begin(SpanKind::Server, "other", None).place().trace, parent.trace);
+        assert_ne!(Span::begin(SpanKind::Server, String::new, None).place().trace, parent.trace);
     }
 }
