@@ -227,6 +227,7 @@ async fn a_wrong_parameter_is_named() {
         system.message("alice", &one, "hi").await;
     }
     let sent = system.post("alice", json!({"conversationId": other, "content": "hi"})).await;
+    system.caught_up().await;
     let (messages, list) = (format!("/api/messages?conversationId={one}&limit=1"), "/api/messages?limit=1");
     let participants = format!("/api/conversations/{one}?limit=1");
     let mut cursors = Vec::new();
