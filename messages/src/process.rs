@@ -16,7 +16,7 @@ use query_api::QueryApi;
 use read_model::ReadModel;
 use realtime::Realtime;
 use service::auth::Auth;
-use service::config::{Config, LimitConfig};
+use service::config::{Config, Environment, LimitConfig};
 use service::lifecycle;
 use service::readiness::{self, Readiness};
 use service::token::PositionTokens;
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{kinship, openapi, web};
+use crate::{development, kinship, openapi, web};
 
 /// What to look at when Postgres doesn't answer.
 pub(crate) const POSTGRES_HINT: &str =
@@ -164,7 +164,10 @@ pub async fn start(
         ending.realtime = Some(realtime);
     }
     if roles == Roles::ALL {
-        router = router.merge(web::router());
+        router = router.merge(web::router(config.environment));
+        if config.environment == Environment::Development {
+            router = router.merge(development::router(common.auth.clone()));
+        }
     }
     let document = openapi::document();
     let operations: Router = readiness::routes().with_state(readiness).into();

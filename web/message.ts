@@ -1,0 +1,116 @@
+// One message: made once, and brought up to date when it or what surrounds it changes.
+
+import type { StoredMessage } from 'messages-client';
+import { button, node, part, setText } from './dom.js';
+import { sentence } from './notices.js';
+import { avatar } from './people.js';
+import { clock, full } from './times.js';
+
+/** A message with what its place says of it. */
+export interface Shown {
+  message: StoredMessage;
+  /** The first of several that somebody wrote together. */
+  first: boolean;
+  /** The last of them. */
+  last: boolean;
+  /** What stands under it: who has read it, or how it fares. */
+  receipt: string;
+  /** The message that it answers, where that is here. */
+  quoted: StoredMessage | undefined;
+}
+
+/** What can be done within a message. */
+export interface Acts {
+  me: string;
+  react(message: StoredMessage, emoji: string): void;
+  jump(messageId: string): void;
+  retry(messageId: string): void;
+  discard(messageId: string): void;
+}
+
+/** What each element shows: the same again needs no work. */
+const drawn = new WeakMap<HTMLElement, Shown>();
+
+const same = (a: Shown | undefined, b: Shown): boolean =>
+  a !== undefined && a.message === b.message && a.first === b.first && a.last === b.last && a.receipt === b.receipt
+  && a.quoted === b.quoted;
+
+/** The text with its mentions marked; the longest name first, never inside a word. */
+function marked(content: string, mentions: readonly string[], me: string): (Node | string)[] {
+  if (mentions.length === 0) return [content];
+  const names = [...mentions].sort((a, b) => b.length - a.length).map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
+  const found = new RegExp(`(?<![\\p{L}\\p{N}_])(@(?:${names.join('|')}))(?![\\p{L}\\p{N}_])`, 'u');
+  // Every second part is a match.
+  return content.split(found).map((text, i) =>
+    (i % 2 ? node('mark', { class: text === `@${me}` ? 'mention me' : 'mention', 'data-testid': 'mention' }, text) : text));
+}
+
+export function makeMessage({ message }: Shown, me: string): HTMLElement {
+  const mine = message.senderId === me;
+  return node('li', {
+    class: mine ? 'message mine' : 'message', 'data-testid': 'message', 'data-id': message.id, tabindex: '-1',
+  },
+  avatar(message.senderId),
+  node('div', { class: 'body' },
+    node('p', { class: 'meta' },
+      node('strong', { class: mine ? 'author aside' : 'author' }, mine ? 'You' : message.senderId),
+      node('time', { datetime: message.createdAt, title: full(message.createdAt) }, clock(message.createdAt))),
+    node('div', { class: 'bubble' },
+      node('div', { class: 'quote-place' }),
+      node('div', { class: 'content', dir: 'auto' }),
+      node('div', { class: 'attachments' }),
+      node('span', { class: 'edited', 'data-testid': 'edited' })),
+    node('div', { class: 'reactions' }),
+    node('p', { class: 'receipt', 'data-testid': 'receipt' }, node('span', { class: 'receipt-text' }), node('span', { class: 'receipt-acts' }))));
+}
+
+export function fillMessage(item: HTMLElement, shown: Shown, acts: Acts): void {
+  const before = drawn.get(item);
+  if (same(before, shown)) return;
+  drawn.set(item, shown);
+  const { message, first, last, receipt } = shown;
+  const gone = message.deletedAt !== null;
+  item.classList.toggle('first', first);
+  item.classList.toggle('last', last);
+  item.classList.toggle('gone', gone);
+  item.classList.toggle('to-me', message.mentions.includes(acts.me) && message.senderId !== acts.me);
+  item.dataset['pending'] = message.pending ?? '';
+  setText(part(item, 'receipt-text'), message.pending === 'failed' ? failure(message) : receipt);
+  if (before?.quoted !== shown.quoted || !before) part(item, 'quote-place').replaceChildren(...quote(shown, acts));
+  if (before?.message === message) return;
+  part(item, 'content').replaceChildren(
+    ...(gone ? ['This message was deleted.'] : marked(message.content ?? '', message.mentions, acts.me)));
+  setText(part(item, 'edited'), message.editedAt && !gone ? 'edited' : '');
+  part(item, 'attachments').replaceChildren(...(gone ? [] : message.attachments)
+    .filter(({ url }) => url.startsWith('https://'))
+    .map(({ url, name }) => node('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, name || url)));
+  fillReactions(part(item, 'reactions'), message, acts);
+  part(item, 'receipt-acts').replaceChildren(...(message.pending === 'failed' ? [
+    button({ class: 'quiet', 'data-testid': 'retry' }, () => acts.retry(message.id), 'Try again'),
+    button({ class: 'quiet', 'data-testid': 'discard' }, () => acts.discard(message.id), 'Discard'),
+  ] : []));
+}
+
+const failure = ({ error }: StoredMessage): string => `Not sent. ${error ? sentence(error) : ''}`;
+
+/** The message that this one answers, in a line; a click goes there. */
+function quote({ message: { replyToId }, quoted }: Shown, acts: Acts): HTMLElement[] {
+  if (!replyToId) return [];
+  const author = quoted ? (quoted.senderId === acts.me ? 'You' : quoted.senderId) : '';
+  const text = quoted ? (quoted.deletedAt ? 'This message was deleted.' : quoted.content || 'a file') : 'An earlier message';
+  return [button({ class: 'quote', 'data-testid': 'quote', 'data-of': replyToId, title: 'Go to this message' },
+    () => acts.jump(replyToId), node('strong', {}, author), node('span', { dir: 'auto' }, text))];
+}
+
+/** Keeps the focus where one toggles a reaction that stays. */
+function fillReactions(place: HTMLElement, message: StoredMessage, acts: Acts): void {
+  const focused = place.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset['emoji'] : undefined;
+  place.replaceChildren(...message.reactions.map(({ emoji, count, userIds }) => {
+    const names = count > userIds.length ? `${userIds.join(', ')} and ${count - userIds.length} more` : userIds.join(', ');
+    return button({
+      class: 'reaction', 'data-testid': 'reaction', 'data-emoji': emoji, title: names,
+      'aria-pressed': String(userIds.includes(acts.me)), 'aria-label': `${emoji} ${count}: ${names}`,
+    }, () => acts.react(message, emoji), emoji, node('span', {}, String(count)));
+  }));
+  if (focused) place.querySelector<HTMLElement>(`[data-emoji="${CSS.escape(focused)}"]`)?.focus();
+}

@@ -1,0 +1,70 @@
+// People as the page shows them: what a conversation is called, faces with initials, and who is there.
+
+import type { Client, Conversation } from 'messages-client';
+import { icon, node, setAttribute, setText } from './dom.js';
+import { since } from './times.js';
+
+/** How many colours style.css has for faces. */
+const HUES = 8;
+
+/** The colour of a user: the same everywhere, from nothing but the id. */
+export function hue(userId: string): string {
+  let sum = 7;
+  for (const character of userId) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 65_521;
+  return String(sum % HUES);
+}
+
+/** One or two letters that stand for a name. */
+export function initials(name: string): string {
+  const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const letters = words.length > 1 ? words.slice(0, 2).map((word) => [...word][0]) : [...(words[0] ?? name)].slice(0, 2);
+  return letters.join('').toUpperCase();
+}
+
+/** The others in a conversation, of those that the server names. */
+export function others(conversation: Conversation, me: string): string[] {
+  return conversation.participants.map((one) => one.userId).filter((userId) => userId !== me);
+}
+
+/** What a conversation is called for this user. */
+export function nameOf(conversation: Conversation, me: string): string {
+  return conversation.title || others(conversation, me).join(', ') || 'Just you';
+}
+
+/** A round face of a user. */
+export function avatar(userId: string): HTMLElement {
+  return node('span', { class: 'avatar', 'data-hue': hue(userId), 'aria-hidden': 'true' }, initials(userId));
+}
+
+/** The face of a conversation: the other one's, with a dot that says whether they are there; or a group's. */
+export function face(conversation: Conversation, me: string): HTMLElement {
+  const [other] = others(conversation, me);
+  if (conversation.type !== 'DIRECT' || !other) {
+    return node('span', { class: 'face' }, node('span', { class: 'avatar group', 'aria-hidden': 'true' }, icon('group')));
+  }
+  return node('span', { class: 'face' }, avatar(other), node('span', { class: 'dot', 'data-testid': 'presence' },
+    node('span', { class: 'aside' })));
+}
+
+/** Brings a face's dot up to date. */
+export function drawPresence(of: Element, conversation: Conversation, client: Client): void {
+  const dot = of.querySelector('.dot');
+  const [other] = others(conversation, client.me);
+  if (!dot || !other) return;
+  const status = client.presence(other)?.status ?? 'offline';
+  setAttribute(dot, 'data-state', status);
+  if (dot.firstElementChild) setText(dot.firstElementChild, status);
+}
+
+/** Who is in a conversation and who of them is there, in a line. */
+export function whoIsThere(conversation: Conversation, client: Client): string {
+  const people = others(conversation, client.me);
+  const online = people.filter((userId) => client.presence(userId)?.status === 'online');
+  if (conversation.type === 'DIRECT') {
+    if (online.length > 0) return 'online';
+    const seen = people[0] === undefined ? undefined : client.presence(people[0])?.lastSeenAt;
+    return seen ? `last seen ${since(seen)}` : 'offline';
+  }
+  const names = people.length <= 4 ? `You, ${people.join(', ')}` : `${conversation.participantCount} people`;
+  return `${names} · ${online.length > 0 ? `${online.length} online` : 'nobody else online'}`;
+}

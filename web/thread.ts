@@ -1,0 +1,87 @@
+// What the open conversation shows, in order: days, where the unread begins, and messages with what their neighbours
+// and readers say of them. No elements here.
+
+import type { Client, Conversation, StoredMessage } from 'messages-client';
+import type { Shown } from './message.js';
+import { others } from './people.js';
+import { dayKey, dayName } from './times.js';
+
+/** Messages of one sender so close together are one group. */
+const TOGETHER_MS = 5 * 60_000;
+
+/** One thing in the list. */
+export type Item =
+  | { kind: 'day'; id: string; text: string }
+  | { kind: 'unread'; id: string }
+  | ({ kind: 'message'; id: string } & Shown);
+
+/** The first message that was unread: the one after which there are no more unread than that. */
+export function firstUnread(messages: readonly StoredMessage[], unread: number, me: string): string | null {
+  let left = unread;
+  for (let i = messages.length - 1; i >= 0 && left > 0; i -= 1) {
+    const message = messages[i];
+    if (!message || message.senderId === me || message.deletedAt) continue;
+    left -= 1;
+    if (left === 0) return message.id;
+  }
+  return null;
+}
+
+/** Who has read up to which of this user's messages. */
+function readers(conversation: Conversation, messages: readonly StoredMessage[], me: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const { userId, lastReadSeq } of conversation.participants) {
+    if (userId === me) continue;
+    const at = messages.findLast((message) => message.senderId === me && message.seq != null && message.seq <= lastReadSeq);
+    if (at) found.set(at.id, [...(found.get(at.id) ?? []), userId]);
+  }
+  return found;
+}
+
+function receipt(message: StoredMessage, readBy: string[] | undefined, newest: boolean, direct: boolean): string {
+  if (message.pending === 'sending') return 'Sending…';
+  if (readBy) return direct ? 'Read' : `Read by ${readBy.join(', ')}`;
+  return newest ? 'Sent' : '';
+}
+
+/** Everything that the conversation shows. */
+export function thread(client: Client, conversation: Conversation, unreadFrom: string | null): Item[] {
+  const messages = client.messages(conversation.id);
+  const { me } = client;
+  const readBy = readers(conversation, messages, me);
+  const direct = conversation.type === 'DIRECT' && others(conversation, me).length === 1;
+  const newestOwn = messages.findLast((message) => message.senderId === me)?.id;
+  const items: Item[] = [];
+  let day = '';
+  let before: StoredMessage | undefined;
+  messages.forEach((message, i) => {
+    const today = dayKey(message.createdAt);
+    if (today !== day) {
+      items.push({ kind: 'day', id: `day ${today}`, text: dayName(message.createdAt) });
+      before = undefined;
+    }
+    day = today;
+    if (message.id === unreadFrom) {
+      items.push({ kind: 'unread', id: 'unread' });
+      before = undefined;
+    }
+    const after = messages[i + 1];
+    items.push({
+      kind: 'message',
+      id: message.id,
+      message,
+      first: !together(before, message),
+      last: !after || after.id === unreadFrom || !together(message, after),
+      receipt: message.senderId === me && !message.deletedAt
+        ? receipt(message, readBy.get(message.id), message.id === newestOwn, direct) : '',
+      quoted: message.replyToId ? client.message(message.replyToId) : undefined,
+    });
+    before = message;
+  });
+  return items;
+}
+
+function together(a: StoredMessage | undefined, b: StoredMessage): boolean {
+  return a !== undefined && a.senderId === b.senderId && dayKey(a.createdAt) === dayKey(b.createdAt)
+    && Date.parse(b.createdAt) - Date.parse(a.createdAt) < TOGETHER_MS;
+}
