@@ -1,7 +1,7 @@
 //! A record as it is read.
 
 use domain::envelope::{self, DecodeError};
-use domain::{Event, Position};
+use domain::{Event, EventId, Position};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use crate::partition::partition_for;
@@ -15,6 +15,8 @@ pub struct LogRecord {
     pub timestamp_ms: i64,
     /// Its key: a conversation's id as text.
     pub key: Vec<u8>,
+    /// The header `ce_id`, if it has one: the event's id without looking into the value.
+    pub event_id: Option<EventId>,
     /// The header `ce_type`, if it has one: the type without looking into the value.
     pub event_type: Option<String>,
     /// The header `traceparent` (W3C Trace Context), if it has one: the trace of the command.
@@ -61,6 +63,7 @@ impl LogRecord {
             position: Position { partition: message.partition(), offset: message.offset() },
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().unwrap_or_default().to_vec(),
+            event_id: header("ce_id").and_then(|id| id.parse().ok()).map(EventId),
             event_type: header("ce_type"),
             traceparent: header("traceparent"),
             value: message.payload().unwrap_or_default().to_vec(),

@@ -127,7 +127,7 @@ impl Realtime {
     /// When Kafka doesn't answer.
     pub async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
         let end = end_offsets(&parts.log).await?;
-        relay::assign(&parts.log, &end)?;
+        relay::begin(&parts.log, &end).await?;
         let typing_log = match parts.typing_log {
             Some(ref log) => Some(end_offsets(log).await?),
             None => None,
@@ -152,7 +152,7 @@ impl Realtime {
         let tasks = &shared.tasks;
         let log = Arc::new(parts.log);
         let mut running = vec![
-            tasks.spawn(relay::run(shared.clone(), log.clone(), true)).abort_handle(),
+            tasks.spawn(relay::run(shared.clone(), log.clone(), Some(shared.processed()))).abort_handle(),
             tasks.spawn(relay::watch(shared.clone(), log)).abort_handle(),
             tasks.spawn(typing::run(shared.clone())).abort_handle(),
             tasks.spawn(presence::run(shared.clone())).abort_handle(),
@@ -162,7 +162,7 @@ impl Realtime {
         if let (Some(log), Some(end)) = (parts.typing_log, typing_log) {
             let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();
             log.assign(&starts)?;
-            running.push(tasks.spawn(relay::run(shared.clone(), Arc::new(log), false)).abort_handle());
+            running.push(tasks.spawn(relay::run(shared.clone(), Arc::new(log), None)).abort_handle());
         }
         let (service, io) = socket_io(&shared);
         let leaving = shared.clone();

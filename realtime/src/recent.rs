@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use domain::EventId;
 
 /// How many are remembered.
-const REMEMBERED: usize = 65_536;
+pub(crate) const REMEMBERED: usize = 65_536;
 
 /// A set of the newest event ids.
 #[derive(Debug, Default)]

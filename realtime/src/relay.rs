@@ -11,7 +11,7 @@ use service::trace;
 use crate::Shared;
 use crate::connect::now;
 use crate::deliver::deliveries;
-use crate::recent::Recent;
+use crate::recent::{self, Recent};
 use crate::rooms::Origin;
 use crate::typing;
 
@@ -50,13 +50,25 @@ impl Health {
 }
 
 /// Begins to read at these offsets.
-pub(crate) fn assign(log: &LogConsumer, from: &PositionVector) -> Result<(), LogError> {
+fn assign(log: &LogConsumer, from: &PositionVector) -> Result<(), LogError> {
     let starts: Vec<_> = (0..).zip(&from.0).map(|(partition, next)| (partition, StartAt::Offset(*next))).collect();
     log.assign(&starts)
 }
 
-/// Relays until the shutdown. `of_record`: whether this is the topic that positions are of.
-pub(crate) async fn run(shared: Arc<Shared>, log: Arc<LogConsumer>, of_record: bool) {
+/// Begins to read so far before the log's end that a copy of what others have relayed is known for one.
+///
+/// # Errors
+/// When Kafka doesn't answer.
+pub(crate) async fn begin(log: &LogConsumer, end: &PositionVector) -> Result<(), LogError> {
+    let each = i64::try_from(recent::REMEMBERED / end.0.len().max(1)).unwrap_or(i64::MAX);
+    let beginning = log.beginning_offsets().await?;
+    let from = end.0.iter().zip(&beginning.0).map(|(end, beginning)| (end - each).max(*beginning));
+    assign(log, &PositionVector(from.collect()))
+}
+
+/// Relays until the shutdown, from these offsets on: what comes before is only remembered. None for a topic that
+/// isn't the one that positions are of.
+pub(crate) async fn run(shared: Arc<Shared>, log: Arc<LogConsumer>, from: Option<PositionVector>) {
     let mut recent = Recent::default();
     let mut pause = PAUSE;
     while let Some(read) = shared.shutdown.run_until_cancelled(log.next_batch(BATCH_RECORDS, BATCH_BYTES)).await {
@@ -64,7 +76,11 @@ pub(crate) async fn run(shared: Arc<Shared>, log: Arc<LogConsumer>, of_record: b
             Ok(records) => {
                 pause = PAUSE;
                 for (number, record) in records.iter().enumerate() {
-                    if of_record {
+                    if from.as_ref().is_some_and(|from| from.includes(record.position)) {
+                        remember(&shared, &mut recent, record);
+                        continue;
+                    }
+                    if from.is_some() {
                         // Before its frames: who joins from now on gets them, or a token that includes them.
                         let mut processed = shared.processed.lock().unwrap_or_else(PoisonError::into_inner);
                         processed.advance(record.position.partition, record.position.offset + 1);
@@ -134,6 +150,7 @@ async fn oldest(log: &LogConsumer, reached: &PositionVector, end: &PositionVecto
 
 fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
     if !concerns(shared, record) {
+        remember(shared, recent, record);
         return;
     }
     let event = match record.event(shared.partitions) {
@@ -157,6 +174,15 @@ fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
         shared.deliver(origin, &delivery);
     }
     metrics::histogram!("realtime_delivery_seconds").record(age(record));
+}
+
+/// Remembers what isn't relayed here: somebody it concerns may be here before a copy of it comes.
+fn remember(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
+    // All that the command API appends has the header, so that the value isn't looked into.
+    let id = record.event_id.or_else(|| record.event(shared.partitions).ok().map(|event| event.event_id));
+    if let Some(id) = id {
+        recent.is_new(id);
+    }
 }
 
 fn age(record: &LogRecord) -> Duration {

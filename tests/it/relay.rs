@@ -5,6 +5,7 @@ use domain::{Event, EventId, MessageId, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::following::node;
 use crate::harness::log::{self, Appended};
 use crate::harness::{Client, System};
 
@@ -45,6 +46,27 @@ async fn a_record_that_repeats_is_relayed_once() {
     assert_eq!(frames[4].meta["previous"], positions[2].as_str(), "a copy is no part of the chain");
     let read = system.get_after(&last, "bob", &format!("/api/messages?conversationId={conversation}")).await;
     assert_eq!(read.data().as_array().unwrap().len(), 3, "as the fold has it: {read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_what_came_before_anyone_was_here_is_not_relayed() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let one = message(&conversation, "one");
+    log::append(&system.config, &[Appended::event(&one)]).await;
+    system.caught_up().await;
+    // A node that begins now, and one on which nobody was until now.
+    let late = node(&system).await;
+    let mut there = Client::open(json!({"url": late.url, "token": system.token("bob")})).await;
+    there.frame("connection:ready").await;
+    let mut clients = vec![Client::connect(&system, "bob").await, there];
+    log::append(&system.config, &[Appended::event(&one)]).await;
+    system.message("alice", &conversation, "last").await;
+    for bob in &mut clients {
+        let frames = bob.frames_until("the last", |frame| frame.says("last")).await;
+        let came: Vec<_> = frames.iter().map(|frame| frame.data["content"].as_str()).collect();
+        assert_eq!(came, [Some("last")]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
