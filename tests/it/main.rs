@@ -14,6 +14,7 @@ mod following;
 mod freshness;
 mod front;
 mod harness;
+mod library;
 mod nodes;
 mod openapi;
 mod operations;

@@ -277,7 +277,7 @@ export class Store {
       this.#emitter.emit('message:deleted', value);
       return;
     }
-    if (value.editedAt !== before.editedAt) this.#emitter.emit('message:edited', value);
+    if (value.editedAt !== before.editedAt || value.content !== before.content) this.#emitter.emit('message:edited', value);
     for (const { name, reacted } of reactionDifferences(before, value)) {
       this.#emitter.emit(name, { messageId: value.id, conversationId: value.conversationId, ...reacted });
     }
@@ -313,7 +313,7 @@ export class Store {
   }
 
   /** The conversation's last change is this. */
-  #moved(talk: Talk, position: Position | undefined): void {
+  #moved(talk: Talk, position: Position | null | undefined): void {
     if (!talk.value) this.unsettled = true;
     else if (position && !talk.isNewer(position)) talk.value = { ...talk.value, position };
     this.#changed();

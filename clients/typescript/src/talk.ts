@@ -22,9 +22,9 @@ export interface Entry {
 }
 
 /** Conversations that nobody opened keep so many of their new messages. */
-const KEPT = 200;
+const KEPT = 1_000;
 /** So many more may gather before the oldest are let go. */
-const SLACK = 100;
+const SLACK = 200;
 
 /** One conversation. */
 export class Talk {

@@ -152,7 +152,7 @@ fn dumped(message: &Value) -> Value {
 }
 
 /// All pages of a list.
-async fn all(system: &System, user: &str, path: &str) -> Vec<Value> {
+pub(crate) async fn all(system: &System, user: &str, path: &str) -> Vec<Value> {
     let (mut items, mut cursor) = (Vec::new(), String::new());
     loop {
         let answer = system.get(user, &format!("{path}{cursor}")).await;

@@ -1,0 +1,175 @@
+//! The client library: what its users have is what the server has, whatever happens in between.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
+
+use crate::following::unlimited;
+use crate::harness::System;
+use crate::harness::process::{Running, free_port};
+use crate::harness::proxy::Proxy;
+use crate::harness::replicas::all;
+use crate::harness::system::PATIENCE;
+
+/// Users with a client each, in a Node process: see `tests/js/library.mjs`.
+struct Users {
+    _child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    names: Vec<String>,
+}
+
+impl Users {
+    /// Connects users to these addresses, in turn.
+    async fn start(system: &System, urls: &[&str], names: &[String]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/library.mjs");
+        let mut child = Command::new("node")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node can't be started; `make test` installs what it needs");
+        let stdin = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let login = |(name, url): (&String, &&str)| json!({"user": name, "token": system.token(name), "url": url});
+        let users: Vec<Value> = names.iter().zip(urls.iter().cycle()).map(login).collect();
+        let mut started = Self { _child: child, stdin, lines, names: names.to_vec() };
+        started.order(json!({"users": users})).await;
+        started.until("live", names.len()).await;
+        started
+    }
+
+    async fn order(&mut self, order: Value) {
+        self.stdin.write_all(format!("{order}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let line = line.expect("the clients say nothing").unwrap().expect("the clients ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Waits until so many are what the status counts.
+    async fn until(&mut self, what: &str, count: usize) {
+        let deadline = Instant::now() + 4 * PATIENCE;
+        loop {
+            self.order(json!({"do": "status"})).await;
+            let status = self.line().await;
+            assert_eq!(status["failures"], json!([]), "{status}");
+            if status[what] == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what} isn't {count}: {status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until each user has exactly what the server has for them, and asserts that each was told it once.
+    async fn assert_as_server(&mut self, system: &System) {
+        self.until("busy", 0).await;
+        self.until("live", self.names.len()).await;
+        let deadline = Instant::now() + 2 * PATIENCE;
+        for name in self.names.clone() {
+            loop {
+                let has = self.dump(&name).await;
+                let server = server(system, &name).await;
+                let differ = difference(&has, &server);
+                if differ.is_none() {
+                    assert_eq!(has["wrong"], json!([]), "{name} was told wrongly");
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name}: {}", differ.unwrap_or_default());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    async fn dump(&mut self, name: &str) -> Value {
+        self.order(json!({"do": "dump"})).await;
+        let mut found = Value::Null;
+        for _ in 0..self.names.len() {
+            let dump = self.line().await;
+            if dump["user"] == name {
+                found = dump;
+            }
+        }
+        found
+    }
+}
+
+/// What the server has for a user: the list, and each conversation's messages, the oldest first.
+async fn server(system: &System, user: &str) -> Value {
+    let conversations = all(system, user, "/api/messages?limit=100").await;
+    let mut messages = Vec::new();
+    for conversation in &conversations {
+        let id = conversation["id"].as_str().unwrap();
+        let mut of_one = all(system, user, &format!("/api/messages?limit=100&conversationId={id}")).await;
+        of_one.reverse();
+        messages.extend(of_one);
+    }
+    json!({"conversations": conversations, "messages": messages})
+}
+
+/// The first thing that one has otherwise than the other.
+fn difference(has: &Value, server: &Value) -> Option<String> {
+    ["conversations", "messages"].into_iter().find_map(|what| {
+        let (mine, theirs) = (has[what].as_array().unwrap(), server[what].as_array().unwrap());
+        let longest = mine.len().max(theirs.len());
+        let differ = (0..longest).find(|i| mine.get(*i) != theirs.get(*i))?;
+        Some(format!(
+            "{what} {differ} of {} and {} is\n{}\nbut the server has\n{}",
+            mine.len(),
+            theirs.len(),
+            mine.get(differ).unwrap_or(&Value::Null),
+            theirs.get(differ).unwrap_or(&Value::Null)
+        ))
+    })
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("user-{number}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
+    let system = Arc::new(unlimited().await);
+    let (port, other) = (free_port(), free_port());
+    let start = |port: u16| Running::spawn(port, &system.config, &["all"], &[]);
+    let (mut one, mut two) = (start(port), start(other));
+    one.ready().await;
+    two.ready().await;
+    let (near, far) = (Proxy::start(&one.url).await, Proxy::start(&two.url).await);
+    let names = names(10);
+    let mut users = Users::start(&system, &[&near.url, &far.url], &names).await;
+    let everyone: Vec<&str> = names.iter().map(String::as_str).collect();
+    let conversations = [
+        system.conversation("user-0", &everyone).await,
+        system.conversation("user-1", &["user-2"]).await,
+        system.conversation("user-3", &["user-0", "user-1", "user-2", "user-4"]).await,
+    ];
+    users.order(json!({"do": "chat", "conversations": conversations, "seed": 1, "steps": 120})).await;
+    for round in 0..3 {
+        near.cut();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        far.stall();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        far.calm();
+        if round == 1 {
+            one.child.kill().await.unwrap();
+            one = start(port);
+            one.ready().await;
+        } else if round == 2 {
+            two.stop().await;
+            two = start(other);
+            two.ready().await;
+        }
+    }
+    users.assert_as_server(&system).await;
+    drop((one, two));
+}
