@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod config;
+mod connection;
 pub mod cors;
 pub mod envelope;
 pub mod http;

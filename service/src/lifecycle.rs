@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::middleware;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
+
+use crate::connection::{Accepting, Requests, note};
 
 /// How long requests that are under way may take once the process is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -51,16 +53,18 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Serves until the shutdown, then lets requests that are under way finish, at most 10 s.
+/// Serves until the shutdown, then lets requests that are under way finish, at most 10 s. A connection is closed whose
+/// first request hasn't come within 10 s, or the next within 75 s.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    let listener = listener.tap_io(|stream| {
+    let listener = Accepting::new(listener, |stream| {
         // Answers are small and wanted at once.
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     });
+    let router = router.layer(middleware::from_fn(note)).into_make_service_with_connect_info::<Requests>();
     let drained = shutdown.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { drained.cancelled().await });
     let limit = async {
