@@ -1,6 +1,6 @@
 //! A socket's life: token, rooms, `connection:ready`, goodbye.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use domain::{Timestamp, UserId};
@@ -9,11 +9,13 @@ use service::auth::AuthError;
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
+use socketioxide::socket::DisconnectReason;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::seats::Seat;
 use crate::{Shared, presence, redirect};
 
 /// How long a socket may take to get into its rooms before it is sent away to try again. Mostly it waits for its turn:
@@ -37,11 +39,18 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Why a socket isn't let in: the message of the client's `connect_error`.
-struct Refused(AuthError);
+enum Refused {
+    Auth(AuthError),
+    /// The user has as many as one may have.
+    TooManySockets,
+}
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.code())
+        f.write_str(match self {
+            Self::Auth(error) => error.code(),
+            Self::TooManySockets => "too_many_sockets",
+        })
     }
 }
 
@@ -54,6 +63,8 @@ struct Session {
     /// Cancelled when the socket has gone.
     gone: CancellationToken,
     questions: Semaphore,
+    /// Its place among its user's sockets, until it has gone.
+    seat: Mutex<Option<Seat>>,
 }
 
 async fn authenticate(
@@ -62,18 +73,24 @@ async fn authenticate(
     State(shared): State<Arc<Shared>>,
 ) -> Result<(), Refused> {
     let handshake = handshake.unwrap_or_default();
-    let token = handshake["token"].as_str().ok_or(Refused(AuthError::Missing))?;
-    let claims = shared.auth.authenticate(token).map_err(Refused)?;
+    let token = handshake["token"].as_str().ok_or(Refused::Auth(AuthError::Missing))?;
+    let claims = shared.auth.authenticate(token).map_err(Refused::Auth)?;
+    let Some(seat) = shared.seats.take(&claims.user) else {
+        metrics::counter!("realtime_turned_away_total", "reason" => "sockets").increment(1);
+        return Err(Refused::TooManySockets);
+    };
     let session = Arc::new(Session {
         id: Uuid::new_v4(),
         user: claims.user,
         expires_at: claims.expires_at,
         gone: CancellationToken::new(),
         questions: Semaphore::new(QUESTIONS),
+        seat: Mutex::new(Some(seat)),
     });
     socket.extensions.insert(session.clone());
     // Before the client hears that it is connected: what it then emits finds its handler, and its end is noticed.
     on_events(&socket, &session);
+    shared.transports.let_in(&socket);
     Ok(())
 }
 
@@ -83,7 +100,7 @@ async fn connected(socket: SocketRef, State(shared): State<Arc<Shared>>) {
     let life = shared.shutdown.run_until_cancelled(live(&shared, &socket, &session));
     let _ = shared.tasks.track_future(life).await;
     // Also noticed by its handler, but not when the socket ended before it had entered.
-    depart(&shared, &session, &socket);
+    depart(&shared, &session);
 }
 
 /// From the entry to the end.
@@ -154,19 +171,25 @@ impl Drop for Joining {
 }
 
 /// Takes a socket out; a second time does nothing.
-fn depart(shared: &Shared, session: &Session, socket: &SocketRef) {
+fn depart(shared: &Shared, session: &Session) {
     if shared.rooms.leave(&session.user, session.id) {
         shared.presence.left(&session.user, now());
     }
-    shared.transports.forget(socket.id);
+    session.seat.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
 fn on_events(socket: &SocketRef, session: &Arc<Session>) {
     let ended = session.clone();
-    socket.on_disconnect(async move |socket: SocketRef, State(shared): State<Arc<Shared>>| {
-        ended.gone.cancel();
-        depart(&shared, &ended, &socket);
-    });
+    socket.on_disconnect(
+        async move |socket: SocketRef, State(shared): State<Arc<Shared>>, reason: DisconnectReason| {
+            ended.gone.cancel();
+            depart(&shared, &ended);
+            // Otherwise its connection has ended.
+            if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
+                shared.shutdown.run_until_cancelled(shared.transports.left(socket)).await;
+            }
+        },
+    );
     for operation in redirect::OPERATIONS {
         socket.on(
             operation.event,

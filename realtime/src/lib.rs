@@ -8,11 +8,14 @@ mod connect;
 mod deliver;
 mod frames;
 mod memberships;
+mod pace;
 mod presence;
 mod recent;
 mod redirect;
 mod relay;
 mod rooms;
+mod seats;
+mod stream;
 mod transport;
 mod typing;
 
@@ -35,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+/// Where the sockets are.
+const PATH: &str = "/socket.io/";
 /// The largest message that a client may send.
 const MESSAGE_BYTES: usize = 64 << 10;
 /// How many frames may wait for a slow socket.
@@ -90,6 +95,7 @@ struct Shared {
     cache: Cache,
     memberships: memberships::Memberships,
     rooms: rooms::Rooms,
+    seats: seats::Seats,
     transports: transport::Transports,
     presence: presence::Presence,
     typing: typing::Typing,
@@ -138,7 +144,8 @@ impl Realtime {
             tokens: parts.tokens,
             cache: parts.cache,
             rooms: rooms::Rooms::default(),
-            transports: transport::Transports::default(),
+            seats: seats::Seats::default(),
+            transports: transport::Transports::new(),
             presence: presence::Presence::default(),
             typing: typing::Typing::default(),
             health: relay::Health::default(),
@@ -177,7 +184,8 @@ impl Realtime {
 
     /// The route of Socket.IO: `/socket.io/`.
     pub fn router(&self) -> Router {
-        transport::router(self.service.clone(), self.shared.transports.clone(), self.shared.shutdown.clone())
+        let shared = &self.shared;
+        transport::router(PATH, self.service.clone(), shared.transports.clone(), shared.shutdown.clone())
     }
 
     /// The next offset of each partition that the relay looks at: everything below was relayed, or is being relayed.
