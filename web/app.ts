@@ -112,7 +112,8 @@ function chat(token: string): void {
     client.close();
     forget();
     // Nothing of this user stays behind.
-    location.replace(location.pathname);
+    history.replaceState(null, '', location.pathname);
+    location.reload();
   });
   window.addEventListener('popstate', show);
   client.subscribe(draw);

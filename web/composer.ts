@@ -41,10 +41,19 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
 
   const draft = (): Draft => drafts.get(current ?? '') ?? { text: '' };
 
-  const list = completion(field, $('people'), async () => {
-    const all = current ? await attempt(client.participants(current)) : [];
-    return (all ?? []).filter((userId) => userId !== client.me);
-  }, noteText);
+  /** Everyone in a conversation of which the server doesn't name all at once. */
+  const crowds = new Map<string, Promise<string[] | undefined>>();
+
+  async function people(): Promise<string[]> {
+    const conversation = current ? client.conversation(current) : undefined;
+    if (!conversation) return [];
+    const { id, participants, participantCount } = conversation;
+    const named = participants.map((one) => one.userId);
+    if (named.length < participantCount && !crowds.has(id)) crowds.set(id, attempt(client.participants(id)));
+    return (await crowds.get(id) ?? named).filter((userId) => userId !== client.me);
+  }
+
+  const list = completion(field, $('people'), people, noteText);
 
   function draw(): void {
     const { text, reply, edit } = draft();

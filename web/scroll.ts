@@ -22,16 +22,17 @@ export function scroller(moved: () => void): Scroller {
   const scroll = $('scroll');
   const list = $('messages');
   let atEnd = true;
+  let gliding = false;
 
   const distance = (): number => scroll.scrollHeight - scroll.clientHeight - scroll.scrollTop;
   const toEnd = (smoothly = false): void => {
     atEnd = true;
-    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-    scroll.scrollTo({ top: scroll.scrollHeight, behavior: smoothly && !calm ? 'smooth' : 'instant' });
+    gliding = smoothly && !matchMedia('(prefers-reduced-motion: reduce)').matches;
+    scroll.scrollTo({ top: scroll.scrollHeight, behavior: gliding ? 'smooth' : 'instant' });
   };
 
   /** The first message that is in sight: halving, for there may be thousands. */
-  function firstInSight(): HTMLElement | undefined {
+  function firstInSight(): Element | undefined {
     const items = list.children;
     const top = scroll.getBoundingClientRect().top;
     let [low, high] = [0, items.length];
@@ -40,19 +41,20 @@ export function scroller(moved: () => void): Scroller {
       if ((items[middle]?.getBoundingClientRect().bottom ?? 0) > top) high = middle;
       else low = middle + 1;
     }
-    return items[low] as HTMLElement | undefined;
+    // A day's name goes up when there is more of that day.
+    while (items[low] && !items[low]?.matches('.message')) low += 1;
+    return items[low];
   }
 
-  let smooth = 0;
   scroll.addEventListener('scroll', () => {
-    // On a smooth way to the end, one is there already.
-    clearTimeout(smooth);
-    smooth = setTimeout(() => { atEnd = distance() < NEAR_PX; moved(); }, 120);
-    if (distance() < NEAR_PX) atEnd = true;
+    if (distance() < NEAR_PX) gliding = false;
+    // On a smooth way to the end, one is as good as there.
+    if (!gliding) atEnd = distance() < NEAR_PX;
     moved();
   }, { passive: true });
-  scroll.addEventListener('wheel', (event) => { if (event.deltaY < 0) atEnd = distance() < NEAR_PX; }, { passive: true });
-  scroll.addEventListener('touchmove', () => { atEnd = distance() < NEAR_PX; }, { passive: true });
+  for (const gesture of ['wheel', 'touchstart', 'pointerdown', 'keydown']) {
+    scroll.addEventListener(gesture, () => { gliding = false; }, { passive: true });
+  }
 
   // A longer draft, a keyboard or a turned phone takes room from the messages: the newest stays in sight.
   const sizes = new ResizeObserver(() => { if (atEnd) toEnd(); });
@@ -71,7 +73,7 @@ export function scroller(moved: () => void): Scroller {
       else if (anchor?.isConnected) scroll.scrollTop += anchor.getBoundingClientRect().top - before;
     },
     to(element, block) {
-      atEnd = false;
+      gliding = atEnd = false;
       element.scrollIntoView({ block, behavior: 'instant' });
       atEnd = distance() < NEAR_PX;
     },

@@ -1,20 +1,77 @@
 //! The chat page, in a real browser.
 
-use serde_json::Value;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::harness::System;
+use crate::harness::process::{Running, free_port};
+use crate::harness::repository::root;
+use crate::harness::system::{config, unlimited};
+
+/// `tests/js/SCRIPT` with two users of a system.
+fn script(name: &str, system: &System) -> Command {
+    let mut node = Command::new("node");
+    node.arg(format!("{}/js/{name}", env!("CARGO_MANIFEST_DIR")));
+    node.args([&system.url, &system.token("alice"), &system.token("bob"), "alice", "bob"]).kill_on_drop(true);
+    node
+}
+
+/// Runs a script to its end: it says that all is well.
+async fn well(name: &str, system: &System) {
+    let ended = script(name, system).output().await.expect("node can't be started; `make test` installs what it needs");
+    let printed = String::from_utf8_lossy(&ended.stdout);
+    let result: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{ended:?}"));
+    assert_eq!(result, json!({"ok": true}), "{result:#}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_chat_in_two_browser_windows() {
-    let system = System::start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/two-windows.mjs");
+    well("two-windows.mjs", &System::unlimited().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_for_keyboards_phones_and_screen_readers() {
+    well("page-access.mjs", &System::unlimited().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_outlives_a_network_and_a_server_that_go() {
+    let mut config = config();
+    unlimited(&mut config);
+    let port = free_port();
+    let mut server = Some(Running::spawn(port, &config, &["all"], &[]));
+    server.as_mut().unwrap().ready().await;
+    let system = System::beside(config.clone(), &format!("http://127.0.0.1:{port}"));
+    let mut node = script("page-apart.mjs", &system).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut orders = node.stdin.take().unwrap();
+    let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let said: Value = serde_json::from_str(&line).unwrap();
+        match said["please"].as_str() {
+            Some("stop") => drop(server.take().unwrap().stop().await),
+            Some("start") => {
+                let again = server.insert(Running::spawn(port, &config, &["all"], &[]));
+                again.ready().await;
+            }
+            _ => {
+                assert_eq!(said, json!({"ok": true}), "{said:#}");
+                return;
+            }
+        }
+        orders.write_all(b"done\n").await.unwrap();
+    }
+    panic!("it ended without a word");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_typed() {
     let mut node = Command::new("node");
-    node.arg(script).args([&system.url, &system.token("alice"), &system.token("bob"), "bob"]).kill_on_drop(true);
-    let ended = node.output().await.expect("node can't be started; `make test` installs what it needs");
-    let printed = String::from_utf8_lossy(&ended.stdout);
-    let result: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{ended:?}"));
-    assert_eq!(result, serde_json::json!({"ok": true}), "{result:#}");
+    node.args(["tests/js/node_modules/typescript/bin/tsc", "-p", "web"]).current_dir(root());
+    let checked = node.output().await.expect("node can't be started; `make test` installs what it needs");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,27 +80,20 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
     let page = system.request("GET", "/").send().await;
     let html = page.body.as_str().unwrap().to_owned();
     let mut answers = vec![("/".to_owned(), page)];
-    // What the page and its modules load, and what those load.
-    let mut names: Vec<String> = html.split('"').filter(|part| part.starts_with("/web/")).map(str::to_owned).collect();
-    while let Some(name) = names.pop() {
-        let answer = system.request("GET", &name).send().await;
-        let text = answer.body.as_str().unwrap_or_default();
-        let modules = text.split('\'').filter_map(|part| part.strip_prefix("./").filter(|it| it.ends_with(".js")));
-        for module in modules.map(|module| format!("/web/{module}")) {
-            if !names.contains(&module) && answers.iter().all(|(known, _)| *known != module) {
-                names.push(module);
-            }
+    // What the page names, among which is every module.
+    for name in html.split('"').filter(|part| part.starts_with("/web/")) {
+        if answers.iter().all(|(known, _)| known != name) {
+            answers.push((name.to_owned(), system.request("GET", name).send().await));
         }
-        answers.push((name, answer));
     }
     let served: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
     for needed in [
         "/web/app.js",
-        "/web/api.js",
-        "/web/model.js",
-        "/web/view.js",
+        "/web/talk.js",
+        "/web/client/index.js",
+        "/web/client/store.js",
         "/web/style.css",
-        "/web/vendor/socket.io.min.js",
+        "/web/vendor/socket.io.esm.min.js",
     ] {
         assert!(served.contains(&needed), "{served:?}");
     }
@@ -51,6 +101,7 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
         let kind = match name.rsplit_once('.') {
             Some((_, "js")) => "text/javascript; charset=utf-8",
             Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "svg")) => "image/svg+xml",
             _ => "text/html; charset=utf-8",
         };
         assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{name}");
@@ -61,8 +112,63 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
         assert!(!policy.contains("unsafe"), "{name}: {policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{name}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{name}: its address may hold a token");
+        // Every module that one imports is there, and preloaded.
+        for module in answer.body.as_str().unwrap_or_default().split(['"', '\'']).filter(|it| it.ends_with(".js")) {
+            if let Some(sibling) = module.strip_prefix("./") {
+                let folder = name.rsplit_once('/').unwrap().0;
+                assert!(served.contains(&format!("{folder}/{sibling}").as_str()), "{name} imports {module}");
+            }
+        }
     }
-    for path in ["/web/", "/web/nothing.js", "/web/../Cargo.toml", "/web/%2e%2e/Cargo.toml", "/web/vendor/"] {
+    for path in
+        ["/web/", "/web/nothing.js", "/web/app.ts", "/web/../Cargo.toml", "/web/%2e%2e/Cargo.toml", "/web/vendor/"]
+    {
         assert_eq!(system.request("GET", path).send().await.status, 404, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_known_already_is_not_sent_again() {
+    let system = System::start().await;
+    let first = system.request("GET", "/web/app.js").send().await;
+    let again = system.request("GET", "/web/app.js").header("If-None-Match", first.header("etag").to_owned());
+    assert_eq!(again.send().await.status, 304);
+    let other = system.request("GET", "/web/app.js").header("If-None-Match", "\"other\"".to_owned());
+    assert_eq!(other.send().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
+    let ask = |system: &System, body: Value| system.request("POST", "/development/token").json(&body);
+    let config = config();
+    let development = Running::with(&config, &["all"], &[("MESSAGES_ENV", "development")]).await;
+    let system = System::beside(config.clone(), &development.url);
+    assert!(system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
+    let given = ask(&system, json!({"user": "Zoë-7"})).send().await;
+    assert_eq!((given.status, given.header("cache-control")), (200, "no-store"), "{given:?}");
+    let token = given.data()["token"].as_str().unwrap();
+    assert_eq!(system.auth.authenticate(token).unwrap().user.to_string(), "Zoë-7");
+    assert_eq!(system.get_with(token, "/api/messages").await.status, 200);
+    for wrong in [json!({}), json!({"user": 1}), json!({"user": ""}), json!({"user": "two words"})] {
+        let refused = ask(&system, wrong.clone()).send().await;
+        assert_eq!(
+            (refused.status, &refused.body["errors"][0]["field"]),
+            (422, &json!("user")),
+            "{wrong}: {refused:?}"
+        );
+    }
+    development.stop().await;
+
+    let production = Running::start(&config, &["all"]).await;
+    let system = System::beside(config.clone(), &production.url);
+    assert!(!system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
+    let refused = ask(&system, json!({"user": "alice"})).send().await;
+    assert_eq!((refused.status, &refused.body["code"]), (404, &json!("no_such_route")), "{refused:?}");
+    production.stop().await;
+
+    // A single service is never a place to become anyone, not even in development.
+    let alone = Running::with(&config, &["command-api"], &[("MESSAGES_ENV", "development")]).await;
+    let system = System::beside(config, &alone.url);
+    assert_eq!(ask(&system, json!({"user": "alice"})).send().await.status, 404);
+    alone.stop().await;
 }

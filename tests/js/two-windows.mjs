@@ -1,153 +1,241 @@
 // Two people in two real browser windows: what one does, the other sees, without a reload.
 //
-// node two-windows.mjs BASE_URL TOKEN_A TOKEN_B USER_ID_OF_B
-// Prints {"ok":true}, or {"ok":false, step, error, console, screenshots} and exits with 1.
-// CHROMIUM names the browser (default /usr/bin/chromium).
+// node two-windows.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B
+// See page.mjs for what it prints.
 
 import { randomBytes } from 'node:crypto';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { Person, arguments_, assert, step, tell, undisturbed, until } from './page.mjs';
 
-const WAIT_MS = 10_000;
-const [base, tokenA, tokenB, nameB] = process.argv.slice(2);
-if (!nameB) {
-  console.error('usage: node two-windows.mjs BASE_URL TOKEN_A TOKEN_B USER_ID_OF_B');
-  process.exit(2);
-}
-
+const [base, tokenA, tokenB, nameA, nameB] = arguments_('two-windows.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B', 5);
 const run = randomBytes(3).toString('hex'); // a pair has one conversation, ever: earlier runs may have left messages
-const consoleErrors = [];
-const pages = {};
-let current = 'start the browser';
+const say = (text) => `${text} (${run})`;
 
-async function step(name, work) {
-  current = name;
-  return work();
-}
-
-async function openWindow(browser, who, token) {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 700 } });
-  context.setDefaultTimeout(WAIT_MS);
-  const page = await context.newPage();
-  pages[who] = page;
-  page.on('console', (line) => {
-    if (line.type() === 'error') consoleErrors.push(`${who}: ${line.text()}`);
+async function meeting(a, b) {
+  const id = await step('A starts a conversation with B', () => a.begin(nameB));
+  await step('both see that the other is there', async () => {
+    for (const person of [a, b]) await person.inList(id).locator('[data-testid="presence"][data-state="online"]').waitFor();
+    await a.get('members').getByText('online', { exact: true }).waitFor();
   });
-  page.on('pageerror', (error) => consoleErrors.push(`${who}: ${error.stack ?? error.message}`));
-  await page.goto(`${base.replace(/\/$/, '')}/#token=${encodeURIComponent(token)}`);
-  await page.locator('[data-testid="connection"][data-state="on"]').waitFor();
-  await page.evaluate(() => { window.neverReloaded = true; });
-  return page;
+  await step('A sends while B looks elsewhere, and B sees that something is unread', async () => {
+    await a.send(say('hello'));
+    await b.inList(id).getByTestId('unread').filter({ hasText: '1' }).waitFor();
+    await b.inList(id).getByTestId('preview').getByText(say('hello')).waitFor();
+    await until('the title says so', async () => (await b.page.title()).startsWith('(1)'));
+    await a.get('receipt').getByText('Sent').waitFor();
+  });
+  await step('B opens it: it is read there, and A sees that', async () => {
+    await b.open(id);
+    await b.page.locator('li.unread').getByText('New').waitFor();
+    await b.inList(id).getByTestId('unread').waitFor({ state: 'hidden' });
+    await a.get('receipt').getByText('Read').waitFor();
+  });
+  await step('both have the same message', async () => {
+    assert(await a.sees(say('hello')) === await b.sees(say('hello')), 'two ids for one message');
+  });
+  return id;
 }
 
-const withText = (page, text) => page.getByTestId('message').filter({ has: page.locator('.content').getByText(text, { exact: true }) });
-
-async function send(page, text) {
-  await page.getByTestId('composer').fill(text);
-  await page.getByTestId('send').click();
+async function writing(a, b) {
+  await step('A sees that B types, and no longer once it is sent', async () => {
+    await b.composer.pressSequentially(say('hi there'));
+    await a.get('typing').getByText(`${nameB} is typing…`).waitFor();
+    await b.composer.press('Enter');
+    await a.sees(say('hi there'));
+    await a.get('typing').getByText('typing').waitFor({ state: 'detached' });
+  });
+  const id = await step('what is sent has its day, its time and its author', async () => {
+    const id = await a.sees(say('hi there'));
+    await a.page.locator('[data-testid="day"]').getByText('Today').waitFor();
+    await a.message(id).locator('.author').getByText(nameB, { exact: true }).waitFor();
+    await a.message(id).locator('time[datetime]').waitFor();
+    return id;
+  });
+  await step('a screen reader is told of what is new, once', async () => {
+    await a.get('announcer').getByText(`${nameB}: ${say('hi there')}`).waitFor();
+  });
+  await step('markup is only text', async () => {
+    const text = say('<img src=x onerror="window.broken=1"><b>not bold</b>');
+    await b.send(text);
+    const seen = await a.sees(text);
+    assert(await a.message(seen).locator('img, b').count() === 0, 'markup became elements');
+    assert(await a.page.evaluate(() => window.broken) === undefined, 'markup ran');
+  });
+  return id;
 }
 
-async function openConversation(page, id) {
-  await page.locator(`[data-testid="conversation"][data-id="${id}"]`).click();
-  await page.getByTestId('composer').waitFor();
+async function changing(a, b) {
+  const id = await step('A sends something to change', async () => {
+    await a.send(say('I meen it'));
+    return a.sees(say('I meen it'));
+  });
+  await step('A edits it; B sees the edit on the same message', async () => {
+    await b.sees(say('I meen it'));
+    await a.tool(id, 'edit');
+    await a.send(say('I mean it'));
+    assert(await b.sees(say('I mean it')) === id, 'the edit is another message');
+    await b.message(id).getByTestId('edited').getByText('edited').waitFor();
+  });
+  await step('an edit can be called off', async () => {
+    await a.tool(id, 'edit');
+    await a.get('context').getByText('Editing').waitFor();
+    await a.composer.press('Escape');
+    await a.get('context').waitFor({ state: 'hidden' });
+    assert(await a.composer.inputValue() === '', 'the text stayed');
+  });
+  await step('B can’t change what A wrote', async () => {
+    await b.message(id).locator('.bubble').hover();
+    await b.message(id).getByTestId('reply').waitFor();
+    assert(!await b.message(id).getByTestId('edit').isVisible(), 'B may edit');
+    assert(!await b.message(id).getByTestId('delete').isVisible(), 'B may delete');
+  });
+  await step('B reacts, A joins, and both count two', async () => {
+    await b.tool(id, 'react', '[data-emoji="👍"]');
+    await a.reaction(id, '👍').filter({ hasText: '1' }).click();
+    for (const person of [a, b]) await person.reaction(id, '👍').filter({ hasText: '2' }).waitFor();
+    assert(await a.reaction(id, '👍').getAttribute('aria-pressed') === 'true', 'A’s own isn’t marked');
+  });
+  await step('both take it back', async () => {
+    await a.reaction(id, '👍').click();
+    await b.reaction(id, '👍').filter({ hasText: '1' }).click();
+    for (const person of [a, b]) await person.reaction(id, '👍').waitFor({ state: 'detached' });
+  });
+  await step('A deletes it, after being asked; both see that it is gone', async () => {
+    await a.tool(id, 'delete');
+    await a.page.getByRole('button', { name: 'Cancel' }).locator('visible=true').click();
+    assert(await b.withText(say('I mean it')).count() === 1, 'it was deleted without being asked');
+    await a.tool(id, 'delete');
+    await a.get('erase-confirm').click();
+    for (const person of [a, b]) await person.message(id).getByText('This message was deleted.').waitFor();
+    assert(await b.withText(say('I mean it')).count() === 0, 'its text is still there');
+  });
 }
 
-/** Waits for the message and gives its id. */
-async function sees(page, text) {
-  const message = withText(page, text);
-  await message.waitFor();
-  return message.getAttribute('data-id');
+async function answering(a, b, id) {
+  await step('A answers a message; B sees which one, and goes there', async () => {
+    await a.tool(id, 'reply');
+    await a.get('context').getByText(`Answering ${nameB}`).waitFor();
+    await a.send(say('that is nice'));
+    const answer = await b.sees(say('that is nice'));
+    const quote = b.message(answer).getByTestId('quote');
+    await quote.getByText(say('hi there')).waitFor();
+    await quote.click();
+    await until('the message has the focus', () => b.page.evaluate(() => document.activeElement?.dataset.id ?? '').then((it) => it === id || it));
+    await b.message(id).locator('visible=true').waitFor();
+  });
+}
+
+async function inAGroup(a, b) {
+  const title = say('Group');
+  const id = await step('A begins a group with a title; B has it without a reload', async () => {
+    const id = await a.begin(`${nameB}, carol`, title);
+    await a.get('title').getByText(title).waitFor();
+    await b.inList(id).getByText(title).waitFor();
+    return id;
+  });
+  await step('A mentions B with the help of the list', async () => {
+    await a.composer.pressSequentially(`${run} ask @`);
+    await a.get('mention-option').nth(1).waitFor();
+    assert(await a.get('mention-option').count() === 2, 'the list has others than B and carol');
+    await a.composer.pressSequentially(nameB.slice(0, 2));
+    await until('only B is left', async () => await a.get('mention-option').count() === 1 || await a.get('mention-option').count());
+    await a.get('mention-option').click();
+    assert(await a.composer.inputValue() === `${run} ask @${nameB} `, await a.composer.inputValue());
+    await a.composer.press('Enter');
+  });
+  await step('B sees the mention stand out', async () => {
+    await b.open(id);
+    const message = await b.sees(`${run} ask @${nameB}`);
+    await b.message(message).locator('[data-testid="mention"].me').getByText(`@${nameB}`, { exact: true }).waitFor();
+  });
+  await step('A sees by whom of the group it was read', () => a.get('receipt').getByText(`Read by ${nameB}`).waitFor());
+  await step('what can’t be begun is said in the dialog', async () => {
+    await b.get('new-conversation').click();
+    await b.get('begin-people').fill(nameB);
+    await b.get('begin-submit').click();
+    await b.get('begin-problem').filter({ hasText: /\w/ }).waitFor();
+    await b.page.keyboard.press('Escape');
+  });
+}
+
+async function longAgo(a, b) {
+  const id = await step('A fills a group', async () => {
+    const id = await a.begin(nameB, say('Long'));
+    for (let i = 1; i <= 90; i += 1) {
+      await a.composer.fill(`line ${i}`);
+      await a.composer.press('Enter');
+    }
+    await until('all is sent', async () => (await a.get('message').count() === 90
+      && await a.page.locator('[data-pending="sending"]').count() === 0) || a.get('message').count());
+    return id;
+  });
+  await step('B reads it anew: the newest first, older ones while scrolling up', async () => {
+    await b.page.reload();
+    await b.page.locator('[data-testid="connection"][data-state="live"]').waitFor();
+    await b.page.evaluate(() => { window.neverReloaded = true; });
+    await b.open(id);
+    await b.sees('line 90');
+    assert(await b.get('message').count() < 90, 'all of it was read at once');
+  });
+  await step('the reader’s place is kept while older ones come in', async () => {
+    const [before, after] = await b.page.locator('#scroll').evaluate(async (scroll) => {
+      const count = () => scroll.querySelectorAll('.message').length;
+      scroll.scrollTop = 0;
+      const first = scroll.querySelector('.message');
+      const look = () => ({ y: Math.round(first.getBoundingClientRect().top), count: count() });
+      const before = look();
+      for (let i = 0; i < 200 && count() === before.count; i += 1) await new Promise((done) => { setTimeout(done, 25); });
+      return [before, look()];
+    });
+    assert(after.count > before.count, 'no older messages came');
+    assert(Math.abs(after.y - before.y) <= 2, `${JSON.stringify(before)} became ${JSON.stringify(after)}`);
+  });
+  await step('all of it is there in the end, each once and in order', async () => {
+    await until('all is there', async () => {
+      await b.page.locator('#scroll').evaluate((scroll) => { scroll.scrollTop = 0; });
+      const texts = await b.texts();
+      return texts.length === 90 || texts.length;
+    });
+    const texts = await b.texts();
+    texts.forEach((text, i) => assert(text === `line ${i + 1}`, `${text} at ${i + 1}`));
+    await b.get('older').getByText('where it begins').waitFor();
+  });
+  await step('who is far up sees how many are new, and gets there', async () => {
+    await b.page.locator('#scroll').evaluate((scroll) => { scroll.scrollTop = 0; });
+    await b.get('newest').waitFor();
+    await a.send('line 91');
+    await b.get('newest').getByText('1 new').waitFor();
+    assert(await b.page.locator('#scroll').evaluate((scroll) => scroll.scrollTop) < 50, 'the place was lost');
+    await b.get('newest').click();
+    await b.get('newest').waitFor({ state: 'hidden' });
+    await b.withText('line 91').locator('visible=true').waitFor();
+    await a.get('receipt').getByText('Read').waitFor();
+  });
 }
 
 async function story(browser) {
-  const a = await step('A opens the page', () => openWindow(browser, 'A', tokenA));
-  const b = await step('B opens the page', () => openWindow(browser, 'B', tokenB));
-
-  const conversation = await step('A starts a conversation with B', async () => {
-    await a.getByTestId('new-conversation').fill(nameB);
-    await a.getByTestId('new-conversation-submit').click();
-    const open = a.locator('[data-testid="conversation"][aria-current="true"]');
-    await open.waitFor();
-    return open.getAttribute('data-id');
+  const a = await step('A opens the page', () => Person.enter(browser, base, 'A', tokenA));
+  const b = await step('B opens the page', () => Person.enter(browser, base, 'B', tokenB));
+  await step('each is who the token says', async () => {
+    await a.get('me').getByText(nameA, { exact: true }).waitFor();
+    await b.get('me').getByText(nameB, { exact: true }).waitFor();
+    assert(!a.page.url().includes('token'), 'the token is left in the address');
+    const kept = await a.page.evaluate(() => Object.keys(localStorage).length);
+    assert(kept === 0, 'something is kept beyond the tab');
   });
-  await step('B sees the conversation and opens it', () => openConversation(b, conversation));
-
-  const hello = `hello from A (${run})`;
-  await step('A sends a message', () => send(a, hello));
-  const id = await step('A sees its own message', () => sees(a, hello));
-  const idAtB = await step('B sees it live', () => sees(b, hello));
-  await step('both have the same message', () => {
-    if (id !== idAtB) throw new Error(`A has ${id}, B has ${idAtB}`);
-  });
-
-  const answer = `hello back from B (${run})`;
-  await step('B answers', () => send(b, answer));
-  await step('A sees the answer live', () => sees(a, answer));
-
-  const changed = `hello again from A (${run})`;
-  await step('A edits the message', async () => {
-    await a.locator(`[data-testid="message"][data-id="${id}"]`).hover();
-    await a.locator(`[data-testid="message"][data-id="${id}"]`).getByTestId('edit').click();
-    await send(a, changed);
-  });
-  const idEdited = await step('B sees the edit live', () => sees(b, changed));
-  await step('it is the same message still', () => {
-    if (idEdited !== id) throw new Error(`B has the edit on ${idEdited}, not on ${id}`);
-  });
-
-  await step('B reacts', async () => {
-    await b.locator(`[data-testid="message"][data-id="${id}"]`).hover();
-    await b.locator(`[data-testid="message"][data-id="${id}"]`).getByTestId('react').first().click();
-  });
-  await step('A sees the reaction live', () =>
-    a.locator(`[data-testid="message"][data-id="${id}"]`).getByTestId('reaction').filter({ hasText: '1' }).waitFor());
-
-  await step('nobody had to reload', async () => {
-    for (const page of [a, b]) {
-      if (!await page.evaluate(() => window.neverReloaded)) throw new Error('a page was loaded again');
-    }
-  });
-  await step('the console is clean', () => {
-    if (consoleErrors.length > 0) throw new Error(consoleErrors.join('\n'));
+  await meeting(a, b);
+  const id = await writing(a, b);
+  await changing(a, b);
+  await answering(a, b, id);
+  await inAGroup(a, b);
+  await longAgo(a, b);
+  await step('nobody had to reload, and the consoles are clean', () => undisturbed([/status of 422/]));
+  await step('signing out forgets who it was', async () => {
+    await a.get('sign-out').click();
+    await a.page.locator('#sign-in').waitFor();
+    await a.page.reload();
+    await a.page.locator('#sign-in').waitFor();
+    assert(await a.page.evaluate(() => sessionStorage.length) === 0, 'the tab still has something');
   });
 }
 
-/** Tokens and colours don't belong in a log. */
-const clean = (text) => [tokenA, tokenB].reduce((left, token) => left.replaceAll(token, '[token]'), text)
-  .replace(/\u001b\[\d+m/g, '');
-
-async function screenshots() {
-  const paths = [];
-  for (const [who, page] of Object.entries(pages)) {
-    const path = join(tmpdir(), `two-windows-${run}-${who}.png`);
-    try {
-      await page.screenshot({ path, timeout: WAIT_MS });
-      paths.push(path);
-    } catch {
-      // a page that is gone has no picture
-    }
-  }
-  return paths;
-}
-
-let browser = null;
-try {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
-    timeout: 3 * WAIT_MS,
-    args: [
-      ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
-      '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync',
-    ],
-  });
-  await story(browser);
-  console.log(JSON.stringify({ ok: true }));
-} catch (error) {
-  const failed = { ok: false, step: current, error: error.message, console: consoleErrors, screenshots: await screenshots() };
-  console.log(JSON.stringify(failed, (_, value) => (typeof value === 'string' ? clean(value) : value)));
-  process.exitCode = 1;
-} finally {
-  await browser?.close();
-}
+await tell(story, [tokenA, tokenB]);

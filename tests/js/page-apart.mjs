@@ -1,0 +1,128 @@
+// Two people of whom one loses the network, and then the server is gone for a while: what was written meanwhile is
+// pending, then confirmed, and everybody has every message once.
+//
+// node page-apart.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B
+// Prints {"please":"stop"} and {"please":"start"}, and goes on once a line came in answer. See page.mjs for the rest.
+
+import { createInterface } from 'node:readline';
+import { live } from './browser.mjs';
+import { Person, arguments_, assert, step, tell, undisturbed, until } from './page.mjs';
+
+const [base, tokenA, tokenB, , nameB] = arguments_('page-apart.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B', 5);
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+/** What a network that is gone leaves in a console. */
+const LOST = [/net::ERR_/, /WebSocket connection to .* failed/, /status of 50[234]/, /status of 422/, /status of 403/];
+
+/** Asks whoever runs this to do something with the server, and waits until it is done. */
+async function please(what) {
+  console.log(JSON.stringify({ please: what }));
+  await answers.next();
+}
+
+/** Everything written is there once, confirmed, and in the same order at both. */
+async function agree(a, b, texts) {
+  for (const person of [a, b]) {
+    await until(`${person.name} has everything`, async () => {
+      const seen = await person.texts();
+      const open = await person.page.locator('[data-pending="sending"], [data-pending="failed"]').count();
+      return (open === 0 && texts.every((text) => seen.filter((one) => one === text).length === 1)) || { open, seen };
+    });
+  }
+  const [atA, atB] = [await a.texts(), await b.texts()];
+  assert(JSON.stringify(atA) === JSON.stringify(atB), `${JSON.stringify(atA)} at A, ${JSON.stringify(atB)} at B`);
+}
+
+async function withoutNetwork(a, b) {
+  await step('A loses the network, and is told', async () => {
+    await a.page.context().setOffline(true);
+    await a.page.locator('[data-testid="connection"][data-state="offline"]').waitFor();
+    await a.get('away').waitFor();
+  });
+  await step('what A writes now is shown as pending', async () => {
+    for (const text of ['A offline 1', 'A offline 2']) {
+      await a.send(text);
+      const id = await a.sees(text);
+      assert(await a.message(id).getAttribute('data-pending') === 'sending', `${text} isn’t pending`);
+      await a.message(id).getByTestId('receipt').getByText('Sending…').waitFor();
+    }
+  });
+  await step('B writes meanwhile, and has nothing of A', async () => {
+    for (const text of ['B online 1', 'B online 2']) {
+      await b.send(text);
+      await b.sees(text);
+    }
+    assert(await b.withText('A offline 1').count() === 0, 'it went through without a network');
+    assert(await a.withText('B online 1').count() === 0, 'it came through without a network');
+  });
+  await step('back again, both have everything once', async () => {
+    await a.page.context().setOffline(false);
+    await live(a.page);
+    await agree(a, b, ['before', 'A offline 1', 'A offline 2', 'B online 1', 'B online 2']);
+    await a.get('away').waitFor({ state: 'hidden' });
+  });
+}
+
+async function withoutServer(a, b) {
+  await step('the server goes; both notice', async () => {
+    await please('stop');
+    for (const person of [a, b]) await person.page.locator('[data-testid="connection"][data-state="offline"]').waitFor();
+  });
+  await step('both write', async () => {
+    for (const person of [a, b]) {
+      await person.send(`${person.name} in between`);
+      const id = await person.sees(`${person.name} in between`);
+      assert(await person.message(id).getAttribute('data-pending') === 'sending', 'it isn’t pending');
+    }
+  });
+  await step('it comes again; everybody has everything once, without a reload', async () => {
+    await please('start');
+    for (const person of [a, b]) await live(person.page);
+    await agree(a, b, ['before', 'B online 2', 'A in between', 'B in between']);
+    await a.send('A after');
+    await b.sees('A after');
+  });
+}
+
+async function refused(a) {
+  await step('what is refused says why, and is retried or discarded', async () => {
+    // Nobody refuses a text that the field lets through: the server's answer is made here.
+    let refusing = true;
+    await a.page.route('**/api/messages', async (route) => {
+      if (!refusing || route.request().method() !== 'POST' || !route.request().postData()?.includes('refuse me')) {
+        await route.fallback();
+        return;
+      }
+      const body = { type: 'urn:messages:problem:forbidden', title: 'Forbidden', status: 403, code: 'forbidden', detail: 'not this one', errors: [], requestId: 'x' };
+      await route.fulfill({ status: 403, contentType: 'application/problem+json', body: JSON.stringify(body) });
+    });
+    for (const [text, what] of [['refuse me 1', 'retry'], ['refuse me 2', 'discard']]) {
+      refusing = true;
+      await a.send(text);
+      const failed = a.withText(text).and(a.page.locator('[data-pending="failed"]'));
+      await failed.getByTestId('receipt').getByText('Not this one.').waitFor();
+      refusing = false;
+      await failed.getByTestId(what).click();
+      if (what === 'retry') await a.withText(text).and(a.page.locator('[data-pending=""]')).waitFor();
+      else await a.withText(text).waitFor({ state: 'detached' });
+    }
+  });
+}
+
+async function story(browser) {
+  const a = await step('A opens the page', () => Person.enter(browser, base, 'A', tokenA));
+  const b = await step('B opens the page', () => Person.enter(browser, base, 'B', tokenB));
+  await step('they talk', async () => {
+    const id = await a.begin(nameB);
+    await b.open(id);
+    await a.send('before');
+    await b.sees('before');
+  });
+  await withoutNetwork(a, b);
+  await withoutServer(a, b);
+  await refused(a);
+  await step('nobody had to reload, and the consoles are clean', () => undisturbed(LOST));
+}
+
+await tell(story, [tokenA, tokenB]);
+answers.return?.();
+process.stdin.destroy();
