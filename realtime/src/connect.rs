@@ -184,9 +184,12 @@ fn on_events(socket: &SocketRef, session: &Arc<Session>) {
         async move |socket: SocketRef, State(shared): State<Arc<Shared>>, reason: DisconnectReason| {
             ended.gone.cancel();
             depart(&shared, &ended);
-            // Otherwise its connection has ended.
+            // Otherwise its connection has ended. Not waited for here: until this is done the socket isn't really gone.
             if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
-                shared.shutdown.run_until_cancelled(shared.transports.left(socket)).await;
+                let staying = shared.clone();
+                shared.tasks.spawn(async move {
+                    staying.shutdown.run_until_cancelled(staying.transports.left(socket)).await;
+                });
             }
         },
     );

@@ -14,10 +14,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{self, Method, StatusCode, header};
+use axum::http::{self, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper::upgrade::OnUpgrade;
+use service::problem::Problem;
 use socketioxide::extract::SocketRef;
 use socketioxide::service::SocketIoService;
 use socketioxide::socket::Sid;
@@ -231,7 +232,7 @@ pub(crate) fn router<L: Library>(
 
 async fn serve<L: Library>(State(mut serving): State<Serving<L>>, mut request: Request) -> Response {
     if serving.shutdown.is_cancelled() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        return Problem::unavailable("unavailable", "this node is stopping; try again", 1).into_response();
     }
     let socket = socket_id(request.uri());
     if socket.is_some_and(|id| serving.transports.is_closing(id)) {
@@ -242,7 +243,7 @@ async fn serve<L: Library>(State(mut serving): State<Serving<L>>, mut request: R
         request = request.map(|body| pace::counted(body, counter));
     } else {
         let Some(connection) = serving.transports.open() else {
-            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
+            return Problem::unavailable("busy", "too many clients connect at once; try again", 1).into_response();
         };
         request.extensions_mut().insert(connection);
     }

@@ -14,6 +14,7 @@ mod following;
 mod freshness;
 mod front;
 mod harness;
+mod hostile;
 mod library;
 mod nodes;
 mod openapi;

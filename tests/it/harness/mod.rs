@@ -12,6 +12,7 @@ pub(crate) mod repository;
 pub(crate) mod rows;
 pub(crate) mod sockets;
 pub(crate) mod system;
+pub(crate) mod wire;
 
 pub(crate) use sockets::Client;
 pub(crate) use system::{System, at_once, eventually, unknown_id};
