@@ -2,8 +2,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PORT ?= 8080
 
-# There once the packages of the JavaScript tests are installed; npm writes it.
-JS_PACKAGES := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/js/package-lock.json))
+# There once JavaScript packages are installed; npm writes it.
+JS_PACKAGES := $(patsubst %,%/node_modules/.package-lock.json,clients/typescript tests/js)
 
 # There once the packages of the Python tests are installed.
 PY_PACKAGES := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard tests/py/requirements.txt))
@@ -49,13 +49,17 @@ down: ## Stop Kafka, Postgres and Redis; the data stay
 clean: ## Stop them and delete their data, the build and the installed packages
 	@scripts/services down --wipe
 	@cargo clean
-	@rm -rf .services tests/js/node_modules tests/py/.venv
+	@rm -rf .services clients/typescript/{dist,node_modules} tests/js/node_modules tests/py/.venv
 
 .PHONY: js
-js: $(JS_PACKAGES)
+js: clients/typescript/dist/index.js $(JS_PACKAGES)
 
-tests/js/node_modules/.package-lock.json: tests/js/package-lock.json
-	@scripts/phase "npm ci" npm ci --prefix tests/js --silent --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package-lock.json
+	@scripts/phase "npm ci, $*" npm ci --prefix $* --ignore-scripts --silent --no-audit --no-fund
+	@touch $@
+
+clients/typescript/dist/index.js: clients/typescript/node_modules/.package-lock.json $(wildcard clients/typescript/src/*.ts) clients/typescript/tsconfig.json
+	@scripts/phase "npm run build, clients/typescript" npm run build --prefix clients/typescript --silent
 	@touch $@
 
 .PHONY: py

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::following::unlimited;
 use crate::harness::System;
 use crate::harness::process::{Running, free_port};
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::all;
-use crate::harness::system::PATIENCE;
+use crate::harness::repository::text;
+use crate::harness::system::{PATIENCE, SECRET};
 
 /// Users with a client each, in a Node process: see `tests/js/library.mjs`.
 struct Users {
@@ -172,4 +174,64 @@ async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
     }
     users.assert_as_server(&system).await;
     drop((one, two));
+}
+
+/// The library's folder.
+const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/typescript");
+
+/// Runs a command of Node's in the library's folder, and gives what it printed.
+async fn node(system: &System, arguments: &[&str]) -> String {
+    let mut node = Command::new("node");
+    node.args(arguments).current_dir(LIBRARY).kill_on_drop(true);
+    node.env("MESSAGES_URL", &system.url).env("MESSAGES_SECRET", SECRET);
+    let ended = node.output().await.expect("node can't be started; `make test` installs what it needs");
+    let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success(), "{printed}{}", String::from_utf8_lossy(&ended.stderr));
+    printed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_tests_pass() {
+    let system = System::start().await;
+    node(&system, &["--test", "test/client.test.js"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_types_are_those_of_the_document() {
+    let system = System::start().await;
+    let document = format!("{}/openapi.json", system.url);
+    let cli = "node_modules/openapi-typescript/bin/cli.js";
+    let generated = node(&system, &[cli, &document, "--alphabetize"]).await;
+    let kept = text("clients/typescript/src/openapi.ts");
+    assert_eq!(generated.trim(), kept.trim(), "make it anew, as clients/typescript/README.md says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chat_of_its_readme_works() {
+    let system = System::start().await;
+    let readme = text("clients/typescript/README.md");
+    let chat = readme.split("```js\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(chat.lines().count() <= 20, "twenty lines are promised");
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{}", Uuid::now_v7()));
+    std::fs::create_dir_all(folder.join("node_modules")).unwrap();
+    std::os::unix::fs::symlink(LIBRARY, folder.join("node_modules/messages-client")).unwrap();
+    std::fs::write(folder.join("chat.mjs"), chat.replace("http://127.0.0.1:8080", &system.url)).unwrap();
+    let mut people = ["alice", "bob"].map(|name| {
+        let other = if name == "alice" { "bob" } else { "alice" };
+        let mut node = Command::new("node");
+        node.args(["chat.mjs", other]).current_dir(&folder).env("MESSAGES_TOKEN", system.token(name));
+        node.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = node.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    });
+    for (who, says) in [(0, "hello"), (1, "hello to you")] {
+        let stdin = people[who].0.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{says}\n").as_bytes()).await.unwrap();
+        let expected = format!("{}: {says}", ["alice", "bob"][who]);
+        for (_, lines) in &mut people {
+            let seen = async { while lines.next_line().await.unwrap().expect("the chat ended") != expected {} };
+            tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("nobody printed {expected:?}"));
+        }
+    }
 }

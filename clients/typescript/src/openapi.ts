@@ -279,7 +279,10 @@ export interface components {
             participants: components["schemas"]["Participant"][];
             /** @description The position of the last change to it or to anything in it. */
             position: components["schemas"]["Position"];
-            /** @description The title, if it has one. */
+            /**
+             * @description The title, if it has one.
+             * @example Lunch
+             */
             title: string | null;
             /** @description Direct or group. */
             type: components["schemas"]["ConversationKind"];
@@ -381,7 +384,10 @@ export interface components {
         Message: {
             /** @description Files that live elsewhere. */
             attachments: components["schemas"]["Attachment"][];
-            /** @description The text; none once the message is deleted. */
+            /**
+             * @description The text; none once the message is deleted.
+             * @example hi @bob
+             */
             content: string | null;
             /** @description Where it is. */
             conversationId: components["schemas"]["ConversationId"];
@@ -395,7 +401,8 @@ export interface components {
             mentions: components["schemas"]["UserId"][];
             /** @description What kind of message it is. */
             messageType: components["schemas"]["MessageType"];
-            position?: components["schemas"]["Position"] | null;
+            /** @description The position of its last change. Answers to commands don't have it. */
+            position?: components["schemas"]["Position"];
             /** @description Reactions by emoji, in the order in which the emoji first came. */
             reactions: components["schemas"]["Reactions"][];
             replyToId: components["schemas"]["MessageId"] | null;
@@ -405,8 +412,9 @@ export interface components {
              * Format: int64
              * @description Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
              *     live deliveries don't have it.
+             * @example 3
              */
-            seq?: number | null;
+            seq?: number;
         };
         /**
          * Format: uuid
@@ -448,7 +456,10 @@ export interface components {
                 participants: components["schemas"]["Participant"][];
                 /** @description The position of the last change to it or to anything in it. */
                 position: components["schemas"]["Position"];
-                /** @description The title, if it has one. */
+                /**
+                 * @description The title, if it has one.
+                 * @example Lunch
+                 */
                 title: string | null;
                 /** @description Direct or group. */
                 type: components["schemas"]["ConversationKind"];
@@ -555,9 +566,13 @@ export interface components {
             /**
              * Format: int64
              * @description How many users.
+             * @example 1
              */
             count: number;
-            /** @description The emoji. */
+            /**
+             * @description The emoji.
+             * @example 👍
+             */
             emoji: string;
             /** @description The label given last, if any was. */
             label: string | null;
@@ -698,7 +713,10 @@ export interface components {
             data: {
                 /** @description Files that live elsewhere. */
                 attachments: components["schemas"]["Attachment"][];
-                /** @description The text; none once the message is deleted. */
+                /**
+                 * @description The text; none once the message is deleted.
+                 * @example hi @bob
+                 */
                 content: string | null;
                 /** @description Where it is. */
                 conversationId: components["schemas"]["ConversationId"];
@@ -712,7 +730,8 @@ export interface components {
                 mentions: components["schemas"]["UserId"][];
                 /** @description What kind of message it is. */
                 messageType: components["schemas"]["MessageType"];
-                position?: components["schemas"]["Position"] | null;
+                /** @description The position of its last change. Answers to commands don't have it. */
+                position?: components["schemas"]["Position"];
                 /** @description Reactions by emoji, in the order in which the emoji first came. */
                 reactions: components["schemas"]["Reactions"][];
                 replyToId: components["schemas"]["MessageId"] | null;
@@ -722,8 +741,9 @@ export interface components {
                  * Format: int64
                  * @description Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
                  *     live deliveries don't have it.
+                 * @example 3
                  */
-                seq?: number | null;
+                seq?: number;
             };
         };
         /** @description An answer that isn't given in pages. */
