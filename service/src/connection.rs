@@ -219,7 +219,7 @@ mod tests {
             client.write_all(REQUEST).await.unwrap();
             // It is small enough to come in one piece.
             let mut answer = [0; 1_024];
-            client.read(&mut answer).await.unwrap();
+            assert_ne!(client.read(&mut answer).await.unwrap(), 0);
             assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
             tokio::time::sleep(Duration::from_secs(70)).await;
         }

@@ -59,7 +59,7 @@ async fn who_sends_too_many_packets_has_their_connection_closed_and_nobody_else(
     let mut bystander = bystander(&system, &node).await;
     let mut flood = Wire::connect(&system, &node.url, "flood").await;
     // Whatever they say: pings, questions, what nobody knows.
-    let packets = ["3", "42[\"presence:get\",{}]", "42[\"no such event\"]", "40/admin,", "43[]"];
+    let packets = ["3", "42[\"presence:get\",{}]", "42[\"no such event\"]", "40/admin,", "437[1]"];
     let mut sent = 0;
     while sent < 10 * BURST && flood.send(packets[sent % packets.len()]).await {
         sent += 1;
@@ -149,8 +149,12 @@ async fn who_comes_back_over_the_same_connection_keeps_it() {
     let node = node(&system).await;
     let mut wire = Wire::connect(&system, &node.url, "alice").await;
     wire.send("41").await;
-    wire.send(&connect(&system, "alice")).await;
-    wire.until("42[\"connection:ready\"").await;
+    // While she is still on her way out, she can't come in.
+    eventually("she is back", async || {
+        wire.send(&connect(&system, "alice")).await;
+        wire.within(Duration::from_millis(500), "42[\"connection:ready\"").await
+    })
+    .await;
     assert!(!wire.closed_within(WITHOUT_SOCKET + Duration::from_secs(2)).await);
 }
 
@@ -238,6 +242,8 @@ async fn an_upgrade_that_breaks_off_leaves_no_socket_behind() {
         let path = polling(&node).await.unwrap();
         assert_eq!(post(&path, connect(&system, "alice")).await, 200);
         eventually("she is in", async || (node.metric("realtime_sockets", "").await == 1.0).then_some(())).await;
+        // She has just said that she is there: silence alone would take longer to be noticed.
+        assert_eq!(post(&path, "3".to_owned()).await, 200);
         let sid = path.rsplit('=').next().unwrap();
         let mut wire = Wire::open(&node.url, &format!("&sid={sid}")).await.unwrap();
         if let Some(probe) = probe {

@@ -41,7 +41,12 @@ impl Wire {
 
     /// The first packet that begins so; pings before it are answered.
     pub(crate) async fn until(&mut self, beginning: &str) -> String {
-        let found = tokio::time::timeout(PATIENCE, async {
+        self.within(PATIENCE, beginning).await.unwrap_or_else(|| panic!("{beginning} never came"))
+    }
+
+    /// The first packet that begins so, if it comes in this time.
+    pub(crate) async fn within(&mut self, limit: Duration, beginning: &str) -> Option<String> {
+        let found = tokio::time::timeout(limit, async {
             while let Some(Ok(message)) = self.0.next().await {
                 let text = message.to_text().unwrap();
                 if text.starts_with(beginning) {
@@ -53,7 +58,7 @@ impl Wire {
             }
             None
         });
-        found.await.ok().flatten().unwrap_or_else(|| panic!("{beginning} never came"))
+        found.await.ok().flatten()
     }
 
     /// Waits until the server closes the connection, at most so long; pings are answered. False when it doesn't.
