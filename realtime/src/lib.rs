@@ -16,6 +16,8 @@ mod relay;
 mod rooms;
 mod seats;
 mod stream;
+#[cfg(test)]
+mod suites;
 mod transport;
 mod typing;
 
@@ -30,7 +32,7 @@ use service::auth::Auth;
 use service::readiness::Readiness;
 use service::token::PositionTokens;
 use socketioxide::service::SocketIoService;
-use socketioxide::{ParserConfig, SocketIo};
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -231,8 +233,9 @@ async fn end_offsets(log: &LogConsumer) -> Result<PositionVector, LogError> {
     }
 }
 
-fn socket_io(shared: &Arc<Shared>) -> (SocketIoService<Router>, SocketIo) {
-    let (service, io) = SocketIo::builder()
+/// The Socket.IO library, as it is set up here.
+fn library() -> SocketIoBuilder {
+    SocketIo::builder()
         .max_payload(MESSAGE_BYTES as u64)
         .ws_max_message_size(MESSAGE_BYTES)
         .ws_max_frame_size(MESSAGE_BYTES)
@@ -242,8 +245,10 @@ fn socket_io(shared: &Arc<Shared>) -> (SocketIoService<Router>, SocketIo) {
         .connect_timeout(CONNECT_TIMEOUT)
         // Nothing binary is ever sent to us.
         .with_parser(ParserConfig::common().max_incoming_binaries(0))
-        .with_state(shared.clone())
-        .build_with_inner_svc(Router::new());
+}
+
+fn socket_io(shared: &Arc<Shared>) -> (SocketIoService<Router>, SocketIo) {
+    let (service, io) = library().with_state(shared.clone()).build_with_inner_svc(Router::new());
     connect::serve(&io);
     (service, io)
 }
