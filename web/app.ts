@@ -65,7 +65,7 @@ function chat(token: string): void {
   try {
     client = connect({ url: location.origin, token });
   } catch {
-    refuse('That is not a token of this server.');
+    refuse('That is not a token.', chat);
     return;
   }
   setText($('me'), client.me);
@@ -121,16 +121,17 @@ function chat(token: string): void {
   client.on('message:new', (message) => readOut(client, message));
   client.on('error', (error) => {
     $('chat').hidden = true;
-    refuse(`You were signed out: ${error.message}.`);
+    // A page that had somebody begins from nothing.
+    refuse(`You were signed out: ${error.message}.`, () => location.reload());
   });
   show();
 }
 
-/** Asks anew who it is. A page that had somebody begins from nothing. */
-function refuse(why: string): void {
+/** Says why not, and asks anew who it is. */
+function refuse(why: string, then: (token: string) => void): void {
   forget();
+  askWho(then);
   say(why);
-  askWho(() => location.reload());
 }
 
 $('start').append(icon('new'));

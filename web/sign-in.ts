@@ -34,15 +34,25 @@ async function tokenFor(user: string): Promise<string> {
   return body.data.token;
 }
 
+/** What is done with a token, once there is one. */
+let signIn: ((token: string) => void) | undefined;
+
 /** Shows the form, until somebody is signed in. */
-export function askWho(signIn: (token: string) => void): void {
-  const form = $('sign-in');
-  const done = (token: string): void => {
-    form.hidden = true;
-    say('');
-    sessionStorage.setItem(KEPT, token);
-    signIn(token);
-  };
+export function askWho(then: (token: string) => void): void {
+  if (!signIn) prepare();
+  signIn = then;
+  $('sign-in').hidden = false;
+}
+
+function done(token: string): void {
+  $('sign-in').hidden = true;
+  say('');
+  sessionStorage.setItem(KEPT, token);
+  signIn?.(token);
+}
+
+/** Lets the form work. */
+function prepare(): void {
   const asUser = async (user: string): Promise<void> => {
     try {
       done(await tokenFor(user));
@@ -63,8 +73,8 @@ export function askWho(signIn: (token: string) => void): void {
   $('with-token').addEventListener('submit', (event) => {
     event.preventDefault();
     const field = $<HTMLTextAreaElement>('token');
-    done(field.value.trim());
+    const token = field.value.trim();
     field.value = '';
+    done(token);
   });
-  form.hidden = false;
 }

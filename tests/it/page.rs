@@ -11,17 +11,30 @@ use crate::harness::process::{Running, free_port};
 use crate::harness::repository::root;
 use crate::harness::system::{config, unlimited};
 
-/// `tests/js/SCRIPT` with two users of a system.
-fn script(name: &str, system: &System) -> Command {
+/// `tests/js/SCRIPT`.
+fn node(name: &str) -> Command {
     let mut node = Command::new("node");
-    node.arg(format!("{}/js/{name}", env!("CARGO_MANIFEST_DIR")));
-    node.args([&system.url, &system.token("alice"), &system.token("bob"), "alice", "bob"]).kill_on_drop(true);
+    node.arg(format!("{}/js/{name}", env!("CARGO_MANIFEST_DIR"))).kill_on_drop(true);
     node
 }
 
+/// A script with two users of a system.
+fn script(name: &str, system: &System) -> Command {
+    let mut node = node(name);
+    node.args([&system.url, &system.token("alice"), &system.token("bob"), "alice", "bob"]);
+    node
+}
+
+/// Signs in on the page of a system in every way that there is.
+async fn sign_in(system: &System, environment: &str) {
+    let mut node = node("page-sign-in.mjs");
+    node.args([&system.url, environment, &system.token("carol"), "carol"]);
+    well(node).await;
+}
+
 /// Runs a script to its end: it says that all is well.
-async fn well(name: &str, system: &System) {
-    let ended = script(name, system).output().await.expect("node can't be started; `make test` installs what it needs");
+async fn well(mut node: Command) {
+    let ended = node.output().await.expect("node can't be started; `make test` installs what it needs");
     let printed = String::from_utf8_lossy(&ended.stdout);
     let result: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{ended:?}"));
     assert_eq!(result, json!({"ok": true}), "{result:#}");
@@ -29,12 +42,14 @@ async fn well(name: &str, system: &System) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_chat_in_two_browser_windows() {
-    well("two-windows.mjs", &System::unlimited().await).await;
+    let system = System::unlimited().await;
+    well(script("two-windows.mjs", &system)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_for_keyboards_phones_and_screen_readers() {
-    well("page-access.mjs", &System::unlimited().await).await;
+    let system = System::unlimited().await;
+    well(script("page-access.mjs", &system)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +172,7 @@ async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
             "{wrong}: {refused:?}"
         );
     }
+    sign_in(&system, "development").await;
     development.stop().await;
 
     let production = Running::start(&config, &["all"]).await;
@@ -164,6 +180,7 @@ async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
     assert!(!system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
     let refused = ask(&system, json!({"user": "alice"})).send().await;
     assert_eq!((refused.status, &refused.body["code"]), (404, &json!("no_such_route")), "{refused:?}");
+    sign_in(&system, "production").await;
     production.stop().await;
 
     // A single service is never a place to become anyone, not even in development.

@@ -5,9 +5,12 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { DESK, PHONE, launch, live, openWindow } from './browser.mjs';
+import { DESK, PHONE as SMALL, launch, live, openWindow } from './browser.mjs';
 
 const [base = 'http://127.0.0.1:8080', folder = join(import.meta.dirname, '../../docs/pictures')] = process.argv.slice(2);
+
+/** Sharp enough, and small as a file. */
+const PHONE = { ...SMALL, deviceScaleFactor: 1.5 };
 
 const tokens = new Map();
 
@@ -52,7 +55,7 @@ async function story() {
   await react('alice', plan, '👍');
   await react('bob', plan, '👍');
   await react('dan', plan, '🎉');
-  await say('alice', hike, 'Perfect, I can bring the big thermos ☕');
+  await say('alice', hike, 'Perfect, I can bring the big thermos 🫖');
   await say('alice', hike, '@dan do you still have the map from last year?');
   const map = await say('dan', hike, 'Somewhere. I will dig it out tonight');
   await say('dan', hike, 'Found it, coffee stains and all. The northern loop is 14 km, about five hours with a long break at the hut');
