@@ -5,13 +5,13 @@ import { icon, node, setAttribute, setText } from './dom.js';
 import { since } from './times.js';
 
 /** How many colours style.css has for faces. */
-const HUES = 8;
+const HUES = 12;
 
 /** The colour of a user: the same everywhere, from nothing but the id. */
-export function hue(userId: string): string {
-  let sum = 7;
-  for (const character of userId) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 65_521;
-  return String(sum % HUES);
+function hue(userId: string): string {
+  let hash = 2_166_136_261; // FNV-1a
+  for (const character of userId) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 16_777_619);
+  return String(((hash ^ (hash >>> 15)) >>> 0) % HUES);
 }
 
 /** One or two letters that stand for a name. */
@@ -40,7 +40,8 @@ export function avatar(userId: string): HTMLElement {
 export function face(conversation: Conversation, me: string): HTMLElement {
   const [other] = others(conversation, me);
   if (conversation.type !== 'DIRECT' || !other) {
-    return node('span', { class: 'face' }, node('span', { class: 'avatar group', 'aria-hidden': 'true' }, icon('group')));
+    const of = hue(conversation.title ?? conversation.id);
+    return node('span', { class: 'face' }, node('span', { class: 'avatar', 'data-hue': of, 'aria-hidden': 'true' }, icon('group')));
   }
   return node('span', { class: 'face' }, avatar(other), node('span', { class: 'dot', 'data-testid': 'presence' },
     node('span', { class: 'aside' })));
