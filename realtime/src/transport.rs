@@ -255,7 +255,12 @@ async fn serve<L: Library>(State(mut serving): State<Serving<L>>, mut request: R
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         opening.extensions_mut().insert(connection.clone());
     }
+    let poll = socket.filter(|_| upgrade.is_none() && opening.method() == Method::GET);
+    let mut poll = poll.map(|socket| Poll { serving: serving.clone(), socket, answered: false });
     let response = serving.library.answer(request).await;
+    if let Some(poll) = &mut poll {
+        poll.answered = true;
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upgrade) = upgrade
     {
@@ -283,21 +288,42 @@ impl<L: Library> Serving<L> {
 
     /// The stream of a socket that began with polling has ended, or it never was one: for the upgrade the library stops
     /// to ask whether the client is there, and where it breaks off would keep the socket for ever.
-    fn upgraded_ended(mut self, socket: Sid) {
+    fn upgraded_ended(self, socket: Sid) {
         self.transports.lock().upgraded.remove(&socket);
+        // Refused where the upgrade was complete: such a socket ends with its stream.
+        self.close_session(socket);
+    }
+
+    /// Closes the session of a socket that polls.
+    fn close_session(mut self, socket: Sid) {
         let closing = async move {
             let mut request = Request::new(Body::from(CLOSE));
             *request.method_mut() = Method::POST;
             let uri = format!("/socket.io/?EIO=4&transport=polling&sid={socket}");
             if let Ok(uri) = uri.parse() {
                 *request.uri_mut() = uri;
-                // Refused where the upgrade was complete: such a socket ends with its stream.
                 self.library.answer(request).await;
             }
         };
         // At its end a runtime drops what is left.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(closing);
+        }
+    }
+}
+
+/// A request in which a client waits for packets. When it hangs up instead, its session is closed: packets may have been
+/// taken out for it that nobody gets, and a client that wasn't told so would think that it has everything.
+struct Poll<L: Library> {
+    serving: Serving<L>,
+    socket: Sid,
+    answered: bool,
+}
+
+impl<L: Library> Drop for Poll<L> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.serving.clone().close_session(self.socket);
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::harness::{Client, System, eventually};
 
 /// For how long a connection may be there without a socket.
 const WITHOUT_SOCKET: Duration = Duration::from_secs(10);
+/// How long a client is silent before its session is closed for that, at least.
+const SILENCE: Duration = Duration::from_secs(4);
 /// How many sockets a user may have.
 const SOCKETS: usize = 100;
 /// How many connections may wait to be let in.
@@ -253,4 +255,19 @@ async fn an_upgrade_that_breaks_off_leaves_no_socket_behind() {
         let gone = async || (node.metric("realtime_sockets", "").await == 0.0).then_some(());
         eventually("she has gone", gone).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_instead_of_waiting_for_packets_has_to_begin_anew() {
+    let system = System::start().await;
+    let node = node(&system).await;
+    let path = polling(&node).await.unwrap();
+    assert_eq!(post(&path, connect(&system, "alice")).await, 200);
+    // Until there is nothing more to get, and a poll waits for the next ping.
+    while tokio::time::timeout(Duration::from_secs(1), reqwest::get(&path)).await.is_ok() {
+        assert_eq!(post(&path, "3".to_owned()).await, 200);
+    }
+    let hung_up = Instant::now();
+    eventually("the session is closed", async || (post(&path, "3".to_owned()).await == 400).then_some(())).await;
+    assert!(hung_up.elapsed() < SILENCE, "only because nothing came any more");
 }
