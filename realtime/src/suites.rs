@@ -8,10 +8,9 @@
 //! cd v5-test-suite && npm install && npm test
 //! ```
 //!
-//! What fails, fails because of the library. engineioxide sends its first ping at once rather than after the interval
-//! (`heartbeat_job_v4` in its `socket.rs`), and the suites take it for the answer that they wait for: with that one line
-//! mended all cases of Socket.IO pass, and all of Engine.IO but one ("upon cancelled polling request"). That asks again in
-//! the moment in which it hangs up, and is answered, for the session is closed a moment later (`Poll` in `transport.rs`).
+//! What fails, fails because of the library: engineioxide sends its first ping at once rather than after the interval
+//! (`heartbeat_job_v4` in its `socket.rs`), and the suites take it for the answer that they wait for. With that one line
+//! mended all cases of both pass; two of them depend on which of two requests comes first, or on a millisecond.
 
 use std::sync::Arc;
 use std::time::Duration;

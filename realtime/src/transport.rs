@@ -215,6 +215,7 @@ impl Library for SocketIoService<Router> {
 
 #[derive(Clone)]
 struct Serving<L> {
+    path: &'static str,
     library: L,
     transports: Transports,
     shutdown: CancellationToken,
@@ -222,12 +223,12 @@ struct Serving<L> {
 
 /// A route of Socket.IO.
 pub(crate) fn router<L: Library>(
-    path: &str,
+    path: &'static str,
     library: L,
     transports: Transports,
     shutdown: CancellationToken,
 ) -> Router {
-    Router::new().route(path, any(serve::<L>)).with_state(Serving { library, transports, shutdown })
+    Router::new().route(path, any(serve::<L>)).with_state(Serving { path, library, transports, shutdown })
 }
 
 async fn serve<L: Library>(State(mut serving): State<Serving<L>>, mut request: Request) -> Response {
@@ -299,7 +300,7 @@ impl<L: Library> Serving<L> {
         let closing = async move {
             let mut request = Request::new(Body::from(CLOSE));
             *request.method_mut() = Method::POST;
-            let uri = format!("/socket.io/?EIO=4&transport=polling&sid={socket}");
+            let uri = format!("{}?EIO=4&transport=polling&sid={socket}", self.path);
             if let Ok(uri) = uri.parse() {
                 *request.uri_mut() = uri;
                 self.library.answer(request).await;
