@@ -15,7 +15,7 @@ const OPEN = '#/';
 /** A connection that comes back at once is not worth a word. */
 const AWAY_MS = 1_500;
 
-const opened = (): string | null => (location.hash.startsWith(OPEN) ? decodeURIComponent(location.hash.slice(OPEN.length)) : null);
+const opened = (): string | null => (location.hash.startsWith(OPEN) ? location.hash.slice(OPEN.length) : null);
 
 /** Draws once for all that changes until the next frame; in a window that isn't seen, now and then. */
 function eventually(draw: () => void): () => void {
@@ -76,6 +76,8 @@ function chat(token: string): void {
   const drawList = conversationList(client, open);
   const begin = beginDialog(client, open);
   const draw = eventually(() => {
+    const id = opened();
+    if (id !== null && client.state === 'live' && !client.conversation(id)) leave(); // such as another user's
     drawState(client);
     drawList(opened());
     conversation.draw();
@@ -91,8 +93,8 @@ function chat(token: string): void {
 
   function open(id: string): void {
     // From the list, the way back leads there; from one conversation to the next, it isn't longer.
-    if (opened() === null) history.pushState({ fromList: true }, '', OPEN + encodeURIComponent(id));
-    else history.replaceState(history.state, '', OPEN + encodeURIComponent(id));
+    if (opened() === null) history.pushState({ fromList: true }, '', OPEN + id);
+    else history.replaceState(history.state, '', OPEN + id);
     show();
   }
 
@@ -101,6 +103,10 @@ function chat(token: string): void {
       history.back(); // which shows, once it is there
       return;
     }
+    leave();
+  }
+
+  function leave(): void {
     history.replaceState(null, '', location.pathname);
     show();
   }

@@ -3,7 +3,7 @@
 import type { StoredMessage } from 'messages-client';
 import { button, node, part, setText } from './dom.js';
 import { sentence } from './notices.js';
-import { avatar } from './people.js';
+import { avatar, names } from './people.js';
 import { clock, full } from './times.js';
 
 /** A message with what its place says of it. */
@@ -106,10 +106,10 @@ function quote({ message: { replyToId }, quoted }: Shown, acts: Acts): HTMLEleme
 function fillReactions(place: HTMLElement, message: StoredMessage, acts: Acts): void {
   const focused = place.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset['emoji'] : undefined;
   place.replaceChildren(...message.reactions.map(({ emoji, count, userIds }) => {
-    const names = count > userIds.length ? `${userIds.join(', ')} and ${count - userIds.length} more` : userIds.join(', ');
+    const who = names(userIds, count);
     return button({
-      class: 'reaction', 'data-testid': 'reaction', 'data-emoji': emoji, title: names,
-      'aria-pressed': String(userIds.includes(acts.me)), 'aria-label': `${emoji} ${count}: ${names}`,
+      class: 'reaction', 'data-testid': 'reaction', 'data-emoji': emoji, title: who,
+      'aria-pressed': String(userIds.includes(acts.me)), 'aria-label': `${emoji} ${count}: ${who}`,
     }, () => acts.react(message, emoji), emoji, node('span', {}, String(count)));
   }));
   if (focused) place.querySelector<HTMLElement>(`[data-emoji="${CSS.escape(focused)}"]`)?.focus();

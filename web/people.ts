@@ -6,6 +6,8 @@ import { since } from './times.js';
 
 /** How many colours style.css has for faces. */
 const HUES = 12;
+/** How many people are named at most. */
+const NAMED = 5;
 
 /** The colour of a user: the same everywhere, from nothing but the id. */
 function hue(userId: string): string {
@@ -26,9 +28,15 @@ export function others(conversation: Conversation, me: string): string[] {
   return conversation.participants.map((one) => one.userId).filter((userId) => userId !== me);
 }
 
+/** Some names, of which not all have room. */
+export function names(userIds: readonly string[], count = userIds.length): string {
+  const shown = userIds.slice(0, count > NAMED ? NAMED - 1 : NAMED);
+  return count > shown.length ? `${shown.join(', ')} and ${count - shown.length} more` : shown.join(', ');
+}
+
 /** What a conversation is called for this user. */
 export function nameOf(conversation: Conversation, me: string): string {
-  return conversation.title || others(conversation, me).join(', ') || 'Just you';
+  return conversation.title || names(others(conversation, me), conversation.participantCount - 1) || 'Just you';
 }
 
 /** A round face of a user. */
@@ -66,6 +74,6 @@ export function whoIsThere(conversation: Conversation, client: Client): string {
     const seen = people[0] === undefined ? undefined : client.presence(people[0])?.lastSeenAt;
     return seen ? `last seen ${since(seen)}` : 'offline';
   }
-  const names = people.length <= 4 ? `You, ${people.join(', ')}` : `${conversation.participantCount} people`;
-  return `${names} · ${online.length > 0 ? `${online.length} online` : 'nobody else online'}`;
+  const who = people.length < NAMED ? `You, ${people.join(', ')}` : `${conversation.participantCount} people`;
+  return `${who} · ${online.length > 0 ? `${online.length} online` : 'nobody else online'}`;
 }

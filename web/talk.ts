@@ -6,7 +6,7 @@ import { $, icon, keyed, node, setText } from './dom.js';
 import { arrows, stop, UP_DOWN } from './focus.js';
 import { fillMessage, makeMessage, type Acts } from './message.js';
 import { attempt } from './notices.js';
-import { drawPresence, face, nameOf, whoIsThere } from './people.js';
+import { drawPresence, face, nameOf, names, whoIsThere } from './people.js';
 import { scroller } from './scroll.js';
 import { firstUnread, thread, type Item } from './thread.js';
 import { tools, type Deeds } from './tools.js';
@@ -29,6 +29,8 @@ export function talk(client: Client): Talk {
   /** Where the unread began when the conversation was opened: undefined until that is known. */
   let unreadFrom: string | null | undefined;
   let unreadThen = 0;
+  /** Whether it was shown yet: it may be open before it is known. */
+  let entered = false;
   /** The newest message that was in sight. */
   let seen: string | undefined;
   /** The newest of one's own when it was last drawn. */
@@ -135,7 +137,7 @@ export function talk(client: Client): Talk {
     drawPresence(shown, conversation, client);
     setText($('members'), whoIsThere(conversation, client));
     const typists = client.typists(conversation.id);
-    setText($('typing'), typists.length > 0 ? `${typists.join(', ')} ${typists.length > 1 ? 'are' : 'is'} typing…` : '');
+    setText($('typing'), typists.length > 0 ? `${names(typists)} ${typists.length > 1 ? 'are' : 'is'} typing…` : '');
     const { complete, loaded } = client.history(conversation.id);
     setText($('older'), complete ? 'This is where it begins.' : loaded ? 'Reading earlier messages…' : 'Reading messages…');
   }
@@ -171,9 +173,18 @@ export function talk(client: Client): Talk {
     $('open').hidden = !there;
     $('empty').hidden = there;
     if (!there) return;
+    if (!entered) enter();
     drawHead();
     drawMessages();
     reached();
+  }
+
+  function enter(): void {
+    entered = true;
+    unreadThen = client.conversation(current ?? '')?.unreadCount ?? 0;
+    // A phone's keyboard would cover what one came to read.
+    if (matchMedia('(pointer: coarse)').matches) $('title').focus();
+    else writing.focus();
   }
 
   client.on('state', () => {
@@ -187,17 +198,12 @@ export function talk(client: Client): Talk {
     open(conversationId) {
       current = conversationId;
       unreadFrom = undefined;
-      unreadThen = conversationId ? client.conversation(conversationId)?.unreadCount ?? 0 : 0;
       seen = newest = marked = undefined;
-      stuck = false;
+      stuck = entered = false;
       list.querySelector('.message[tabindex="0"]')?.setAttribute('tabindex', '-1');
       writing.open(conversationId);
       place.toEnd();
       draw();
-      if (!conversationId) return;
-      // A phone's keyboard would cover what one came to read.
-      if (matchMedia('(pointer: coarse)').matches) $('title').focus();
-      else writing.focus();
     },
   };
 }

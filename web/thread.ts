@@ -3,7 +3,7 @@
 
 import type { Client, Conversation, StoredMessage } from 'messages-client';
 import type { Shown } from './message.js';
-import { others } from './people.js';
+import { names, others } from './people.js';
 import { dayKey, dayName } from './times.js';
 
 /** Messages of one sender so close together are one group. */
@@ -40,7 +40,7 @@ function readers(conversation: Conversation, messages: readonly StoredMessage[],
 
 function receipt(message: StoredMessage, readBy: string[] | undefined, newest: boolean, direct: boolean): string {
   if (message.pending === 'sending') return 'Sending…';
-  if (readBy) return direct ? 'Read' : `Read by ${readBy.join(', ')}`;
+  if (readBy) return direct ? 'Read' : `Read by ${names(readBy)}`;
   return newest ? 'Sent' : '';
 }
 

@@ -51,7 +51,7 @@ async function byKeyboard(a, b) {
     await keyboard.type('By keyboard');
     await keyboard.press('Enter');
     await until('one can write', async () => await focused(a) === 'composer' || focused(a));
-    return decodeURIComponent(new URL(a.page.url()).hash.slice(2));
+    return new URL(a.page.url()).hash.slice('#/'.length);
   });
   await step('a mention is completed with arrows and Enter', async () => {
     const expanded = () => a.composer.getAttribute('aria-expanded');
@@ -176,6 +176,10 @@ async function onThePhone(browser, b, id) {
     await p.composer.waitFor();
     await p.page.goBack();
     await p.inList(id).waitFor();
+    await p.page.goto(`${base}/#/01990000-0000-7000-8000-000000000000`);
+    await p.page.reload();
+    await p.inList(id).waitFor();
+    await p.page.evaluate(() => { window.neverReloaded = true; });
   });
 }
 

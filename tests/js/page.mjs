@@ -61,7 +61,7 @@ export class Person {
     await this.get('begin-submit').click();
     await this.page.locator('#begin').waitFor({ state: 'hidden' });
     await this.composer.waitFor();
-    return decodeURIComponent(new URL(this.page.url()).hash.slice('#/'.length));
+    return new URL(this.page.url()).hash.slice('#/'.length);
   }
 
   inList(id) {

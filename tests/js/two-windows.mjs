@@ -148,6 +148,18 @@ async function inAGroup(a, b) {
     await b.message(message).locator('[data-testid="mention"].me').getByText(`@${nameB}`, { exact: true }).waitFor();
   });
   await step('A sees by whom of the group it was read', () => a.get('receipt').getByText(`Read by ${nameB}`).waitFor());
+  await step('a reload leads back to what was open, with what is unread marked', async () => {
+    await a.begin(nameB);
+    await b.page.goto('about:blank');
+    await a.inList(id).click();
+    await a.send(say('while B was away'));
+    await a.page.locator('[data-testid="message"][data-pending=""]').filter({ hasText: say('while B was away') }).waitFor();
+    await b.page.goto(`${base}/#/${id}`);
+    await b.page.evaluate(() => { window.neverReloaded = true; });
+    await b.sees(say('while B was away'));
+    await b.page.locator('li.unread + .message').getByText(say('while B was away')).waitFor();
+    await until('B can write at once', async () => b.composer.evaluate((field) => field === document.activeElement));
+  });
   await step('what can’t be begun is said in the dialog', async () => {
     await b.get('new-conversation').click();
     await b.get('begin-people').fill(nameB);
