@@ -146,9 +146,9 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
 async fn a_file_that_is_known_already_is_not_sent_again() {
     let system = System::start().await;
     let first = system.request("GET", "/web/app.js").send().await;
-    let again = system.request("GET", "/web/app.js").header("If-None-Match", first.header("etag").to_owned());
+    let again = system.request("GET", "/web/app.js").header("If-None-Match", first.header("etag"));
     assert_eq!(again.send().await.status, 304);
-    let other = system.request("GET", "/web/app.js").header("If-None-Match", "\"other\"".to_owned());
+    let other = system.request("GET", "/web/app.js").header("If-None-Match", "\"other\"");
     assert_eq!(other.send().await.status, 200);
 }
 
