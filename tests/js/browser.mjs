@@ -5,7 +5,7 @@
 import { chromium } from 'playwright-core';
 
 /** How long anything that should happen may take. */
-export const WAIT_MS = 15_000;
+export const WAIT_MS = 30_000;
 
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
 export const DESK = { viewport: { width: 1200, height: 800 } };
