@@ -176,6 +176,8 @@ export class Client {
    * refused, and stays there as `failed` until it is retried or discarded. One goes after the other.
    */
   send(conversationId: string, message: string | Draft): Promise<Message> {
+    if (!this.me) return quiet(this.#auth.token().then(() => this.send(conversationId, message)));
+    this.#store.me = this.me; // the id of what is sent derives from it
     this.#company.stop(conversationId, true);
     return quiet(this.#outbox.send(conversationId, typeof message === 'string' ? { content: message } : message));
   }

@@ -23,7 +23,7 @@ export class Follower {
   #begun = false;
   /** The offset of the last change that was applied, by conversation. */
   readonly #known = new Map<string, number>();
-  /** The position of the last delivery in each conversation since the last sync. */
+  /** The position of the last delivery in each conversation that no sync has shown yet. */
   readonly #delivered = new Map<string, Position>();
   /** Up to which offset a conversation was read while the client began. */
   readonly #covered = new Map<string, number>();
@@ -34,6 +34,8 @@ export class Follower {
   /** How many syncs that fetch what was missed are running, or waiting. */
   #behind = 0;
   #chain: Promise<void> = Promise.resolve();
+  /** What the next look-up has to include. */
+  #last: Position | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #since = 0;
   #again = 0;
@@ -65,6 +67,8 @@ export class Follower {
   begin(token: string): void {
     this.token = token;
     this.#begun = false;
+    this.#held = [];
+    this.#last = undefined;
     this.#known.clear();
     this.#delivered.clear();
     this.#covered.clear();
@@ -88,10 +92,11 @@ export class Follower {
   }
 
   /** Something was done whose effect isn't delivered, such as a read mark in a large conversation. */
-  settle(position?: Position): void {
+  settle(position: Position): void {
+    this.#last = position;
     this.#store.unsettled = true;
     this.#again = 0;
-    this.#settleSoon(position);
+    this.#settleSoon();
   }
 
   /** Ends: nothing is looked up any more. */
@@ -126,11 +131,17 @@ export class Follower {
     }
     this.#again = 0;
     this.#delivered.set(id, meta.position);
+    this.#last = meta.position;
     this.#store.deliver(delivery);
   }
 
   #know(id: string, position: Position): void {
     this.#known.set(id, Math.max(offset(position), this.#known.get(id) ?? -1));
+  }
+
+  #shown(id: string, position: Position): void {
+    this.#know(id, position);
+    if (offset(this.#delivered.get(id)) <= offset(position)) this.#delivered.delete(id);
   }
 
   /** Fetches what was missed, until at least a position. */
@@ -148,7 +159,7 @@ export class Follower {
    * Looks up what is unsettled, once it is quiet. Deliveries go on meanwhile: none is missing, so that what is applied
    * is never less than what the look-up brings, unless that is newer.
    */
-  #settleSoon(position?: Position): void {
+  #settleSoon(): void {
     if (!this.#store.unsettled || this.#again >= LOOK_UPS) return;
     const now = Date.now();
     this.#since ||= now;
@@ -158,7 +169,7 @@ export class Follower {
       this.#since = 0;
       if (!this.current || !this.#store.unsettled) return; // catching up settles it, too
       this.#again += 1;
-      void this.#sync(position);
+      void this.#sync(this.#last);
     }, Math.max(0, Math.min(quiet, this.#since + UNSETTLED_MS - now)));
   }
 
@@ -168,6 +179,8 @@ export class Follower {
       this.#store.unsettled = false;
       try {
         for (let more = true; more;) more = await this.#page(atLeast);
+        // What the server hadn't folded yet is still to be looked up.
+        if (this.#delivered.size) this.#store.unsettled = true;
         if (this.current) this.#settleSoon();
         return true;
       } catch (error) {
@@ -191,10 +204,9 @@ export class Follower {
       if (changed.kind === 'conversation') this.#store.conversation(changed.value);
       else if (changed.kind === 'message') this.#store.read(changed.value, this.#begun);
       else this.#store.readMark(changed.value);
-      this.#know('conversationId' in changed.value ? changed.value.conversationId : changed.value.id, changed.position);
+      this.#shown('conversationId' in changed.value ? changed.value.conversationId : changed.value.id, changed.position);
     }
     this.token = body.next;
-    this.#delivered.clear();
     return body.more;
   }
 }

@@ -121,7 +121,7 @@ async function read<Body>(response: Response): Promise<Tried<Body>> {
     const error = new MessagesError('not_json', `the answer (${response.status}) isn't one of Messages`, {
       status: response.status, cause,
     });
-    return { error, again: AGAIN.has(response.status), after: retryAfter(response) };
+    return { error, again: true, after: retryAfter(response) }; // of whatever stands in between, for now
   }
   if (response.ok) {
     const position = response.headers.get('Messages-Position') ?? '';

@@ -241,7 +241,7 @@ export class Store {
       this.#moved(talk, value.position);
     }
     this.#place(talk, entry);
-    talk.trim();
+    for (const id of talk.trim()) this.#where.delete(id);
     this.#emitter.emit('message:new', value);
     if (value.senderId !== this.me && value.mentions.includes(this.me)) this.#emitter.emit('mention:new', value);
     if (value.deletedAt) this.#emitter.emit('message:deleted', value);

@@ -97,16 +97,18 @@ export class Talk {
     return later.filter(({ value }) => value.senderId !== me && !value.deletedAt).length;
   }
 
-  /** Lets the oldest go where nobody looks at them: they can be read again. */
-  trim(): void {
-    if (this.cursor !== undefined || this.baseline === undefined || this.entries.size <= KEPT + SLACK) return;
+  /** Lets the oldest go where nobody looks at them, and says which: they can be read again. */
+  trim(): string[] {
+    if (this.cursor !== undefined || this.baseline === undefined || this.entries.size <= KEPT + SLACK) return [];
     const sorted = [...this.entries.values()].filter(({ value }) => value.seq).sort((a, b) => a.order - b.order);
-    for (const entry of sorted.slice(0, -KEPT)) {
+    const gone = sorted.slice(0, -KEPT);
+    for (const entry of gone) {
       this.entries.delete(entry.value.id);
       this.baseline = Math.max(this.baseline, entry.order);
     }
     this.reach = this.baseline + 1;
     this.touch();
+    return gone.map(({ value }) => value.id);
   }
 
   /** Whether what is known of the conversation is newer than a position. */

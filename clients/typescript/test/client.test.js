@@ -72,6 +72,16 @@ test('what is sent without a connection waits, and arrives once and in order', a
   await until('alice is live again', () => one.state === 'live');
 });
 
+test('what is sent before anything was read is sent all the same', async (context) => {
+  const { bob, id } = await pair(context);
+  const client = connect({ url: URL_OF_SERVER, token: async () => token(bob) });
+  context.after(() => client.close());
+  const sent = await client.send(id, 'early');
+  await client.ready;
+  await until('it has its place', () => client.message(sent.id)?.seq === 1);
+  assert.deepEqual(client.messages(id).map(({ content, pending }) => [content, pending]), [['early', undefined]]);
+});
+
 test('what is refused fails, stays to be seen, and can be discarded', async (context) => {
   const { one, id } = await pair(context);
   await assert.rejects(one.send(id, 'x'.repeat(4_001)), { name: 'MessagesError', code: 'too_long', status: 422 });
