@@ -34,7 +34,7 @@ use crate::stream::Stream;
 const UPGRADE: Duration = Duration::from_secs(10);
 /// How many connections may be open at a time over which no socket was let in yet. Each is for at most
 /// [`crate::CONNECT_TIMEOUT`]; a client that has its token ready needs one round trip.
-const STRANGERS: usize = 4_096;
+const STRANGERS: usize = 16_384;
 /// Engine.IO's packet that closes a session.
 const CLOSE: &str = "1";
 /// How long a connection may stay after its socket left and none came instead.

@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// How many sockets a user may have.
 const SOCKETS: usize = 100;
 /// How many connections may wait to be let in.
-const STRANGERS: usize = 4_096;
+const STRANGERS: usize = 16_384;
 /// How many packets may come at once.
 const BURST: usize = 200;
 
