@@ -16,6 +16,7 @@ use crate::harness::process::{Running, free_port};
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::all;
 use crate::harness::repository::text;
+use crate::harness::script;
 use crate::harness::system::{PATIENCE, SECRET};
 
 /// Users with a client each, in a Node process: see `tests/js/library.mjs`.
@@ -29,16 +30,7 @@ struct Users {
 impl Users {
     /// Connects users to these addresses, in turn.
     async fn start(system: &System, urls: &[&str], names: &[String]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/library.mjs");
-        let mut child = Command::new("node")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node can't be started; `make test` installs what it needs");
-        let stdin = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (child, stdin, lines) = script::start("library.mjs");
         let login = |(name, url): (&String, &&str)| json!({"user": name, "token": system.token(name), "url": url});
         let users: Vec<Value> = names.iter().zip(urls.iter().cycle()).map(login).collect();
         let mut started = Self { _child: child, stdin, lines, names: names.to_vec() };

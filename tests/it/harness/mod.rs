@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod replicas;
 pub(crate) mod repository;
 pub(crate) mod rows;
+pub(crate) mod script;
 pub(crate) mod sockets;
 pub(crate) mod system;
 pub(crate) mod wire;

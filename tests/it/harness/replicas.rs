@@ -1,12 +1,12 @@
 //! Clients that follow the documented rule, in a Node process: see `tests/js/replica.mjs`.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
+use super::script;
 use super::system::{PATIENCE, System};
 
 /// The pause between two looks at the clients.
@@ -35,16 +35,7 @@ impl Replicas {
             let since = now.body["next"].as_str().unwrap_or_else(|| panic!("no token: {now:?}"));
             logins.push(json!({"user": user, "token": system.token(user), "since": since}));
         }
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/replica.mjs");
-        let mut child = Command::new("node")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node can't be started; `make test` installs what it needs");
-        let stdin = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (child, stdin, lines) = script::start("replica.mjs");
         let mut replicas = Self { _child: child, stdin, lines, users: users.len() };
         let order = json!({"urls": urls, "api": system.url, "users": logins, "transports": transports});
         replicas.order(order).await;

@@ -1,13 +1,13 @@
 //! The official Socket.IO client, in a Node process of its own, driven by lines of JSON.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use super::script;
 use super::system::{PATIENCE, System};
 
 /// A client with one socket, or several.
@@ -58,16 +58,7 @@ impl Client {
 
     /// Begins to connect, as told; see `tests/js/socket-client.mjs`.
     pub(crate) async fn open(order: Value) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/socket-client.mjs");
-        let mut child = Command::new("node")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node can't be started; `make test` installs what it needs");
-        let stdin = child.stdin.take().unwrap();
-        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (child, stdin, mut printed) = script::start("socket-client.mjs");
         let (sender, lines) = mpsc::unbounded_channel();
         // Taken as they come: a client whose pipe is full stands still, and its server thinks that it is gone.
         tokio::spawn(async move {
