@@ -179,7 +179,8 @@ export class Follower {
       this.#store.unsettled = false;
       try {
         for (let more = true; more;) more = await this.#page(atLeast);
-        // What the server hadn't folded yet is still to be looked up.
+        // What the server hadn't folded yet is still to be looked up; what never shows has changed nothing.
+        if (this.#again >= LOOK_UPS) this.#delivered.clear();
         if (this.#delivered.size) this.#store.unsettled = true;
         if (this.current) this.#settleSoon();
         return true;
