@@ -8,8 +8,11 @@ import type { Store } from './store.js';
 
 /** How many things a page of `sync` has at most. */
 const PAGE = 500;
-/** So long nothing comes before what is unsettled is looked up, in milliseconds: between this and twice this. */
+/** So long nothing comes before what is unsettled is looked up, in milliseconds. */
 const QUIET_MS = 1_000;
+/** Over so long the clients of a conversation spread that, in milliseconds a participant, and at least. */
+const SPREAD_MS = 20;
+const SPREAD_AT_LEAST_MS = 1_000;
 /** So long it may stay unsettled while something always comes, in milliseconds. */
 const UNSETTLED_MS = 15_000;
 /** So often in a row what is still unsettled is looked up again, when nothing came meanwhile. */
@@ -39,6 +42,8 @@ export class Follower {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #since = 0;
   #again = 0;
+  /** How many participants the largest conversation has in which something is unsettled. */
+  #crowd = 0;
 
   readonly #store: Store;
   readonly #http: Http;
@@ -133,6 +138,7 @@ export class Follower {
     this.#delivered.set(id, meta.position);
     this.#last = meta.position;
     this.#store.deliver(delivery);
+    this.#crowd = Math.max(this.#crowd, this.#store.talk(id).value?.participantCount ?? 0);
   }
 
   #know(id: string, position: Position): void {
@@ -164,19 +170,21 @@ export class Follower {
     const now = Date.now();
     this.#since ||= now;
     clearTimeout(this.#timer);
-    const quiet = QUIET_MS * (1 + Math.random());
+    const spread = Math.max(SPREAD_AT_LEAST_MS, this.#crowd * SPREAD_MS);
+    const quiet = QUIET_MS + spread * Math.random();
     this.#timer = setTimeout(() => {
       this.#since = 0;
       if (!this.current || !this.#store.unsettled) return; // catching up settles it, too
       this.#again += 1;
       void this.#sync(this.#last);
-    }, Math.max(0, Math.min(quiet, this.#since + UNSETTLED_MS - now)));
+    }, Math.max(0, Math.min(quiet, this.#since + UNSETTLED_MS + spread * Math.random() - now)));
   }
 
   /** From the own token on, one sync after the other. False where it came to nothing. */
   #sync(atLeast: string | undefined): Promise<boolean> {
     const run = async (): Promise<boolean> => {
       this.#store.unsettled = false;
+      this.#crowd = 0;
       try {
         for (let more = true; more;) more = await this.#page(atLeast);
         // What the server hadn't folded yet is still to be looked up; what never shows has changed nothing.
