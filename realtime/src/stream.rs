@@ -1,30 +1,24 @@
-//! The bytes under a WebSocket, where it can be cut, held to its pace, and given up.
+//! The bytes under a WebSocket, where it can be cut, and held to its pace.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::pace::{Frames, Pace};
 use crate::transport;
 
-/// How long a peer may take no bytes while there are some for it.
-const STALLED: Duration = Duration::from_secs(10);
-
-/// A stream that can be cut from outside, and that fails when its peer takes nothing for [`STALLED`] or sends too many
-/// frames.
+/// A stream that can be cut from outside, and that fails when its peer sends too many frames.
 pub(crate) struct Stream {
     io: TokioIo<Upgraded>,
+    cut: CancellationToken,
     // One each: reader and writer are different tasks, and each has to be woken.
     cut_reading: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_writing: Pin<Box<WaitForCancellationFutureOwned>>,
-    stalled: Option<Pin<Box<Sleep>>>,
     pace: Pace,
     frames: Frames,
     ended: Option<Box<dyn FnOnce() + Send>>,
@@ -36,15 +30,15 @@ impl Stream {
         Self {
             io: TokioIo::new(upgraded),
             cut_reading: Box::pin(cut.clone().cancelled_owned()),
-            cut_writing: Box::pin(cut.cancelled_owned()),
-            stalled: None,
+            cut_writing: Box::pin(cut.clone().cancelled_owned()),
+            cut,
             pace: Pace::new(),
             frames: Frames::default(),
             ended,
         }
     }
 
-    /// Something that writes, unless the stream is cut or stalls.
+    /// Something that writes, unless the stream is cut.
     fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -54,12 +48,11 @@ impl Stream {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         let written = write(Pin::new(&mut self.io), cx);
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+        if matches!(written, Poll::Ready(Err(_))) {
+            // Whoever reads only learns from this that nothing can be answered any more.
+            self.cut.cancel();
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
-        stalled.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
+        written
     }
 }
 

@@ -1,4 +1,4 @@
-//! A client's connection, which is closed when it keeps the server waiting for a request.
+//! A client's connection, which is closed when it keeps the server waiting: for a request, or with what is for it.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -21,8 +21,10 @@ const FIRST: Duration = Duration::from_secs(10);
 /// How long that of each further request may take, from the answer before it. More than the minute for which proxies keep
 /// an idle connection, so that they end it first and send nothing over one that is just being closed.
 const NEXT: Duration = Duration::from_secs(75);
+/// How long a client may take no bytes while there are some for it: of an answer, or of an upgraded connection.
+const STALLED: Duration = Duration::from_secs(10);
 
-/// Accepts connections, and bounds how long each waits for a request.
+/// Accepts connections, and bounds how long each waits for its client.
 pub(crate) struct Accepting<F> {
     listener: TcpListener,
     /// Sets up what was accepted.
@@ -43,7 +45,7 @@ impl<F: FnMut(&TcpStream) + Send + 'static> Listener for Accepting<F> {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         (self.set_up)(&stream);
         let look = Some(Box::pin(tokio::time::sleep(FIRST)));
-        (Connection { stream, requests: Requests::new(), look }, address)
+        (Connection { stream, requests: Requests::new(), look, stalled: None }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -102,13 +104,16 @@ pub(crate) async fn note(ConnectInfo(requests): ConnectInfo<Requests>, request: 
     response
 }
 
-/// A connection that fails when the head of a request doesn't come in time, however much of it comes.
+/// A connection that fails when the head of a request doesn't come in time, however much of it comes, and when its
+/// client takes nothing for [`STALLED`].
 pub(crate) struct Connection {
     stream: TcpStream,
     requests: Requests,
     /// When to look whether a request is late; none once it can't be any more. Always there before, also while one is
     /// under way: hyper needn't read again at its end.
     look: Option<Pin<Box<Sleep>>>,
+    /// When the client has taken nothing for too long; there while something waits for it.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -132,6 +137,16 @@ impl Connection {
         }
         false
     }
+
+    /// What writing came to, unless the client stalls.
+    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        stalled.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
+    }
 }
 
 impl AsyncRead for Connection {
@@ -145,7 +160,8 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -153,7 +169,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -180,13 +197,15 @@ mod tests {
     use crate::lifecycle::serve;
 
     const REQUEST: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+    /// More than the system holds for a client.
+    const LARGE: usize = 32 << 20;
 
-    /// A client of a server that takes a minute to answer.
+    /// A client of a server that takes a minute to give one of its answers, and has a large one.
     async fn client() -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = || tokio::time::sleep(Duration::from_secs(60));
-        let router = Router::new().route("/slow", get(slow));
+        let router = Router::new().route("/slow", get(slow)).route("/large", get(|| async { vec![0; LARGE] }));
         tokio::spawn(serve(listener, router, CancellationToken::new()));
         TcpStream::connect(address).await.unwrap()
     }
@@ -224,5 +243,23 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(70)).await;
         }
         assert_eq!(closed(&mut client).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_for_ten_seconds_is_let_go_and_who_takes_it_slowly_is_not() {
+        for (rest, gets_all) in [(9, true), (11, false)] {
+            let mut client = client().await;
+            client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let (mut piece, mut got) = (vec![0; LARGE / 4], 0);
+            loop {
+                tokio::time::sleep(Duration::from_secs(rest)).await;
+                match client.read_exact(&mut piece).await {
+                    Ok(read) => got += read,
+                    Err(_) => break,
+                }
+            }
+            // As many bytes are left over as the head has.
+            assert_eq!(got == LARGE, gets_all, "{got} bytes with rests of {rest} s");
+        }
     }
 }

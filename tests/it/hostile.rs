@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::following::node;
+use crate::following::{long_message, node};
+use crate::harness::log::{self, Appended};
 use crate::harness::process::Running;
+use crate::harness::proxy::Proxy;
 use crate::harness::sockets::SLACK;
 use crate::harness::wire::Wire;
 use crate::harness::{Client, System, eventually};
@@ -234,6 +236,27 @@ async fn what_is_no_packet_ends_its_own_connection_and_what_nobody_asked_for_is_
     assert_eq!(wire.until("430").await, "430[[]]", "all of that changes nothing");
     assert_eq!(bystander.leftover().await, [""; 0]);
     assert_eq!(node.metric("realtime_sockets", "").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_to_be_there_but_takes_nothing_is_let_go() {
+    let system = System::start().await;
+    let node = node(&system).await;
+    let proxy = Proxy::start(&node.url).await;
+    let mut deaf = Wire::connect(&system, &proxy.url, "alice").await;
+    proxy.stall();
+    let conversation = system.conversation("bob", &["alice"]).await;
+    // More than the network holds for it, and less packets than its own buffer does.
+    let long: Vec<Appended> = (0..100).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+    log::append(&system.config, &long).await;
+    eventually("it is closed", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        deaf.send("3").await;
+        (node.metric("realtime_sockets", "").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(node.metric("realtime_dropped_total", "").await, 0.0);
+    assert_eq!(turned_away(&node, "packets").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
