@@ -138,6 +138,7 @@ pub async fn start(
     socket: TcpSocket,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Process> {
+    lifecycle::allow_connections();
     metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
     let common = Common::new(config, roles, socket.local_addr()?).await?;
     let mut router = Router::new();

@@ -17,6 +17,21 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// slow sockets would take more memory than everything else.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
+/// Fewer open files than this are told of.
+const FEW_FILES: u64 = 16_384;
+
+/// Lets this process have as many connections as the system allows it. Each is an open file, and of these most systems
+/// give a process 1,024 unless it asks for more, for the sake of programs that use `select(2)`.
+pub fn allow_connections() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) if files >= FEW_FILES => {}
+        Ok(files) => {
+            tracing::warn!(files, "few connections are possible: raise the hard limit of open files (ulimit -Hn)")
+        }
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is: see ulimit -n"),
+    }
+}
+
 /// A token that is cancelled when the process is told to stop: by SIGINT or SIGTERM.
 pub fn shutdown_on_signal() -> CancellationToken {
     let shutdown = CancellationToken::new();

@@ -6,10 +6,13 @@ use messages::process::Roles;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::eventually;
 use crate::harness::log::Record;
 use crate::harness::process::{Running, command, free_port};
+use crate::harness::sockets::SLACK;
 use crate::harness::system::{PATIENCE, SECRET, System, config};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,4 +226,19 @@ async fn a_token_from_the_command_line_works_and_a_schema_can_be_migrated_again(
     assert_eq!((answer.status, answer.data()), (200, &json!([])));
     let ended = command(&config, &["token", "two words"]).output().await.unwrap();
     assert!(!ended.status.success(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_has_as_many_connections_as_its_system_lets_it_have() {
+    let files = 256;
+    let running = Running::with_files(&config(), &["all"], files).await;
+    let address = running.url.strip_prefix("http://").unwrap();
+    let mut connections = Vec::new();
+    for _ in 0..2 * files {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let answer = tokio::time::timeout(SLACK, connection.read_u8()).await;
+        assert_eq!(answer.expect("it isn't accepted").unwrap(), b'H', "after {} connections", connections.len());
+        connections.push(connection);
+    }
 }

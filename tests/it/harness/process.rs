@@ -63,6 +63,20 @@ impl Running {
         Self { child, url: format!("http://127.0.0.1:{port}") }
     }
 
+    /// The same as a shell does that gives its processes this many open files, unless they ask for more.
+    pub(crate) async fn with_files(config: &Config, arguments: &[&str], files: u32) -> Self {
+        let (port, asked) = (free_port(), command(config, arguments));
+        let asked = asked.as_std();
+        let limited = format!("ulimit -S -n {files} && exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(limited).arg(asked.get_program()).args(asked.get_args());
+        shell.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PORT", port.to_string());
+        let child = shell.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut running = Self { child, url: format!("http://127.0.0.1:{port}") };
+        running.ready().await;
+        running
+    }
+
     /// Waits until it is ready.
     pub(crate) async fn ready(&mut self) {
         let ready = format!("{}/readyz", self.url);
