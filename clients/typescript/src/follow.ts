@@ -1,6 +1,6 @@
 // Keeps the store as the server has it: the rule by which deliveries are applied, and what was missed is fetched.
 
-import type { Changes, Delivery, Position } from './contract.js';
+import type { Changed, Changes, Delivery, Position } from './contract.js';
 import { offset } from './contract.js';
 import { MessagesError } from './errors.js';
 import type { Http } from './http.js';
@@ -209,13 +209,15 @@ export class Follower {
     const path = `/api/messages/sync?limit=${PAGE}&since=${encodeURIComponent(token)}`;
     const { body } = await this.#http.ask<Changes>({ method: 'GET', path, atLeast, patience: Infinity });
     if (token !== this.token) return false; // begun anew meanwhile
-    for (const changed of body.data) {
-      if (changed.kind === 'conversation') this.#store.conversation(changed.value);
-      else if (changed.kind === 'message') this.#store.read(changed.value, this.#begun);
-      else this.#store.readMark(changed.value);
-      this.#shown('conversationId' in changed.value ? changed.value.conversationId : changed.value.id, changed.position);
-    }
+    this.#store.missed(() => body.data.forEach((changed) => this.#take(changed)), body.more);
     this.token = body.next;
     return body.more;
+  }
+
+  #take(changed: Changed): void {
+    if (changed.kind === 'conversation') this.#store.conversation(changed.value);
+    else if (changed.kind === 'message') this.#store.read(changed.value, this.#begun);
+    else this.#store.readMark(changed.value);
+    this.#shown('conversationId' in changed.value ? changed.value.conversationId : changed.value.id, changed.position);
   }
 }

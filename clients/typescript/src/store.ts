@@ -5,6 +5,7 @@ import { change, reactionDifferences, type Change } from './changes.js';
 import { offset, type Conversation, type Delivery, type Message, type Position, type ReadMark } from './contract.js';
 import type { Emitter } from './events.js';
 import { Talk, type Entry, type StoredMessage } from './talk.js';
+import { Telling } from './telling.js';
 
 /** Makes what is pending come after everything that has an offset. */
 const PENDING = Number.MAX_SAFE_INTEGER / 2;
@@ -22,11 +23,13 @@ export class Store {
   /** Where each message is, by its id. */
   readonly #where = new Map<string, Talk>();
   readonly #emitter: Emitter;
+  readonly #telling: Telling;
   #listed: readonly Conversation[] | undefined;
   #pending = 0;
 
   constructor(emitter: Emitter) {
     this.#emitter = emitter;
+    this.#telling = new Telling(emitter);
   }
 
   // ---- What is here
@@ -59,6 +62,7 @@ export class Store {
   reset(): void {
     const pending = [...this.#talks].flatMap(([id, talk]) =>
       [...talk.entries.values()].filter((entry) => entry.value.pending).map((entry) => ({ id, entry })));
+    this.#telling.drop();
     this.#talks.clear();
     this.#where.clear();
     for (const { id, entry } of pending) this.#insert(this.talk(id), entry);
@@ -72,6 +76,13 @@ export class Store {
   }
 
   // ---- What is read
+
+  /** Some of what was missed comes, `more` of it later: what happened is told once all is here, in order. */
+  missed(apply: () => void, more: boolean): void {
+    this.#telling.gather();
+    apply();
+    if (!more) this.#telling.release();
+  }
 
   /** A conversation as the server has it; `first` while the client begins. */
   conversation(read: Conversation, first = false): void {
@@ -92,7 +103,7 @@ export class Store {
       const old = before?.participants.find((one) => one.userId === userId);
       if (old && lastReadSeq > old.lastReadSeq) this.#tellRead(read.id, userId, lastReadSeq);
     }
-    if (created) this.#emitter.emit('conversation:created', read);
+    if (created) this.#telling.tell('conversation:created', read);
     this.#changed();
   }
 
@@ -105,7 +116,7 @@ export class Store {
         this.#arrive(talk, entryOf(read));
       } else {
         this.#insert(talk, entryOf(read));
-        if (tell) this.#emitter.emit('message:changed', read);
+        if (tell) this.#telling.tell('message:changed', read);
       }
       return;
     }
@@ -242,9 +253,19 @@ export class Store {
     }
     this.#place(talk, entry);
     for (const id of talk.trim()) this.#where.delete(id);
-    this.#emitter.emit('message:new', value);
-    if (value.senderId !== this.me && value.mentions.includes(this.me)) this.#emitter.emit('mention:new', value);
-    if (value.deletedAt) this.#emitter.emit('message:deleted', value);
+    this.#tellNew(entry);
+  }
+
+  /** One that was deleted before anyone here saw it isn't new to anyone: it is only told that it is gone. */
+  #tellNew({ value }: Entry): void {
+    const { id, conversationId } = value;
+    if (value.deletedAt) {
+      this.#telling.tell('message:deleted', value);
+      return;
+    }
+    const order = (): number => this.#talks.get(conversationId)?.entries.get(id)?.order ?? Infinity;
+    this.#telling.tell('message:new', value, order);
+    if (value.senderId !== this.me && value.mentions.includes(this.me)) this.#telling.tell('mention:new', value, order);
   }
 
   /** A new message has its place: who wrote it has read what is above. */
@@ -274,12 +295,12 @@ export class Store {
     }
     this.#changed();
     if (value.deletedAt && !before.deletedAt) {
-      this.#emitter.emit('message:deleted', value);
+      this.#telling.tell('message:deleted', value);
       return;
     }
-    if (value.editedAt !== before.editedAt || value.content !== before.content) this.#emitter.emit('message:edited', value);
+    if (value.editedAt !== before.editedAt || value.content !== before.content) this.#telling.tell('message:edited', value);
     for (const { name, reacted } of reactionDifferences(before, value)) {
-      this.#emitter.emit(name, { messageId: value.id, conversationId: value.conversationId, ...reacted });
+      this.#telling.tell(name, { messageId: value.id, conversationId: value.conversationId, ...reacted });
     }
   }
 
@@ -320,7 +341,7 @@ export class Store {
   }
 
   #tellRead(conversationId: string, userId: string, lastReadSeq: number): void {
-    this.#emitter.emit('messages:read', { conversationId, userId, lastReadSeq });
+    this.#telling.tell('messages:read', { conversationId, userId, lastReadSeq });
   }
 
   #changed(): void {

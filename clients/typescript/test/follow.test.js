@@ -25,7 +25,7 @@ async function following(pages) {
   const asked = [];
   const told = [];
   const emitter = new Emitter();
-  for (const name of ['message:new', 'message:edited']) emitter.on(name, ({ id }) => told.push(`${name} ${id}`));
+  for (const name of ['message:new', 'message:edited', 'message:deleted']) emitter.on(name, ({ id }) => told.push(`${name} ${id}`));
   const store = new Store(emitter);
   Object.assign(store, { me: 'alice', whole: true });
   let answer = () => undefined;
@@ -75,5 +75,21 @@ test('where one is missing, it is fetched, and what comes meanwhile waits', asyn
   assert.deepEqual(told, ['message:new message-1', 'message:new message-2', 'message:edited message-1']);
   assert.equal(store.message('message-1').content, 'edited');
   assert.equal(store.message('message-1').reactions.length, 1);
+  follower.end();
+});
+
+test('what an absence brings is told in the order in which it was sent, and what is gone is not new', async () => {
+  const gone = { content: null, deletedAt: '2026-01-01T00:01:00.000Z' };
+  const page = [ // in the order of their last changes
+    { kind: 'message', position: '0:5', value: message(4, '0:5', { seq: 4 }) },
+    { kind: 'message', position: '0:6', value: message(2, '0:6', { seq: 2, editedAt: '2026-01-01T00:01:00.000Z' }) },
+    { kind: 'message', position: '0:7', value: message(3, '0:7', { seq: 3, ...gone }) },
+    { kind: 'message', position: '0:8', value: message(1, '0:8', { seq: 1 }) },
+  ];
+  const { told, store, follower } = await following([page]);
+  assert.deepEqual(told, [
+    'message:new message-1', 'message:new message-2', 'message:new message-4', 'message:deleted message-3',
+  ]);
+  assert.deepEqual(store.talk('talk').messages.map(({ seq }) => seq), [1, 2, 3, 4], 'but it has its place');
   follower.end();
 });
