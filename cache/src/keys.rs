@@ -18,6 +18,8 @@ pub const TYPING_TTL: Duration = Duration::from_secs(5);
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
 /// How long a node that said nothing since counts as alive.
 pub const NODE_TTL: Duration = Duration::from_secs(8);
+/// How long what was done to a message is known before it is folded: longer than that ever takes where all is well.
+pub const DONE_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
@@ -149,6 +151,11 @@ impl Keys<'_> {
     pub(crate) fn reservation(&self, conversation: ConversationId, actor: &UserId, key: &IdempotencyKey) -> String {
         // Neither a user id nor a key has spaces, so that the parts stay apart.
         format!("{}:reservation:{conversation} {actor} {key}", self.prefix)
+    }
+
+    /// Hash of what was done to a message lately: `deletedAt`, in Unix milliseconds, and each emoji that was added.
+    pub(crate) fn done(&self, message: MessageId) -> String {
+        format!("{}:done:{message}", self.prefix)
     }
 
     /// String: the time in ms since which every reservation was kept, and an id. Without a TTL, and gone when Redis lost

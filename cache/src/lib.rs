@@ -10,6 +10,7 @@ pub mod admission;
 mod announce;
 mod checkup;
 mod connection;
+pub mod done;
 pub mod facts;
 pub mod keys;
 pub mod presence;

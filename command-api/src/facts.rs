@@ -132,6 +132,18 @@ impl CommandApi {
         user: &UserId,
         at_least: Option<&PositionVector>,
     ) -> Result<Option<MessageFacts>, Problem> {
+        let (folded, lately) =
+            tokio::join!(self.folded_message(id, within, user, at_least), self.0.parts.cache.lately(id));
+        Ok(folded?.map(|facts| lately.unwrap_or_default().added_to(facts)))
+    }
+
+    async fn folded_message(
+        &self,
+        id: MessageId,
+        within: Option<ConversationId>,
+        user: &UserId,
+        at_least: Option<&PositionVector>,
+    ) -> Result<Option<MessageFacts>, Problem> {
         let here = |facts: &MessageFacts| within.is_none_or(|conversation| conversation == facts.conversation_id);
         let look = async || {
             let Snapshot { value, offsets } = self.stored_message(id).await?;
