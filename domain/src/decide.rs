@@ -76,7 +76,7 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
         }
         Command::Edit { message_id, content } => {
             let (conversation, message) = own_message(context, facts)?;
-            if message.deleted {
+            if message.deleted_at.is_some() {
                 return Err(Rejection::MessageDeleted);
             }
             if content::is_blank(content) && !message.has_attachments {
@@ -111,7 +111,12 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
             (conversation.id, EventData::MessagesRead { message_id: *message_id })
         }
     };
-    Ok(context.event(command, conversation_id, data))
+    let mut event = context.event(command, conversation_id, data);
+    if let (Command::Delete { .. }, Some(message)) = (command, &facts.message) {
+        // It says again what happened before, so that whoever hears of it only now hears the time that stays.
+        event.occurred_at = message.deleted_at.unwrap_or(event.occurred_at);
+    }
+    Ok(event)
 }
 
 /// The notifications that follow a sent message on its key: one for each mentioned participant but the
@@ -189,7 +194,7 @@ fn visible_message(facts: &Facts) -> Result<(&ConversationFacts, &MessageFacts),
 
 fn live_message(facts: &Facts) -> Result<(&ConversationFacts, &MessageFacts), Rejection> {
     let (conversation, message) = visible_message(facts)?;
-    if message.deleted { Err(Rejection::MessageDeleted) } else { Ok((conversation, message)) }
+    if message.deleted_at.is_some() { Err(Rejection::MessageDeleted) } else { Ok((conversation, message)) }
 }
 
 fn own_message<'a>(

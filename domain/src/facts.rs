@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ConversationId, MessageId, UserId};
+use crate::timestamp::Timestamp;
 
 /// What a command needs to know about its conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct ConversationFacts {
 
 /// What a command needs to know about a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MessageFacts {
     /// The message. Immutable.
     pub id: MessageId,
@@ -28,8 +29,8 @@ pub struct MessageFacts {
     pub sender_id: UserId,
     /// Whether it has attachments, so that its content may be empty. Immutable.
     pub has_attachments: bool,
-    /// Whether it is deleted. Once true, always.
-    pub deleted: bool,
+    /// When it was deleted, if it is. Once there, immutable.
+    pub deleted_at: Option<Timestamp>,
     /// Every emoji ever added to it. Only grows.
     pub emoji: Vec<String>,
 }

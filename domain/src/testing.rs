@@ -71,7 +71,7 @@ pub fn facts(state: &State, actor: &UserId, command: &Command) -> Facts {
             conversation_id: *conversation_id,
             sender_id: message.sender_id.clone(),
             has_attachments: !message.attachments.is_empty(),
-            deleted: message.deleted_at.is_some(),
+            deleted_at: message.deleted_at,
             emoji: message.reactions.iter().map(|reaction| reaction.emoji.clone()).collect(),
         }),
     }

@@ -44,7 +44,7 @@ impl ReadModel {
         // One statement, so one snapshot, and the offsets first, in the order in which `reset` locks the tables.
         let row = sqlx::query(
             "SELECT offsets, messages.id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
-                    deleted_at IS NOT NULL AS deleted,
+                    deleted_at,
                     ARRAY(SELECT emoji FROM reactions
                           WHERE reactions.conversation_id = messages.conversation_id AND message_id = messages.id
                           ORDER BY ordinal) AS emoji
@@ -60,7 +60,7 @@ impl ReadModel {
                 conversation_id: ConversationId(row.try_get("conversation_id")?),
                 sender_id: rows::user(&row, "sender_id")?,
                 has_attachments: row.try_get("has_attachments")?,
-                deleted: row.try_get("deleted")?,
+                deleted_at: rows::optional_timestamp(&row, "deleted_at")?,
                 emoji: row.try_get("emoji")?,
             })
         });

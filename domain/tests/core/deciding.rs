@@ -32,7 +32,7 @@ fn known() -> Facts {
             conversation_id: conversation(1),
             sender_id: user("alice"),
             has_attachments: false,
-            deleted: false,
+            deleted_at: None,
             emoji: Vec::new(),
         }),
     }
@@ -45,7 +45,7 @@ fn known_message(change: impl FnOnce(&mut MessageFacts)) -> Facts {
 }
 
 fn deleted() -> Facts {
-    known_message(|message| message.deleted = true)
+    known_message(|message| message.deleted_at = Some(at(5)))
 }
 
 /// What someone sees who isn't in the conversation.
@@ -214,7 +214,8 @@ fn a_deleted_message_is_only_deleted_again() {
     for command in [edit("bye"), reaction("👍"), remove_reaction()] {
         assert_eq!(decide(&by("alice", None), &command, &deleted()), Err(Rejection::MessageDeleted));
     }
-    assert!(decide(&by("alice", None), &Command::Delete { message_id: message(1) }, &deleted()).is_ok());
+    let again = decide(&by("alice", None), &Command::Delete { message_id: message(1) }, &deleted()).unwrap();
+    assert_eq!(again.occurred_at, at(5), "the first deletedAt stays");
 }
 
 #[test]
