@@ -4,6 +4,7 @@ pub mod cli;
 mod dead_letters;
 mod development;
 mod doctor;
+pub mod help;
 mod kinship;
 mod openapi;
 pub mod process;

@@ -200,7 +200,11 @@ fn topic_name(text: &str) -> Result<String, String> {
 fn http_url(text: &str) -> Result<String, String> {
     let url: Option<Uri> = text.parse().ok();
     let http = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
-    if http { Ok(text.to_owned()) } else { Err("must be a URL such as http://query-api:8080".to_owned()) }
+    if http {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an http or https URL with a host, such as http://127.0.0.1:8080".to_owned())
+    }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -1,0 +1,66 @@
+//! What `--help` shows: of the many settings, a command's own help only those that matter to it.
+
+use clap::{Command, CommandFactory};
+
+use crate::cli::Cli;
+
+/// The command line. Settings that a command doesn't use are accepted, so that all processes can have the same
+/// environment, but not shown.
+pub fn command() -> Command {
+    Cli::command().mut_subcommands(without_what_is_unused)
+}
+
+fn without_what_is_unused(command: Command) -> Command {
+    let used = used(command.get_name());
+    let is_unused = |name: &str| used.is_some_and(|used| !used.iter().any(|beginning| name.starts_with(beginning)));
+    command
+        .mut_args(|argument| {
+            let hidden = argument.get_env().is_some() && is_unused(argument.get_id().as_str());
+            argument.hide(hidden)
+        })
+        .mut_subcommands(without_what_is_unused)
+}
+
+/// What the names of the settings begin with that a command uses; none where it uses all.
+fn used(command: &str) -> Option<&'static [&'static str]> {
+    Some(match command {
+        "projector" => &["environment", "host", "port", "auth", "kafka", "database", "redis", "log", "otlp"],
+        "query-api" => &["environment", "host", "port", "auth", "kafka", "database", "redis", "cors", "log", "otlp"],
+        "realtime" => &["environment", "host", "port", "auth", "kafka", "redis", "query", "cors", "log", "otlp"],
+        "migrate" => &["database", "log"],
+        "topic" => &["kafka", "log"],
+        "doctor" => &["environment", "auth", "kafka", "database", "redis"],
+        "rebuild" => &["kafka", "database", "redis", "log"],
+        "list" | "show" | "retry" | "discard" => &["kafka_brokers", "kafka_topic", "database", "log"],
+        "token" => &["environment", "auth"],
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(command_line: &[&str]) -> String {
+        let arguments = [&["messages"], command_line, &["--help"]].concat();
+        command().try_get_matches_from(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_shows_what_it_uses_and_accepts_the_rest() {
+        let all = help(&["all"]);
+        for setting in ["AUTH_JWT_SECRET", "KAFKA_TOPIC", "DATABASE_URL", "REDIS_URL", "LIMIT_EDITS", "CORS_ORIGINS"] {
+            assert!(all.contains(setting), "{setting}");
+        }
+        let token = help(&["token"]);
+        assert!(token.contains("AUTH_JWT_SECRET") && token.contains("--hours") && !token.contains("KAFKA"), "{token}");
+        let show = help(&["dead-letters", "show"]);
+        assert!(show.contains("DATABASE_URL") && show.contains("<POSITION>") && !show.contains("LIMIT_"), "{show}");
+        assert!(command().try_get_matches_from(["messages", "token", "alice", "--kafka-topic", "other"]).is_ok());
+    }
+}
