@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -29,7 +30,9 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// Starts logging and counting; the second time, it does nothing.
 pub fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a terminal, and for who wants them there.
+    let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours);
     // A process may start several services: whoever is first sets it up for all.
     let _ = match format {
         LogFormat::Text => lines.try_init(),
