@@ -10,6 +10,7 @@ use service::auth::Caller;
 use service::http::Params;
 use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
 use service::problem::Problem;
+use service::token::TokenError;
 use utoipa::ToSchema;
 
 use crate::QueryApi;
@@ -76,7 +77,14 @@ pub(crate) async fn page(
 
 fn since(api: &QueryApi, caller: &domain::UserId, token: &str) -> Result<CatchUp, Problem> {
     let read = api.0.parts.tokens.read_catch_up(token, caller);
-    read.map_err(|error| Problem::invalid_parameter("since", error.code(), error.to_string()))
+    read.map_err(|error| {
+        let detail = match error {
+            // A position won't do: it says nothing of the other partitions.
+            TokenError::Broken => "must be a token as an earlier answer gave it".to_owned(),
+            TokenError::Foreign | TokenError::OtherTopic => error.to_string(),
+        };
+        Problem::invalid_parameter("since", error.code(), detail)
+    })
 }
 
 async fn now(api: &QueryApi, reading: &Reading<'_>) -> Result<Found, Problem> {
