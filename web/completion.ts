@@ -1,6 +1,8 @@
-// Completes mentions: after an @ the conversation's people are listed under the text field, as a combobox does.
+// Completes mentions: after an @ the conversation's people are listed above the text field. A field of several lines
+// can't be a combobox: that there is a list is read out.
 
 import { node } from './dom.js';
+import { announce } from './notices.js';
 import { avatar } from './people.js';
 
 /** How many are listed at most. */
@@ -36,7 +38,6 @@ export function completion(
 
   function draw(): void {
     list.hidden = shown.length === 0;
-    field.setAttribute('aria-expanded', String(shown.length > 0));
     list.replaceChildren(...shown.map((userId, i) => {
       const option = node('li', {
         id: `person-${i}`, role: 'option', class: 'person', 'aria-selected': String(i === at), 'data-testid': 'mention-option',
@@ -56,6 +57,7 @@ export function completion(
   function show(next: string[]): void {
     if (next.length === 0 && shown.length === 0) return;
     const kept = shown[at];
+    if (shown.length === 0) announce('People to mention: choose with the arrow keys.');
     shown = next;
     at = Math.max(0, kept === undefined ? 0 : next.indexOf(kept));
     draw();
