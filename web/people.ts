@@ -55,12 +55,25 @@ export function face(conversation: Conversation, me: string): HTMLElement {
     node('span', { class: 'aside' })));
 }
 
+/** Whether somebody is there; nobody tells without a connection. */
+export function statusOf(userId: string, client: Client): string {
+  return client.state === 'live' ? client.presence(userId)?.status ?? 'offline' : 'unknown';
+}
+
+/** Whether somebody is there, or when they were, in words. */
+export function seen(userId: string, client: Client): string {
+  const status = statusOf(userId, client);
+  const last = client.presence(userId)?.lastSeenAt;
+  if (status === 'unknown') return 'online status unknown';
+  return status === 'offline' && last ? `last seen ${since(last)}` : status;
+}
+
 /** Brings a face's dot up to date. */
 export function drawPresence(of: Element, conversation: Conversation, client: Client): void {
   const dot = of.querySelector('.dot');
   const [other] = others(conversation, client.me);
   if (!dot || !other) return;
-  const status = client.presence(other)?.status ?? 'offline';
+  const status = statusOf(other, client);
   setAttribute(dot, 'data-state', status);
   if (dot.firstElementChild) setText(dot.firstElementChild, status);
 }
@@ -68,12 +81,9 @@ export function drawPresence(of: Element, conversation: Conversation, client: Cl
 /** Who is in a conversation and who of them is there, in a line. */
 export function whoIsThere(conversation: Conversation, client: Client): string {
   const people = others(conversation, client.me);
-  const online = people.filter((userId) => client.presence(userId)?.status === 'online');
-  if (conversation.type === 'DIRECT') {
-    if (online.length > 0) return 'online';
-    const seen = people[0] === undefined ? undefined : client.presence(people[0])?.lastSeenAt;
-    return seen ? `last seen ${since(seen)}` : 'offline';
-  }
+  if (conversation.type === 'DIRECT') return people[0] === undefined ? 'just you' : seen(people[0], client);
+  const online = people.filter((userId) => statusOf(userId, client) === 'online');
   const who = people.length < NAMED ? `You, ${people.join(', ')}` : `${conversation.participantCount} people`;
+  if (client.state !== 'live') return who;
   return `${who} · ${online.length > 0 ? `${online.length} online` : 'nobody else online'}`;
 }
