@@ -3,16 +3,33 @@
 import type { Client, StoredMessage } from 'messages-client';
 import { completion } from './completion.js';
 import { $, icon, setAttribute, setText } from './dom.js';
-import { attempt } from './notices.js';
+import type { Edit } from './edits.js';
+import { announce, attempt } from './notices.js';
 
 /** How much of a message is shown of what one answers. */
 const EXCERPT = 120;
+
+/** How long a message may be, which the server counts in characters. */
+const MOST = 4_000;
+/** So near to that, it's said how many are left. */
+const NEAR = 200;
 
 /** What is written, and about which message. */
 interface Draft {
   text: string;
   reply?: StoredMessage;
   edit?: StoredMessage;
+  /** What was being written before the edit, which it gives way to again. */
+  kept?: Draft;
+}
+
+/** Whom the composer tells, and asks. */
+export interface Around {
+  /** A message goes out. */
+  sent(): void;
+  /** The newest message that can be edited. */
+  lastOwn(): StoredMessage | undefined;
+  save(message: StoredMessage, content: string): void;
 }
 
 export interface Composer {
@@ -20,11 +37,23 @@ export interface Composer {
   open(conversationId: string | null): void;
   reply(message: StoredMessage): void;
   edit(message: StoredMessage): void;
+  /** Lets one go on with an edit that wasn't saved, if nothing else is being written there. */
+  giveBack(edit: Edit): boolean;
   focus(): void;
 }
 
 /** On a touch screen the return key makes a line; elsewhere it sends. */
 const byTouch = (): boolean => matchMedia('(pointer: coarse)').matches;
+
+/** How many characters are too many; below zero, so many are left. */
+const tooMany = (text: string): number => [...text.trim()].length - MOST;
+
+/** What is to be said of a text's length. */
+function remark(text: string): string {
+  const over = tooMany(text);
+  if (over > 0) return `${over} ${over > 1 ? 'characters' : 'character'} too long to be sent.`;
+  return over > -NEAR ? `${-over} left` : '';
+}
 
 /** A field as high as its text, where the browser can't do that by itself. */
 function fit(field: HTMLTextAreaElement): void {
@@ -33,8 +62,7 @@ function fit(field: HTMLTextAreaElement): void {
   while (field.rows < 6 && field.scrollHeight > field.clientHeight) field.rows += 1;
 }
 
-/** The composer; `sent` hears of each message that goes out, `lastOwn` gives the newest that can be edited. */
-export function composer(client: Client, sent: () => void, lastOwn: () => StoredMessage | undefined): Composer {
+export function composer(client: Client, { sent, lastOwn, save }: Around): Composer {
   const field = $<HTMLTextAreaElement>('composer');
   const drafts = new Map<string, Draft>();
   let current: string | null = null;
@@ -63,7 +91,23 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
     setText($('context-what'), edit ? 'Editing' : reply ? `Answering ${reply.senderId === client.me ? 'yourself' : reply.senderId}` : '');
     setText($('context-of'), (about?.content ?? '').slice(0, EXCERPT));
     setAttribute($('send'), 'aria-label', edit ? 'Save' : 'Send');
+    say(remark(text));
     fit(field);
+  }
+
+  /** Says something about what is written, beside it; aloud only once, and not with each key. */
+  function say(text: string): void {
+    const tooLong = tooMany(field.value) > 0;
+    if (tooLong && field.getAttribute('aria-invalid') !== 'true') announce(text);
+    setText($('remark'), text);
+    $('remark').classList.toggle('problem', tooLong);
+    setAttribute(field, 'aria-invalid', String(tooLong));
+  }
+
+  function sayEmpty(): void {
+    const text = 'Nothing is left of it. To take it back, delete the message instead.';
+    say(text);
+    announce(text);
   }
 
   function set(next: Draft): void {
@@ -79,14 +123,15 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
   }
 
   function submit(): void {
-    const { text, reply, edit } = draft();
+    const { text, reply, edit, kept } = draft();
     const content = text.trim();
-    if (!current || !content) return;
+    if (edit && !content) sayEmpty();
+    if (!current || !content || tooMany(text) > 0) return;
     list.close();
     client.stopTyping(current);
-    set({ text: '' });
+    set(kept ?? { text: '' });
     if (edit) {
-      if (content !== edit.content) void attempt(client.edit(edit.id, content));
+      if (content !== edit.content) save(edit, content);
       return;
     }
     // Refused, it stays among the messages, which say why: nothing more is to be told here.
@@ -96,8 +141,10 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
 
   $('send').append(icon('send'));
   $('context-cancel').append(icon('close'));
+  /** What remains where one neither edits nor answers. */
+  const plain = ({ text, edit, kept }: Draft): Draft => (edit ? kept ?? { text: '' } : { text });
   const cancel = (): void => {
-    set({ text: draft().edit ? '' : draft().text });
+    set(plain(draft()));
     field.focus();
   };
   $('context-cancel').addEventListener('click', cancel);
@@ -125,7 +172,8 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
   });
 
   function edit(message: StoredMessage): void {
-    set({ text: message.content ?? '', edit: message });
+    const kept = draft().edit ? draft().kept : draft();
+    set({ text: message.content ?? '', edit: message, ...(kept ? { kept } : {}) });
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }
@@ -133,8 +181,15 @@ export function composer(client: Client, sent: () => void, lastOwn: () => Stored
   return {
     edit,
     reply(message) {
-      set({ text: draft().edit ? '' : draft().text, reply: message });
+      set({ text: plain(draft()).text, reply: message });
       field.focus();
+    },
+    giveBack({ message, content }) {
+      const there = drafts.get(message.conversationId);
+      if (there?.text || there?.edit || there?.reply) return false;
+      drafts.set(message.conversationId, { text: content, edit: message });
+      draw();
+      return true;
     },
     open(conversationId) {
       if (current) client.stopTyping(current);

@@ -2,7 +2,7 @@
 
 import type { StoredMessage } from 'messages-client';
 import { button, node, part, setText } from './dom.js';
-import { sentence } from './notices.js';
+import type { Edit } from './edits.js';
 import { avatar, names } from './people.js';
 import { clock, full } from './times.js';
 
@@ -17,6 +17,8 @@ export interface Shown {
   receipt: string;
   /** The message that it answers, where that is here. */
   quoted: StoredMessage | undefined;
+  /** The text that it is to have, while that isn't so yet. */
+  edit: Edit | undefined;
 }
 
 /** What can be done within a message. */
@@ -33,7 +35,7 @@ const drawn = new WeakMap<HTMLElement, Shown>();
 
 const same = (a: Shown | undefined, b: Shown): boolean =>
   a !== undefined && a.message === b.message && a.first === b.first && a.last === b.last && a.receipt === b.receipt
-  && a.quoted === b.quoted;
+  && a.quoted === b.quoted && a.edit === b.edit;
 
 /** The text with its mentions marked; the longest name first, never inside a word. */
 function marked(content: string, mentions: readonly string[], me: string): (Node | string)[] {
@@ -68,30 +70,29 @@ export function fillMessage(item: HTMLElement, shown: Shown, acts: Acts): void {
   const before = drawn.get(item);
   if (same(before, shown)) return;
   drawn.set(item, shown);
-  const { message, first, last, receipt } = shown;
+  const { message, first, last, receipt, edit } = shown;
+  const failed = message.pending === 'failed' || edit?.state === 'failed';
   const gone = message.deletedAt !== null;
   item.classList.toggle('first', first);
   item.classList.toggle('last', last);
   item.classList.toggle('gone', gone);
   item.classList.toggle('to-me', message.mentions.includes(acts.me) && message.senderId !== acts.me);
-  item.dataset['pending'] = message.pending ?? '';
-  setText(part(item, 'receipt-text'), message.pending === 'failed' ? failure(message) : receipt);
+  item.dataset['pending'] = failed ? 'failed' : message.pending ?? (edit ? 'sending' : '');
+  setText(part(item, 'receipt-text'), receipt);
   if (before?.quoted !== shown.quoted || !before) part(item, 'quote-place').replaceChildren(...quote(shown, acts));
-  if (before?.message === message) return;
+  if (before?.message === message && before.edit === edit) return;
   part(item, 'content').replaceChildren(
-    ...(gone ? ['This message was deleted.'] : marked(message.content ?? '', message.mentions, acts.me)));
+    ...(gone ? ['This message was deleted.'] : marked(edit?.content ?? message.content ?? '', message.mentions, acts.me)));
   setText(part(item, 'edited'), message.editedAt && !gone ? 'edited' : '');
   part(item, 'attachments').replaceChildren(...(gone ? [] : message.attachments)
     .filter(({ url }) => url.startsWith('https://'))
     .map(({ url, name }) => node('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, name || url)));
   fillReactions(part(item, 'reactions'), message, acts);
-  part(item, 'receipt-acts').replaceChildren(...(message.pending === 'failed' ? [
+  part(item, 'receipt-acts').replaceChildren(...(failed ? [
     button({ class: 'quiet', 'data-testid': 'retry' }, () => acts.retry(message.id), 'Try again'),
     button({ class: 'quiet', 'data-testid': 'discard' }, () => acts.discard(message.id), 'Discard'),
   ] : []));
 }
-
-const failure = ({ error }: StoredMessage): string => `Not sent. ${error ? sentence(error) : ''}`;
 
 /** The message that this one answers, in a line; a click goes there. */
 function quote({ message: { replyToId }, quoted }: Shown, acts: Acts): HTMLElement[] {

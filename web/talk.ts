@@ -1,10 +1,12 @@
 // The open conversation: its messages, what is done with them, and how far one has read.
 
-import type { Client, StoredMessage } from 'messages-client';
+import type { Client, Conversation, StoredMessage } from 'messages-client';
 import { composer } from './composer.js';
 import { $, icon, keyed, node, setText } from './dom.js';
+import { Edits } from './edits.js';
 import { arrows, stop, UP_DOWN } from './focus.js';
 import { fillMessage, makeMessage, type Acts } from './message.js';
+import { membersDialog } from './members.js';
 import { attempt } from './notices.js';
 import { drawPresence, face, nameOf, names, whoIsThere } from './people.js';
 import { scroller } from './scroll.js';
@@ -14,10 +16,14 @@ import { tools, type Deeds } from './tools.js';
 /** How far from the beginning of what is here older messages are asked for. */
 const AHEAD_PX = 600;
 const MESSAGE = '.message';
+/** How many pages are read at most to find where the unread begins. */
+const PAGES = 10;
 /** How long a message that one jumped to stands out. */
 const FLASH_MS = 1_600;
 
 export interface Talk {
+  /** How many edits would be lost now. */
+  readonly unsaved: number;
   open(conversationId: string | null): void;
   draw(): void;
 }
@@ -28,7 +34,8 @@ export function talk(client: Client): Talk {
   let current: string | null = null;
   /** Where the unread began when the conversation was opened: undefined until that is known. */
   let unreadFrom: string | null | undefined;
-  let unreadThen = 0;
+  /** How many pages were asked for since. */
+  let pages = 0;
   /** Whether it was shown yet: it may be open before it is known. */
   let entered = false;
   /** The newest message that was in sight. */
@@ -46,22 +53,44 @@ export function talk(client: Client): Talk {
 
   const react = (message: StoredMessage, emoji: string): void => {
     const mine = message.reactions.some((group) => group.emoji === emoji && group.userIds.includes(me));
-    void attempt(mine ? client.unreact(message.id, emoji) : client.react(message.id, emoji));
+    const done = mine ? client.unreact(message.id, emoji) : client.react(message.id, emoji);
+    void attempt(done, mine ? 'Your reaction wasn’t taken back' : 'Your reaction wasn’t saved');
   };
-  const writing = composer(client, () => place.toEnd(), () =>
-    client.messages(current ?? '').findLast((message) => message.senderId === me && !message.pending && !message.deletedAt));
-  const deeds: Deeds = { me, message: (id) => client.message(id), react, reply: writing.reply, edit: writing.edit, erase };
+  const edits: Edits = new Edits(client, () => draw(), (edit) => writing.giveBack(edit));
+  /** Nothing more is done with a message before an edit of it is settled. */
+  const settled = (message: StoredMessage): boolean => !message.pending && !message.deletedAt && !edits.of(message.id);
+  const writing = composer(client, {
+    sent: () => place.toEnd(),
+    lastOwn: () => client.messages(current ?? '').findLast((message) => message.senderId === me && settled(message)),
+    save: (message, content) => void edits.save(message, content),
+  });
+  const usable = (id: string): StoredMessage | undefined => {
+    const message = client.message(id);
+    return message && settled(message) ? message : undefined;
+  };
+  const deeds: Deeds = { me, message: usable, react, reply: writing.reply, edit: writing.edit, erase };
   const acts: Acts = {
     me,
     react,
     jump,
-    retry: (id) => void client.retry(id),
+    retry: (id) => {
+      const edit = edits.of(id);
+      if (edit) edits.retry(edit);
+      else void client.retry(id);
+    },
     discard: (id) => {
-      client.discard(id);
+      const edit = edits.of(id);
+      if (edit) edits.discard(edit);
+      else client.discard(id);
       writing.focus();
     },
   };
   tools(list, deeds);
+  const members = membersDialog(client);
+  $('members').addEventListener('click', () => {
+    const conversation = client.conversation(current ?? '');
+    if (conversation) members.open(conversation);
+  });
   arrows(list, MESSAGE, UP_DOWN);
   list.addEventListener('keydown', (event) => { if (event.key === 'Escape') writing.focus(); });
 
@@ -86,7 +115,7 @@ export function talk(client: Client): Talk {
     setText($('erase-text'), message.content || 'A file');
     dialog.returnValue = '';
     dialog.onclose = () => {
-      if (dialog.returnValue === 'yes') void attempt(client.delete(message.id));
+      if (dialog.returnValue === 'yes') void attempt(client.delete(message.id), 'The message wasn’t deleted');
       writing.focus();
     };
     dialog.showModal();
@@ -95,12 +124,24 @@ export function talk(client: Client): Talk {
   async function older(): Promise<void> {
     if (!current || stuck || !client.conversation(current)) return;
     const { loaded, complete, loading } = client.history(current);
-    if (loading || complete || (loaded && place.fromStart > AHEAD_PX)) return;
+    const enough = loaded && unreadFrom !== undefined && place.fromStart > AHEAD_PX;
+    if (loading || complete || enough) return;
+    pages += 1;
     try {
       await client.loadMessages(current);
     } catch {
       stuck = true;
     }
+  }
+
+  /** Once it is here, or too far away: where the unread begins. */
+  function findUnread(conversation: Conversation, messages: readonly StoredMessage[]): boolean {
+    const { loaded, complete } = client.history(conversation.id);
+    if (unreadFrom !== undefined || !loaded) return false;
+    const { id, missing } = firstUnread(messages, conversation.unreadCount, me);
+    if (missing && !complete && pages < PAGES) return false;
+    unreadFrom = id;
+    return true;
   }
 
   /** After every move and every change: more to read, what was read, and the way down. */
@@ -109,12 +150,13 @@ export function talk(client: Client): Talk {
     void older();
     const messages = client.messages(current);
     const last = messages.at(-1)?.id;
-    if (place.atEnd && document.visibilityState === 'visible') {
+    if (place.atEnd && unreadFrom !== undefined && document.visibilityState === 'visible') {
       seen = last;
       markRead(last);
     }
     const at = seen === undefined ? -1 : messages.findIndex((message) => message.id === seen);
-    const missed = at < 0 ? 0 : messages.slice(at + 1).filter((message) => message.senderId !== me).length;
+    const missed = at < 0 ? client.conversation(current)?.unreadCount ?? 0
+      : messages.slice(at + 1).filter((message) => message.senderId !== me).length;
     const button = $('newest');
     button.hidden = place.atEnd;
     setText(button.lastElementChild ?? button, missed > 0 ? `${missed} new` : '');
@@ -152,10 +194,9 @@ export function talk(client: Client): Talk {
     const conversation = current ? client.conversation(current) : undefined;
     if (!conversation) return;
     const messages = client.messages(conversation.id);
-    const first = unreadFrom === undefined && client.history(conversation.id).loaded;
-    if (first) unreadFrom = firstUnread(messages, unreadThen, me);
+    const first = findUnread(conversation, messages);
     place.keeping(() => {
-      keyed(list, thread(client, conversation, unreadFrom ?? null), (item) => item.id, make, (element, item) => {
+      keyed(list, thread(client, conversation, unreadFrom ?? null, edits), (item) => item.id, make, (element, item) => {
         if (item.kind === 'message') fillMessage(element, item, acts);
       });
     });
@@ -175,13 +216,13 @@ export function talk(client: Client): Talk {
     if (!there) return;
     if (!entered) enter();
     drawHead();
+    members.draw();
     drawMessages();
     reached();
   }
 
   function enter(): void {
     entered = true;
-    unreadThen = client.conversation(current ?? '')?.unreadCount ?? 0;
     // A phone's keyboard would cover what one came to read.
     if (matchMedia('(pointer: coarse)').matches) $('title').focus();
     else writing.focus();
@@ -195,11 +236,13 @@ export function talk(client: Client): Talk {
 
   return {
     draw,
+    get unsaved() { return edits.unsaved; },
     open(conversationId) {
       current = conversationId;
       unreadFrom = undefined;
       seen = newest = marked = undefined;
       stuck = entered = false;
+      pages = 0;
       list.querySelector('.message[tabindex="0"]')?.setAttribute('tabindex', '-1');
       writing.open(conversationId);
       place.toEnd();

@@ -2,7 +2,9 @@
 // and readers say of them. No elements here.
 
 import type { Client, Conversation, StoredMessage } from 'messages-client';
+import type { Edit, Edits } from './edits.js';
 import type { Shown } from './message.js';
+import { sentence } from './notices.js';
 import { names, others } from './people.js';
 import { dayKey, dayName } from './times.js';
 
@@ -15,16 +17,13 @@ export type Item =
   | { kind: 'unread'; id: string }
   | ({ kind: 'message'; id: string } & Shown);
 
-/** The first message that was unread: the one after which there are no more unread than that. */
-export function firstUnread(messages: readonly StoredMessage[], unread: number, me: string): string | null {
-  let left = unread;
-  for (let i = messages.length - 1; i >= 0 && left > 0; i -= 1) {
-    const message = messages[i];
-    if (!message || message.senderId === me || message.deletedAt) continue;
-    left -= 1;
-    if (left === 0) return message.id;
-  }
-  return null;
+/** The first message that is unread, of those that are here, and whether earlier ones are. */
+export function firstUnread(
+  messages: readonly StoredMessage[], unread: number, me: string,
+): { id: string | null; missing: boolean } {
+  const others = messages.filter((message) => message.senderId !== me && !message.deletedAt);
+  const first = unread > 0 ? others.at(-Math.min(unread, others.length)) : undefined;
+  return { id: first?.id ?? null, missing: unread > others.length };
 }
 
 /** Who has read up to which of this user's messages. */
@@ -38,14 +37,20 @@ function readers(conversation: Conversation, messages: readonly StoredMessage[],
   return found;
 }
 
-function receipt(message: StoredMessage, readBy: string[] | undefined, newest: boolean, direct: boolean): string {
-  if (message.pending === 'sending') return 'Sending…';
+/** What is to be said while a message or an edit of it isn't confirmed. */
+function unconfirmed({ pending, error }: StoredMessage, edit: Edit | undefined): string {
+  if (pending) return pending === 'sending' ? 'Sending…' : `Not sent. ${error ? sentence(error) : ''}`;
+  if (edit) return edit.state === 'failed' ? `Not saved. ${sentence(edit.error)}` : 'Saving…';
+  return '';
+}
+
+function receipt(readBy: string[] | undefined, newest: boolean, direct: boolean): string {
   if (readBy) return direct ? 'Read' : `Read by ${names(readBy)}`;
   return newest ? 'Sent' : '';
 }
 
 /** Everything that the conversation shows. */
-export function thread(client: Client, conversation: Conversation, unreadFrom: string | null): Item[] {
+export function thread(client: Client, conversation: Conversation, unreadFrom: string | null, edits: Edits): Item[] {
   const messages = client.messages(conversation.id);
   const { me } = client;
   const readBy = readers(conversation, messages, me);
@@ -66,6 +71,7 @@ export function thread(client: Client, conversation: Conversation, unreadFrom: s
       before = undefined;
     }
     const after = messages[i + 1];
+    const edit = edits.of(message.id);
     items.push({
       kind: 'message',
       id: message.id,
@@ -73,8 +79,9 @@ export function thread(client: Client, conversation: Conversation, unreadFrom: s
       first: !together(before, message),
       last: !after || after.id === unreadFrom || !together(message, after),
       receipt: message.senderId === me && !message.deletedAt
-        ? receipt(message, readBy.get(message.id), message.id === newestOwn, direct) : '',
+        ? unconfirmed(message, edit) || receipt(readBy.get(message.id), message.id === newestOwn, direct) : '',
       quoted: message.replyToId ? client.message(message.replyToId) : undefined,
+      edit,
     });
     before = message;
   });

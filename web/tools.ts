@@ -1,7 +1,7 @@
 // What can be done with a message: one set of buttons, which goes to the message that is pointed at or has the focus.
 
 import type { StoredMessage } from 'messages-client';
-import { button, icon, node } from './dom.js';
+import { button, icon, node, part } from './dom.js';
 import { arrows, LEFT_RIGHT, stop } from './focus.js';
 
 /** The reactions that are a click away. Others show once somebody gave them. */
@@ -9,9 +9,13 @@ const EMOJI: readonly (readonly [emoji: string, name: string])[] = [
   ['👍', 'thumbs up'], ['❤️', 'heart'], ['😂', 'laughing'], ['🎉', 'party'], ['😮', 'surprised'], ['😢', 'sad'],
 ];
 
+/** What is kept free beside the buttons. */
+const GAP_PX = 12;
+
 /** What the buttons do. */
 export interface Deeds {
   me: string;
+  /** A message if something can be done with it: what isn't confirmed or is gone can't be answered. */
   message(id: string): StoredMessage | undefined;
   react(message: StoredMessage, emoji: string): void;
   reply(message: StoredMessage): void;
@@ -41,14 +45,22 @@ export function tools(list: HTMLElement, deeds: Deeds): (item: HTMLElement | nul
   arrows(bar, '.tool', LEFT_RIGHT);
   stop(bar, '.tool', bar.querySelector<HTMLElement>('.tool'));
 
+  /** Beside the text where there is room, else above it: never on it. */
+  function put(item: HTMLElement): void {
+    const bubble = part(item, 'bubble');
+    bubble.append(bar);
+    bar.classList.remove('beside');
+    const [row, text] = [item.getBoundingClientRect(), bubble.getBoundingClientRect()];
+    const room = Math.max(text.left - row.left, row.right - text.right);
+    bar.classList.toggle('beside', room > bar.offsetWidth + GAP_PX);
+  }
+
   function show(item: HTMLElement | null): void {
     const on = item ? deeds.message(item.dataset['id'] ?? '') : undefined;
-    // What isn't confirmed or is gone can't be answered.
-    const usable = on && !on.pending && !on.deletedAt;
-    at = usable ? item : null;
-    if (!usable) bar.remove();
-    else if (bar.parentElement !== item) item?.append(bar);
+    at = on ? item : null;
     for (const one of own) one.hidden = on?.senderId !== deeds.me;
+    if (!on) bar.remove();
+    else if (item && !item.contains(bar)) put(item);
   }
 
   /** The keyboard's place is not taken away by a mouse that lies there. */
