@@ -114,12 +114,21 @@ function chat(token: string): void {
   $('start').addEventListener('click', begin);
   $('empty-start').addEventListener('click', begin);
   $('back').addEventListener('click', back);
-  $('sign-out').addEventListener('click', () => {
+  const unsent = (): boolean => conversation.unsaved > 0
+    || client.conversations().some(({ id }) => client.messages(id).some(({ pending }) => pending));
+  const signOut = (): void => {
     client.close();
     forget();
     // Nothing of this user stays behind.
     history.replaceState(null, '', location.pathname);
     location.reload();
+  };
+  $('sign-out').addEventListener('click', () => {
+    if (unsent()) askFirst(signOut);
+    else signOut();
+  });
+  window.addEventListener('beforeunload', (event) => {
+    if (client.state !== 'closed' && unsent()) event.preventDefault();
   });
   window.addEventListener('popstate', show);
   client.subscribe(draw);
@@ -131,6 +140,14 @@ function chat(token: string): void {
     refuse(`You were signed out: ${error.message}.`, () => location.reload());
   });
   show();
+}
+
+/** Asks whether to go although something would be lost. */
+function askFirst(go: () => void): void {
+  const dialog = $<HTMLDialogElement>('unsent');
+  dialog.returnValue = '';
+  dialog.onclose = () => { if (dialog.returnValue === 'yes') go(); };
+  dialog.showModal();
 }
 
 /** Says why not, and asks anew who it is. */

@@ -13,6 +13,10 @@ const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator](
 /** What a network that is gone leaves in a console. */
 const LOST = [/net::ERR_/, /WebSocket connection to .* failed/, /status of 50[234]/, /status of 422/, /status of 403/];
 
+const PROBLEM = { type: 'urn:messages:problem:forbidden', title: 'Forbidden', status: 403, code: 'forbidden', detail: 'not this one', errors: [], requestId: 'x' };
+/** A server's answer that the real one doesn't give to what the page sends. */
+const REFUSAL = { status: 403, contentType: 'application/problem+json', body: JSON.stringify(PROBLEM) };
+
 /** Asks whoever runs this to do something with the server, and waits until it is done. */
 async function please(what) {
   console.log(JSON.stringify({ please: what }));
@@ -46,6 +50,34 @@ async function withoutNetwork(a, b) {
       await a.message(id).getByTestId('receipt').getByText('Sending…').waitFor();
     }
   });
+  await step('an edit is shown as being saved', async () => {
+    const id = await a.sees('edit me');
+    await a.tool(id, 'edit');
+    await a.send('edited');
+    await a.message(id).getByTestId('receipt').getByText('Saving…').waitFor();
+    await a.message(id).getByText('edited', { exact: true }).first().waitFor();
+  });
+  await step('A can’t know who is there', async () => {
+    await a.get('members').getByText('online status unknown').waitFor();
+    assert(await a.page.locator('[data-testid="presence"][data-state="online"]').count() === 0, 'somebody is');
+  });
+  await step('A is asked before anything is lost', async () => {
+    const kept = () => a.page.evaluate(() => !window.dispatchEvent(new Event('beforeunload', { cancelable: true })));
+    assert(await kept(), 'the tab would close');
+    await a.get('sign-out').click();
+    await a.get('unsent').getByRole('button', { name: 'Stay' }).click();
+    await a.composer.waitFor();
+  });
+  await step('a conversation that was called off isn’t gone to', async () => {
+    const at = a.page.url();
+    await a.get('new-conversation').click();
+    await a.get('begin-people').fill('zoe');
+    await a.get('begin-submit').click();
+    await a.page.locator('[data-testid="begin-submit"][aria-disabled="true"]').getByText('Starting…').waitFor();
+    await a.page.keyboard.press('Escape');
+    await a.page.locator('#begin').waitFor({ state: 'hidden' });
+    a.stays = at;
+  });
   await step('B writes meanwhile, and has nothing of A', async () => {
     for (const text of ['B online 1', 'B online 2']) {
       await b.send(text);
@@ -57,8 +89,10 @@ async function withoutNetwork(a, b) {
   await step('back again, both have everything once', async () => {
     await a.page.context().setOffline(false);
     await live(a.page);
-    await agree(a, b, ['before', 'A offline 1', 'A offline 2', 'B online 1', 'B online 2']);
+    await agree(a, b, ['before', 'edited', 'A offline 1', 'A offline 2', 'B online 1', 'B online 2']);
     await a.get('away').waitFor({ state: 'hidden' });
+    await a.get('conversation').filter({ hasText: 'zoe' }).waitFor();
+    assert(a.page.url() === a.stays, 'A is where the conversation is that was called off');
   });
 }
 
@@ -92,8 +126,7 @@ async function refused(a) {
         await route.fallback();
         return;
       }
-      const body = { type: 'urn:messages:problem:forbidden', title: 'Forbidden', status: 403, code: 'forbidden', detail: 'not this one', errors: [], requestId: 'x' };
-      await route.fulfill({ status: 403, contentType: 'application/problem+json', body: JSON.stringify(body) });
+      await route.fulfill(REFUSAL);
     });
     for (const [text, what] of [['refuse me 1', 'retry'], ['refuse me 2', 'discard']]) {
       refusing = true;
@@ -108,6 +141,37 @@ async function refused(a) {
   });
 }
 
+async function refusedEdits(a) {
+  let refusing = true;
+  await a.page.route('**/api/messages/*', async (route) => {
+    if (!refusing || route.request().method() !== 'PATCH') {
+      await route.fallback();
+      return;
+    }
+    await route.fulfill(REFUSAL);
+  });
+  const id = await a.sees('edited');
+  await step('an edit that is refused is given back', async () => {
+    await a.tool(id, 'edit');
+    await a.send('edited twice');
+    await a.get('status').getByText('Your edit wasn’t saved: not this one.').waitFor();
+    await a.get('context').getByText('Editing').waitFor();
+    assert(await a.composer.inputValue() === 'edited twice', await a.composer.inputValue());
+    await a.composer.press('Escape');
+  });
+  await step('or stays with its message, where something else is being written', async () => {
+    await a.composer.fill('a draft');
+    await a.tool(id, 'edit');
+    await a.send('edited twice');
+    await a.message(id).getByTestId('receipt').getByText('Not saved. Not this one.').waitFor();
+    assert(await a.composer.inputValue() === 'a draft', await a.composer.inputValue());
+    refusing = false;
+    await a.message(id).getByTestId('retry').click();
+    await a.message(id).and(a.page.locator('[data-pending=""]')).getByText('edited twice').waitFor();
+    await a.composer.fill('');
+  });
+}
+
 async function story(browser) {
   const a = await step('A opens the page', () => Person.enter(browser, base, 'A', tokenA));
   const b = await step('B opens the page', () => Person.enter(browser, base, 'B', tokenB));
@@ -116,10 +180,13 @@ async function story(browser) {
     await b.open(id);
     await a.send('before');
     await b.sees('before');
+    await a.send('edit me');
+    await b.sees('edit me');
   });
   await withoutNetwork(a, b);
   await withoutServer(a, b);
   await refused(a);
+  await refusedEdits(a);
   await step('nobody had to reload, and the consoles are clean', () => undisturbed(LOST));
 }
 
