@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use domain::Position;
-use event_log::{LogConsumer, Topic};
+use event_log::{LogConsumer, describe_topic};
 use read_model::{DeadLetter, ReadModel, Status};
 use service::config::Config;
 use service::telemetry;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::process;
 
@@ -82,7 +83,7 @@ impl Task {
         match self {
             Self::List(list) => {
                 let desk = Desk::open(list.config).await?;
-                let letters = desk.read_model.dead_letters(desk.topic.id, list.all).await?;
+                let letters = desk.read_model.dead_letters(desk.topic_id, list.all).await?;
                 print_list(&letters);
                 Ok(())
             }
@@ -91,7 +92,7 @@ impl Task {
                 let desk = Desk::open(retry.config).await?;
                 let mut positions = retry.positions;
                 if retry.all {
-                    let letters = desk.read_model.dead_letters(desk.topic.id, false).await?;
+                    let letters = desk.read_model.dead_letters(desk.topic_id, false).await?;
                     positions.extend(letters.iter().map(|letter| letter.position));
                 }
                 desk.retry(&positions).await
@@ -111,26 +112,28 @@ impl Task {
 /// Where dead letters are worked on.
 struct Desk {
     config: Config,
-    topic: Topic,
+    topic_id: Uuid,
     read_model: ReadModel,
 }
 
 impl Desk {
     async fn open(config: Config) -> anyhow::Result<Self> {
         telemetry::start(&config.log, config.log_format);
-        let topic = process::topic(&config).await?;
+        // Nothing is made where there is nothing: a name may be wrong.
+        let topic = describe_topic(&config.kafka_brokers, &config.kafka_topic).await?;
+        let topic_id = topic.with_context(|| format!("there is no topic {}; see KAFKA_TOPIC", config.kafka_topic))?.id;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 2)?;
         read_model.migrate().await.context(process::POSTGRES_HINT)?;
-        Ok(Self { config, topic, read_model })
+        Ok(Self { config, topic_id, read_model })
     }
 
     async fn letter(&self, position: Position) -> anyhow::Result<DeadLetter> {
-        let letter = self.read_model.dead_letter(self.topic.id, position).await?;
+        let letter = self.read_model.dead_letter(self.topic_id, position).await?;
         letter.with_context(|| format!("there is no dead letter at {position}; see messages dead-letters list --all"))
     }
 
     async fn decide(&self, position: Position, status: Status, text: Option<&str>) -> anyhow::Result<()> {
-        if !self.read_model.decide_dead_letter(self.topic.id, position, status, text).await? {
+        if !self.read_model.decide_dead_letter(self.topic_id, position, status, text).await? {
             let status = name(self.letter(position).await?.status);
             bail!("the dead letter at {position} is {status}; nothing was done");
         }
@@ -146,7 +149,7 @@ impl Desk {
         if let Some(note) = &letter.note {
             println!("note       {note}");
         }
-        let log = LogConsumer::new(&self.config.kafka_brokers, &self.topic.name, "dead-letters")?;
+        let log = LogConsumer::new(&self.config.kafka_brokers, &self.config.kafka_topic, "dead-letters")?;
         let record = log.read_at(position).await?.context("the log doesn't have the record any more")?;
         println!("key        {}", String::from_utf8_lossy(&record.key));
         println!("ce_type    {}", record.event_type.as_deref().unwrap_or("-"));

@@ -6,7 +6,7 @@ use domain::fold::fold;
 use domain::state::{Changes, Touched};
 use domain::testing::{Rng, random_history};
 use domain::{Event, Position, envelope};
-use event_log::{TopicSpec, ensure_topic};
+use event_log::{TopicSpec, describe_topic, ensure_topic};
 use messages::process::Roles;
 use read_model::{Parked, PartitionStep, ReadModel};
 use serde_json::{Value, json};
@@ -86,6 +86,14 @@ async fn a_record_that_is_no_event_is_parked_shown_and_holds_nothing_up() {
     assert!(list.contains("discarded") && list.contains("from a test"), "{list}");
     assert_eq!(list.matches("parked").count(), 4, "{list}");
     assert_folded(&system.read_model(), &system.records().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_dead_letters_makes_nothing() {
+    let config = config();
+    let (said, done) = dead_letters(&config, &["list"]).await;
+    assert!(!done && said.contains("there is no topic"), "{said}");
+    assert!(describe_topic(&config.kafka_brokers, &config.kafka_topic).await.unwrap().is_none());
 }
 
 /// Folds the log as an older version does that doesn't know some of its events.
