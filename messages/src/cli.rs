@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use domain::{Timestamp, UserId};
 use read_model::ReadModel;
 use service::auth::Auth;
-use service::config::{Config, Environment};
+use service::config::{Config, Environment, SECRET_BYTES};
 use service::{lifecycle, telemetry, trace};
 use time::OffsetDateTime;
 
@@ -153,6 +153,9 @@ async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
     let address = config.listen_on();
     let socket = lifecycle::bind(address.into())
         .with_context(|| format!("can't listen on {}:{}; set HOST and PORT to what is free", address.0, address.1))?;
+    if config.has_weak_secret() {
+        tracing::warn!("AUTH_JWT_SECRET can be guessed: set it to at least {SECRET_BYTES} random characters");
+    }
     let shutdown = lifecycle::shutdown_on_signal();
     let process = process::start(&config, roles, socket, shutdown).await?;
     tracing::info!(address = %process.address(), roles = %roles, "ready");

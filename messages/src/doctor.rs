@@ -17,8 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const POSTGRES: i32 = 130_000;
 /// The oldest Redis that has all commands (GETEX).
 const REDIS: (u32, u32) = (6, 2);
-/// A secret that is shorter can be guessed (RFC 7518, section 3.2).
-const SECRET_BYTES: usize = 32;
 /// From this lag on something is wrong: in a steady stream the projector is a quarter of a second behind.
 const LAG: Duration = Duration::from_secs(10);
 
@@ -110,7 +108,7 @@ fn configuration(config: &Config) -> Vec<Finding> {
         Ok(_) if config.environment == Environment::Development => {
             Finding::poor("development: anyone can sign tokens", "set MESSAGES_ENV=production for others to use it")
         }
-        Ok(secret) if secret.len() < SECRET_BYTES => Finding::poor(
+        Ok(secret) if config.has_weak_secret() => Finding::poor(
             format!("AUTH_JWT_SECRET has {} bytes", secret.len()),
             "use at least 32 random ones; then tokens can't be guessed",
         ),

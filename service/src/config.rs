@@ -14,6 +14,9 @@ use crate::telemetry::LogFormat;
 /// The secret of development mode. It protects nothing: there, everything listens on loopback unless HOST is set.
 const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
 
+/// How long a secret should be at least: as long as the hashes that it makes (RFC 7518, section 3.2).
+pub const SECRET_BYTES: usize = 32;
+
 /// How the process is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Environment {
@@ -162,6 +165,11 @@ impl Config {
         }
     }
 
+    /// Whether the secret is one that can be guessed.
+    pub fn has_weak_secret(&self) -> bool {
+        self.environment == Environment::Production && self.secret().is_ok_and(|secret| secret.len() < SECRET_BYTES)
+    }
+
     /// The address to listen on.
     pub fn listen_on(&self) -> (IpAddr, u16) {
         let default = match self.environment {
@@ -276,9 +284,13 @@ mod tests {
         assert!(config.secret().unwrap_err().to_string().contains("AUTH_JWT_SECRET"));
         config.auth_jwt_secret = Some(" ".to_owned());
         assert!(config.secret().unwrap_err().to_string().contains("AUTH_JWT_SECRET"));
+        for (length, weak) in [(31, true), (32, false)] {
+            config.auth_jwt_secret = Some("x".repeat(length));
+            assert_eq!(config.has_weak_secret(), weak, "{length}");
+        }
         config.auth_jwt_secret = None;
         config.environment = Environment::Development;
-        assert!(config.secret().is_ok());
+        assert!(config.secret().is_ok() && !config.has_weak_secret());
     }
 
     #[test]
