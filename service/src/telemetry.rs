@@ -29,7 +29,9 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Starts logging and counting; the second time, it does nothing.
 pub fn start(filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // What Postgres notices is that what should be there is there.
+    let filter = EnvFilter::try_new(format!("sqlx::postgres::notice=warn,{filter}"));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     // Colours are for a terminal, and for who wants them there.
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours);
