@@ -29,8 +29,7 @@ export class Auth {
   /** The token. Fails with `token` where the source does. */
   token(): Promise<string> {
     if (this.renewable && Date.now() > this.#expires - MARGIN_MS) this.refused();
-    this.#current ??= this.#ask();
-    return this.#current;
+    return this.#current ?? this.#anew();
   }
 
   /** The server has refused the token: the next one is asked for anew. */
@@ -39,15 +38,24 @@ export class Auth {
     this.#expires = Infinity;
   }
 
+  #anew(): Promise<string> {
+    const asked = this.#ask();
+    this.#current = asked;
+    asked.catch(() => { // which may be at once
+      if (this.#current === asked) this.#current = undefined;
+    });
+    return asked;
+  }
+
   async #ask(): Promise<string> {
     try {
       const token = typeof this.#source === 'string' ? this.#source : await this.#source();
       this.#read(token);
       return token;
     } catch (cause) {
-      this.#current = undefined;
       if (cause instanceof MessagesError) throw cause;
-      throw new MessagesError('token', 'no access token could be had', { cause });
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new MessagesError('token', `no access token could be had: ${why}`, { cause });
     }
   }
 
