@@ -22,8 +22,17 @@ export interface Options {
   token: TokenSource;
 }
 
+/** What a conversation begins with. */
+interface Beginning {
+  participantIds: string[];
+  type?: Conversation['type'] | undefined;
+  title?: string | undefined;
+}
+
 /** For how long a command other than a message is tried, in milliseconds. */
 const PATIENCE_MS = 30_000;
+/** How long closing waits for what is under way, in milliseconds. */
+const CLOSING_MS = 5_000;
 /** How many people's presence is asked for, and how many at once: the server's limit. */
 const ASKED = 500;
 const ASKED_AT_ONCE = 100;
@@ -38,6 +47,10 @@ export class Client {
   /** Done once everything was read and the connection is live; fails where that can't be. */
   readonly ready: Promise<void>;
   #state: State = 'connecting';
+  #trouble: MessagesError | undefined;
+  #closing: Promise<void> | undefined;
+  /** Commands that weren't answered yet, and messages that weren't sent. */
+  readonly #underway = new Set<Promise<unknown>>();
   readonly #ended = new AbortController();
   readonly #emitter = new Emitter();
   readonly #auth: Auth;
@@ -52,7 +65,7 @@ export class Client {
 
   constructor({ url, token }: Options) {
     this.#auth = new Auth(token);
-    this.#http = new Http(url, this.#auth, this.#ended.signal);
+    this.#http = new Http(url, this.#auth, this.#ended.signal, (error) => this.#stuck(error));
     this.#store = new Store(this.#emitter);
     this.#company = new Company(this.#emitter, this.#http);
     this.#follower = new Follower(this.#store, this.#http, (error) => this.#broken(error), () => this.#live());
@@ -64,6 +77,7 @@ export class Client {
       deliver: (delivery) => this.#follower.deliver(delivery),
       typing: (typing, on) => this.#company.typing(typing, on),
       presence: (presence) => this.#company.saw(presence),
+      trouble: (error) => this.#stuck(error),
       failed: (error) => this.#fail(error),
     });
     this.#store.me = this.#auth.me;
@@ -93,6 +107,11 @@ export class Client {
   /** How the client is connected. */
   get state(): State {
     return this.#state;
+  }
+
+  /** Why it isn't live, as far as that is known: what the last try came to, or why it was closed. */
+  get trouble(): MessagesError | undefined {
+    return this.#trouble;
   }
 
   /** Listens to what happens; gives what ends that. */
@@ -166,9 +185,11 @@ export class Client {
   // ---- What can be done
 
   /** Begins a conversation. The direct one of two people is always the same. */
-  async startConversation(of: { participantIds: string[]; type?: Conversation['type']; title?: string }): Promise<Conversation> {
-    const { data, position } = await this.#command<{ id: string }>('POST', '/api/messages', { action: 'conversation', ...of });
-    return this.#library.conversation(data.id, position);
+  startConversation(of: Beginning): Promise<Conversation> {
+    return this.#work(async () => {
+      const { data, position } = await this.#command<{ id: string }>('POST', '/api/messages', { action: 'conversation', ...of });
+      return this.#library.conversation(data.id, position);
+    });
   }
 
   /**
@@ -179,12 +200,13 @@ export class Client {
     if (!this.me) return quiet(this.#auth.token().then(() => this.send(conversationId, message)));
     this.#store.me = this.me; // the id of what is sent derives from it
     this.#company.stop(conversationId, true);
-    return quiet(this.#outbox.send(conversationId, typeof message === 'string' ? { content: message } : message));
+    const draft = typeof message === 'string' ? { content: message } : message;
+    return quiet(this.#work(() => this.#outbox.send(conversationId, draft)));
   }
 
   /** Sends a message that failed once more: it is the same message, should it have arrived. */
   retry(messageId: string): Promise<Message> {
-    return quiet(this.#outbox.retry(messageId));
+    return quiet(this.#work(() => this.#outbox.retry(messageId)));
   }
 
   /** Takes a message away that failed. */
@@ -230,8 +252,28 @@ export class Client {
     this.#company.stop(conversationId);
   }
 
-  /** Ends the connection, and whatever is being tried. */
-  close(): void {
+  /**
+   * Ends the connection; nothing new is done from now on. While it is live, it first lets what is under way finish,
+   * for 5 s at most; what is cut off then fails with `closed`. Done once it is closed.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  // ---- The inside
+
+  async #finish(): Promise<void> {
+    if (this.#state === 'live' && this.#underway.size) {
+      let timer;
+      const late = new Promise((done) => { timer = setTimeout(done, CLOSING_MS); });
+      await Promise.race([Promise.allSettled(this.#underway), late]);
+      clearTimeout(timer);
+    }
+    this.#end();
+  }
+
+  #end(): void {
     if (this.#state === 'closed') return;
     globalThis.removeEventListener?.('online', this.#online);
     this.#ended.abort();
@@ -240,8 +282,6 @@ export class Client {
     this.#company.end();
     this.#become('closed');
   }
-
-  // ---- The inside
 
   /** Reads what there is, then listens. */
   async #begin(): Promise<void> {
@@ -256,8 +296,18 @@ export class Client {
 
   async #command<Data>(method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<{ data: Data; position: Position }> {
     const ask = { method, path, body, key: uuidV7(), patience: PATIENCE_MS };
-    const { body: answer, position } = await this.#http.ask<{ data: Data }>(ask);
+    const { body: answer, position } = await this.#work(() => this.#http.ask<{ data: Data }>(ask));
     return { data: answer.data, position };
+  }
+
+  /** Does what closing waits for. */
+  #work<Value>(work: () => Promise<Value>): Promise<Value> {
+    if (this.#closing) return Promise.reject(closed());
+    const done = work();
+    const forget = (): void => void this.#underway.delete(done);
+    this.#underway.add(done);
+    done.then(forget, forget);
+    return done;
   }
 
   /** All that was missed is here. */
@@ -293,13 +343,25 @@ export class Client {
 
   #fail(error: MessagesError): void {
     if (this.#state === 'closed') return;
+    this.#trouble = error;
     this.#emitter.emit('error', error);
-    this.close();
+    this.#end();
+  }
+
+  /** Something has to be tried again: while it isn't live, that is why. */
+  #stuck(error: MessagesError): void {
+    if (this.#state === 'live' || this.#state === 'closed') return;
+    const told = this.#trouble?.code === error.code && this.#trouble.message === error.message;
+    this.#trouble = error;
+    if (told) return;
+    this.#emitter.emit('trouble', error);
+    this.#emitter.note();
   }
 
   #become(state: State): void {
     if (this.#state === state) return;
     this.#state = state;
+    if (state === 'live') this.#trouble = undefined;
     this.#emitter.emit('state', state);
     this.#emitter.note();
   }

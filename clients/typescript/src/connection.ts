@@ -3,7 +3,7 @@
 import { io, type Socket } from 'socket.io-client';
 import type { Auth } from './auth.js';
 import { FRAMES, type Delivery, type FromServer, type Meta, type Presence, type ToServer, type Typing } from './contract.js';
-import { MessagesError } from './errors.js';
+import { MessagesError, unreachable } from './errors.js';
 import { uuidV7 } from './ids.js';
 
 /** What a connection tells. */
@@ -13,6 +13,8 @@ export interface Told {
   deliver(delivery: Delivery): void;
   typing(typing: Typing, on: boolean): void;
   presence(presence: Presence): void;
+  /** It can't connect, and tries again. */
+  trouble(error: MessagesError): void;
   /** It can't connect, and won't try again. */
   failed(error: MessagesError): void;
 }
@@ -37,7 +39,10 @@ export class Connection {
     this.#auth = auth;
     this.#told = told;
     this.#socket = io(url, {
-      auth: (give) => void this.#token().then((token) => give({ token })),
+      auth: (give) => void this.#auth.token().then((token) => give({ token }), (error: MessagesError) => {
+        this.#told.trouble(error);
+        this.again();
+      }),
       autoConnect: false,
       forceNew: true,
       transports: ['websocket', 'polling'],
@@ -99,21 +104,23 @@ export class Connection {
     });
     socket.on('connect_error', (error) => {
       this.#told.left();
-      if (socket.active) return; // it tries again by itself
-      if (!NO_GOOD.has(error.message)) this.#later();
-      else if (this.#auth.renewable) {
-        this.#auth.refused();
-        this.#later();
-      } else this.#told.failed(new MessagesError(error.message, 'the access token is refused', { status: 401, cause: error }));
+      if (socket.active) this.#told.trouble(unreachable(error)); // it tries again by itself
+      else this.#refused(error);
     });
   }
 
-  async #token(): Promise<string> {
-    try {
-      return await this.#auth.token();
-    } catch {
-      return ''; // it is refused, and asked for again
+  #refused(cause: Error): void {
+    const token = NO_GOOD.has(cause.message);
+    const error = new MessagesError(cause.message, `the ${token ? 'access token' : 'connection'} is refused`, {
+      status: token ? 401 : 0, cause,
+    });
+    if (token && !this.#auth.renewable) {
+      this.#told.failed(error);
+      return;
     }
+    if (token) this.#auth.refused();
+    this.#told.trouble(error);
+    this.#later();
   }
 
   #later(): void {

@@ -27,6 +27,8 @@ export interface Events {
   'typing:stop': Typing;
   'presence:update': Presence;
   state: State;
+  /** Why it isn't live yet, or again: told where that is something else than before. It is tried on. */
+  trouble: MessagesError;
   /** The client can't go on, and is closed: the token is no good, and there is no other. */
   error: MessagesError;
   /** The server's log is another one: what was known is dropped, and all is read anew. */

@@ -2,7 +2,7 @@
 
 import type { Auth } from './auth.js';
 import type { Problem } from './contract.js';
-import { MessagesError, closed } from './errors.js';
+import { MessagesError, closed, unreachable } from './errors.js';
 
 /** What to ask. */
 export interface Ask {
@@ -15,6 +15,8 @@ export interface Ask {
   atLeast?: string | undefined;
   /** For how long to try, in milliseconds. */
   patience: number;
+  /** Is told why it has to be tried again. */
+  failing?: (error: MessagesError) => void;
 }
 
 /** An answer with 2xx. */
@@ -34,19 +36,22 @@ const LONGEST_PAUSE_MS = 10_000;
 const AGAIN = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 /** What one try came to. */
-type Tried<Body> = { answer: Answer<Body> } | { error: MessagesError; again: boolean; after: number | undefined };
+type Tried<Body> = { answer: Answer<Body> } | { error: MessagesError; again: boolean };
 
 /** The HTTP API of one server. */
 export class Http {
   readonly #url: string;
   readonly #auth: Auth;
   readonly #closed: AbortSignal;
+  readonly #failing: (error: MessagesError) => void;
   readonly #sleepers = new Set<() => void>();
 
-  constructor(url: string, auth: Auth, ended: AbortSignal) {
+  /** `failing` is told why anything has to be tried again. */
+  constructor(url: string, auth: Auth, ended: AbortSignal, failing: (error: MessagesError) => void) {
     this.#url = url.replace(/\/+$/, '');
     this.#auth = auth;
     this.#closed = ended;
+    this.#failing = failing;
     ended.addEventListener('abort', () => this.wake());
   }
 
@@ -61,24 +66,29 @@ export class Http {
    */
   async ask<Body>(ask: Ask): Promise<Answer<Body>> {
     const deadline = Date.now() + ask.patience;
-    let renewed = false;
-    for (let tries = 0; ; tries += 1) {
+    let [renewed, unknown] = [false, false];
+    for (let tries = 0; !this.#closed.aborted; tries += 1) {
       const tried = await this.#try<Body>(ask);
       if ('answer' in tried) return tried.answer;
-      if (this.#closed.aborted) throw closed();
-      if (tried.error.status === 401 && this.#auth.renewable && !renewed) {
+      const { error, again } = tried;
+      unknown ||= error.unknown;
+      if (this.#closed.aborted) break;
+      if (error.status === 401 && this.#auth.renewable && !renewed) {
         renewed = true;
         this.#auth.refused();
         continue;
       }
-      const pause = tried.after ?? Math.min(250 * 2 ** tries, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
-      if (!tried.again || Date.now() + pause > deadline) throw tried.error;
-      await this.sleep(pause);
+      const pause = pauseAfter(error, tries);
+      if (!again || Date.now() + pause > deadline) throw error;
+      this.#failing(error);
+      ask.failing?.(error);
+      await this.#sleep(pause);
     }
+    throw closed(unknown);
   }
 
   /** A pause, in milliseconds, that ends early when the network comes back or the client is closed. */
-  sleep(ms: number): Promise<void> {
+  #sleep(ms: number): Promise<void> {
     return new Promise((done) => {
       const end = (): void => {
         clearTimeout(timer);
@@ -105,23 +115,22 @@ export class Http {
       });
       return await read<Body>(response);
     } catch (cause) {
-      const error = cause instanceof MessagesError ? cause
-        : new MessagesError('no_answer', 'the server can’t be reached', { cause });
-      return { error, again: true, after: undefined };
+      return { error: cause instanceof MessagesError ? cause : unreachable(cause), again: true };
     }
   }
 }
 
 async function read<Body>(response: Response): Promise<Tried<Body>> {
   const text = await response.text();
+  const retryAfter = secondsOf(response.headers.get('Retry-After'));
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch (cause) {
     const error = new MessagesError('not_json', `the answer (${response.status}) isn't one of Messages`, {
-      status: response.status, cause,
+      status: response.status, cause, retryAfter,
     });
-    return { error, again: true, after: retryAfter(response) }; // of whatever stands in between, for now
+    return { error, again: true }; // of whatever stands in between, for now
   }
   if (response.ok) {
     const position = response.headers.get('Messages-Position') ?? '';
@@ -131,13 +140,18 @@ async function read<Body>(response: Response): Promise<Tried<Body>> {
   const problem = body as Partial<Problem>;
   const details = problem.errors?.map(({ field, detail }) => `${field} ${detail}`).join('; ');
   const error = new MessagesError(problem.code ?? 'unknown', details || problem.detail || response.statusText, {
-    status: response.status, problem,
+    status: response.status, problem, retryAfter,
   });
-  return { error, again: AGAIN.has(response.status), after: retryAfter(response) };
+  return { error, again: AGAIN.has(response.status) };
 }
 
-/** How long the server asks to wait, in milliseconds; a little more, so that not everyone comes back at once. */
-function retryAfter(response: Response): number | undefined {
-  const seconds = Number(response.headers.get('Retry-After') ?? NaN);
-  return Number.isFinite(seconds) ? seconds * 1000 * (1 + Math.random() / 4) : undefined;
+function secondsOf(retryAfter: string | null): number | undefined {
+  const seconds = Number(retryAfter ?? NaN);
+  return Number.isFinite(seconds) ? seconds : undefined;
+}
+
+/** How long to wait, in milliseconds: a little more than the server asks for, so that not everyone comes back at once. */
+function pauseAfter({ retryAfter }: MessagesError, tries: number): number {
+  if (retryAfter !== undefined) return retryAfter * 1000 * (1 + Math.random() / 4);
+  return Math.min(250 * 2 ** tries, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
 }

@@ -10,13 +10,13 @@ import type { Store } from './store.js';
 export interface Draft {
   /** Up to 4,000 characters. May be empty only with attachments. */
   content: string;
-  messageType?: Message['messageType'];
+  messageType?: Message['messageType'] | undefined;
   /** Up to 10. */
-  attachments?: Message['attachments'];
+  attachments?: Message['attachments'] | undefined;
   /** The message that it answers. */
-  replyToId?: string | null;
+  replyToId?: string | null | undefined;
   /** Whom it mentions besides those whose `@id` is in the content. */
-  mentions?: string[];
+  mentions?: string[] | undefined;
 }
 
 /** For how long a message is tried, in milliseconds. */
@@ -108,6 +108,7 @@ export class Outbox {
       const body = { action: 'message', conversationId, ...draft };
       const answer = await this.#http.ask<{ data: Message }>({
         method: 'POST', path: '/api/messages', body, key, patience: PATIENCE_MS,
+        failing: (error) => this.#store.pending(id, { pending: 'sending', error }),
       });
       this.#waiting.delete(id);
       // One that was sent before may have changed since: whatever is read of it is newer.

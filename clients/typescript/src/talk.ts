@@ -8,7 +8,7 @@ import type { MessagesError } from './errors.js';
 export type StoredMessage = Message & {
   /** Where it isn't confirmed yet: it is being sent, or was refused. */
   pending?: 'sending' | 'failed';
-  /** Why it was refused. */
+  /** Why it was refused; while it is being sent, why the last try came to nothing and there is another. */
   error?: MessagesError;
 };
 

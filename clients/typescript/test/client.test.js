@@ -163,6 +163,7 @@ test('a token that expires is renewed, and the client goes on', async (context) 
     url: URL_OF_SERVER,
     token: async () => {
       asked += 1;
+      if (asked === 2) throw new Error('not at the moment');
       return token(user, asked === 1 ? 12 : 3600);
     },
   });
@@ -170,10 +171,57 @@ test('a token that expires is renewed, and the client goes on', async (context) 
   await client.ready;
   assert.equal(client.me, user);
   const states = [];
+  client.on('trouble', ({ code }) => states.push(code));
   client.on('state', (state) => states.push(state));
   await new Promise((done) => { client.on('state', (state) => state === 'live' && done()); });
-  assert.deepEqual(states, ['offline', 'live'], 'the socket was closed when the token expired, and came back');
-  assert.ok(asked > 1);
+  assert.deepEqual(states, ['offline', 'token', 'live'], 'the socket was closed when the token expired, and came back');
+  assert.ok(asked > 2);
+});
+
+test('while it isn’t live it goes on trying, and says why', async (context) => {
+  const user = someone('late');
+  let asked = 0;
+  const client = connect({
+    url: URL_OF_SERVER,
+    token: () => {
+      asked += 1;
+      if (asked < 3) throw new Error('not signed in');
+      return token(user);
+    },
+  });
+  context.after(() => client.close());
+  const told = [];
+  client.on('trouble', ({ code, message }) => told.push([code, message, client.trouble.message]));
+  await client.ready;
+  const why = 'no access token could be had: not signed in';
+  assert.deepEqual(told, [['token', why, why]], 'once, while it stays the same');
+  assert.equal(client.trouble, undefined);
+  const nowhere = connect({ url: 'http://127.0.0.1:1', token: token(user) });
+  await until('nobody is there', () => nowhere.trouble?.code === 'no_answer');
+  nowhere.close();
+  await assert.rejects(nowhere.ready, { code: 'closed' });
+});
+
+test('what is under way is done before it is closed', async (context) => {
+  const { one, other, id } = await pair(context);
+  const sent = ['and', 'goodbye'].map((content) => one.send(id, content));
+  await one.close();
+  assert.equal(one.state, 'closed');
+  assert.deepEqual((await Promise.all(sent)).map(({ content }) => content), ['and', 'goodbye']);
+  await until('bob has both', () => other.messages(id).length === 2);
+  await assert.rejects(one.send(id, 'one more'), { code: 'closed', unknown: false });
+});
+
+test('what waits for the server says why, and may have been done when closing cuts it off', async (context) => {
+  const line = await way(context);
+  const { one, id } = await pair(context, [line.url]);
+  line.cut();
+  await until('alice is offline', () => one.state === 'offline');
+  const sent = one.send(id, 'is anybody there?');
+  await until('it says why it waits', () => one.messages(id)[0].error?.code === 'no_answer');
+  assert.equal(one.messages(id)[0].pending, 'sending');
+  await one.close();
+  await assert.rejects(sent, { code: 'closed', unknown: true });
 });
 
 test('without a good token nothing goes, and it is said why', async () => {
@@ -220,9 +268,14 @@ test('a server that asks to wait is given the time', async (context) => {
   between(context, (ask, url, { method }) => {
     if (method !== 'POST') return ask();
     at.push(Date.now());
-    return at.length === 1 ? problem(503, 'append_refused', { 'Retry-After': '1' }) : ask();
+    return at.length === 1 ? problem(429, 'rate_limited', { 'Retry-After': '1' }) : ask();
   });
-  await one.send(id, 'patient');
+  const sent = one.send(id, 'patient');
+  await until('it says why it waits', () => one.messages(id)[0].error);
+  const { pending, error } = one.messages(id)[0];
+  assert.deepEqual([pending, error.code, error.retryAfter], ['sending', 'rate_limited', 1]);
+  await sent;
+  assert.equal(one.messages(id)[0].error, undefined);
   assert.ok(at[1] - at[0] >= 1_000, `${at[1] - at[0]} ms`);
 });
 
