@@ -55,6 +55,7 @@ async function withoutNetwork(a, b) {
     await a.tool(id, 'edit');
     await a.send('edited');
     await a.message(id).getByTestId('receipt').getByText('Saving…').waitFor();
+    assert(await a.message(id).getAttribute('data-pending') === 'sending', 'it looks as if it were saved');
     await a.message(id).getByText('edited', { exact: true }).first().waitFor();
   });
   await step('A can’t know who is there', async () => {

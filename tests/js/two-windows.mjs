@@ -28,6 +28,8 @@ async function meeting(a, b) {
     await b.page.locator('li.unread').getByText('New').waitFor();
     await b.inList(id).getByTestId('unread').waitFor({ state: 'hidden' });
     await a.get('receipt').getByText('Read').waitFor();
+    const [text, row] = [await b.inList(id).getByTestId('preview').boundingBox(), await b.inList(id).boundingBox()];
+    assert(row.x + row.width - text.x - text.width < 20, 'the preview leaves room for a count that isn’t there');
   });
   await step('both have the same message', async () => {
     assert(await a.sees(say('hello')) === await b.sees(say('hello')), 'two ids for one message');
