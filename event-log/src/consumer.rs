@@ -16,6 +16,10 @@ use crate::record::LogRecord;
 /// How long Kafka may take to describe the topic.
 const WARM_UP: Duration = Duration::from_secs(5);
 
+/// How often a reader that waits looks by itself. The wake-up from librdkafka can fail to come: after a broker that stood
+/// still for a while, one did for as long as the process lived.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Where to begin reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
@@ -128,10 +132,11 @@ impl LogConsumer {
             return Err(error);
         }
         let first = loop {
-            match self.consumer.recv().await {
-                Ok(message) => break LogRecord::new(&message),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
+            match tokio::time::timeout(LOOK_EVERY, self.consumer.recv()).await {
+                Ok(Ok(message)) => break LogRecord::new(&message),
+                Err(_) => {}
+                Ok(Err(error)) if is_passing(&error) => {}
+                Ok(Err(error)) => {
                     self.keep(error.into());
                     return Err(self.pending().unwrap_or(LogError::Stopped));
                 }
