@@ -57,7 +57,7 @@ impl Cache {
         let mut note = redis::pipe();
         // The first deletion is the one that counts.
         note.atomic().hset_nx(&key, field, value).ignore();
-        note.expire(&key, i64::try_from(keys::DONE_TTL.as_secs()).unwrap_or(i64::MAX)).ignore();
+        note.expire(&key, keys::seconds(keys::DONE_TTL)).ignore();
         Ok(note.query_async(&mut self.connection()).await?)
     }
 }

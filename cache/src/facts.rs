@@ -76,7 +76,7 @@ impl Cache {
         let mut fill = redis::pipe();
         // At once, so that nobody ever sees a part of them.
         fill.atomic().sadd(&key, names).ignore();
-        fill.expire(&key, i64::try_from(keys::PARTICIPANTS_TTL.as_secs()).unwrap_or(i64::MAX)).ignore();
+        fill.expire(&key, keys::seconds(keys::PARTICIPANTS_TTL)).ignore();
         Ok(fill.query_async(&mut self.connection()).await?)
     }
 

@@ -23,6 +23,11 @@ pub const DONE_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
+/// A time to live as `EXPIRE` takes it.
+pub(crate) fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Something whose change makes views that depend on it stale.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Head {
