@@ -3,17 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use super::process::free_port;
 use super::repository::text;
-use super::system::PATIENCE;
-
-/// How often another process may have been faster to a free port.
-const TRIES: usize = 3;
+use super::system::eventually;
 
 /// An nginx that runs. It ends with the test.
 pub(crate) struct Nginx {
@@ -39,15 +35,6 @@ impl Nginx {
                 addresses.push((format!("server {role}-{number}:8080 "), format!("server {process} ")));
             }
         }
-        for _ in 0..TRIES {
-            if let Some(nginx) = Self::try_start(&addresses).await {
-                return nginx;
-            }
-        }
-        panic!("nginx ended instead of starting; see above");
-    }
-
-    async fn try_start(addresses: &[(String, String)]) -> Option<Self> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&folder).unwrap();
         let (outside, inside) = (free_port(), free_port());
@@ -77,22 +64,19 @@ impl Nginx {
             .expect("nginx can't be started; `make test` installs what it needs");
         let [url, internal_url] = [outside, inside].map(|port| format!("http://127.0.0.1:{port}"));
         let mut nginx = Self { child, url, internal_url, folder };
-        nginx.serves().await.then_some(nginx)
+        nginx.serves().await;
+        nginx
     }
 
-    /// Waits until it serves; false when it ended instead. It writes its number once it has its ports: whoever answers
-    /// there before that is somebody else, who was faster.
-    async fn serves(&mut self) -> bool {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while self.child.try_wait().unwrap().is_none() {
-            if self.folder.join("nginx.pid").exists() {
-                return true;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "nginx doesn't serve");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        eprintln!("{}", std::fs::read_to_string(self.folder.join("error.log")).unwrap_or_default());
-        false
+    /// Waits until it serves: it writes its number once it has its ports.
+    async fn serves(&mut self) {
+        let (number, log) = (self.folder.join("nginx.pid"), self.folder.join("error.log"));
+        eventually("nginx serves", async || {
+            let ended = self.child.try_wait().unwrap().is_some();
+            assert!(!ended, "{}", std::fs::read_to_string(&log).unwrap_or_default());
+            number.exists().then_some(())
+        })
+        .await;
     }
 }
 

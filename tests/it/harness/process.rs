@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use service::config::Config;
@@ -10,6 +11,10 @@ use tokio::process::{Child, Command};
 use super::system::{PATIENCE, SECRET, eventually};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_messages-under-test");
+
+/// The ports that tests give to processes: from this on, so many.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
 
 /// `messages SUBCOMMAND…` under a test's configuration.
 pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
@@ -122,7 +127,17 @@ impl Running {
     }
 }
 
-/// A port on which nothing listens.
+/// A port on which nothing listens, and that nobody is given until somebody binds it: no other test, for each is given
+/// once, and no connection, for systems take the ports of those from 32768 upwards.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Where another run at the same time hardly begins.
+    let first = u16::try_from(std::process::id() * 37 % u32::from(PORTS)).unwrap();
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST_PORT + (first + given % PORTS) % PORTS;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
