@@ -170,17 +170,6 @@ impl Cache {
         set.cmd("EXPIRE").arg(&key).arg(keys::RESERVATION_TTL.as_secs());
         Ok(set.query_async(&mut self.connection()).await?)
     }
-
-    /// Notes where a reserved event is on the log.
-    ///
-    /// # Errors
-    /// When Redis doesn't answer.
-    pub async fn confirm(&self, scope: Scope<'_>, position: Position) -> Result<(), CacheError> {
-        let mut note = redis::cmd("HSETNX");
-        let key = self.keys().reservation(scope.conversation, scope.actor, scope.key);
-        note.arg(key).arg("position").arg(position.to_string());
-        Ok(note.query_async(&mut self.connection()).await?)
-    }
 }
 
 fn millis(millis: i64) -> Duration {

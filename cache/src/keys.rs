@@ -18,7 +18,7 @@ pub const TYPING_TTL: Duration = Duration::from_secs(5);
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
 /// How long a node that said nothing since counts as alive.
 pub const NODE_TTL: Duration = Duration::from_secs(8);
-/// How long what was done to a message is known before it is folded: longer than that ever takes where all is well.
+/// How long what was begun, and what was done to a message, is known before it is folded: longer than that ever takes where all is well.
 pub const DONE_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
@@ -161,6 +161,11 @@ impl Keys<'_> {
     /// Hash of what was done to a message lately: `deletedAt`, in Unix milliseconds, and each emoji that was added.
     pub(crate) fn done(&self, message: MessageId) -> String {
         format!("{}:done:{message}", self.prefix)
+    }
+
+    /// String: JSON that says where something that began lately is on the log, and the facts of a message.
+    pub(crate) fn begun(&self, id: Uuid) -> String {
+        format!("{}:begun:{id}", self.prefix)
     }
 
     /// String: the time in ms since which every reservation was kept, and an id. Without a TTL, and gone when Redis lost

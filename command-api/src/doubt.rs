@@ -96,9 +96,7 @@ impl CommandApi {
     /// # Errors
     /// 503 when the fold hasn't decided in time.
     pub(crate) async fn before(&self, scope: Scope<'_>, position: Position) -> Result<Option<Reservation>, Problem> {
-        let mut passed = PositionVector::zero(self.0.parts.partitions);
-        passed.advance(position.partition, position.offset + 1);
-        self.at_least(&passed).await.map_err(|_| {
+        self.at_least(&PositionVector::up_to(position)).await.map_err(|_| {
             let detail = "it isn't known yet whether this key was used before; try again with the same Idempotency-Key";
             Problem::unavailable("append_unknown", detail, 1)
         })?;

@@ -151,14 +151,11 @@ impl CommandApi {
         }
     }
 
-    /// Notes in Redis what is certain now: a retry finds its position, the first command in a new conversation finds
-    /// its participants without waiting for the projector, and the next one on a message what this one did to it.
+    /// Notes in Redis what is certain now: a retry finds its position, the next command what this one began or did to a
+    /// message, and a read that comes before the projector for what it has to wait.
     async fn note(&self, event: &Event, position: Position) {
         let cache = &self.0.parts.cache;
-        if let Some(scope) = scope_of(event) {
-            let _ = cache.confirm(scope, position).await;
-        }
-        let _ = cache.note_done(event).await;
+        let _ = cache.note(event, position, scope_of(event)).await;
         if let domain::EventData::ConversationCreated { kind, participant_ids, .. } = &event.data {
             // A group's id that derives from a key may be that of an earlier group with other people.
             if *kind == domain::event::ConversationKind::Direct || event.request.is_none() {

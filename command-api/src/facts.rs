@@ -160,6 +160,12 @@ impl CommandApi {
         if let Some(facts) = look().await?.value {
             return Ok(Some(facts));
         }
+        // What isn't folded yet had nothing done to it that is.
+        if let Ok(Some(begun)) = self.0.parts.cache.begun(id.0).await
+            && let Some(facts) = begun.message.filter(here)
+        {
+            return Ok(Some(facts));
+        }
         // Where no conversation is named, its partition isn't known either.
         self.look_past_log_end(user, None, look()).await
     }

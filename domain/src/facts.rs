@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::MessageSent;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::timestamp::Timestamp;
 
@@ -33,6 +34,20 @@ pub struct MessageFacts {
     pub deleted_at: Option<Timestamp>,
     /// Every emoji ever added to it. Only grows.
     pub emoji: Vec<String>,
+}
+
+impl MessageFacts {
+    /// What is known of a message that was just sent.
+    pub fn of_sent(conversation_id: ConversationId, sender_id: UserId, sent: &MessageSent) -> Self {
+        Self {
+            id: sent.message_id,
+            conversation_id,
+            sender_id,
+            has_attachments: !sent.attachments.is_empty(),
+            deleted_at: None,
+            emoji: Vec::new(),
+        }
+    }
 }
 
 /// Everything that one command needs to know; what it doesn't need is none.

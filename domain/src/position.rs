@@ -80,6 +80,13 @@ impl PositionVector {
         Self(vec![0; partitions])
     }
 
+    /// A vector that includes the event at this position, and what is before it in its partition.
+    pub fn up_to(position: Position) -> Self {
+        let mut vector = Self::zero(usize::try_from(position.partition).map_or(0, |index| index + 1));
+        vector.advance(position.partition, position.offset.saturating_add(1));
+        vector
+    }
+
     /// The next offset of a partition; 0 for one that the vector doesn't know.
     pub fn next(&self, partition: i32) -> i64 {
         usize::try_from(partition).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0)

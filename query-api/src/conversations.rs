@@ -108,11 +108,11 @@ pub(crate) async fn one(
     let mut reading = Reading::begin(&api, caller.clone(), &headers).await?;
     // The view is of one user: where Redis has it, they are in the conversation, and stay in it.
     let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: asked.key() };
-    let values = async {
+    let values = async || {
         let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, asked.from.unwrap_or(0)).await?;
         let value = snapshot.value.map(|ConversationPage { view, next }| asked.envelope(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
-    let found = reading.read(&key, Head::Conversation(id), values).await?;
+    let found = reading.read_one(id.0, &key, Head::Conversation(id), values).await?;
     Ok(reading.answer("conversation", found.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
 }

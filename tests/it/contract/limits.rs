@@ -159,14 +159,16 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
     let mut redis = system.redis().await;
     let counter = format!("{}:limit:misses:bob", system.config.redis_prefix);
     system.leave_looks("bob", 10).await;
-    // Read marks on messages of a moment ago: none of them is projected when it is asked for. If each counted, there
-    // would be too many.
+    // Read marks on messages of a moment ago, of which Redis knows nothing: none of them is projected when it is asked
+    // for. If each counted, there would be too many.
     let mut marked = 0;
     while marked < 12 {
         let hold = system.hold_read_model().await;
         let mut marks = Vec::new();
         for _ in 0..4 {
             let message = system.message("alice", &conversation, "hi").await;
+            let noted = format!("{}:begun:{message}", system.config.redis_prefix);
+            assert_eq!(redis::cmd("DEL").arg(noted).query_async::<u32>(&mut redis).await.unwrap(), 1);
             let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": message});
             marks.push(system.ask("bob", "POST", "/api/messages").json(&mark));
         }

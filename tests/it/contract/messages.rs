@@ -185,3 +185,34 @@ async fn an_event_carries_on_the_trace_of_its_request() {
     assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
     assert!(!traceparent.contains("b7ad6b7169203331"), "the span is the request's own: {traceparent}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_may_be_done_to_a_message_can_be_done_as_soon_as_it_is_sent() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    system.caught_up().await;
+    let hold = system.hold_read_model().await;
+    let id = system.message("alice", &conversation, "hi").await;
+    let thumb = json!({"action": "reaction", "messageId": id, "emoji": "👍"});
+    assert_eq!(system.post("bob", thumb.clone()).await.status, 201);
+    let reply = json!({"conversationId": conversation, "content": "hello", "replyToId": id});
+    assert_eq!(system.post("bob", reply).await.status, 201);
+    let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": id});
+    assert_eq!(system.post("bob", mark).await.status, 200);
+    system.edit("bob", &id, "mine").await.assert_problem(403, "not_author");
+    assert_eq!(system.edit("alice", &id, "").await.errors(), [("content", "empty")], "it has no attachments");
+    assert_eq!(system.edit("alice", &id, "hey").await.status, 200);
+    assert_eq!(system.delete("alice", &id).await.status, 200);
+    system.post("bob", thumb).await.assert_problem(422, "message_deleted");
+    // Neither is it there for others, nor in another conversation.
+    let eve = system.post("eve", json!({"action": "reaction", "messageId": id, "emoji": "👍"})).await;
+    let other = system.conversation("alice", &["carol"]).await;
+    let elsewhere = json!({"conversationId": other, "content": "hello", "replyToId": id});
+    for refused in [eve, system.post("alice", elsewhere).await] {
+        refused.assert_problem(503, "projection_behind");
+    }
+    hold.rollback().await.unwrap();
+    system.caught_up().await;
+    let folded = system.get("bob", &format!("/api/messages/{id}")).await;
+    assert!(!folded.data()["deletedAt"].is_null(), "{folded:?}");
+}

@@ -8,7 +8,7 @@ use service::token::PositionTokens;
 
 use crate::harness::http::Answer;
 use crate::harness::system::{SECRET, config};
-use crate::harness::{System, unknown_id};
+use crate::harness::{System, at_once, eventually, unknown_id};
 
 /// Reads the tokens of a system.
 async fn tokens(system: &System) -> PositionTokens {
@@ -199,5 +199,40 @@ async fn tokens_are_good_on_every_node_of_a_system() {
         let post = system.ask("alice", "POST", "/api/messages").header("Messages-Position", read.position());
         earlier = post.json(&body).send().await;
         assert_eq!(earlier.status, 201, "{earlier:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_just_made_is_waited_for_without_a_position() {
+    let system = System::start().await;
+    system.keys_kept_for_long().await;
+    system.caught_up().await;
+    let hold = system.hold_read_model().await;
+    let direct = system.conversation("alice", &["bob"]).await;
+    // Of a group that was made with a key, nobody knows yet who is in it.
+    let group = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
+    let group = system.post_with_key("alice", "us", group).await.id();
+    let message = system.message("alice", &direct, "hi").await;
+    let paths = [
+        format!("/api/messages/{message}"),
+        format!("/api/conversations/{direct}"),
+        format!("/api/conversations/{group}"),
+        format!("/api/messages?conversationId={group}"),
+    ];
+    for early in at_once(paths.iter().map(|path| system.ask("bob", "GET", path)).collect()).await {
+        early.assert_problem(503, "projection_behind");
+    }
+    // What isn't there at all, or for others, is said at once.
+    for (user, path) in [("alice", format!("/api/messages/{}", unknown_id())), ("eve", paths[0].clone())] {
+        system.get(user, &path).await.assert_problem(404, "not_found");
+    }
+    hold.rollback().await.unwrap();
+    for path in &paths {
+        let found =
+            eventually("it is in time", async || Some(system.get("bob", path).await).filter(|it| it.status != 503));
+        assert_eq!(found.await.status, 200, "{path}");
+    }
+    for path in &paths {
+        system.get("eve", path).await.assert_problem(404, "not_found");
     }
 }
