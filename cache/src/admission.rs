@@ -1,13 +1,14 @@
-//! Limits and reservations: counted and reserved in one step, the same on every node.
+//! Limits, reservations and what is begun: counted, reserved and noted in one step, the same on every node.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::{ConversationId, IdempotencyKey, Position, UserId};
+use domain::{ConversationId, Event, IdempotencyKey, Position, UserId};
 use redis::Script;
 
 use crate::connection::{Cache, CacheError};
+use crate::done::Begun;
 use crate::keys;
 
 static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/admit.lua")));
@@ -44,6 +45,25 @@ pub struct Scope<'a> {
     pub actor: &'a UserId,
     /// The key.
     pub key: &'a IdempotencyKey,
+}
+
+impl<'a> Scope<'a> {
+    /// That of an event whose request had a key.
+    pub fn of(event: &'a Event) -> Option<Self> {
+        let request = event.request.as_ref()?;
+        Some(Self { conversation: event.conversation_id, actor: &event.actor_id, key: &request.key })
+    }
+}
+
+/// A command that is to be let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The event that it makes.
+    pub event: &'a Event,
+    /// The event's bytes.
+    pub bytes: &'a [u8],
+    /// What the event begins, if it begins something.
+    pub begun: Option<&'a Begun>,
 }
 
 /// A key that is reserved: for which event, and where that is on the log, if it is known to be.
@@ -90,8 +110,8 @@ impl Limit {
 }
 
 impl Cache {
-    /// Counts a command against its user's limit and reserves its key for its event: both or neither. With a key, also
-    /// gives the epoch in which that is reserved.
+    /// Counts a command against its user's limit, reserves its key for its event and notes what that begins: all or
+    /// nothing. With a key, also gives the epoch in which that is reserved. Without an entry it only counts.
     ///
     /// # Errors
     /// When Redis doesn't answer; it may have been counted then.
@@ -99,19 +119,24 @@ impl Cache {
         &self,
         user: &UserId,
         limit: &Limit,
-        reserve: Option<(Scope<'_>, &[u8])>,
+        entry: Option<Entry<'_>>,
     ) -> Result<(Admission, Option<Epoch>), CacheError> {
         let keys = self.keys();
+        let scope = entry.and_then(|entry| Scope::of(entry.event));
+        let begun = entry.and_then(|entry| entry.begun);
         let mut call = ADMIT.prepare_invoke();
-        call.key(keys.limit(limit.name, user));
+        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(begun.id())));
         call.arg(limit.most).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
-        if let Some((scope, event)) = reserve {
+        // Nothing in it can't be written as JSON.
+        let known = begun.and_then(|begun| serde_json::to_string(begun).ok());
+        call.arg(known.unwrap_or_default()).arg(keys::DONE_TTL.as_secs());
+        if let (Some(entry), Some(scope)) = (entry, scope) {
             call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).key(keys.epoch());
-            call.arg(event).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_stamp());
+            call.arg(entry.bytes).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_stamp());
         }
         let (outcome, first, second, epoch, age): (String, redis::Value, redis::Value, String, i64) =
             call.invoke_async(&mut self.connection()).await?;
-        let epoch = reserve.map(|_| Epoch { id: epoch, age: millis(age) });
+        let epoch = scope.map(|_| Epoch { id: epoch, age: millis(age) });
         if outcome == "reserved" {
             return Ok((Admission::Reserved(reservation(first, &second)?), epoch));
         }
@@ -124,17 +149,15 @@ impl Cache {
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn release(
-        &self,
-        user: &UserId,
-        limit: &Limit,
-        reserved: Option<(Scope<'_>, &[u8])>,
-    ) -> Result<(), CacheError> {
+    pub async fn release(&self, user: &UserId, limit: &Limit, entry: Option<Entry<'_>>) -> Result<(), CacheError> {
         let keys = self.keys();
         let mut call = RELEASE.prepare_invoke();
-        call.key(keys.limit(limit.name, user));
-        if let Some((scope, event)) = reserved {
-            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(event);
+        let begun = entry.and_then(|entry| entry.begun);
+        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(begun.id())));
+        if let Some(entry) = entry
+            && let Some(scope) = Scope::of(entry.event)
+        {
+            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(entry.bytes);
         }
         Ok(call.invoke_async(&mut self.connection()).await?)
     }

@@ -1,12 +1,10 @@
 //! What was done and may not be folded yet, so that who does one thing after the other isn't decided upon from before the
-//! first, and isn't told that what they just made isn't there. It is on the log: whoever knows it knows nothing that could
-//! turn out to be otherwise.
+//! first, and isn't told that what they just made isn't there.
 
 use std::collections::HashMap;
 
 use domain::facts::MessageFacts;
 use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp};
-use redis::Pipeline;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,16 +15,34 @@ use crate::keys;
 /// The field with the time of a deletion; every other one is an emoji.
 const DELETED_AT: &str = "deletedAt";
 
-/// A conversation that was created, or a message that was sent, lately.
+/// A conversation or message that was begun lately: its event is on the log, or on its way there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Begun {
-    /// Where the event is that began it.
-    pub position: Position,
+    /// The partition of its conversation.
+    pub partition: i32,
     /// The conversation, or where the message is.
     pub conversation_id: ConversationId,
     /// What is known of a message; none for a conversation.
     pub message: Option<MessageFacts>,
+}
+
+impl Begun {
+    /// What an event of this partition begins, if it begins something.
+    pub fn by(event: &Event, partition: i32) -> Option<Self> {
+        let conversation_id = event.conversation_id;
+        let message = match &event.data {
+            EventData::ConversationCreated { .. } => None,
+            EventData::MessageSent(sent) => Some(MessageFacts::of_sent(conversation_id, event.actor_id.clone(), sent)),
+            _ => return None,
+        };
+        Some(Self { partition, conversation_id, message })
+    }
+
+    /// The id of what was begun.
+    pub fn id(&self) -> Uuid {
+        self.message.as_ref().map_or(self.conversation_id.0, |message| message.id.0)
+    }
 }
 
 /// What was done to a message lately.
@@ -69,48 +85,33 @@ impl Cache {
         Ok(Lately(all.arg(self.keys().done(message)).query_async(&mut self.connection()).await?))
     }
 
-    /// Notes of an event that is on the log at a position: that, for its reservation; what it began; and what it did to
-    /// its message, where commands have to know that.
+    /// Notes of an event that is on the log at a position: that, for its reservation, and what it did to its message,
+    /// where commands have to know that.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn note(&self, event: &Event, position: Position, scope: Option<Scope<'_>>) -> Result<(), CacheError> {
+    pub async fn note(&self, event: &Event, position: Position) -> Result<(), CacheError> {
         let keys = self.keys();
         let mut note = redis::pipe();
-        if let Some(Scope { conversation, actor, key }) = scope {
+        if let Some(Scope { conversation, actor, key }) = Scope::of(event) {
             note.hset_nx(keys.reservation(conversation, actor, key), "position", position.to_string());
         }
-        let conversation_id = event.conversation_id;
-        match &event.data {
-            EventData::ConversationCreated { .. } => {
-                self.note_begun(&mut note, conversation_id.0, &Begun { position, conversation_id, message: None });
-            }
-            EventData::MessageSent(sent) => {
-                let message = Some(MessageFacts::of_sent(conversation_id, event.actor_id.clone(), sent));
-                self.note_begun(&mut note, sent.message_id.0, &Begun { position, conversation_id, message });
-            }
+        let done = match &event.data {
             EventData::MessageDeleted { message_id } => {
-                self.note_done(&mut note, *message_id, DELETED_AT, &event.occurred_at.as_millis().to_string());
+                Some((*message_id, DELETED_AT, event.occurred_at.as_millis().to_string()))
             }
-            EventData::ReactionAdded { message_id, emoji, .. } => self.note_done(&mut note, *message_id, emoji, ""),
-            _ => {}
+            EventData::ReactionAdded { message_id, emoji, .. } => Some((*message_id, emoji.as_str(), String::new())),
+            _ => None,
+        };
+        if let Some((message, field, value)) = done {
+            let key = keys.done(message);
+            // The first deletion is the one that counts.
+            note.hset_nx(&key, field, value);
+            note.expire(&key, keys::seconds(keys::DONE_TTL));
         }
         if note.is_empty() {
             return Ok(());
         }
         Ok(note.exec_async(&mut self.connection()).await?)
-    }
-
-    fn note_begun(&self, note: &mut Pipeline, id: Uuid, begun: &Begun) {
-        // Nothing in it can't be written as JSON.
-        let Ok(begun) = serde_json::to_string(begun) else { return };
-        note.set_ex(self.keys().begun(id), begun, keys::DONE_TTL.as_secs());
-    }
-
-    fn note_done(&self, note: &mut Pipeline, message: MessageId, field: &str, value: &str) {
-        let key = self.keys().done(message);
-        // The first deletion is the one that counts.
-        note.hset_nx(&key, field, value);
-        note.expire(&key, keys::seconds(keys::DONE_TTL));
     }
 }

@@ -163,7 +163,7 @@ impl Keys<'_> {
         format!("{}:done:{message}", self.prefix)
     }
 
-    /// String: JSON that says where something that began lately is on the log, and the facts of a message.
+    /// String: JSON that says of something that was begun lately where it is, and the facts of a message.
     pub(crate) fn begun(&self, id: Uuid) -> String {
         format!("{}:begun:{id}", self.prefix)
     }

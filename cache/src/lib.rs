@@ -22,6 +22,7 @@ pub use admission::{Admission, Epoch, Limit, LimitState, LocalLimits, Reservatio
 pub use announce::{Announced, Step};
 pub use checkup::Checkup;
 pub use connection::{Cache, CacheError};
+pub use done::Begun;
 pub use keys::{Head, ViewKey};
 pub use progress::Progress;
 pub use views::{Lookup, Stamps};

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use cache::admission::Scope;
-use cache::{Admission, Limit, LimitState, Reservation};
+use cache::admission::{Entry, Scope};
+use cache::{Admission, Begun, Limit, LimitState, Reservation};
 use domain::decide::{Context, decide, notifications};
 use domain::facts::Facts;
 use domain::{Command, Event, Position, Timestamp, envelope};
@@ -105,9 +105,10 @@ impl CommandApi {
             return Err(Problem::internal());
         };
         let bytes = envelope::encode(&event);
-        let scope = scope_of(&event);
-        let reserve = scope.map(|scope| (scope, bytes.as_slice()));
-        let (admission, epoch) = match self.0.parts.cache.admit(&asked.caller, &limit, reserve).await {
+        let scope = Scope::of(&event);
+        let begun = Begun::by(&event, self.partition_of(event.conversation_id));
+        let entry = Entry { event: &event, bytes: &bytes, begun: begun.as_ref() };
+        let (admission, epoch) = match self.0.parts.cache.admit(&asked.caller, &limit, Some(entry)).await {
             Ok(admitted) => admitted,
             Err(error) => {
                 tracing::debug!(%error, "Redis is down: this process keeps the limits by itself");
@@ -124,7 +125,7 @@ impl CommandApi {
             Ok(position) => position,
             Err(problem) => {
                 if problem.code() == "append_refused" {
-                    self.take_back(&asked, &limit, reserve).await;
+                    self.take_back(&asked, &limit, entry).await;
                     return Err(problem);
                 }
                 return Err(answer::counted(problem, &state));
@@ -145,17 +146,17 @@ impl CommandApi {
         Ok(done(event, position, state))
     }
 
-    async fn take_back(&self, asked: &Asked, limit: &Limit, reserve: Option<(Scope<'_>, &[u8])>) {
-        if let Err(error) = self.0.parts.cache.release(&asked.caller, limit, reserve).await {
+    async fn take_back(&self, asked: &Asked, limit: &Limit, entry: Entry<'_>) {
+        if let Err(error) = self.0.parts.cache.release(&asked.caller, limit, Some(entry)).await {
             tracing::info!(%error, "a refused command still counts against its limit");
         }
     }
 
-    /// Notes in Redis what is certain now: a retry finds its position, the next command what this one began or did to a
-    /// message, and a read that comes before the projector for what it has to wait.
+    /// Notes in Redis what is certain now: a retry finds its position, the first command in a new conversation finds
+    /// its participants without waiting for the projector, and the next one on a message what this one did to it.
     async fn note(&self, event: &Event, position: Position) {
         let cache = &self.0.parts.cache;
-        let _ = cache.note(event, position, scope_of(event)).await;
+        let _ = cache.note(event, position).await;
         if let domain::EventData::ConversationCreated { kind, participant_ids, .. } = &event.data {
             // A group's id that derives from a key may be that of an earlier group with other people.
             if *kind == domain::event::ConversationKind::Direct || event.request.is_none() {
@@ -171,7 +172,7 @@ impl CommandApi {
         let event = reserved(&earlier)?;
         if !trusted && earlier.position.is_none() && !is_same_request(asked, &event) {
             // The other request may have come second.
-            let first = match scope_of(&event) {
+            let first = match Scope::of(&event) {
                 Some(scope) => self.applied_so_far(scope).await?,
                 None => None,
             };
@@ -185,7 +186,7 @@ impl CommandApi {
         let (api, place) = (self.clone(), asked.place);
         let append = self.0.tasks.spawn(async move {
             let position = api.append(&event, place).await?;
-            if let Some(scope) = scope_of(&event).filter(|_| !trusted)
+            if let Some(scope) = Scope::of(&event).filter(|_| !trusted)
                 && let Some(first) = api.before(scope, position).await?
             {
                 return Ok(first);
@@ -255,9 +256,4 @@ fn answer_again(asked: &Asked, earlier: &Reservation) -> Result<Done, Problem> {
 
 fn done(event: Event, position: Position, limit: LimitState) -> Done {
     Done { event, position: Some(position), replayed: false, limit: Some(limit) }
-}
-
-fn scope_of(event: &Event) -> Option<Scope<'_>> {
-    let request = event.request.as_ref()?;
-    Some(Scope { conversation: event.conversation_id, actor: &event.actor_id, key: &request.key })
 }

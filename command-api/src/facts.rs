@@ -101,8 +101,12 @@ impl CommandApi {
         if let Some(facts) = self.stored_conversation(id, user).await?.value {
             return Ok(Some(facts));
         }
-        let partition = event_log::partition_for(id.to_string().as_bytes(), self.0.parts.partitions);
-        self.look_past_log_end(user, Some(partition), self.stored_conversation(id, user)).await
+        self.look_past_log_end(user, Some(self.partition_of(id)), self.stored_conversation(id, user)).await
+    }
+
+    /// The partition of a conversation.
+    pub(crate) fn partition_of(&self, id: ConversationId) -> i32 {
+        event_log::partition_for(id.to_string().as_bytes(), self.0.parts.partitions)
     }
 
     async fn stored_conversation(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use cache::{Cache, CacheError, Head, Stamps, ViewKey};
-use domain::{ConversationId, PositionVector, UserId};
+use cache::{Begun, Cache, CacheError, Head, Stamps, ViewKey};
+use domain::{ConversationId, Position, PositionVector, UserId};
 use http::HeaderMap;
 use read_model::{ReadModelError, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -176,25 +176,38 @@ impl<'a> Reading<'a> {
         V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     {
         match self.read(key, head.clone(), values()).await? {
-            None if self.begun(id).await? => self.read(key, head, values()).await,
+            None if self.comes(id, &values).await? => self.read(key, head, values()).await,
             found => Ok(found),
         }
     }
 
-    /// Whether something was begun lately under this id where the user is; if so, after it is folded.
+    /// Waits for what was begun lately under this id where the user is; false when there is no such thing.
     ///
     /// # Errors
     /// 503 `projection_behind` when that takes too long.
-    async fn begun(&mut self, id: Uuid) -> Result<bool, Problem> {
+    async fn comes<T, V>(&mut self, id: Uuid, values: &impl Fn() -> V) -> Result<bool, Problem>
+    where
+        V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    {
         let Some(cache) = self.cache else { return Ok(false) };
         let begun = cache.begun(id).await;
-        let Some(begun) = self.answered(begun).flatten() else { return Ok(false) };
+        let Some(Begun { partition, conversation_id, .. }) = self.answered(begun).flatten() else { return Ok(false) };
         // Others aren't made to wait for what they then aren't told.
-        if self.known_participant(begun.conversation_id).await == Some(false) {
+        if self.known_participant(conversation_id).await == Some(false) {
             return Ok(false);
         }
-        self.demand(&PositionVector::up_to(begun.position)).await?;
-        Ok(true)
+        let there = async {
+            loop {
+                let Snapshot { value, offsets } = values().await.map_err(|error| unavailable(&error))?;
+                if value.is_some() {
+                    return Ok(true);
+                }
+                // It is later than what was read.
+                let offset = offsets.next(partition);
+                self.demand(&PositionVector::up_to(Position { partition, offset })).await?;
+            }
+        };
+        tokio::time::timeout(WAIT, there).await.unwrap_or_else(|_| Err(behind()))
     }
 
     /// The stamps of what a view depends on. Take them before its values are read.
@@ -246,10 +259,10 @@ impl<'a> Reading<'a> {
 
     async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
         let read_model = &self.api.0.parts.read_model;
-        let participants = async || read_model.participants(conversation).await.map_err(|error| unavailable(&error));
-        let mut snapshot = participants().await?;
-        if snapshot.value.is_none() && self.begun(conversation.0).await? {
-            snapshot = participants().await?;
+        let participants = async || read_model.participants(conversation).await;
+        let mut snapshot = participants().await.map_err(|error| unavailable(&error))?;
+        if snapshot.value.is_none() && self.comes(conversation.0, &participants).await? {
+            snapshot = participants().await.map_err(|error| unavailable(&error))?;
         }
         let Some(participants) = snapshot.value else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cache::Progress;
 use command_api::{CommandApi, Limits, Parts};
+use domain::ConversationId;
 use event_log::{LogConsumer, Producer, TopicSpec, ensure_topic};
 use messages::process::Roles;
 use rdkafka::mocking::MockCluster;
@@ -102,6 +103,12 @@ async fn what_kafka_refuses_was_not_done_and_does_not_count() {
     assert_eq!((sent.status, sent.header("idempotent-replayed")), (201, ""), "{sent:?}");
     sent.assert_limit(30, 29);
     assert_eq!(failing.kept().await, ["something else"]);
+    // Nobody waits for what will never be.
+    failing.broker.request_errors(RDKafkaApiKey::Produce, &[no]);
+    let begun = failing.beside.post("alice", json!({"action": "conversation", "participantIds": ["carol"]})).await;
+    begun.assert_problem(503, "append_refused");
+    let never = ConversationId::direct(&"alice".parse().unwrap(), &"carol".parse().unwrap());
+    failing.system.get("alice", &format!("/api/conversations/{never}")).await.assert_problem(404, "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,25 +1,27 @@
--- Counts a command against its user's limit and reserves its idempotency key, both or neither.
--- KEYS: counter, then only with a key: reservation, epoch. ARGV: most, window in ms, the event, reservation's TTL in s,
--- a fresh id. Returns what came of it, with two values that say more, then the epoch and its age in ms.
+-- Counts a command against its user's limit, reserves its idempotency key and notes what it begins: all or nothing.
+-- KEYS: counter, what is begun (empty: nothing), then only with a key: reservation, epoch. ARGV: most, window in ms,
+-- what is known of what is begun, that one's TTL in s, then only with a key: the event, reservation's TTL in s, a fresh id.
+-- Returns what came of it, with two values that say more, then the epoch and its age in ms.
 local epoch, age = '', 0
-if KEYS[2] then
+if KEYS[3] then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  epoch = redis.call('GET', KEYS[3])
+  epoch = redis.call('GET', KEYS[4])
   if not epoch then
-    epoch = string.format('%.0f %s', now, ARGV[5])
-    redis.call('SET', KEYS[3], epoch)
+    epoch = string.format('%.0f %s', now, ARGV[7])
+    redis.call('SET', KEYS[4], epoch)
   end
   age = now - tonumber(string.match(epoch, '^%d+'))
-  local reserved = redis.call('HMGET', KEYS[2], 'event', 'position')
+  local reserved = redis.call('HMGET', KEYS[3], 'event', 'position')
   if reserved[1] then return {'reserved', reserved[1], reserved[2] or '', epoch, age} end
 end
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
 if count >= tonumber(ARGV[1]) then return {'limited', count, redis.call('PTTL', KEYS[1]), epoch, age} end
 count = redis.call('INCR', KEYS[1])
 if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-if KEYS[2] then
-  redis.call('HSET', KEYS[2], 'event', ARGV[3])
-  redis.call('EXPIRE', KEYS[2], ARGV[4])
+if KEYS[2] ~= '' then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
+if KEYS[3] then
+  redis.call('HSET', KEYS[3], 'event', ARGV[5])
+  redis.call('EXPIRE', KEYS[3], ARGV[6])
 end
 return {'admitted', count, redis.call('PTTL', KEYS[1]), epoch, age}

@@ -1,10 +1,12 @@
--- Takes an admission back when its event was refused. KEYS: counter, reservation (only with a key).
--- ARGV: the event.
+-- Takes an admission back when its event was refused. KEYS: counter, what would have been begun (empty: nothing),
+-- reservation (only with a key). ARGV: the event (only with a key).
 if redis.call('EXISTS', KEYS[1]) == 1 and tonumber(redis.call('GET', KEYS[1])) > 0 then
   redis.call('DECR', KEYS[1])
 end
-if KEYS[2] and redis.call('HGET', KEYS[2], 'event') == ARGV[1]
-  and redis.call('HEXISTS', KEYS[2], 'position') == 0 then
-  redis.call('DEL', KEYS[2])
+if KEYS[3] then
+  -- A retry may have been luckier.
+  if redis.call('HGET', KEYS[3], 'event') ~= ARGV[1] or redis.call('HEXISTS', KEYS[3], 'position') == 1 then return 1 end
+  redis.call('DEL', KEYS[3])
 end
+if KEYS[2] ~= '' then redis.call('DEL', KEYS[2]) end
 return 1
