@@ -11,7 +11,10 @@ use crate::connection::{Cache, CacheError};
 use crate::done::Begun;
 use crate::keys;
 
-static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/admit.lua")));
+static ADMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("scripts/epoch.lua"), include_str!("scripts/admit.lua"))));
+static EPOCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("scripts/epoch.lua"), "return {epoch_of(KEYS[1], ARGV[1])}")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
 
 /// How many commands of a kind a user may give in a window that starts with the first counted one.
@@ -62,7 +65,7 @@ pub struct Entry<'a> {
     pub event: &'a Event,
     /// The event's bytes.
     pub bytes: &'a [u8],
-    /// What the event begins, if it begins something.
+    /// What the event begins, where that is to be noted before it is on the log.
     pub begun: Option<&'a Begun>,
 }
 
@@ -125,11 +128,9 @@ impl Cache {
         let scope = entry.and_then(|entry| Scope::of(entry.event));
         let begun = entry.and_then(|entry| entry.begun);
         let mut call = ADMIT.prepare_invoke();
-        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(begun.id())));
+        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(&begun.head())));
         call.arg(limit.most).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
-        // Nothing in it can't be written as JSON.
-        let known = begun.and_then(|begun| serde_json::to_string(begun).ok());
-        call.arg(known.unwrap_or_default()).arg(keys::DONE_TTL.as_secs());
+        call.arg(begun.map(Begun::json).unwrap_or_default()).arg(keys::DONE_TTL.as_secs());
         if let (Some(entry), Some(scope)) = (entry, scope) {
             call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).key(keys.epoch());
             call.arg(entry.bytes).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_stamp());
@@ -145,6 +146,17 @@ impl Cache {
         Ok((if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) }, epoch))
     }
 
+    /// Since when every reservation was kept; from now on, if Redis doesn't know.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn epoch(&self) -> Result<Epoch, CacheError> {
+        let mut call = EPOCH.prepare_invoke();
+        call.key(self.keys().epoch()).arg(keys::fresh_stamp());
+        let (id, age): (String, i64) = call.invoke_async(&mut self.connection()).await?;
+        Ok(Epoch { id, age: millis(age) })
+    }
+
     /// Takes an admission back, for its event was certainly not appended.
     ///
     /// # Errors
@@ -153,7 +165,7 @@ impl Cache {
         let keys = self.keys();
         let mut call = RELEASE.prepare_invoke();
         let begun = entry.and_then(|entry| entry.begun);
-        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(begun.id())));
+        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(&begun.head())));
         if let Some(entry) = entry
             && let Some(scope) = Scope::of(entry.event)
         {

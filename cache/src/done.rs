@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use domain::facts::MessageFacts;
 use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::admission::Scope;
 use crate::connection::{Cache, CacheError};
-use crate::keys;
+use crate::keys::{self, Head};
 
 /// The field with the time of a deletion; every other one is an emoji.
 const DELETED_AT: &str = "deletedAt";
 
-/// A conversation or message that was begun lately: its event is on the log, or on its way there.
+/// A conversation or message that was begun lately. Noted when its event is on the log; that of a request without a key
+/// already on its way there, which costs no round trip: nobody knows a message's id then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Begun {
@@ -39,9 +39,13 @@ impl Begun {
         Some(Self { partition, conversation_id, message })
     }
 
-    /// The id of what was begun.
-    pub fn id(&self) -> Uuid {
-        self.message.as_ref().map_or(self.conversation_id.0, |message| message.id.0)
+    pub(crate) fn json(&self) -> String {
+        // Nothing in it can't be written as JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.message.as_ref().map_or(Head::Conversation(self.conversation_id), |message| Head::Message(message.id))
     }
 }
 
@@ -65,13 +69,13 @@ impl Lately {
 }
 
 impl Cache {
-    /// What was begun under this id; none when that was long ago, or never.
+    /// What is known of a conversation or message that was begun lately.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn begun(&self, id: Uuid) -> Result<Option<Begun>, CacheError> {
+    pub async fn begun(&self, what: &Head) -> Result<Option<Begun>, CacheError> {
         let mut get = redis::cmd("GET");
-        let begun: Option<String> = get.arg(self.keys().begun(id)).query_async(&mut self.connection()).await?;
+        let begun: Option<String> = get.arg(self.keys().begun(what)).query_async(&mut self.connection()).await?;
         // From another version, perhaps: then it isn't known.
         Ok(begun.and_then(|begun| serde_json::from_str(&begun).ok()))
     }
@@ -85,8 +89,8 @@ impl Cache {
         Ok(Lately(all.arg(self.keys().done(message)).query_async(&mut self.connection()).await?))
     }
 
-    /// Notes of an event that is on the log at a position: that, for its reservation, and what it did to its message,
-    /// where commands have to know that.
+    /// Notes of an event that is on the log at a position: that, for its reservation; what it began, where that isn't
+    /// noted yet; and what it did to its message, where commands have to know that.
     ///
     /// # Errors
     /// When Redis doesn't answer.
@@ -95,6 +99,9 @@ impl Cache {
         let mut note = redis::pipe();
         if let Some(Scope { conversation, actor, key }) = Scope::of(event) {
             note.hset_nx(keys.reservation(conversation, actor, key), "position", position.to_string());
+            if let Some(begun) = Begun::by(event, position.partition) {
+                note.set_ex(keys.begun(&begun.head()), begun.json(), keys::DONE_TTL.as_secs());
+            }
         }
         let done = match &event.data {
             EventData::MessageDeleted { message_id } => {

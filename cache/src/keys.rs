@@ -1,5 +1,6 @@
 //! Every key in Redis: what it is called, what it holds and how long it lives.
 
+use std::fmt;
 use std::time::Duration;
 
 use domain::{ConversationId, IdempotencyKey, MessageId, UserId};
@@ -37,6 +38,17 @@ pub enum Head {
     Message(MessageId),
     /// A user's list of conversations.
     User(UserId),
+}
+
+/// As part of a key.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conversation(id) => write!(f, "conversation:{id}"),
+            Self::Message(id) => write!(f, "message:{id}"),
+            Self::User(id) => write!(f, "user:{id}"),
+        }
+    }
 }
 
 /// A view: a ready answer or the facts for one, as JSON.
@@ -119,12 +131,7 @@ impl Keys<'_> {
 
     /// String: a stamp that is new after each change.
     pub(crate) fn head(&self, head: &Head) -> String {
-        let Self { prefix, generation } = self;
-        match head {
-            Head::Conversation(id) => format!("{prefix}:{generation}:head:conversation:{id}"),
-            Head::Message(id) => format!("{prefix}:{generation}:head:message:{id}"),
-            Head::User(id) => format!("{prefix}:{generation}:head:user:{id}"),
-        }
+        format!("{}:{}:head:{head}", self.prefix, self.generation)
     }
 
     /// String: a line of JSON (the heads and stamps that it depends on), then the JSON of the view.
@@ -164,8 +171,8 @@ impl Keys<'_> {
     }
 
     /// String: JSON that says of something that was begun lately where it is, and the facts of a message.
-    pub(crate) fn begun(&self, id: Uuid) -> String {
-        format!("{}:begun:{id}", self.prefix)
+    pub(crate) fn begun(&self, what: &Head) -> String {
+        format!("{}:begun:{what}", self.prefix)
     }
 
     /// String: the time in ms since which every reservation was kept, and an id. Without a TTL, and gone when Redis lost

@@ -2,7 +2,7 @@
 //! can be told from the read model, once the projector has passed everything that was reserved before. Until then a new
 //! event may not be the first with its key: it is appended, and the fold decides.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache::admission::Scope;
@@ -53,11 +53,35 @@ impl CommandApi {
         if self.is_trusted(Some(&epoch.id)) {
             return false;
         }
-        if epoch.age < UNDER_WAY || !self.0.doubt.may_try() || !self.is_past(epoch).await {
-            return true;
+        epoch.age < UNDER_WAY || !self.0.doubt.may_try() || !self.trust(epoch).await
+    }
+
+    /// Trusts an epoch, if that can be.
+    async fn trust(&self, epoch: &Epoch) -> bool {
+        let is_past = self.is_past(epoch).await;
+        if is_past {
+            *self.0.doubt.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch.id.clone());
         }
-        *self.0.doubt.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch.id.clone());
-        false
+        is_past
+    }
+
+    /// Lets epochs begin, and trusts them, also while no command with a key comes: the first one shouldn't have to wait.
+    pub(crate) fn trust_in_time(&self) {
+        let shared = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(AGAIN_AFTER);
+            loop {
+                every.tick().await;
+                let Some(shared) = shared.upgrade() else { return };
+                let api = Self(shared);
+                if let Ok(epoch) = api.0.parts.cache.epoch().await
+                    && epoch.age >= UNDER_WAY
+                    && !api.is_trusted(Some(&epoch.id))
+                {
+                    api.trust(&epoch).await;
+                }
+            }
+        });
     }
 
     /// Whether nothing can have come before what is reserved in an epoch of this id.

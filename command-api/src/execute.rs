@@ -106,7 +106,7 @@ impl CommandApi {
         };
         let bytes = envelope::encode(&event);
         let scope = Scope::of(&event);
-        let begun = Begun::by(&event, self.partition_of(event.conversation_id));
+        let begun = Begun::by(&event, self.partition_of(event.conversation_id)).filter(|_| scope.is_none());
         let entry = Entry { event: &event, bytes: &bytes, begun: begun.as_ref() };
         let (admission, epoch) = match self.0.parts.cache.admit(&asked.caller, &limit, Some(entry)).await {
             Ok(admitted) => admitted,

@@ -165,7 +165,7 @@ impl CommandApi {
             return Ok(Some(facts));
         }
         // What isn't folded yet had nothing done to it that is.
-        if let Ok(Some(begun)) = self.0.parts.cache.begun(id.0).await
+        if let Ok(Some(begun)) = self.0.parts.cache.begun(&Head::Message(id)).await
             && let Some(facts) = begun.message.filter(here)
         {
             return Ok(Some(facts));

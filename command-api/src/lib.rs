@@ -74,7 +74,9 @@ impl CommandApi {
     pub fn new(parts: Parts) -> Self {
         let barrier = barrier::Barrier::new(parts.log.clone());
         let (local_limits, doubt, tasks) = (LocalLimits::default(), doubt::Doubt::default(), TaskTracker::new());
-        Self(Arc::new(Shared { parts, local_limits, barrier, doubt, tasks }))
+        let api = Self(Arc::new(Shared { parts, local_limits, barrier, doubt, tasks }));
+        api.trust_in_time();
+        api
     }
 
     /// The routes.

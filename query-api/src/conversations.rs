@@ -113,6 +113,6 @@ pub(crate) async fn one(
         let value = snapshot.value.map(|ConversationPage { view, next }| asked.envelope(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
-    let found = reading.read_one(id.0, &key, Head::Conversation(id), values).await?;
+    let found = reading.read_one(&key, Head::Conversation(id), values).await?;
     Ok(reading.answer("conversation", found.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
 }

@@ -72,7 +72,7 @@ pub(crate) async fn one(
         let snapshot = api.0.parts.read_model.message(id).await?;
         Ok(Snapshot { value: snapshot.value.map(|data| Whole { data }), offsets: snapshot.offsets })
     };
-    let found = reading.read_one(id.0, &ViewKey::Message(id), Head::Message(id), values).await?;
+    let found = reading.read_one(&ViewKey::Message(id), Head::Message(id), values).await?;
     let found = found.ok_or_else(|| Problem::not_found(FIELD))?;
     // The view is the same for each participant. Whether the caller is one can only be asked now: the message
     // itself says where it is.

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use uuid::Uuid;
 
 use crate::QueryApi;
 use crate::answer::Found;
@@ -160,14 +159,13 @@ impl<'a> Reading<'a> {
         Some(Found { body: lookup.body?, includes: lookup.progress, hit: true })
     }
 
-    /// The same for something that has an id. What was begun lately and isn't there yet is waited for: who was told that
+    /// The same for a conversation or message. What was begun lately and isn't there yet is waited for: who was told that
     /// it is done doesn't have to name its position not to be told that it isn't there.
     ///
     /// # Errors
     /// As [`Self::load`]; 503 `projection_behind` when it isn't there in time.
     pub(crate) async fn read_one<T: Serialize, V>(
         &mut self,
-        id: Uuid,
         key: &ViewKey,
         head: Head,
         values: impl Fn() -> V,
@@ -176,21 +174,21 @@ impl<'a> Reading<'a> {
         V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     {
         match self.read(key, head.clone(), values()).await? {
-            None if self.comes(id, &values).await? => self.read(key, head, values()).await,
+            None if self.comes(&head, &values).await? => self.read(key, head, values()).await,
             found => Ok(found),
         }
     }
 
-    /// Waits for what was begun lately under this id where the user is; false when there is no such thing.
+    /// Waits for what was begun lately where the user is; false when it wasn't.
     ///
     /// # Errors
     /// 503 `projection_behind` when that takes too long.
-    async fn comes<T, V>(&mut self, id: Uuid, values: &impl Fn() -> V) -> Result<bool, Problem>
+    async fn comes<T, V>(&mut self, what: &Head, values: &impl Fn() -> V) -> Result<bool, Problem>
     where
         V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     {
         let Some(cache) = self.cache else { return Ok(false) };
-        let begun = cache.begun(id).await;
+        let begun = cache.begun(what).await;
         let Some(Begun { partition, conversation_id, .. }) = self.answered(begun).flatten() else { return Ok(false) };
         // Others aren't made to wait for what they then aren't told.
         if self.known_participant(conversation_id).await == Some(false) {
@@ -261,7 +259,7 @@ impl<'a> Reading<'a> {
         let read_model = &self.api.0.parts.read_model;
         let participants = async || read_model.participants(conversation).await;
         let mut snapshot = participants().await.map_err(|error| unavailable(&error))?;
-        if snapshot.value.is_none() && self.comes(conversation.0, &participants).await? {
+        if snapshot.value.is_none() && self.comes(&Head::Conversation(conversation), &participants).await? {
             snapshot = participants().await.map_err(|error| unavailable(&error))?;
         }
         let Some(participants) = snapshot.value else {

@@ -4,14 +4,7 @@
 -- Returns what came of it, with two values that say more, then the epoch and its age in ms.
 local epoch, age = '', 0
 if KEYS[3] then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  epoch = redis.call('GET', KEYS[4])
-  if not epoch then
-    epoch = string.format('%.0f %s', now, ARGV[7])
-    redis.call('SET', KEYS[4], epoch)
-  end
-  age = now - tonumber(string.match(epoch, '^%d+'))
+  epoch, age = epoch_of(KEYS[4], ARGV[7])
   local reserved = redis.call('HMGET', KEYS[3], 'event', 'position')
   if reserved[1] then return {'reserved', reserved[1], reserved[2] or '', epoch, age} end
 end

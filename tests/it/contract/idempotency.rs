@@ -352,3 +352,14 @@ async fn without_redis_one_key_is_one_command_too() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reservations_are_counted_on_from_the_start_and_not_from_the_first_key() {
+    let system = System::start().await;
+    let key = format!("{}:reservations-since", system.config.redis_prefix);
+    let mut redis = system.redis().await;
+    eventually("an epoch has begun", async || {
+        redis::cmd("EXISTS").arg(&key).query_async::<bool>(&mut redis).await.unwrap().then_some(())
+    })
+    .await;
+}

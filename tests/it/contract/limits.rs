@@ -167,7 +167,7 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
         let mut marks = Vec::new();
         for _ in 0..4 {
             let message = system.message("alice", &conversation, "hi").await;
-            let noted = format!("{}:begun:{message}", system.config.redis_prefix);
+            let noted = format!("{}:begun:message:{message}", system.config.redis_prefix);
             assert_eq!(redis::cmd("DEL").arg(noted).query_async::<u32>(&mut redis).await.unwrap(), 1);
             let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": message});
             marks.push(system.ask("bob", "POST", "/api/messages").json(&mark));

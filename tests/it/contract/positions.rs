@@ -223,7 +223,8 @@ async fn what_was_just_made_is_waited_for_without_a_position() {
         early.assert_problem(503, "projection_behind");
     }
     // What isn't there at all, or for others, is said at once.
-    for (user, path) in [("alice", format!("/api/messages/{}", unknown_id())), ("eve", paths[0].clone())] {
+    let neither = [unknown_id(), direct].map(|id| ("alice", format!("/api/messages/{id}")));
+    for (user, path) in neither.into_iter().chain([("eve", paths[0].clone())]) {
         system.get(user, &path).await.assert_problem(404, "not_found");
     }
     hold.rollback().await.unwrap();
