@@ -47,6 +47,17 @@ function marked(content: string, mentions: readonly string[], me: string): (Node
     (i % 2 ? node('mark', { class: text === `@${me}` ? 'mention me' : 'mention', 'data-testid': 'mention' }, text) : text));
 }
 
+/** An address in a text, without the punctuation that ends a sentence. */
+const ADDRESS = /(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}…])/iu;
+
+const link = (url: string, text: string): HTMLElement =>
+  node('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, text);
+
+/** The text with its addresses as links and its mentions marked. */
+function rendered(content: string, mentions: readonly string[], me: string): (Node | string)[] {
+  return content.split(ADDRESS).flatMap((text, i) => (i % 2 && URL.canParse(text) ? [link(text, text)] : marked(text, mentions, me)));
+}
+
 export function makeMessage({ message }: Shown, me: string): HTMLElement {
   const mine = message.senderId === me;
   return node('li', {
@@ -82,11 +93,11 @@ export function fillMessage(item: HTMLElement, shown: Shown, acts: Acts): void {
   if (before?.quoted !== shown.quoted || !before) part(item, 'quote-place').replaceChildren(...quote(shown, acts));
   if (before?.message === message && before.edit === edit) return;
   part(item, 'content').replaceChildren(
-    ...(gone ? ['This message was deleted.'] : marked(edit?.content ?? message.content ?? '', message.mentions, acts.me)));
+    ...(gone ? ['This message was deleted.'] : rendered(edit?.content ?? message.content ?? '', message.mentions, acts.me)));
   setText(part(item, 'edited'), message.editedAt && !gone ? 'edited' : '');
   part(item, 'attachments').replaceChildren(...(gone ? [] : message.attachments)
     .filter(({ url }) => url.startsWith('https://'))
-    .map(({ url, name }) => node('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, name || url)));
+    .map(({ url, name }) => link(url, name || url)));
   fillReactions(part(item, 'reactions'), message, acts);
   part(item, 'receipt-acts').replaceChildren(...(failed ? [
     button({ class: 'quiet', 'data-testid': 'retry' }, () => acts.retry(message.id), 'Try again'),

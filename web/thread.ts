@@ -39,7 +39,9 @@ function readers(conversation: Conversation, messages: readonly StoredMessage[],
 
 /** What is to be said while a message or an edit of it isn't confirmed. */
 function unconfirmed({ pending, error }: StoredMessage, edit: Edit | undefined): string {
-  if (pending) return pending === 'sending' ? 'Sending…' : `Not sent. ${error ? sentence(error) : ''}`;
+  if (pending === 'failed') return `Not sent. ${error ? sentence(error) : ''}`;
+  // The library tries again by itself.
+  if (pending) return error?.status === 429 ? 'Waiting: that was a lot at once. It goes on by itself.' : 'Sending…';
   if (edit) return edit.state === 'failed' ? `Not saved. ${sentence(edit.error)}` : 'Saving…';
   return '';
 }

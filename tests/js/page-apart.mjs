@@ -11,7 +11,7 @@ import { Person, arguments_, assert, step, tell, undisturbed, until } from './pa
 const [base, tokenA, tokenB, , nameB] = arguments_('page-apart.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B', 5);
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 /** What a network that is gone leaves in a console. */
-const LOST = [/net::ERR_/, /WebSocket connection to .* failed/, /status of 50[234]/, /status of 422/, /status of 403/];
+const LOST = [/net::ERR_/, /WebSocket connection to .* failed/, /status of 50[234]/, /status of 429/, /status of 422/, /status of 403/];
 
 const PROBLEM = { type: 'urn:messages:problem:forbidden', title: 'Forbidden', status: 403, code: 'forbidden', detail: 'not this one', errors: [], requestId: 'x' };
 /** A server's answer that the real one doesn't give to what the page sends. */
@@ -142,6 +142,20 @@ async function refused(a) {
   });
 }
 
+async function slowedDown(a) {
+  await step('who sends too much is told that it waits', async () => {
+    let limited = true;
+    await a.page.route('**/api/messages', async (route) => {
+      if (!limited || !route.request().postData()?.includes('too much')) await route.fallback();
+      else await route.fulfill({ ...REFUSAL, status: 429, headers: { 'Retry-After': '1' } });
+    });
+    await a.send('too much');
+    await a.withText('too much').getByTestId('receipt').getByText('Waiting: that was a lot at once.').waitFor();
+    limited = false;
+    await a.withText('too much').and(a.page.locator('[data-pending=""]')).waitFor();
+  });
+}
+
 async function refusedEdits(a) {
   let refusing = true;
   await a.page.route('**/api/messages/*', async (route) => {
@@ -186,6 +200,7 @@ async function story(browser) {
   });
   await withoutNetwork(a, b);
   await withoutServer(a, b);
+  await slowedDown(a);
   await refused(a);
   await refusedEdits(a);
   await step('nobody had to reload, and the consoles are clean', () => undisturbed(LOST));

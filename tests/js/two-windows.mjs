@@ -62,6 +62,16 @@ async function writing(a, b) {
     assert(await a.message(seen).locator('img, b').count() === 0, 'markup became elements');
     assert(await a.page.evaluate(() => window.broken) === undefined, 'markup ran');
   });
+  await step('addresses are links, without what ends the sentence', async () => {
+    await b.send(say(`see https://example.org/a?b=1&c=<b>, (http://example.org) or javascript:alert(1) and @${nameA}`));
+    const links = a.page.locator('.content a');
+    await links.nth(1).waitFor();
+    const seen = await links.evaluateAll((all) => all.map((one) => [one.getAttribute('href'), one.textContent, one.rel]));
+    const rel = 'noopener noreferrer';
+    const wanted = ['https://example.org/a?b=1&c=', 'http://example.org'].map((url) => [url, url, rel]);
+    assert(JSON.stringify(seen) === JSON.stringify(wanted), `other links: ${JSON.stringify(seen)}`);
+    await a.get('mention').getByText(`@${nameA}`).waitFor();
+  });
   return id;
 }
 
