@@ -29,7 +29,7 @@ test: ## Check the format, lint and run all tests; stops at the first failure
 	  scripts/phase "cargo test, the contract with each service apart behind nginx" \
 	    env MESSAGES_TEST_LAYOUT=apart RUST_TEST_THREADS=2 cargo test --workspace --locked --test it -- contract:: && \
 	  scripts/phase "cargo test, what needs the machine for itself" \
-	    cargo test --workspace --locked --test it -- --ignored
+	    cargo test --workspace --locked --test it -- --ignored --test-threads 1
 
 .PHONY: bench
 bench: ## Measure latency and throughput beside Kafka and Postgres alone (options: make bench ARGS=--help)

@@ -13,7 +13,7 @@ const USERS: usize = 2_000;
 const TOGETHER: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the machine for itself: cargo test --workspace --test it -- --ignored"]
+#[ignore = "needs the machine for itself: cargo test --workspace --test it -- --ignored --test-threads 1"]
 async fn thousands_of_sockets_of_a_node_that_dies_come_back_on_the_other_and_miss_nothing() {
     let system = unlimited().await;
     let (mut one, two) = tokio::join!(node(&system), node(&system));
