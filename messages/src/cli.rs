@@ -157,7 +157,10 @@ async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
         tracing::warn!("AUTH_JWT_SECRET can be guessed: set it to at least {SECRET_BYTES} random characters");
     }
     let shutdown = lifecycle::shutdown_on_signal();
-    let process = process::start(&config, roles, socket, shutdown).await?;
+    let process = tokio::select! {
+        started = process::start(&config, roles, socket, shutdown.clone()) => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     tracing::info!(address = %process.address(), roles = %roles, "ready");
     if config.environment == Environment::Development && roles == Roles::ALL {
         development::welcome(&auth, process.address())?;

@@ -7,6 +7,7 @@ mod doctor;
 pub mod help;
 mod kinship;
 mod openapi;
+mod patience;
 pub mod process;
 mod rebuild;
 mod topic;

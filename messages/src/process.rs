@@ -10,10 +10,10 @@ use axum::Router;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
 use domain::PositionVector;
-use event_log::{LogConsumer, Producer, Topic, TopicSpec, TopicWatch, ensure_topic, ensure_typing_topic};
+use event_log::{LogConsumer, Producer, Topic, TopicError, TopicSpec, TopicWatch, ensure_topic, ensure_typing_topic};
 use projector::Projector;
 use query_api::QueryApi;
-use read_model::ReadModel;
+use read_model::{ReadModel, ReadModelError};
 use realtime::Realtime;
 use service::auth::Auth;
 use service::config::{Config, Environment, LimitConfig};
@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::patience::until_there;
 use crate::{development, kinship, openapi, web};
 
 /// What to look at when Postgres doesn't answer.
@@ -130,8 +131,8 @@ struct Common {
 /// listens there. The shutdown stops them in good order.
 ///
 /// # Errors
-/// When Kafka doesn't answer or its topic is set up wrong, when Postgres doesn't answer a projector, and for a
-/// configuration with which nothing can be started.
+/// When Kafka doesn't answer for a minute or its topic is set up wrong, when Postgres doesn't answer a projector for as
+/// long, and for a configuration with which nothing can be started.
 pub async fn start(
     config: &Config,
     roles: Roles,
@@ -146,7 +147,9 @@ pub async fn start(
     let mut ending = Ending::default();
     if roles.projector {
         // Stopped last: what is under way elsewhere may wait for it.
-        common.read_model.migrate().await.context(POSTGRES_HINT)?;
+        let is_away = |error: &ReadModelError| matches!(error, ReadModelError::Unavailable(_));
+        let migrated = until_there("Postgres", || common.read_model.migrate(), is_away).await;
+        migrated.context(POSTGRES_HINT)?;
         let task = projector::run(common.projector(), ending.projector.clone());
         ending.projecting = Some(tokio::spawn(task));
     }
@@ -216,7 +219,8 @@ impl Ending {
 impl Common {
     async fn new(config: &Config, roles: Roles, address: SocketAddr) -> anyhow::Result<Self> {
         let secret = config.secret()?;
-        let topic = topic(config).await?;
+        let is_away = |error: &TopicError| !matches!(error, TopicError::Misconfigured { .. });
+        let topic = until_there("Kafka", || topic(config), is_away).await?;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix).context("REDIS_URL")?;
@@ -334,7 +338,7 @@ impl Common {
 ///
 /// # Errors
 /// When Kafka doesn't answer, or the topic of record is set up otherwise than it must be.
-pub(crate) async fn topic(config: &Config) -> anyhow::Result<Topic> {
+pub(crate) async fn topic(config: &Config) -> Result<Topic, TopicError> {
     let spec = TopicSpec { name: config.kafka_topic.clone(), partitions: config.kafka_partitions };
     let topic = ensure_topic(&config.kafka_brokers, &spec).await?;
     if let Some(name) = &config.kafka_typing_topic {

@@ -34,9 +34,12 @@ pub enum ReadModelError {
 impl From<sqlx::Error> for ReadModelError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-                Self::Unavailable(error)
-            }
+            // As a proxy in front of a Postgres that is away closes the connection, it seems to say nonsense.
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed => Self::Unavailable(error),
             // 57: cancelled or shutting down; 08: connections; 53: no resources left; 40: a deadlock was resolved;
             // 55P03 and 25P03: waited for a lock, or idled in a transaction, for too long.
             sqlx::Error::Database(ref database)

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use messages::process::Roles;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::process::free_port;
 use crate::harness::proxy::Proxy;
@@ -93,8 +92,7 @@ async fn without_redis_everything_goes_on() {
 async fn without_redis_each_process_keeps_the_limits_until_redis_is_back() {
     let port = free_port();
     let mut config = config();
-    let redis = config.redis_url.trim_start_matches("redis://").to_owned();
-    config.redis_url = format!("redis://127.0.0.1:{port}");
+    let redis = std::mem::replace(&mut config.redis_url, format!("redis://127.0.0.1:{port}"));
     config.limits.limit_messages = 3;
     let system = System::run(config, Roles::ALL).await;
     let conversation = system.conversation("alice", &["bob"]).await;
@@ -111,13 +109,7 @@ async fn without_redis_each_process_keeps_the_limits_until_redis_is_back() {
     refused.assert_limit(3, 0);
     assert_eq!(system.records_of(&conversation).await.len(), 1 + 3);
     // From now on, what connects there reaches Redis, in which nothing was counted.
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(&redis).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
-        }
-    });
+    let _redis = Proxy::at(port, &redis).await;
     eventually("limits are kept in Redis again", async || {
         let sent = system.post("alice", body.clone()).await;
         (sent.status == 201).then(|| sent.assert_limit(3, 2))

@@ -24,6 +24,7 @@ mod projection;
 mod projectors;
 mod relay;
 mod rolling;
+mod starting;
 mod tidy;
 mod topic;
 mod traces;

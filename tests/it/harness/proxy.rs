@@ -29,10 +29,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Begins to pass on to the server at this URL.
     pub(crate) async fn start(server: &str) -> Self {
+        Self::at(0, server).await
+    }
+
+    /// The same on this port.
+    pub(crate) async fn at(port: u16, server: &str) -> Self {
         let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
         let host = authority.rsplit('@').next().unwrap();
         let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = server.replacen(host, &listener.local_addr().unwrap().to_string(), 1);
         let weather = Arc::new(watch::channel((Weather::Fine, 0)).0);
         let shared = weather.clone();
