@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use domain::facts::MessageFacts;
-use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp};
+use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Scope;
@@ -17,35 +17,52 @@ const DELETED_AT: &str = "deletedAt";
 /// A conversation or message that was begun lately. Noted when its event is on the log; that of a request without a key
 /// already on its way there, which costs no round trip: nobody knows a message's id then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Begun {
-    /// The partition of its conversation.
-    pub partition: i32,
-    /// The conversation, or where the message is.
-    pub conversation_id: ConversationId,
-    /// What is known of a message; none for a conversation.
-    pub message: Option<MessageFacts>,
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Begun {
+    /// A conversation.
+    Conversation {
+        /// Which.
+        id: ConversationId,
+        /// Where it is on the log.
+        partition: i32,
+        /// Everyone in it: as long as the read model doesn't know another with its id.
+        participant_ids: Vec<UserId>,
+    },
+    /// A message.
+    Message {
+        /// Where its conversation is on the log.
+        partition: i32,
+        /// What is known of it.
+        facts: MessageFacts,
+    },
 }
 
 impl Begun {
     /// What an event of this partition begins, if it begins something.
     pub fn by(event: &Event, partition: i32) -> Option<Self> {
-        let conversation_id = event.conversation_id;
-        let message = match &event.data {
-            EventData::ConversationCreated { .. } => None,
-            EventData::MessageSent(sent) => Some(MessageFacts::of_sent(conversation_id, event.actor_id.clone(), sent)),
-            _ => return None,
-        };
-        Some(Self { partition, conversation_id, message })
+        match &event.data {
+            EventData::ConversationCreated { participant_ids, .. } => {
+                let (id, participant_ids) = (event.conversation_id, participant_ids.clone());
+                Some(Self::Conversation { id, partition, participant_ids })
+            }
+            EventData::MessageSent(sent) => {
+                let facts = MessageFacts::of_sent(event.conversation_id, event.actor_id.clone(), sent);
+                Some(Self::Message { partition, facts })
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        match self {
+            Self::Conversation { id, .. } => Head::Conversation(*id),
+            Self::Message { facts, .. } => Head::Message(facts.id),
+        }
     }
 
     pub(crate) fn json(&self) -> String {
         // Nothing in it can't be written as JSON.
         serde_json::to_string(self).unwrap_or_default()
-    }
-
-    pub(crate) fn head(&self) -> Head {
-        self.message.as_ref().map_or(Head::Conversation(self.conversation_id), |message| Head::Message(message.id))
     }
 }
 

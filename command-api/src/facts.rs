@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cache::{Head, ViewKey};
+use cache::{Begun, Head, ViewKey};
 use domain::facts::{ConversationFacts, MessageFacts};
 use domain::{ConversationId, MessageId, PositionVector, UserId};
 use read_model::{ReadModelError, Snapshot};
@@ -101,6 +101,12 @@ impl CommandApi {
         if let Some(facts) = self.stored_conversation(id, user).await?.value {
             return Ok(Some(facts));
         }
+        if let Ok(Some(begun)) = self.0.parts.cache.begun(&Head::Conversation(id)).await
+            && let Begun::Conversation { participant_ids: participants, .. } = begun
+            && participants.contains(user)
+        {
+            return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
+        }
         self.look_past_log_end(user, Some(self.partition_of(id)), self.stored_conversation(id, user)).await
     }
 
@@ -165,8 +171,8 @@ impl CommandApi {
             return Ok(Some(facts));
         }
         // What isn't folded yet had nothing done to it that is.
-        if let Ok(Some(begun)) = self.0.parts.cache.begun(&Head::Message(id)).await
-            && let Some(facts) = begun.message.filter(here)
+        if let Ok(Some(Begun::Message { facts, .. })) = self.0.parts.cache.begun(&Head::Message(id)).await
+            && here(&facts)
         {
             return Ok(Some(facts));
         }

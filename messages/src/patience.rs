@@ -2,12 +2,15 @@
 //! order.
 
 use std::fmt::Display;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// For how long they are waited for.
 const LIMIT: Duration = Duration::from_secs(60);
+/// After how long it is said that one waits.
+const SOON: Duration = Duration::from_secs(2);
 /// How long after a try in vain the next one comes.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -22,7 +25,15 @@ pub(crate) async fn until_there<T, E: Display, F: Future<Output = Result<T, E>>>
 ) -> Result<T, E> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let error = match attempt().await {
+        let mut trying = pin!(attempt());
+        let tried = match tokio::time::timeout(SOON, &mut trying).await {
+            Ok(tried) => tried,
+            Err(_) => {
+                tracing::warn!("{service} doesn't answer; it is waited for");
+                trying.await
+            }
+        };
+        let error = match tried {
             Ok(there) => return Ok(there),
             Err(error) => error,
         };

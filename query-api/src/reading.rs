@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use crate::QueryApi;
 use crate::answer::Found;
@@ -28,6 +29,8 @@ pub(crate) struct Reading<'a> {
     user: UserId,
     /// What the answer has to include.
     at_least: PositionVector,
+    /// Until when what was begun lately is waited for.
+    until: Instant,
     /// None where it can't be used, and after its first failure: a read waits for a Redis that is down once.
     cache: Option<&'a Cache>,
 }
@@ -41,7 +44,8 @@ impl<'a> Reading<'a> {
         let parts = &api.0.parts;
         // Until the generation is known, nobody moves the heads under which a view would be stored.
         let cache = Some(&parts.cache).filter(|cache| cache.generation() > 0);
-        let mut reading = Self { api, user, at_least: PositionVector::default(), cache };
+        let (at_least, until) = (PositionVector::default(), Instant::now() + WAIT);
+        let mut reading = Self { api, user, at_least, until, cache };
         if let Some(text) = messages_position(headers)? {
             let demanded = parts.tokens.parse_at_least(text, &reading.user)?;
             reading.demand(&demanded).await?;
@@ -187,25 +191,33 @@ impl<'a> Reading<'a> {
     where
         V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     {
-        let Some(cache) = self.cache else { return Ok(false) };
-        let begun = cache.begun(what).await;
-        let Some(Begun { partition, conversation_id, .. }) = self.answered(begun).flatten() else { return Ok(false) };
         // Others aren't made to wait for what they then aren't told.
-        if self.known_participant(conversation_id).await == Some(false) {
-            return Ok(false);
-        }
+        let partition = match self.begun(what).await {
+            Some(Begun::Conversation { partition, participant_ids, .. }) if participant_ids.contains(&self.user) => {
+                partition
+            }
+            Some(Begun::Message { partition, facts }) if self.is_participant(facts.conversation_id).await? => partition,
+            _ => return Ok(false),
+        };
+        let until = self.until;
         let there = async {
             loop {
                 let Snapshot { value, offsets } = values().await.map_err(|error| unavailable(&error))?;
+                let next = offsets.next(partition);
+                // Once it is there, up to what was read: Redis is to know that, too. Else it is later.
+                let offset = if value.is_some() { next - 1 } else { next };
+                self.demand(&PositionVector::up_to(Position { partition, offset })).await?;
                 if value.is_some() {
                     return Ok(true);
                 }
-                // It is later than what was read.
-                let offset = offsets.next(partition);
-                self.demand(&PositionVector::up_to(Position { partition, offset })).await?;
             }
         };
-        tokio::time::timeout(WAIT, there).await.unwrap_or_else(|_| Err(behind()))
+        tokio::time::timeout_at(until, there).await.unwrap_or_else(|_| Err(behind()))
+    }
+
+    async fn begun(&mut self, what: &Head) -> Option<Begun> {
+        let begun = self.cache?.begun(what).await;
+        self.answered(begun).flatten()
     }
 
     /// The stamps of what a view depends on. Take them before its values are read.
@@ -243,11 +255,14 @@ impl<'a> Reading<'a> {
         conversation: ConversationId,
         field: &'static str,
     ) -> Result<(), Problem> {
-        let is_participant = match self.known_participant(conversation).await {
-            Some(known) => known,
-            None => self.stored_participant(conversation).await?,
-        };
-        if is_participant { Ok(()) } else { Err(Problem::not_found(field)) }
+        if self.is_participant(conversation).await? { Ok(()) } else { Err(Problem::not_found(field)) }
+    }
+
+    async fn is_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
+        match self.known_participant(conversation).await {
+            Some(known) => Ok(known),
+            None => self.stored_participant(conversation).await,
+        }
     }
 
     async fn known_participant(&mut self, conversation: ConversationId) -> Option<bool> {
@@ -257,15 +272,13 @@ impl<'a> Reading<'a> {
 
     async fn stored_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
         let read_model = &self.api.0.parts.read_model;
-        let participants = async || read_model.participants(conversation).await;
-        let mut snapshot = participants().await.map_err(|error| unavailable(&error))?;
-        if snapshot.value.is_none() && self.comes(&Head::Conversation(conversation), &participants).await? {
-            snapshot = participants().await.map_err(|error| unavailable(&error))?;
-        }
+        let snapshot = read_model.participants(conversation).await.map_err(|error| unavailable(&error))?;
         let Some(participants) = snapshot.value else {
             // Redis may remember a position that the read model, made anew, doesn't have yet.
             self.includes_demand(&snapshot.offsets)?;
-            return Ok(false);
+            let begun = self.begun(&Head::Conversation(conversation)).await;
+            return Ok(matches!(begun, Some(Begun::Conversation { participant_ids, .. })
+                if participant_ids.contains(&self.user)));
         };
         if let Some(cache) = self.cache {
             let filled = cache.fill_participants(conversation, &participants).await;

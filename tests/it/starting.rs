@@ -34,7 +34,9 @@ impl Starting {
     async fn waits_for(&mut self, service: &str) {
         let told = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
-                if line.contains(&format!("{service} isn't there yet")) {
+                if line.contains(&format!("{service} doesn't answer"))
+                    || line.contains(&format!("{service} isn't there"))
+                {
                     return;
                 }
             }

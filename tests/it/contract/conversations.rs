@@ -130,10 +130,11 @@ async fn a_conversation_of_a_moment_ago_can_be_written_to_on_another_node() {
     let system = System::start().await;
     let other = System::run(system.config.clone(), Roles::COMMAND_API).await;
     system.keys_kept_for_long().await;
-    // Neither Redis nor Postgres has it: a group with a key isn't noted in Redis, and the projector waits.
+    // Neither Redis nor Postgres has it: the one forgets, the other waits.
     let hold = system.hold_read_model().await;
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let begun = system.post_with_key("alice", "us", body).await;
+    system.forget_in_redis().await;
     let message = json!({"conversationId": begun.id(), "content": "hi"});
     let writing = tokio::spawn(other.ask("bob", "POST", "/api/messages").json(&message).send());
     eventually("the message waits for the projector", async || {
@@ -157,6 +158,9 @@ async fn what_the_projector_does_not_reach_in_time_is_503_and_never_a_wrong_404(
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let begun = system.post_with_key("alice", "us", body).await;
     let message = json!({"conversationId": begun.id(), "content": "hi"});
+    // Unless Redis knows that it was begun.
+    assert_eq!(system.post("bob", message.clone()).await.status, 201);
+    system.forget_in_redis().await;
     let refused = system.post("bob", message.clone()).await;
     refused.assert_problem(503, "projection_behind");
     assert_eq!(refused.header("retry-after"), "1");
