@@ -8,6 +8,7 @@ use domain::decide::{Context, decide, notifications};
 use domain::facts::Facts;
 use domain::{Command, Event, Position, Timestamp, envelope};
 use event_log::AppendError;
+use read_model::{KeyUse, Unreserved};
 use service::problem::Problem;
 use service::trace::{Place, Span, SpanKind};
 use time::OffsetDateTime;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::CommandApi;
 use crate::answer::{self, Done};
+use crate::doubt::Look;
 use crate::facts::postgres_down;
 use crate::routes::Asked;
 
@@ -51,11 +53,14 @@ impl CommandApi {
             }
             command => command.conversation_id().or(message.as_ref().map(|message| message.conversation_id)),
         };
+        let mut look = Look::now();
         // The key comes before what the command needs: a retry gets its answer whatever has happened since.
         if let (Some(key), Some(conversation)) = (&asked.key, conversation_id) {
             let scope = Scope { conversation, actor: &asked.caller, key };
-            if let Some((earlier, trusted)) = self.earlier(scope).await? {
-                return self.replay(&asked, earlier, trusted).await;
+            let earlier;
+            (earlier, look) = self.earlier(scope).await?;
+            if let Some((earlier, trusted)) = earlier {
+                return self.replay(&asked, earlier, trusted, look).await;
             }
         }
         let conversation = match (&asked.command, conversation_id) {
@@ -65,7 +70,7 @@ impl CommandApi {
         let event = decide(&context, &asked.command, &Facts { conversation, message })?;
         // From here on it is finished even when the client hangs up, and the server waits for it when it stops.
         let api = self.clone();
-        let task = self.0.tasks.spawn(async move { api.admit_and_append(asked, event).await });
+        let task = self.0.tasks.spawn(async move { api.admit_and_append(asked, event, look).await });
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a command broke off");
             Err(Problem::internal())
@@ -74,18 +79,29 @@ impl CommandApi {
 
     /// What the key was used for before, if it was: from Redis, else from the fold's memory and the log. And whether
     /// nothing can have come before that.
-    async fn earlier(&self, scope: Scope<'_>) -> Result<Option<(Reservation, bool)>, Problem> {
-        if let Ok(Some((reservation, epoch))) = self.0.parts.cache.reservation(scope).await {
-            return Ok(Some((reservation, self.is_trusted(epoch.as_deref()))));
+    async fn earlier(&self, scope: Scope<'_>) -> Result<(Option<(Reservation, bool)>, Look), Problem> {
+        let look = Look::now();
+        let reserved = self.0.parts.cache.reservation(scope).await.ok().flatten();
+        match reserved {
+            Some((reservation, _)) if reservation.position.is_some() => Ok((Some((reservation, true)), look)),
+            reserved => {
+                let (first, unreserved) = self.applied(scope).await?;
+                let look = look.with(unreserved);
+                let reserved = reserved.map(|(reservation, epoch)| {
+                    let trusted = self.is_trusted(epoch.as_deref(), look);
+                    (reservation, trusted)
+                });
+                Ok((first.map(|first| (first, true)).or(reserved), look))
+            }
         }
-        Ok(self.applied(scope).await?.map(|first| (first, true)))
     }
 
-    /// What came first with a key, as far as events are folded.
-    pub(crate) async fn applied(&self, scope: Scope<'_>) -> Result<Option<Reservation>, Problem> {
+    /// What came first with a key, as far as events are folded; and when keys were used without a reservation.
+    pub(crate) async fn applied(&self, scope: Scope<'_>) -> Result<(Option<Reservation>, Option<Unreserved>), Problem> {
         let parts = &self.0.parts;
-        let applied = parts.read_model.applied_key(scope.conversation, scope.actor, scope.key).await;
-        let Some(position) = applied.map_err(|error| postgres_down(&error))? else { return Ok(None) };
+        let known = parts.read_model.key_use(scope.conversation, scope.actor, scope.key).await;
+        let KeyUse { first, unreserved } = known.map_err(|error| postgres_down(&error))?;
+        let Some(position) = first else { return Ok((None, unreserved)) };
         let record = parts.log.read_at(position).await.map_err(|error| {
             tracing::warn!(%error, %position, "the log can't be read");
             Problem::unavailable("unavailable", "the log is out of reach; try again", 1)
@@ -94,12 +110,12 @@ impl CommandApi {
             tracing::error!(%position, "an event that was folded is not on the log");
             Problem::internal()
         })?;
-        Ok(Some(Reservation { event: record.value.to_vec(), position: Some(position) }))
+        Ok((Some(Reservation { event: record.value.to_vec(), position: Some(position) }), unreserved))
     }
 
     /// Counts the command, reserves its key, appends its event: in this order, so that only what is valid and
     /// new counts, and two at once with one key append the same bytes.
-    async fn admit_and_append(&self, asked: Asked, event: Event) -> Result<Done, Problem> {
+    async fn admit_and_append(&self, asked: Asked, event: Event, look: Look) -> Result<Done, Problem> {
         let Some(limit) = self.0.parts.limits.of(&asked.command) else {
             tracing::error!("a command without a limit came where all have one");
             return Err(Problem::internal());
@@ -112,14 +128,17 @@ impl CommandApi {
             Ok(admitted) => admitted,
             Err(error) => {
                 tracing::debug!(%error, "Redis is down: this process keeps the limits by itself");
+                if scope.is_some() {
+                    self.say_unreserved().await?;
+                }
                 (self.0.local_limits.admit(&asked.caller, &limit), None)
             }
         };
-        let doubt = scope.is_some() && self.in_doubt(epoch.as_ref()).await;
+        let doubt = scope.is_some() && self.in_doubt(epoch.as_ref(), look).await;
         let state = match admission {
             Admission::Admitted(state) => state,
             Admission::Limited(state) => return Err(answer::limited(&state)),
-            Admission::Reserved(earlier) => return self.replay(&asked, earlier, !doubt).await,
+            Admission::Reserved(earlier) => return self.replay(&asked, earlier, !doubt, look).await,
         };
         let position = match self.append(&event, asked.place).await {
             Ok(position) => position,
@@ -131,7 +150,7 @@ impl CommandApi {
                 return Err(answer::counted(problem, &state));
             }
         };
-        if let Some(scope) = scope.filter(|_| doubt)
+        if let Some(scope) = scope.filter(|_| doubt || look.is_over())
             && let Some(first) = self.before(scope, position).await?
         {
             // A copy that somebody else appended may have come first.
@@ -168,7 +187,7 @@ impl CommandApi {
     /// Gives the answer that the key got before; appends the same bytes again where it isn't known that they
     /// are on the log. The fold and realtime drop the copy. `trusted`: nothing can have come before it; otherwise the
     /// fold decides.
-    async fn replay(&self, asked: &Asked, earlier: Reservation, trusted: bool) -> Result<Done, Problem> {
+    async fn replay(&self, asked: &Asked, earlier: Reservation, trusted: bool, look: Look) -> Result<Done, Problem> {
         let event = reserved(&earlier)?;
         if !trusted && earlier.position.is_none() && !is_same_request(asked, &event) {
             // The other request may have come second.
@@ -186,7 +205,7 @@ impl CommandApi {
         let (api, place) = (self.clone(), asked.place);
         let append = self.0.tasks.spawn(async move {
             let position = api.append(&event, place).await?;
-            if let Some(scope) = Scope::of(&event).filter(|_| !trusted)
+            if let Some(scope) = Scope::of(&event).filter(|_| !trusted || look.is_over())
                 && let Some(first) = api.before(scope, position).await?
             {
                 return Ok(first);

@@ -1,7 +1,7 @@
 //! What commands, realtime and the caches ask for.
 
 use domain::facts::MessageFacts;
-use domain::{ConversationId, IdempotencyKey, MessageId, Position, UserId};
+use domain::{ConversationId, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use utoipa::ToSchema;
@@ -82,32 +82,6 @@ impl ReadModel {
         .await?;
         let users = rows::users(&row, "users")?;
         Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets: rows::offsets(&row, "offsets")? })
-    }
-
-    /// Where the event is that first used an idempotency key; none when it is unused.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn applied_key(
-        &self,
-        conversation: ConversationId,
-        actor: &UserId,
-        key: &IdempotencyKey,
-    ) -> Result<Option<Position>, ReadModelError> {
-        let (pool, _timer) = self.pool("applied_key");
-        let row = sqlx::query(
-            "SELECT partition, position FROM applied_events
-             WHERE conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
-        )
-        .bind(conversation.0)
-        .bind(actor.as_str())
-        .bind(key.as_str())
-        .fetch_optional(pool)
-        .await?;
-        let position = row.map(|row| {
-            Ok::<_, sqlx::Error>(Position { partition: row.try_get("partition")?, offset: row.try_get("position")? })
-        });
-        Ok(position.transpose()?)
     }
 
     /// The conversations that a user is in, with the offsets that this includes.

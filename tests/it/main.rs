@@ -29,3 +29,4 @@ mod tidy;
 mod topic;
 mod traces;
 mod trust;
+mod unreserved;
