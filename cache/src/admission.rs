@@ -9,7 +9,7 @@ use redis::Script;
 
 use crate::connection::{Cache, CacheError};
 use crate::done::Begun;
-use crate::keys;
+use crate::keys::{self, Keys};
 
 static ADMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("scripts/epoch.lua"), include_str!("scripts/admit.lua"))));
@@ -128,7 +128,7 @@ impl Cache {
         let scope = entry.and_then(|entry| Scope::of(entry.event));
         let begun = entry.and_then(|entry| entry.begun);
         let mut call = ADMIT.prepare_invoke();
-        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(&begun.head())));
+        call.key(keys.limit(limit.name, user)).key(begun_key(&keys, begun));
         call.arg(limit.most).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
         call.arg(begun.map(Begun::json).unwrap_or_default()).arg(keys::DONE_TTL.as_secs());
         if let (Some(entry), Some(scope)) = (entry, scope) {
@@ -165,7 +165,7 @@ impl Cache {
         let keys = self.keys();
         let mut call = RELEASE.prepare_invoke();
         let begun = entry.and_then(|entry| entry.begun);
-        call.key(keys.limit(limit.name, user)).key(begun.map_or_else(String::new, |begun| keys.begun(&begun.head())));
+        call.key(keys.limit(limit.name, user)).key(begun_key(&keys, begun));
         if let Some(entry) = entry
             && let Some(scope) = Scope::of(entry.event)
         {
@@ -205,6 +205,11 @@ impl Cache {
         set.cmd("EXPIRE").arg(&key).arg(keys::RESERVATION_TTL.as_secs());
         Ok(set.query_async(&mut self.connection()).await?)
     }
+}
+
+/// The key of what is begun, as the scripts take it: empty where that is nothing.
+fn begun_key(keys: &Keys<'_>, begun: Option<&Begun>) -> String {
+    begun.map_or_else(String::new, |begun| keys.begun(&begun.head()))
 }
 
 fn millis(millis: i64) -> Duration {

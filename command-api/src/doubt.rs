@@ -11,6 +11,7 @@ use cache::{Epoch, Reservation};
 use domain::{Position, PositionVector};
 use read_model::Unreserved;
 use service::problem::Problem;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::CommandApi;
@@ -32,7 +33,7 @@ const SAID: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Doubt {
     /// The epoch before which everything is in the read model, as well as what was used without a reservation.
-    trusted: Mutex<Option<(String, Option<i64>)>>,
+    trusted: Mutex<Option<(String, Option<OffsetDateTime>)>>,
     /// When it was last tried to trust one.
     tried: Mutex<Option<Instant>>,
     /// Since when, and when last, this process said that it reserves nothing.
@@ -42,7 +43,7 @@ pub(crate) struct Doubt {
 impl Doubt {
     fn trusts(&self, epoch: &str, unreserved: Option<Unreserved>) -> bool {
         let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-        trusted.as_ref().is_some_and(|(id, at)| id == epoch && *at == unreserved.map(|noted| noted.at_micros))
+        trusted.as_ref().is_some_and(|(id, at)| id == epoch && *at == unreserved.map(|noted| noted.at))
     }
 
     /// Whether it is time for another try; then it is this caller's.
@@ -110,7 +111,7 @@ impl CommandApi {
     async fn trust(&self, epoch: &Epoch, unreserved: Option<Unreserved>) -> bool {
         let is_past = self.is_past(epoch, unreserved).await;
         if is_past {
-            let trusted = (epoch.id.clone(), unreserved.map(|noted| noted.at_micros));
+            let trusted = (epoch.id.clone(), unreserved.map(|noted| noted.at));
             *self.0.doubt.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(trusted);
         }
         is_past

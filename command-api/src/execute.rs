@@ -53,15 +53,13 @@ impl CommandApi {
             }
             command => command.conversation_id().or(message.as_ref().map(|message| message.conversation_id)),
         };
-        let mut look = Look::now();
         // The key comes before what the command needs: a retry gets its answer whatever has happened since.
-        if let (Some(key), Some(conversation)) = (&asked.key, conversation_id) {
-            let scope = Scope { conversation, actor: &asked.caller, key };
-            let earlier;
-            (earlier, look) = self.earlier(scope).await?;
-            if let Some((earlier, trusted)) = earlier {
-                return self.replay(&asked, earlier, trusted, look).await;
-            }
+        let (earlier, look) = match (&asked.key, conversation_id) {
+            (Some(key), Some(conversation)) => self.earlier(Scope { conversation, actor: &asked.caller, key }).await?,
+            _ => (None, Look::now()),
+        };
+        if let Some((earlier, trusted)) = earlier {
+            return self.replay(&asked, earlier, trusted, look).await;
         }
         let conversation = match (&asked.command, conversation_id) {
             (Command::Conversation { .. }, _) | (_, None) => None,

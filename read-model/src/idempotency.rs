@@ -5,23 +5,23 @@ use std::time::Duration;
 use domain::{ConversationId, IdempotencyKey, Position, UserId};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use time::OffsetDateTime;
 
 use crate::connection::{ReadModel, ReadModelError};
 
 /// That a process used keys without reserving them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreserved {
-    /// When that was last noted, in Unix microseconds of Postgres's clock.
-    pub at_micros: i64,
+    /// When that was last noted, by Postgres's clock.
+    pub at: OffsetDateTime,
     /// How long ago that is.
     pub age: Duration,
 }
 
 impl Unreserved {
     fn of(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
-        let (at, age): (Option<i64>, Option<i64>) = (row.try_get("noted_at")?, row.try_get("age")?);
-        let age = Duration::from_micros(u64::try_from(age.unwrap_or(0)).unwrap_or(0));
-        Ok(at.map(|at_micros| Self { at_micros, age }))
+        let (at, now): (Option<OffsetDateTime>, OffsetDateTime) = (row.try_get("noted_at")?, row.try_get("now")?);
+        Ok(at.map(|at| Self { at, age: Duration::try_from(now - at).unwrap_or(Duration::ZERO) }))
     }
 }
 
@@ -47,8 +47,7 @@ impl ReadModel {
     ) -> Result<KeyUse, ReadModelError> {
         let (pool, _timer) = self.pool("key_use");
         let row = sqlx::query(
-            "SELECT partition, position, (extract(epoch FROM noted_at) * 1e6)::bigint AS noted_at,
-                 (extract(epoch FROM clock_timestamp() - noted_at) * 1e6)::bigint AS age
+            "SELECT partition, position, noted_at, clock_timestamp() AS now
              FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN applied_events
                  ON conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
         )
@@ -68,12 +67,7 @@ impl ReadModel {
     /// When Postgres doesn't answer.
     pub async fn unreserved(&self) -> Result<Option<Unreserved>, ReadModelError> {
         let (pool, _timer) = self.pool("unreserved");
-        let row = sqlx::query(
-            "SELECT (extract(epoch FROM noted_at) * 1e6)::bigint AS noted_at,
-                 (extract(epoch FROM clock_timestamp() - noted_at) * 1e6)::bigint AS age FROM unreserved",
-        )
-        .fetch_optional(pool)
-        .await?;
+        let row = sqlx::query("SELECT noted_at, clock_timestamp() AS now FROM unreserved").fetch_optional(pool).await?;
         Ok(row.as_ref().map(Unreserved::of).transpose()?.flatten())
     }
 

@@ -21,13 +21,21 @@ struct Starting {
 }
 
 impl Starting {
-    fn new(config: &Config, kafka: &Proxy, postgres: &Proxy) -> Self {
-        let port = free_port();
+    /// One that waits for Kafka, with where that and Postgres will be.
+    async fn without(config: &Config) -> (Self, Proxy, Proxy) {
+        let broker = config.kafka_brokers.split(',').next().unwrap();
+        let kafka = Proxy::start(&format!("kafka://{broker}")).await;
+        let postgres = Proxy::start(&config.database_url).await;
+        kafka.down();
+        postgres.down();
         let mut command = command(config, &["all"]);
         command.env("KAFKA_BROKERS", kafka.url.trim_start_matches("kafka://")).env("DATABASE_URL", &postgres.url);
-        let mut child = command.env("PORT", port.to_string()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { process: Running { child, url: format!("http://127.0.0.1:{port}") }, lines }
+        command.stderr(Stdio::piped());
+        let mut process = Running::of(command, free_port());
+        let lines = BufReader::new(process.child.stderr.take().unwrap()).lines();
+        let mut starting = Self { process, lines };
+        starting.waits_for("Kafka").await;
+        (starting, kafka, postgres)
     }
 
     /// Waits until it says that it waits for a service.
@@ -46,31 +54,16 @@ impl Starting {
     }
 }
 
-/// Where Kafka and Postgres will be.
-async fn absent(config: &Config) -> (Proxy, Proxy) {
-    let broker = config.kafka_brokers.split(',').next().unwrap();
-    let (kafka, postgres) =
-        (Proxy::start(&format!("kafka://{broker}")).await, Proxy::start(&config.database_url).await);
-    kafka.down();
-    postgres.down();
-    (kafka, postgres)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_started_first_waits_for_kafka_and_postgres() {
     let config = config();
-    let (kafka, postgres) = absent(&config).await;
-    let mut starting = Starting::new(&config, &kafka, &postgres);
-    starting.waits_for("Kafka").await;
+    let (mut starting, kafka, postgres) = Starting::without(&config).await;
     kafka.calm();
     starting.waits_for("Postgres").await;
     postgres.calm();
-    let Starting { mut process, lines } = starting;
+    let Starting { mut process, mut lines } = starting;
     // Whoever logs to where nobody reads would wait for ever.
-    let drained = tokio::spawn(async move {
-        let mut lines = lines;
-        while let Ok(Some(_)) = lines.next_line().await {}
-    });
+    let drained = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     process.ready().await;
     let system = System::beside(config, &process.url);
     let conversation = system.conversation("alice", &["bob"]).await;
@@ -81,10 +74,7 @@ async fn a_process_that_is_started_first_waits_for_kafka_and_postgres() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_waits_can_be_stopped() {
-    let config = config();
-    let (kafka, postgres) = absent(&config).await;
-    let mut starting = Starting::new(&config, &kafka, &postgres);
-    starting.waits_for("Kafka").await;
+    let (starting, _kafka, _postgres) = Starting::without(&config()).await;
     let took = starting.process.stop().await;
     assert!(took < STOPS_WITHIN, "{took:?}");
 }

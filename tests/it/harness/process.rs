@@ -64,20 +64,26 @@ impl Running {
     /// Starts a service on this port.
     pub(crate) fn spawn(port: u16, config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(config, arguments);
-        let child = command.env("PORT", port.to_string()).envs(environment.iter().copied()).spawn().unwrap();
+        command.envs(environment.iter().copied());
+        Self::of(command, port)
+    }
+
+    /// Starts what listens on the port that it is told.
+    pub(crate) fn of(mut command: Command, port: u16) -> Self {
+        let child = command.env("PORT", port.to_string()).spawn().unwrap();
         Self { child, url: format!("http://127.0.0.1:{port}") }
     }
 
     /// The same as a shell does that gives its processes this many open files, unless they ask for more.
     pub(crate) async fn with_files(config: &Config, arguments: &[&str], files: u32) -> Self {
-        let (port, asked) = (free_port(), command(config, arguments));
+        let asked = command(config, arguments);
         let asked = asked.as_std();
         let limited = format!("ulimit -S -n {files} && exec \"$0\" \"$@\"");
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(limited).arg(asked.get_program()).args(asked.get_args());
-        shell.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PORT", port.to_string());
-        let child = shell.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        let mut running = Self { child, url: format!("http://127.0.0.1:{port}") };
+        shell.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.stdin(Stdio::null()).kill_on_drop(true);
+        let mut running = Self::of(shell, free_port());
         running.ready().await;
         running
     }
