@@ -141,10 +141,8 @@ impl PositionTokens {
     pub fn parse_at_least(&self, text: &str, user: &UserId) -> Result<PositionVector, TokenError> {
         let Ok(position) = text.parse::<Position>() else { return self.read(text, user) };
         let known = usize::try_from(position.partition).is_ok_and(|partition| partition < self.partitions);
-        let next = position.offset.checked_add(1).filter(|_| known).ok_or(TokenError::Broken)?;
-        let mut at_least = PositionVector::zero(self.partitions);
-        at_least.advance(position.partition, next);
-        Ok(at_least)
+        // No record has the last offset that there could be: nothing comes after it.
+        if known && position.offset < i64::MAX { Ok(PositionVector::up_to(position)) } else { Err(TokenError::Broken) }
     }
 }
 
