@@ -1,4 +1,5 @@
-//! The connection, and what every operation shares.
+//! The connection to Redis, with its time-outs, and what every operation shares. A Redis that is down must never make
+//! an operation wait longer than these time-outs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,15 +7,15 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-use crate::facts::{self, Held};
 use crate::keys::Keys;
+use crate::local_cache::{self, LocalCache};
 
-/// How long Redis may take to answer before it counts as down, for one operation.
+/// How long Redis may take to answer one operation before it counts as down.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a connection may take to be made.
+/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Redis did not do what it was asked.
+/// An operation that Redis did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("Redis: {0}")]
 pub struct CacheError(#[from] redis::RedisError);
@@ -25,36 +26,36 @@ impl From<redis::ParsingError> for CacheError {
     }
 }
 
-/// Redis, under one prefix and for one generation of the projection. Clones share a connection, which
-/// reconnects by itself; while it is down every operation fails fast.
+/// Redis, under one key prefix and for one generation of the projection. Clones share a connection, which reconnects
+/// by itself. While Redis is down every operation fails fast.
 #[derive(Clone)]
 pub struct Cache {
     connection: ConnectionManager,
     client: redis::Client,
     prefix: Arc<str>,
     generation: Arc<AtomicI64>,
-    held: Arc<Held>,
+    local: Arc<LocalCache>,
 }
 
 impl Cache {
-    /// Connects lazily: this succeeds while Redis is down.
+    /// Prepares a connection that opens with the first operation: this succeeds while Redis is down.
     ///
     /// # Errors
-    /// When the address is not one.
+    /// When `url` is not the address of a Redis.
     pub fn connect(url: &str, prefix: &str) -> Result<Self, CacheError> {
         let client = redis::Client::open(url)?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // An operation waits for a try that is under way: with several and their pauses, for seconds. Each
-            // that fails begins the next try.
+            // Each operation waits for the connection attempt under way. With retries and their pauses it would wait
+            // for seconds; without them, the next operation starts the next attempt.
             .set_number_of_retries(0);
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
         let generation = Arc::new(AtomicI64::new(0));
-        Ok(Self { connection, client, prefix: prefix.into(), generation, held: Arc::new(facts::held()) })
+        Ok(Self { connection, client, prefix: prefix.into(), generation, local: Arc::new(local_cache::new()) })
     }
 
-    /// Whether Redis answers.
+    /// Checks that Redis answers.
     ///
     /// # Errors
     /// When it doesn't.
@@ -62,13 +63,13 @@ impl Cache {
         Ok(redis::cmd("PING").query_async(&mut self.connection()).await?)
     }
 
-    /// Which generation of the projection the keys belong to; 0 until it is known.
+    /// The generation of the projection that the keys belong to; 0 until it is known.
     pub fn generation(&self) -> i64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Moves on to a newer generation of the projection; never back. What the older one cached is out of
-    /// reach from then on.
+    /// Moves to a newer generation of the projection, never to an older one. From then on nobody finds what the older
+    /// one cached.
     pub fn enter_generation(&self, generation: i64) {
         self.generation.fetch_max(generation, Ordering::AcqRel);
     }
@@ -77,8 +78,8 @@ impl Cache {
         self.connection.clone()
     }
 
-    pub(crate) fn held(&self) -> &Held {
-        &self.held
+    pub(crate) fn local(&self) -> &LocalCache {
+        &self.local
     }
 
     pub(crate) fn client(&self) -> &redis::Client {

@@ -1,4 +1,4 @@
-//! Every key in Redis: what it is called, what it holds and how long it lives.
+//! Every key in Redis: its name, what it holds and how long it lives. No other module names a key.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use uuid::Uuid;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// How long a head lives after its last use: longer than any view that depends on it.
-pub const HEAD_TTL: Duration = Duration::from_secs(2 * HOUR);
-/// How long the participants of a conversation stay.
+/// How long the version of a dependency lives after its last use: longer than any view that depends on it.
+pub const VERSION_TTL: Duration = Duration::from_secs(2 * HOUR);
+/// How long the participants of a conversation stay in Redis.
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
 /// How long a typing start lasts by itself.
 pub const TYPING_TTL: Duration = Duration::from_secs(5);
-/// How long a reserved idempotency key stays in Redis; the fold remembers it for ever.
+/// How long a reserved idempotency key stays in Redis. The fold remembers it permanently.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
-/// How long a node that said nothing since counts as alive.
+/// How long a realtime node counts as alive after its last heartbeat.
 pub const NODE_TTL: Duration = Duration::from_secs(8);
-/// How long what was begun, and what was done to a message, is known before it is folded: longer than that ever takes where all is well.
-pub const DONE_TTL: Duration = Duration::from_secs(MINUTE);
+/// How long pending entities and changes are kept: longer than a healthy projector ever takes to fold them.
+pub const PENDING_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
@@ -29,9 +29,14 @@ pub(crate) fn seconds(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Something whose change makes views that depend on it stale.
+/// A duration from milliseconds as scripts return them. Negative ones count as zero.
+pub(crate) fn milliseconds(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A thing that views depend on: a change to it makes them stale.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Head {
+pub enum Dependency {
     /// A conversation and everything in it.
     Conversation(ConversationId),
     /// A message.
@@ -41,7 +46,7 @@ pub enum Head {
 }
 
 /// As part of a key.
-impl fmt::Display for Head {
+impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Conversation(id) => write!(f, "conversation:{id}"),
@@ -51,19 +56,19 @@ impl fmt::Display for Head {
     }
 }
 
-/// A view: a ready answer or the facts for one, as JSON.
+/// A view: a rendered response, or the facts that commands need, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ViewKey {
     /// A page of a user's conversations.
     Conversations {
-        /// Whose.
+        /// Whose conversations.
         user: UserId,
         /// The page: its limit and cursor.
         page: String,
     },
-    /// A page of a conversation's messages, the same for each participant.
+    /// A page of a conversation's messages, the same for every participant.
     Messages {
-        /// Of which conversation.
+        /// Whose messages.
         conversation: ConversationId,
         /// The page: its limit and cursor.
         page: String,
@@ -72,9 +77,9 @@ pub enum ViewKey {
     Message(MessageId),
     /// One conversation as one participant sees it, with a page of participants.
     Conversation {
-        /// Which.
+        /// The conversation's id.
         conversation: ConversationId,
-        /// Who sees it.
+        /// The participant who sees it.
         user: UserId,
         /// The page of participants: its limit and cursor.
         page: String,
@@ -86,7 +91,7 @@ pub enum ViewKey {
 }
 
 impl ViewKey {
-    /// How long the view may live.
+    /// How long the view lives.
     pub fn ttl(&self) -> Duration {
         Duration::from_secs(match self {
             Self::Messages { .. } | Self::Message(_) | Self::MessageFacts(_) => 30 * MINUTE,
@@ -94,7 +99,7 @@ impl ViewKey {
         })
     }
 
-    /// What the view is called in metrics.
+    /// The name of this kind of view in keys and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Conversations { .. } => "conversations",
@@ -107,14 +112,14 @@ impl ViewKey {
     }
 }
 
-/// Builds keys under a prefix; those of the projection also under its generation.
+/// Builds keys under a prefix. Keys of the projection are also under its generation.
 pub(crate) struct Keys<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) generation: i64,
 }
 
 impl Keys<'_> {
-    /// Hash of partition to next offset: up to where heads were moved and views are told the truth.
+    /// Hash of partition to next offset: all versions were changed for the commits below these offsets.
     pub(crate) fn progress(&self) -> String {
         format!("{}:{}:progress", self.prefix, self.generation)
     }
@@ -124,17 +129,17 @@ impl Keys<'_> {
         format!("{}:generation", self.prefix)
     }
 
-    /// Channel on which progress is announced.
+    /// Channel of the projector's progress.
     pub(crate) fn progress_channel(&self) -> String {
         format!("{}:progress-announced", self.prefix)
     }
 
-    /// String: a stamp that is new after each change.
-    pub(crate) fn head(&self, head: &Head) -> String {
-        format!("{}:{}:head:{head}", self.prefix, self.generation)
+    /// String: a random version that changes with every change of the dependency.
+    pub(crate) fn version(&self, dependency: &Dependency) -> String {
+        format!("{}:{}:head:{dependency}", self.prefix, self.generation)
     }
 
-    /// String: a line of JSON (the heads and stamps that it depends on), then the JSON of the view.
+    /// String: a line of JSON (pairs of a version's key and the version), then the JSON of the view.
     pub(crate) fn view(&self, view: &ViewKey) -> String {
         let Self { prefix, generation } = self;
         let kind = view.kind();
@@ -149,7 +154,7 @@ impl Keys<'_> {
         }
     }
 
-    /// Set of user ids: everyone in a conversation, which never changes.
+    /// Set of user ids: the participants of a conversation, which never change.
     pub(crate) fn participants(&self, conversation: ConversationId) -> String {
         format!("{}:{}:participants:{conversation}", self.prefix, self.generation)
     }
@@ -161,47 +166,47 @@ impl Keys<'_> {
 
     /// Hash of a reserved event (`event`) and, once it is on the log, its position (`position`).
     pub(crate) fn reservation(&self, conversation: ConversationId, actor: &UserId, key: &IdempotencyKey) -> String {
-        // Neither a user id nor a key has spaces, so that the parts stay apart.
+        // Neither a user id nor a key contains spaces, so the parts stay apart.
         format!("{}:reservation:{conversation} {actor} {key}", self.prefix)
     }
 
-    /// Hash of what was done to a message lately: `deletedAt`, in Unix milliseconds, and each emoji that was added.
-    pub(crate) fn done(&self, message: MessageId) -> String {
+    /// Hash of what commands have just done to a message: `deletedAt`, in Unix milliseconds, and each added emoji.
+    pub(crate) fn pending_changes(&self, message: MessageId) -> String {
         format!("{}:done:{message}", self.prefix)
     }
 
-    /// String: JSON that says of something that was begun lately where it is, and the facts of a message.
-    pub(crate) fn begun(&self, what: &Head) -> String {
-        format!("{}:begun:{what}", self.prefix)
+    /// String: JSON of a conversation or message that was just created, with its partition.
+    pub(crate) fn pending_entity(&self, dependency: &Dependency) -> String {
+        format!("{}:begun:{dependency}", self.prefix)
     }
 
-    /// String: the time in ms since which every reservation was kept, and an id. Without a TTL, and gone when Redis lost
-    /// what it had.
+    /// String: the time in milliseconds since which Redis has lost no reservation, and an id. It has no TTL, so it
+    /// disappears exactly when Redis loses data.
     pub(crate) fn epoch(&self) -> String {
         format!("{}:reservations-since", self.prefix)
     }
 
-    /// String that is there while a user types.
+    /// String that exists while a user types.
     pub(crate) fn typing(&self, conversation: ConversationId, user: &UserId) -> String {
         format!("{}:typing:{conversation}:{user}", self.prefix)
     }
 
-    /// Sorted set of the ids of realtime nodes, by until when they live at least, in Unix milliseconds.
+    /// Sorted set of the ids of realtime nodes, by the time at which they expire, in Unix milliseconds.
     pub(crate) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
     }
 
-    /// Set of the users for whom a node has given its word.
+    /// Set of the users who are online on a node.
     pub(crate) fn node_users(&self, node: Uuid) -> String {
         format!("{}:node-users:{node}", self.prefix)
     }
 
-    /// Channel on which changes of presence are told.
+    /// Channel of changes of presence.
     pub(crate) fn presence_channel(&self) -> String {
         format!("{}:presence-changed", self.prefix)
     }
 
-    /// Set of the ids of the nodes that have a user.
+    /// Set of the ids of the nodes on which a user is online.
     pub(crate) fn presence(&self, user: &UserId) -> String {
         format!("{}:presence:{user}", self.prefix)
     }
@@ -212,7 +217,7 @@ impl Keys<'_> {
     }
 }
 
-/// A stamp that no head has had before.
-pub(crate) fn fresh_stamp() -> String {
+/// A version that no dependency has had before.
+pub(crate) fn fresh_version() -> String {
     Uuid::new_v4().simple().to_string()
 }

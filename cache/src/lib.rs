@@ -1,28 +1,46 @@
-//! Redis: views with their freshness, facts, limits, reservations, typing and presence.
+//! Redis: cached views, limits, idempotency reservations, pending entities, typing and presence.
 //!
-//! Nothing here is needed to be right, only to be fast: whatever Redis loses comes back from Postgres and the
-//! log. The one rule that keeps it truthful: a view is stored with the *stamps* of the heads that it depends
-//! on, taken before its values were read, and only if those include what Redis had been told by then; the
-//! projector moves the heads after each commit, and only then announces its progress. A view whose stamps are
-//! still those of its heads therefore includes everything up to the progress that Redis announces.
+//! Redis makes the system fast, never right: everything here comes back from Postgres and the log. The only crate
+//! that knows Redis. It must never serve a view as newer than it is.
+//!
+//! # How a cached view is known to be fresh
+//!
+//! Each view depends on one or more [`Dependency`]s, and each dependency has a *version* in Redis: a random string that
+//! changes whenever the projector commits a change to it. An example, with one message `m`:
+//!
+//! 1. A reader misses the view of `m`. It takes the version of the dependency `m` (say `v1`) with [`Cache::versions`].
+//! 2. The reader loads `m` from Postgres and stores the view together with `v1`: [`Cache::put_if_current`].
+//! 3. Somebody edits `m`. The projector commits the edit, changes the version of `m` to `v2`, and only then publishes
+//!    that it has passed the edit: [`Cache::publish_progress`].
+//! 4. The next reader finds the view, but `v1` is no longer the version of `m`: [`Cache::view`] reports a miss.
+//!
+//! A reader that is slow between steps 1 and 2 stores a view under `v1` that nobody ever finds. A view that is found
+//! therefore includes everything up to the progress that Redis publishes. When Redis loses data, or a projector dies
+//! between its commit and step 3, the next publication notices that Redis is behind, and the projector changes the
+//! versions of everything that changed since.
 
-pub mod admission;
-mod announce;
-mod checkup;
+mod admission;
 mod connection;
-pub mod done;
-pub mod facts;
+mod health;
+mod idempotency;
 pub mod keys;
+mod local_cache;
+mod local_limits;
+pub mod participants;
+mod pending;
 pub mod presence;
 pub mod progress;
-pub mod typing;
-pub mod views;
+mod publish;
+mod typing;
+mod views;
 
-pub use admission::{Admission, Epoch, Limit, LimitState, LocalLimits, Reservation};
-pub use announce::{Announced, Step};
-pub use checkup::Checkup;
+pub use admission::{Admission, Limit, LimitState, ReservationRequest};
 pub use connection::{Cache, CacheError};
-pub use done::Begun;
-pub use keys::{Head, ViewKey};
+pub use health::RedisHealth;
+pub use idempotency::{IdempotencyScope, Reservation, ReservationEpoch};
+pub use keys::{Dependency, ViewKey};
+pub use local_limits::LocalLimits;
+pub use pending::{PendingChanges, PendingEntity};
 pub use progress::Progress;
-pub use views::{Lookup, Stamps};
+pub use publish::PublishOutcome;
+pub use views::{Versions, ViewLookup};

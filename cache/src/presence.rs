@@ -1,5 +1,7 @@
-//! Who is online: each node gives its word for its own users, and vouches for itself while it lives. A node that dies
-//! without taking its word back is noticed by the others, who do that for it.
+//! Presence across nodes: each realtime node records its online users and keeps itself alive with heartbeats.
+//!
+//! When a node's heartbeats stop, the other nodes expire it: they mark its users offline in its place. Presence is a
+//! hint for people. It must never decide who may read or write.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -15,67 +17,67 @@ use uuid::Uuid;
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
-static ARRIVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/arrive.lua")));
-static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+static MARK_ONLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/mark_online.lua")));
+static MARK_OFFLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/mark_offline.lua")));
 
-/// How many changes may wait for whoever follows them; more are dropped, for presence may be.
-const WAITING: usize = 10_000;
-/// The pause before the announcements are listened to again.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How many received changes may wait. Presence may be lost, so further ones are dropped.
+const QUEUED_CHANGES: usize = 10_000;
+/// The pause before the node subscribes again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether a user is online, and when they were last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
-    /// Who.
+    /// The user's id.
     pub user: UserId,
-    /// Whether a socket of theirs lives on any node.
+    /// Whether the user has a socket on any node.
     pub online: bool,
-    /// When they last came to a node, or their last socket on one ended; none when never seen.
+    /// When the user last came to a node, or their last socket on one ended; none if never seen.
     pub last_seen: Option<Timestamp>,
 }
 
-/// A change of a user's presence, as one node tells it to the others.
+/// A change of a user's presence, as one node publishes it to the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceChange {
-    /// The node that tells.
+    /// The node that publishes the change.
     pub node: Uuid,
-    /// Whose presence changed.
+    /// The user whose presence changed.
     pub user: UserId,
-    /// Whether they are online now.
+    /// Whether the user is online now.
     pub online: bool,
-    /// When they came, or their last socket ended.
+    /// When the user came, or their last socket ended.
     pub seen: Timestamp,
-    /// The conversations whose people may know.
+    /// The conversations whose participants may see it.
     pub conversations: Vec<ConversationId>,
 }
 
 impl Cache {
-    /// Vouches for a node until a moment. Gives how many users Redis has its word for: fewer than it has, when Redis
-    /// lost them.
+    /// Keeps a node alive until `until`. Returns how many online users Redis has for it: fewer than the node has if
+    /// Redis lost some.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_beat(&self, node: Uuid, until: Timestamp) -> Result<usize, CacheError> {
+    pub async fn presence_heartbeat(&self, node: Uuid, until: Timestamp) -> Result<usize, CacheError> {
         let keys = self.keys();
-        let mut beat = redis::pipe();
-        beat.zadd(keys.nodes(), node.to_string(), until.as_millis()).ignore();
-        beat.scard(keys.node_users(node));
-        let (known,): (usize,) = beat.query_async(&mut self.connection()).await?;
+        let mut heartbeat = redis::pipe();
+        heartbeat.zadd(keys.nodes(), node.to_string(), until.as_millis()).ignore();
+        heartbeat.scard(keys.node_users(node));
+        let (known,): (usize,) = heartbeat.query_async(&mut self.connection()).await?;
         Ok(known)
     }
 
-    /// Gives this node's word that users are online; for each, whether they were already, on any node.
+    /// Marks users as online on this node. Returns for each whether they were online already, on any node.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_arrive(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
-        // A pipeline can't load the script by itself where Redis doesn't have it.
-        ARRIVE.load_async(&mut self.connection()).await?;
+    pub async fn mark_online(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
+        // A pipeline can't load the script by itself if Redis doesn't have it.
+        MARK_ONLINE.load_async(&mut self.connection()).await?;
         let keys = self.keys();
         let mut calls = redis::pipe();
         for user in users {
-            let mut call = ARRIVE.prepare_invoke();
+            let mut call = MARK_ONLINE.prepare_invoke();
             call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
             call.arg(node.to_string()).arg(now.as_millis()).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
             calls.invoke_script(&call);
@@ -83,12 +85,12 @@ impl Cache {
         Ok(calls.query_async(&mut self.connection()).await?)
     }
 
-    /// Takes a node's word for a user back, whom it last saw at this moment. Where no other node that lives has given its
-    /// own: when any node last saw them.
+    /// Marks a user as offline on a node that last saw them at `seen`. If no other live node has the user online,
+    /// returns when any node last saw them.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_leave(
+    pub async fn mark_offline(
         &self,
         user: &UserId,
         node: Uuid,
@@ -96,58 +98,58 @@ impl Cache {
     ) -> Result<Option<Timestamp>, CacheError> {
         let keys = self.keys();
         let now = seen.as_millis();
-        let mut call = LEAVE.prepare_invoke();
+        let mut call = MARK_OFFLINE.prepare_invoke();
         call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
         call.arg(node.to_string()).arg(now).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
         let last: Option<i64> = call.invoke_async(&mut self.connection()).await?;
         Ok(last.map(|millis| Timestamp::from_millis(millis).unwrap_or(seen)))
     }
 
-    /// Nodes that no longer vouch for themselves, with the moment until which they did.
+    /// The nodes whose heartbeats have stopped, with the time at which each expired.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_dead(&self, now: Timestamp) -> Result<Vec<(Uuid, Timestamp)>, CacheError> {
-        let mut dead = redis::cmd("ZRANGEBYSCORE");
-        dead.arg(self.keys().nodes()).arg("-inf").arg(now.as_millis()).arg("WITHSCORES");
-        let found: Vec<(String, i64)> = dead.query_async(&mut self.connection()).await?;
+    pub async fn expired_nodes(&self, now: Timestamp) -> Result<Vec<(Uuid, Timestamp)>, CacheError> {
+        let mut expired = redis::cmd("ZRANGEBYSCORE");
+        expired.arg(self.keys().nodes()).arg("-inf").arg(now.as_millis()).arg("WITHSCORES");
+        let found: Vec<(String, i64)> = expired.query_async(&mut self.connection()).await?;
         let node = |(node, until): (String, i64)| Some((node.parse().ok()?, Timestamp::from_millis(until).ok()?));
         Ok(found.into_iter().filter_map(node).collect())
     }
 
-    /// Some of the users for whom a node gave its word.
+    /// Some of the users who are online on a node.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_some_users(&self, node: Uuid, most: usize) -> Result<Vec<UserId>, CacheError> {
+    pub async fn sample_node_users(&self, node: Uuid, max: usize) -> Result<Vec<UserId>, CacheError> {
         let mut some = redis::cmd("SRANDMEMBER");
-        some.arg(self.keys().node_users(node)).arg(most);
+        some.arg(self.keys().node_users(node)).arg(max);
         let names: Vec<String> = some.query_async(&mut self.connection()).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// All users for whom a node gave its word.
+    /// All users who are online on a node.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_users(&self, node: Uuid) -> Result<HashSet<UserId>, CacheError> {
+    pub async fn node_users(&self, node: Uuid) -> Result<HashSet<UserId>, CacheError> {
         let mut all = redis::cmd("SMEMBERS");
         all.arg(self.keys().node_users(node));
         let names: Vec<String> = all.query_async(&mut self.connection()).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Forgets a node that has no users any more.
+    /// Removes a node that has no online users left.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_forget(&self, node: Uuid) -> Result<(), CacheError> {
+    pub async fn forget_node(&self, node: Uuid) -> Result<(), CacheError> {
         let mut forget = redis::cmd("ZREM");
         forget.arg(self.keys().nodes()).arg(node.to_string());
         Ok(forget.query_async(&mut self.connection()).await?)
     }
 
-    /// Whether these users are online, in the order asked.
+    /// The presence of these users, in the same order.
     ///
     /// # Errors
     /// When Redis doesn't answer.
@@ -177,29 +179,29 @@ impl Cache {
         Ok(presences)
     }
 
-    /// Tells all nodes of a change.
+    /// Publishes a change to all nodes.
     ///
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn publish_presence(&self, change: &PresenceChange) -> Result<(), CacheError> {
-        // Plain data with text keys has a JSON form; it can't fail.
+        // Plain data with text keys always has a JSON form.
         let text = serde_json::to_string(change).unwrap_or_default();
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys().presence_channel()).arg(text);
         Ok(publish.query_async(&mut self.connection()).await?)
     }
 
-    /// Follows the changes that nodes tell, until the receiver is dropped.
+    /// Follows the changes that nodes publish, until the receiver is dropped.
     pub fn follow_presence(&self) -> mpsc::Receiver<PresenceChange> {
-        let (sender, changes) = mpsc::channel(WAITING);
+        let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
         let cache = self.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
                 if let Err(error) = cache.listen_for_presence(&sender).await {
-                    tracing::debug!(%error, "the announcements of presence are out of reach");
+                    tracing::debug!(%error, "following presence failed; retrying");
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    () = tokio::time::sleep(RETRY_PAUSE) => {}
                     () = sender.closed() => {}
                 }
             }
@@ -210,12 +212,12 @@ impl Cache {
     async fn listen_for_presence(&self, sender: &mpsc::Sender<PresenceChange>) -> Result<(), CacheError> {
         let mut subscription = self.client().get_async_pubsub().await?;
         subscription.subscribe(self.keys().presence_channel()).await?;
-        let mut announcements = subscription.on_message();
+        let mut publications = subscription.on_message();
         loop {
             tokio::select! {
-                announcement = announcements.next() => {
-                    let Some(announcement) = announcement else { return Ok(()) };
-                    if let Ok(change) = serde_json::from_slice(announcement.get_payload_bytes())
+                publication = publications.next() => {
+                    let Some(publication) = publication else { return Ok(()) };
+                    if let Ok(change) = serde_json::from_slice(publication.get_payload_bytes())
                         && sender.try_send(change).is_err()
                     {
                         metrics::counter!("presence_changes_dropped_total").increment(1);

@@ -1,4 +1,5 @@
-//! Following the projector's progress, so that those who wait for a position are woken, not polled for.
+//! The projector's progress as it publishes it, followed in the background, so that a reader who waits for a position
+//! is woken and doesn't poll.
 
 use std::time::Duration;
 
@@ -8,62 +9,62 @@ use tokio::sync::watch;
 
 use crate::connection::{Cache, CacheError};
 
-/// How often progress is read again in case an announcement was missed.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How often the process reads the progress again, in case it missed a publication.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The projector's progress as announced, followed in the background.
+/// Follows the projector's published progress.
 #[derive(Clone)]
 pub struct Progress {
     cache: Cache,
-    seen: watch::Receiver<Seen>,
+    known: watch::Receiver<KnownProgress>,
 }
 
-/// What a generation of the projection is known to have passed.
+/// The progress of one generation of the projection, as far as this process knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Seen {
+struct KnownProgress {
     generation: i64,
     progress: PositionVector,
 }
 
 impl Progress {
-    /// Follows the announcements until the last clone is dropped. Also enters newer generations as they are
-    /// announced.
+    /// Follows publications until the last clone is dropped. Enters newer generations as they are published.
     pub fn follow(cache: Cache) -> Self {
-        let (sender, seen) = watch::channel(Seen::default());
+        let (sender, known) = watch::channel(KnownProgress::default());
         let followed = cache.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
                 if let Err(error) = listen(&followed, &sender).await {
-                    tracing::debug!(%error, "the announcements of progress are out of reach");
+                    tracing::debug!(%error, "following the projector's progress failed; retrying every second");
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(REFRESH) => {}
+                    () = tokio::time::sleep(REFRESH_INTERVAL) => {}
                     () = sender.closed() => {}
                 }
             }
         });
-        Self { cache, seen }
+        Self { cache, known }
     }
 
-    /// Waits until everything in `wanted` was passed; false when that takes longer than `limit`.
-    pub async fn reached(&self, wanted: &PositionVector, limit: Duration) -> bool {
-        let mut seen = self.seen.clone();
-        // Others in this process enter generations too: what an older one had passed says nothing then.
-        let reached = seen.wait_for(|seen| seen.generation == self.cache.generation() && seen.progress.covers(wanted));
-        matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
+    /// Waits until the projector has published all of `position`; false if that takes longer than `timeout`.
+    pub async fn reached(&self, position: &PositionVector, timeout: Duration) -> bool {
+        let mut known = self.known.clone();
+        // Other tasks of this process enter generations too. The progress of an older one then says nothing.
+        let reached =
+            known.wait_for(|known| known.generation == self.cache.generation() && known.progress.covers(position));
+        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
     }
 }
 
-async fn listen(cache: &Cache, sender: &watch::Sender<Seen>) -> Result<(), CacheError> {
+async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<(), CacheError> {
     let mut subscription = cache.client().get_async_pubsub().await?;
     subscription.subscribe(cache.keys().progress_channel()).await?;
-    let mut announcements = subscription.on_message();
-    let mut refresh = tokio::time::interval(REFRESH);
+    let mut publications = subscription.on_message();
+    let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
     loop {
         tokio::select! {
-            announcement = announcements.next() => {
-                let Some(announcement) = announcement else { return Ok(()) };
-                take(cache, sender, &announcement.get_payload::<String>()?);
+            publication = publications.next() => {
+                let Some(publication) = publication else { return Ok(()) };
+                receive(cache, sender, &publication.get_payload::<String>()?);
             }
             _ = refresh.tick() => {
                 cache.enter_generation(cache.read_generation().await?);
@@ -75,9 +76,9 @@ async fn listen(cache: &Cache, sender: &watch::Sender<Seen>) -> Result<(), Cache
     }
 }
 
-/// Takes an announcement: the generation, then `partition:next` for each partition that moved.
-fn take(cache: &Cache, sender: &watch::Sender<Seen>, announcement: &str) {
-    let mut words = announcement.split(' ');
+/// Receives a publication: the generation, then `partition:next` for each partition that moved.
+fn receive(cache: &Cache, sender: &watch::Sender<KnownProgress>, publication: &str) {
+    let mut words = publication.split(' ');
     let Some(generation) = words.next().and_then(|word| word.parse().ok()) else { return };
     cache.enter_generation(generation);
     let pair = |word: &str| {
@@ -88,21 +89,21 @@ fn take(cache: &Cache, sender: &watch::Sender<Seen>, announcement: &str) {
     advance(sender, generation, &moved);
 }
 
-fn advance(sender: &watch::Sender<Seen>, generation: i64, moved: &[(i32, i64)]) {
-    sender.send_if_modified(|seen| {
-        if generation < seen.generation {
+fn advance(sender: &watch::Sender<KnownProgress>, generation: i64, moved: &[(i32, i64)]) {
+    sender.send_if_modified(|known| {
+        if generation < known.generation {
             return false;
         }
-        let before = seen.clone();
-        if generation > seen.generation {
+        let before = known.clone();
+        if generation > known.generation {
             // A newer generation starts from the beginning of the log.
-            *seen = Seen { generation, progress: PositionVector::default() };
+            *known = KnownProgress { generation, progress: PositionVector::default() };
         }
         for (partition, next) in moved {
-            grow(&mut seen.progress, *partition);
-            seen.progress.advance(*partition, *next);
+            grow(&mut known.progress, *partition);
+            known.progress.advance(*partition, *next);
         }
-        *seen != before
+        *known != before
     });
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn vector(pairs: &[(i32, i64)]) -> PositionVector {
 }
 
 impl Cache {
-    /// The generation that is served; 0 when Redis doesn't know.
+    /// The generation that is served; 0 where Redis doesn't know.
     async fn read_generation(&self) -> Result<i64, CacheError> {
         let mut get = redis::cmd("GET");
         let generation: Option<i64> =

@@ -1,194 +1,174 @@
-//! What a command needs to know: from Redis, else from Postgres, else after waiting for the projector to pass
-//! the end of the log as it was. Only then is something that isn't there really not there.
+//! The facts that a command is decided from: from Redis, else from Postgres, else from Postgres after the projector has
+//! passed the end of the log as it was.
+//!
+//! Only that last look may conclude that something doesn't exist. Facts may be old, never wrong: each of them is
+//! immutable or only ever changes in one direction.
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use cache::{Begun, Head, ViewKey};
+use cache::{Cache, Dependency, PendingEntity, ViewKey};
 use domain::facts::{ConversationFacts, MessageFacts};
 use domain::{ConversationId, MessageId, PositionVector, UserId};
-use read_model::{ReadModelError, Snapshot};
+use read_model::{ReadModel, Snapshot};
+use read_path::{PositionWait, RequestCache, postgres_unavailable};
 use service::problem::Problem;
 
-use crate::{CommandApi, FACTS_WAIT};
+use crate::limits::FailedLookups;
+use crate::log_end::LogEnd;
+use crate::request::CommandRequest;
 
-/// How often Postgres is asked how far the projector is while Redis doesn't tell.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// A 503: the projector was not there in time.
-pub(crate) fn behind() -> Problem {
-    Problem::unavailable("projection_behind", "the read model has not caught up yet; try again", 1)
+/// Looks facts up.
+pub(crate) struct FactLookup {
+    pub(crate) cache: Cache,
+    pub(crate) read_model: ReadModel,
+    pub(crate) wait: PositionWait,
+    pub(crate) log_end: Arc<LogEnd>,
+    pub(crate) failed_lookups: FailedLookups,
+    pub(crate) partitions: usize,
 }
 
-pub(crate) fn postgres_down(error: &ReadModelError) -> Problem {
-    tracing::warn!(%error, "Postgres can't be asked");
-    Problem::unavailable("unavailable", "a service that this needs is out of reach; try again", 1)
-}
-
-/// What a snapshot has, or that there is no such thing: which only one that includes the log's end can say. The
-/// projector may have passed it, and the read model have been emptied since.
+/// The value of a snapshot, or that it doesn't exist. Only a snapshot that includes the end of the log can say so: after
+/// the projector passed the end, somebody may have emptied the read model.
 ///
 /// # Errors
-/// 503 when it can't be said.
-fn there_by<T>(end: &PositionVector, snapshot: Snapshot<Option<T>>) -> Result<Option<T>, Problem> {
-    if snapshot.value.is_none() && !snapshot.offsets.covers(end) { Err(behind()) } else { Ok(snapshot.value) }
+/// 503 when the snapshot can't say so.
+fn conclude<T>(end: &PositionVector, snapshot: Snapshot<Option<T>>) -> Result<Option<T>, Problem> {
+    if snapshot.value.is_none() && !snapshot.offsets.covers(end) {
+        return Err(Problem::projection_behind());
+    }
+    Ok(snapshot.value)
 }
 
-impl CommandApi {
-    /// Waits until the projector has passed all of `wanted`.
+/// The cached view of a message's facts, with what it includes.
+fn render_facts(snapshot: &Snapshot<Option<MessageFacts>>) -> Option<(Cow<'_, str>, &PositionVector)> {
+    let body = serde_json::to_string(snapshot.value.as_ref()?).ok()?;
+    Some((Cow::Owned(body), &snapshot.offsets))
+}
+
+impl FactLookup {
+    /// Waits until the facts include a position.
     ///
     /// # Errors
-    /// 503 `projection_behind` when that isn't so in time.
-    pub(crate) async fn at_least(&self, wanted: &PositionVector) -> Result<(), Problem> {
-        let parts = &self.0.parts;
-        let deadline = tokio::time::Instant::now() + FACTS_WAIT;
-        loop {
-            if parts.progress.reached(wanted, LOOK_EVERY).await {
-                return Ok(());
-            }
-            // Redis may be what lags.
-            let offsets = parts.read_model.offsets().await.map_err(|error| postgres_down(&error))?;
-            if offsets.covers(wanted) {
-                return Ok(());
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(behind());
-            }
+    /// 503 when that takes too long.
+    pub(crate) async fn wait_for(&self, position: Option<&PositionVector>) -> Result<(), Problem> {
+        if let Some(position) = position {
+            self.wait.reach(position).await?;
         }
+        Ok(())
     }
 
-    /// Looks again for what was not found, when the projector has passed the end of the log as it is now: of one
-    /// partition, or of all. That counts, unless it finds something.
-    async fn look_past_log_end<T>(
-        &self,
-        user: &UserId,
-        partition: Option<i32>,
-        look: impl Future<Output = Result<Snapshot<Option<T>>, Problem>>,
-    ) -> Result<Option<T>, Problem> {
-        self.count_miss(user).await?;
-        let mut end = self.0.barrier.log_end().await.ok_or_else(behind)?;
-        if let Some(partition) = partition {
-            for (index, next) in (0..).zip(&mut end.0) {
-                if index != partition {
-                    *next = 0;
-                }
-            }
-        }
-        self.at_least(&end).await?;
-        let found = there_by(&end, look.await?)?;
-        if found.is_some() {
-            self.take_back_miss(user).await;
-        }
-        Ok(found)
+    /// The partition of a conversation's events.
+    pub(crate) fn partition_of(&self, id: ConversationId) -> i32 {
+        event_log::partition_for(id.to_string().as_bytes(), self.partitions)
     }
 
-    /// What is known of a conversation that the user is in; none when there is none. Someone else's is looked for
-    /// as long as one that isn't there, and counts as much: nobody can tell the two apart.
+    /// The facts about a conversation that the user is in; none if there is no such conversation. A conversation that
+    /// the user is not in takes as long, and counts as much, as one that doesn't exist: nobody can tell the two apart.
     ///
     /// # Errors
-    /// 503 when it can't be known now, 429 when the user looked in vain too often.
-    pub(crate) async fn conversation_facts(
+    /// 503 when the facts can't be known now, 429 when the user has caused too many failed look-ups.
+    pub(crate) async fn conversation(
         &self,
         id: ConversationId,
         user: &UserId,
         with_participants: bool,
     ) -> Result<Option<ConversationFacts>, Problem> {
-        if let Ok(Some(participants)) = self.0.parts.cache.participants(id).await
+        if let Ok(Some(participants)) = self.cache.participants(id).await
             && participants.contains(user)
         {
             let participants = if with_participants { participants.iter().cloned().collect() } else { Vec::new() };
             return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
         }
-        if let Some(facts) = self.stored_conversation(id, user).await?.value {
+        if let Some(facts) = self.load_conversation(id, user).await?.value {
             return Ok(Some(facts));
         }
-        if let Ok(Some(begun)) = self.0.parts.cache.begun(&Head::Conversation(id)).await
-            && let Begun::Conversation { participant_ids: participants, .. } = begun
+        if let Some(PendingEntity::Conversation { participant_ids: participants, .. }) =
+            self.request_cache().pending_entity(&Dependency::Conversation(id)).await
             && participants.contains(user)
         {
             return Ok(Some(ConversationFacts { id, is_participant: true, participants }));
         }
-        self.look_past_log_end(user, Some(self.partition_of(id)), self.stored_conversation(id, user)).await
+        self.look_past_log_end(user, Some(self.partition_of(id)), self.load_conversation(id, user)).await
     }
 
-    /// The partition of a conversation.
-    pub(crate) fn partition_of(&self, id: ConversationId) -> i32 {
-        event_log::partition_for(id.to_string().as_bytes(), self.0.parts.partitions)
-    }
-
-    async fn stored_conversation(
+    async fn load_conversation(
         &self,
         id: ConversationId,
         user: &UserId,
     ) -> Result<Snapshot<Option<ConversationFacts>>, Problem> {
-        let parts = &self.0.parts;
-        let snapshot = parts.read_model.participants(id).await.map_err(|error| postgres_down(&error))?;
-        if let Some(participants) = &snapshot.value {
-            // Only for speed: without it, the next command asks Postgres again.
-            let _ = parts.cache.fill_participants(id, participants).await;
-        }
-        let mine = snapshot.value.filter(|participants| participants.contains(user));
-        let value = mine.map(|participants| ConversationFacts { id, is_participant: true, participants });
+        let loaded = self.request_cache().load_participants(&self.read_model, id).await;
+        let snapshot = loaded.map_err(|error| postgres_unavailable(&error))?;
+        let participants = snapshot.value.filter(|participants| participants.contains(user));
+        let value = participants.map(|participants| ConversationFacts { id, is_participant: true, participants });
         Ok(Snapshot { value, offsets: snapshot.offsets })
     }
 
-    /// What is known of a message, in a conversation where one is named; none when there is none.
+    /// The facts about the message that a command names; none if it names none, or none that exists.
     ///
     /// # Errors
-    /// As [`Self::conversation_facts`].
-    pub(crate) async fn message_facts(
-        &self,
-        id: MessageId,
-        within: Option<ConversationId>,
-        user: &UserId,
-        at_least: Option<&PositionVector>,
-    ) -> Result<Option<MessageFacts>, Problem> {
-        let (folded, lately) =
-            tokio::join!(self.folded_message(id, within, user, at_least), self.0.parts.cache.lately(id));
-        Ok(folded?.map(|facts| lately.unwrap_or_default().added_to(facts)))
+    /// As [`Self::conversation`].
+    pub(crate) async fn message_of(&self, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
+        let Some(id) = request.command.message_id() else { return Ok(None) };
+        let (folded, pending) = tokio::join!(self.folded_message(id, request), self.cache.pending_changes(id));
+        Ok(folded?.map(|facts| pending.unwrap_or_default().apply_to(facts)))
     }
 
-    async fn folded_message(
-        &self,
-        id: MessageId,
-        within: Option<ConversationId>,
-        user: &UserId,
-        at_least: Option<&PositionVector>,
-    ) -> Result<Option<MessageFacts>, Problem> {
-        let here = |facts: &MessageFacts| within.is_none_or(|conversation| conversation == facts.conversation_id);
-        let look = async || {
-            let Snapshot { value, offsets } = self.stored_message(id).await?;
-            Ok(Snapshot { value: value.filter(here), offsets })
+    async fn folded_message(&self, id: MessageId, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
+        let conversation = request.command.conversation_id();
+        let is_here = |facts: &MessageFacts| conversation.is_none_or(|id| id == facts.conversation_id);
+        let load = async || {
+            let Snapshot { value, offsets } = self.load_message(id).await?;
+            Ok(Snapshot { value: value.filter(is_here), offsets })
         };
-        let key = ViewKey::MessageFacts(id);
-        if let Ok(found) = self.0.parts.cache.view(&key).await
-            // Postgres may have told what Redis hasn't been told yet.
-            && at_least.is_none_or(|wanted| found.progress.covers(wanted))
-            && let Some(facts) = found.body.and_then(|body| serde_json::from_str(&body).ok()).filter(here)
+        let mut cache = self.request_cache();
+        let at_least = request.at_least.clone().unwrap_or_default();
+        if let Some((body, _)) = cache.view(&ViewKey::MessageFacts(id), &at_least).await
+            && let Some(facts) = serde_json::from_str(&body).ok().filter(is_here)
         {
             return Ok(Some(facts));
         }
-        if let Some(facts) = look().await?.value {
+        if let Some(facts) = load().await?.value {
             return Ok(Some(facts));
         }
-        // What isn't folded yet had nothing done to it that is.
-        if let Ok(Some(Begun::Message { facts, .. })) = self.0.parts.cache.begun(&Head::Message(id)).await
-            && here(&facts)
+        // Nothing that is folded has happened to a message that isn't folded.
+        if let Some(PendingEntity::Message { facts, .. }) = cache.pending_entity(&Dependency::Message(id)).await
+            && is_here(&facts)
         {
             return Ok(Some(facts));
         }
-        // Where no conversation is named, its partition isn't known either.
-        self.look_past_log_end(user, None, look()).await
+        // A command that names no conversation doesn't say which partition to wait for.
+        self.look_past_log_end(&request.caller, None, load()).await
     }
 
-    async fn stored_message(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, Problem> {
-        let parts = &self.0.parts;
-        let stamps = parts.cache.stamps(&[Head::Message(id)]).await;
-        let snapshot = parts.read_model.message_facts(id).await.map_err(|error| postgres_down(&error))?;
-        if let (Some(facts), Ok(stamps)) = (&snapshot.value, stamps)
-            && let Ok(body) = serde_json::to_string(facts)
-        {
-            let _ = parts.cache.fill(&ViewKey::MessageFacts(id), &stamps, &body, &snapshot.offsets).await;
+    async fn load_message(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, Problem> {
+        let load = async { self.read_model.message_facts(id).await.map_err(|error| postgres_unavailable(&error)) };
+        let (key, dependency) = (ViewKey::MessageFacts(id), Dependency::Message(id));
+        self.request_cache().load_and_fill(&key, dependency, load, render_facts).await
+    }
+
+    /// Repeats a look-up that found nothing, once the projector has passed the current end of the log, of one partition
+    /// or of all. It counts against the user's limit unless it finds something.
+    async fn look_past_log_end<T>(
+        &self,
+        user: &UserId,
+        partition: Option<i32>,
+        look_up: impl Future<Output = Result<Snapshot<Option<T>>, Problem>>,
+    ) -> Result<Option<T>, Problem> {
+        self.failed_lookups.count(user).await?;
+        let mut end = self.log_end.read().await.ok_or_else(Problem::projection_behind)?;
+        if let Some(partition) = partition {
+            end = end.restricted_to(partition);
         }
-        Ok(snapshot)
+        self.wait.reach(&end).await?;
+        let found = conclude(&end, look_up.await?)?;
+        if found.is_some() {
+            self.failed_lookups.roll_back(user).await;
+        }
+        Ok(found)
+    }
+
+    fn request_cache(&self) -> RequestCache<'_> {
+        RequestCache::new(Some(&self.cache), || {})
     }
 }

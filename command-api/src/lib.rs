@@ -1,14 +1,16 @@
-//! The command API: validates what users ask for, decides it, and appends the events.
+//! The command API: validates what users ask for, decides it from facts, and appends the events to the log.
 //!
-//! A 2xx means that the event is on Kafka with `acks=all`. What was begun is finished even when the client
-//! hangs up.
+//! A 2xx response means that the event is on Kafka with `acks=all`. This crate must never write to Postgres, except to
+//! announce an outage of Redis.
 
-mod answer;
-mod barrier;
-mod doubt;
+mod append;
 mod execute;
 mod facts;
+mod idempotency;
 mod limits;
+mod log_end;
+mod request;
+mod response;
 mod routes;
 mod schema;
 mod typing;
@@ -21,6 +23,7 @@ use axum::extract::FromRef;
 use cache::{Cache, LocalLimits, Progress};
 use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
+use read_path::PositionWait;
 use service::auth::Auth;
 use service::token::PositionTokens;
 use tokio::sync::watch;
@@ -28,20 +31,28 @@ use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use append::Appender;
+use execute::Executor;
+use facts::FactLookup;
+use idempotency::Idempotency;
+use limits::FailedLookups;
 pub use limits::Limits;
+use log_end::LogEnd;
+use typing::TypingCommands;
 
-/// How long a command waits for facts that the projector hasn't reached yet.
-const FACTS_WAIT: Duration = Duration::from_secs(1);
-
-/// What the command API works with. Clones share it.
+/// A command API. Clones share everything.
 #[derive(Clone)]
-pub struct CommandApi(Arc<Shared>);
+pub struct CommandApi {
+    auth: Auth,
+    tokens: PositionTokens,
+    executor: Arc<Executor>,
+}
 
 /// What a command API is made of.
 pub struct Parts {
-    /// Who may call.
+    /// Authenticates callers.
     pub auth: Auth,
-    /// Reads and issues position tokens.
+    /// Reads position tokens.
     pub tokens: PositionTokens,
     /// Appends events.
     pub producer: Producer,
@@ -51,32 +62,41 @@ pub struct Parts {
     pub partitions: usize,
     /// Facts, limits and reservations.
     pub cache: Cache,
-    /// How far the projector is.
+    /// The projector's published progress.
     pub progress: Progress,
     /// Facts that Redis doesn't have.
     pub read_model: ReadModel,
-    /// How much a user may do.
+    /// How many commands of each kind a user may send.
     pub limits: Limits,
-    /// Why nothing may be appended now, if so.
-    pub refusal: watch::Receiver<Option<String>>,
-}
-
-struct Shared {
-    parts: Parts,
-    local_limits: LocalLimits,
-    barrier: barrier::Barrier,
-    doubt: doubt::Doubt,
-    tasks: TaskTracker,
+    /// Why no event may be appended now, if there is a reason.
+    pub append_block: watch::Receiver<Option<String>>,
 }
 
 impl CommandApi {
     /// Puts a command API together. Needs a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let barrier = barrier::Barrier::new(parts.log.clone());
-        let (local_limits, doubt, tasks) = (LocalLimits::default(), doubt::Doubt::default(), TaskTracker::new());
-        let api = Self(Arc::new(Shared { parts, local_limits, barrier, doubt, tasks }));
-        api.trust_in_time();
-        api
+        let Parts { auth, tokens, producer, log, partitions, cache, progress, read_model, limits, append_block } =
+            parts;
+        let log_end = Arc::new(LogEnd::new(log.clone()));
+        let wait = PositionWait::new(progress, read_model.clone());
+        let facts = FactLookup {
+            cache: cache.clone(),
+            read_model: read_model.clone(),
+            wait: wait.clone(),
+            log_end: log_end.clone(),
+            failed_lookups: FailedLookups::new(cache.clone(), &limits),
+            partitions,
+        };
+        let executor = Arc::new(Executor {
+            facts,
+            idempotency: Idempotency::new(cache.clone(), read_model, log, log_end, wait),
+            appender: Appender::new(producer, append_block),
+            cache,
+            limits,
+            local_limits: LocalLimits::default(),
+            tasks: TaskTracker::new(),
+        });
+        Self { auth, tokens, executor }
     }
 
     /// The routes.
@@ -84,22 +104,31 @@ impl CommandApi {
         routes().with_state(self.clone()).into()
     }
 
-    /// Waits until every command that was begun is finished, at most `limit`.
-    pub async fn finish(&self, limit: Duration) {
-        self.0.tasks.close();
-        if tokio::time::timeout(limit, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!(left = self.0.tasks.len(), "stopped before every command was finished");
+    /// Waits at most `timeout` until every decided command is finished.
+    pub async fn finish(&self, timeout: Duration) {
+        let tasks = &self.executor.tasks;
+        tasks.close();
+        if tokio::time::timeout(timeout, tasks.wait()).await.is_err() {
+            tracing::warn!(unfinished = tasks.len(), "the process stops before every command is finished");
         }
+    }
+
+    fn typing(&self) -> TypingCommands<'_> {
+        let Executor { facts, cache, appender, .. } = &*self.executor;
+        TypingCommands { facts, cache, appender }
     }
 }
 
-/// The routes, with what the OpenAPI document says of them.
+/// The routes, with their part of the OpenAPI document.
 pub fn routes() -> OpenApiRouter<CommandApi> {
-    OpenApiRouter::default().routes(routes!(routes::act)).routes(routes!(routes::edit)).routes(routes!(routes::delete))
+    OpenApiRouter::default()
+        .routes(routes!(routes::post_action))
+        .routes(routes!(routes::edit_message))
+        .routes(routes!(routes::delete_message))
 }
 
 impl FromRef<CommandApi> for Auth {
     fn from_ref(api: &CommandApi) -> Self {
-        api.0.parts.auth.clone()
+        api.auth.clone()
     }
 }

@@ -1,71 +1,44 @@
-//! The handlers: what came over HTTP becomes a command with what it came with.
+//! The HTTP handlers. Each turns a request into a command and executes it; none decides anything.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use domain::answer::{Deleted, Edited, Typing};
-use domain::{Command, IdempotencyKey, MessageId, PositionVector, UserId};
+use domain::response::{DeletedMessage, EditedMessage, TypingAccepted};
+use domain::{Command, MessageId};
 use http::{HeaderMap, Uri};
 use service::auth::Caller;
-use service::envelope::Whole;
-use service::http::{JsonBody, Params, idempotency_key, messages_position, path_id};
-use service::openapi::{AuthorErrors, BodyErrors, COMMANDS, CommandErrors, CommandHeaders, CommonHeaders};
+use service::http::{JsonBody, path_id};
+use service::openapi::{AuthorErrors, BodyErrors, COMMANDS, CommandErrors, CommandHeaderParams, CommonHeaderParams};
 use service::problem::Problem;
-use service::trace::Place;
+use service::response::DataResponse;
+use service::trace::TraceContext;
 
 use crate::CommandApi;
-use crate::schema::{Act, Done, EditMessage, Made};
+use crate::request::CommandHeaders;
+use crate::schema::{CreatedResponse, EditMessage, OkResponse, PostAction};
 
-/// What every command comes with.
-pub(crate) struct Asked {
-    pub(crate) caller: UserId,
-    pub(crate) command: Command,
-    pub(crate) key: Option<IdempotencyKey>,
-    /// Facts have to be at least this new.
-    pub(crate) at_least: Option<PositionVector>,
-    /// Where in a trace it belongs.
-    pub(crate) place: Place,
-}
-
-struct Given {
-    key: Option<IdempotencyKey>,
-    at_least: Option<PositionVector>,
-}
-
-impl Given {
-    fn read(api: &CommandApi, caller: &UserId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
-        // Commands have none; one that is passed over might have been meant for something.
-        Params::read(uri, &[])?;
-        let key = idempotency_key(headers)?;
-        let at_least = match messages_position(headers)? {
-            Some(text) => Some(api.0.parts.tokens.parse_at_least(text, caller)?),
-            None => None,
-        };
-        Ok(Self { key, at_least })
-    }
-
-    fn ask(self, caller: UserId, command: Command, place: Place) -> Asked {
-        Asked { caller, command, key: self.key, at_least: self.at_least, place }
-    }
-}
-
-/// Does what `action` says
+/// Execute the command that `action` names
 ///
-/// Sends a message, begins a conversation, reacts, takes a reaction back, says that one types or has read. A 2xx means
-/// that it is kept.
+/// Send a message, create a conversation, add or remove a reaction, start or stop typing, or mark messages as read. A
+/// 2xx response means that the event is stored permanently.
 #[utoipa::path(
     post,
     path = "/api/messages",
     operation_id = "act",
     tag = COMMANDS,
-    params(CommandHeaders, CommonHeaders),
-    request_body = Act,
+    params(CommandHeaderParams, CommonHeaderParams),
+    request_body = PostAction,
     responses(
-        (status = 200, description = "Done; or done by an earlier request with the same key, then with what that was answered.", body = Whole<Done>),
+        (
+            status = 200,
+            description = "The command was executed. With `Idempotent-Replayed: true`, an earlier request with the same \
+                key executed it, and this repeats that request's response.",
+            body = DataResponse<OkResponse>
+        ),
         (
             status = 201,
-            description = "A message, a conversation or a reaction was made.",
-            body = Whole<Made>,
+            description = "The command created a message, a conversation or a reaction.",
+            body = DataResponse<CreatedResponse>,
             links(
                 ("conversation" = (operation_id = "conversation", parameters(("id" = "$response.body#/data/id")))),
                 ("messages" = (operation_id = "list", parameters(("conversationId" = "$response.body#/data/id")))),
@@ -80,84 +53,100 @@ impl Given {
                 ("delete" = (operation_id = "deleteMessage", parameters(("messageId" = "$response.body#/data/id")))),
             )
         ),
-        (status = 202, description = "Others are told that you type, or have stopped.", body = Whole<Typing>),
+        (
+            status = 202,
+            description = "The other participants are told that you started or stopped typing.",
+            body = DataResponse<TypingAccepted>
+        ),
         CommandErrors,
         BodyErrors,
     )
 )]
-pub(crate) async fn act(
+pub(crate) async fn post_action(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
-    place: Place,
+    trace: TraceContext,
     uri: Uri,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let given = Given::read(&api, &caller, &uri, &headers)?;
+    let headers = CommandHeaders::read(&api.tokens, &caller, &uri, &headers)?;
     let command = Command::from_post(&caller, body).map_err(Problem::invalid_body)?;
-    let asked = given.ask(caller, command, place);
-    match &asked.command {
-        Command::TypingStart { conversation_id } => api.typing(&asked, *conversation_id, true).await,
-        Command::TypingStop { conversation_id } => api.typing(&asked, *conversation_id, false).await,
-        _ => Ok(api.execute(asked).await?.into_response()),
-    }
+    let request = headers.request(caller, command, trace);
+    let outcome = match &request.command {
+        Command::TypingStart { conversation_id } => api.typing().start(&request, *conversation_id).await?,
+        Command::TypingStop { conversation_id } => api.typing().stop(&request, *conversation_id).await?,
+        _ => api.executor.execute(request).await?,
+    };
+    Ok(outcome.into_response())
 }
 
-/// Gives your message another content
+/// Edit a message
+///
+/// Only its author may. The new content replaces the old one.
 #[utoipa::path(
     patch,
     path = "/api/messages/{messageId}",
     operation_id = "editMessage",
     tag = COMMANDS,
-    params(("messageId" = MessageId, Path, description = "Which message."), CommandHeaders, CommonHeaders),
+    params(
+        ("messageId" = MessageId, Path, description = "The message's id."),
+        CommandHeaderParams,
+        CommonHeaderParams
+    ),
     request_body = EditMessage,
     responses(
-        (status = 200, description = "Edited.", body = Whole<Edited>),
+        (status = 200, description = "The message is edited.", body = DataResponse<EditedMessage>),
         CommandErrors,
         BodyErrors,
         AuthorErrors,
     )
 )]
-pub(crate) async fn edit(
+pub(crate) async fn edit_message(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
-    place: Place,
+    trace: TraceContext,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let message_id: MessageId = path_id("messageId", path)?;
-    let given = Given::read(&api, &caller, &uri, &headers)?;
+    let headers = CommandHeaders::read(&api.tokens, &caller, &uri, &headers)?;
     let command = Command::from_patch(message_id, body).map_err(Problem::invalid_body)?;
-    Ok(api.execute(given.ask(caller, command, place)).await?.into_response())
+    Ok(api.executor.execute(headers.request(caller, command, trace)).await?.into_response())
 }
 
-/// Deletes your message
+/// Delete a message
 ///
-/// It keeps its place, without content. Deleting again is fine: the first `deletedAt` stays.
+/// Only its author may. The message keeps its place, without content. Deleting it again is fine: the first `deletedAt`
+/// stays.
 #[utoipa::path(
     delete,
     path = "/api/messages/{messageId}",
     operation_id = "deleteMessage",
     tag = COMMANDS,
-    params(("messageId" = MessageId, Path, description = "Which message."), CommandHeaders, CommonHeaders),
+    params(
+        ("messageId" = MessageId, Path, description = "The message's id."),
+        CommandHeaderParams,
+        CommonHeaderParams
+    ),
     responses(
-        (status = 200, description = "Deleted.", body = Whole<Deleted>),
+        (status = 200, description = "The message is deleted.", body = DataResponse<DeletedMessage>),
         CommandErrors,
         AuthorErrors,
     )
 )]
-pub(crate) async fn delete(
+pub(crate) async fn delete_message(
     State(api): State<CommandApi>,
     Caller(caller): Caller,
-    place: Place,
+    trace: TraceContext,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let message_id: MessageId = path_id("messageId", path)?;
-    let given = Given::read(&api, &caller, &uri, &headers)?;
-    let asked = given.ask(caller, Command::Delete { message_id }, place);
-    Ok(api.execute(asked).await?.into_response())
+    let headers = CommandHeaders::read(&api.tokens, &caller, &uri, &headers)?;
+    let request = headers.request(caller, Command::Delete { message_id }, trace);
+    Ok(api.executor.execute(request).await?.into_response())
 }

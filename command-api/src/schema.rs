@@ -1,27 +1,27 @@
-//! The bodies of commands and of their answers as the OpenAPI document has them. Bodies are read by
-//! [`domain::Command`], which names every wrong field at once; this only describes what it takes.
+//! The bodies of commands and of their responses, for the OpenAPI document only. [`domain::Command`] reads the bodies
+//! and names every wrong field at once; nothing here may parse a request.
 #![expect(dead_code, reason = "only the schemas of these types are used")]
 
-use domain::answer::{Begun, Reacted, Read};
 use domain::event::{ConversationKind, MessageType};
+use domain::response::{CreatedConversation, ReactionResult, ReadMarkSet};
 use domain::view::MessageView;
 use domain::{ConversationId, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What is asked for, by `action`; a message where it says nothing.
+/// The body depends on `action`. Without `action`, it is a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
-pub(crate) enum Act {
+pub(crate) enum PostAction {
     Message(SendMessage),
-    Conversation(BeginConversation),
-    Reaction(React),
+    Conversation(CreateConversation),
+    Reaction(AddReaction),
     RemoveReaction(RemoveReaction),
-    Typing(SayTyping),
+    Typing(SetTyping),
     Read(MarkRead),
 }
 
-/// Sends a message.
+/// Send a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({
@@ -34,19 +34,19 @@ pub(crate) struct SendMessage {
     /// Up to 4,000 characters. May be empty only with attachments.
     #[schema(max_length = 4_000)]
     content: Option<String>,
-    /// `TEXT` where it isn't said.
+    /// Default: `TEXT`.
     message_type: Option<MessageType>,
-    /// Files that live elsewhere.
+    /// Files that are stored elsewhere.
     #[schema(max_items = 10)]
     attachments: Option<Vec<AttachedFile>>,
-    /// The message that this one answers, in the same conversation.
+    /// The message that this one replies to, in the same conversation.
     reply_to_id: Option<MessageId>,
-    /// Participants who are mentioned besides those whom the content names as `@userId`.
+    /// Mentioned participants, in addition to those whom the content names as `@userId`.
     #[schema(max_items = 20)]
     mentions: Option<Vec<UserId>>,
 }
 
-/// A file that lives elsewhere.
+/// A file that is stored elsewhere.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = AttachedFile)]
@@ -62,45 +62,46 @@ pub(crate) struct AttachedFile {
     name: String,
     #[schema(max_length = 255, pattern = "^[!-.0-~]+/[!-.0-:<-~]+$", example = "image/png")]
     mime_type: String,
-    /// In bytes.
+    /// The file's size in bytes.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_u64, example = 48_213)]
     size: u64,
 }
 
-/// Begins a conversation.
+/// Create a conversation.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"action": "conversation", "participantIds": ["bob", "carol"], "title": "Lunch"}))]
-pub(crate) struct BeginConversation {
+pub(crate) struct CreateConversation {
     #[schema(inline)]
     action: ConversationAction,
-    /// At least one other; you are added. Up to 1,000 in all.
+    /// At least one other user. You are added. Up to 1,000 participants in all.
     #[schema(min_items = 1, max_items = 1_000)]
     participant_ids: Vec<UserId>,
-    /// Where it isn't said, two people without a title are `DIRECT`: a pair has one such conversation, ever.
+    /// Default: `DIRECT` for two participants without a title, else `GROUP`. Two users have one direct conversation,
+    /// permanently.
     #[serde(rename = "type")]
     kind: Option<ConversationKind>,
-    /// Of a group, in one line.
+    /// The title of a group, in one line.
     #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
 }
 
-/// Reacts to a message.
+/// Add a reaction to a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"action": "reaction", "messageId": "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47", "emoji": "👍"}))]
-pub(crate) struct React {
+pub(crate) struct AddReaction {
     #[schema(inline)]
     action: ReactionAction,
     message_id: MessageId,
     /// One emoji, of up to 32 bytes.
     emoji: String,
-    /// `add` where it isn't said, `remove`, or a label that is kept beside the emoji.
+    /// `add` (default), `remove`, or a label to store with the emoji.
     #[schema(min_length = 1, max_length = 32)]
     reaction: Option<String>,
 }
 
-/// Takes a reaction back.
+/// Remove your reaction from a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({
@@ -114,17 +115,17 @@ pub(crate) struct RemoveReaction {
     emoji: String,
 }
 
-/// Says that one is typing, or has stopped. A start ends by itself after 5 s.
+/// Start or stop typing. A start expires after 5 s.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"action": "typing_start", "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"}))]
-pub(crate) struct SayTyping {
+pub(crate) struct SetTyping {
     #[schema(inline)]
     action: TypingAction,
     conversation_id: ConversationId,
 }
 
-/// Says that one has read.
+/// Mark messages as read.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"action": "mark_read", "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"}))]
@@ -132,16 +133,16 @@ pub(crate) struct MarkRead {
     #[schema(inline)]
     action: ReadAction,
     conversation_id: ConversationId,
-    /// Up to this message; where it isn't said, everything so far.
+    /// The last message read. Default: the newest message.
     message_id: Option<MessageId>,
 }
 
-/// Gives a message another content.
+/// Edit a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"content": "hello @bob"}))]
 pub(crate) struct EditMessage {
-    /// The new content, whole, of up to 4,000 characters. May be empty only with attachments.
+    /// The new content, up to 4,000 characters. May be empty only with attachments.
     #[schema(max_length = 4_000)]
     content: String,
 }
@@ -183,21 +184,21 @@ enum ReadAction {
     MarkRead,
 }
 
-/// What was made: a message, a conversation or a reaction.
+/// The created message, conversation or reaction.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub(crate) enum Made {
+pub(crate) enum CreatedResponse {
     Message(MessageView),
-    Conversation(Begun),
-    Reaction(Reacted),
+    Conversation(CreatedConversation),
+    Reaction(ReactionResult),
 }
 
-/// What was done; for a command that was repeated with its key, what was made.
+/// The result of the command. For a replayed command, also a created message or conversation.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub(crate) enum Done {
-    Read(Read),
-    Reaction(Reacted),
+pub(crate) enum OkResponse {
+    Read(ReadMarkSet),
+    Reaction(ReactionResult),
     Message(MessageView),
-    Conversation(Begun),
+    Conversation(CreatedConversation),
 }

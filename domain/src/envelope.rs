@@ -50,7 +50,7 @@ pub enum DecodeError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Writing<'a> {
+struct EncodedEnvelope<'a> {
     event_id: EventId,
     version: u32,
     occurred_at: Timestamp,
@@ -71,7 +71,7 @@ struct Writing<'a> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Event")]
-pub(crate) struct Reading {
+pub(crate) struct DecodedEnvelope {
     /// The event's own id. A record with an id that came before in the conversation is a copy: the first counts.
     event_id: EventId,
     // The schema has it with `data`, in each of its forms.
@@ -104,7 +104,7 @@ pub(crate) struct Reading {
 
 /// The bytes of a record's value.
 pub fn encode(event: &Event) -> Vec<u8> {
-    let writing = Writing {
+    let encoded = EncodedEnvelope {
         event_id: event.event_id,
         version: VERSION,
         occurred_at: event.occurred_at,
@@ -115,7 +115,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
         data: &event.data,
     };
     // Text keys and plain values only: it can't fail.
-    serde_json::to_vec(&writing).unwrap_or_default()
+    serde_json::to_vec(&encoded).unwrap_or_default()
 }
 
 /// Reads a record's value, of any version up to [`VERSION`]. Unknown fields are passed over, so that a
@@ -128,27 +128,27 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     if value.trim_ascii_start().first() != Some(&b'{') {
         return Err(DecodeError::NotAnEvent(Error::custom("must be an object")));
     }
-    let reading: Reading = serde_json::from_slice(value).map_err(DecodeError::NotAnEvent)?;
-    let event_type = reading.event_type;
-    if reading.version == 0 || reading.version > VERSION {
-        return Err(DecodeError::UnknownVersion { event_type, version: reading.version });
+    let decoded: DecodedEnvelope = serde_json::from_slice(value).map_err(DecodeError::NotAnEvent)?;
+    let event_type = decoded.event_type;
+    if decoded.version == 0 || decoded.version > VERSION {
+        return Err(DecodeError::UnknownVersion { event_type, version: decoded.version });
     }
-    if reading.enc.is_some() {
+    if decoded.enc.is_some() {
         return Err(DecodeError::Encrypted { event_type });
     }
-    if holds_nul(&reading.data) {
+    if holds_nul(&decoded.data) {
         return Err(DecodeError::Nul);
     }
-    let data = data(&event_type, reading.data).map_err(|source| DecodeError::Data { event_type, source })?;
-    let request = match (reading.idempotency_key, reading.request_hash) {
+    let data = data(&event_type, decoded.data).map_err(|source| DecodeError::Data { event_type, source })?;
+    let request = match (decoded.idempotency_key, decoded.request_hash) {
         (Some(key), hash) => Some(Request { key, hash: hash.unwrap_or_default() }),
         (None, _) => None,
     };
     Ok(Event {
-        event_id: reading.event_id,
-        occurred_at: reading.occurred_at,
-        conversation_id: reading.conversation_id,
-        actor_id: reading.actor_id,
+        event_id: decoded.event_id,
+        occurred_at: decoded.occurred_at,
+        conversation_id: decoded.conversation_id,
+        actor_id: decoded.actor_id,
         request,
         data,
     })

@@ -38,7 +38,7 @@ pub struct MessageFacts {
 
 impl MessageFacts {
     /// What is known of a message that was just sent.
-    pub fn of_sent(conversation_id: ConversationId, sender_id: UserId, sent: &MessageSent) -> Self {
+    pub fn from_sent(conversation_id: ConversationId, sender_id: UserId, sent: &MessageSent) -> Self {
         Self {
             id: sent.message_id,
             conversation_id,

@@ -13,7 +13,7 @@ pub fn fold(state: &mut State, changes: &mut Changes, event: &Event, position: P
     if !event.data.folds() || !remember(state, changes, event, position) {
         return;
     }
-    let at = Step { conversation: event.conversation_id, actor: &event.actor_id, at: event.occurred_at, position };
+    let at = Action { conversation: event.conversation_id, actor: &event.actor_id, at: event.occurred_at, position };
     let changed = match &event.data {
         EventData::ConversationCreated { kind, title, participant_ids } => {
             create(state, changes, &at, *kind, title.clone(), participant_ids)
@@ -44,7 +44,7 @@ pub fn fold(state: &mut State, changes: &mut Changes, event: &Event, position: P
 }
 
 /// Who does something, where, when, and at which position of the log.
-struct Step<'a> {
+struct Action<'a> {
     conversation: ConversationId,
     actor: &'a UserId,
     at: Timestamp,
@@ -71,7 +71,7 @@ fn remember(state: &mut State, changes: &mut Changes, event: &Event, position: P
 fn create(
     state: &mut State,
     changes: &mut Changes,
-    step: &Step<'_>,
+    action: &Action<'_>,
     kind: ConversationKind,
     title: Option<String>,
     participant_ids: &[UserId],
@@ -79,12 +79,12 @@ fn create(
     let mut participants: Vec<UserId> = Vec::with_capacity(participant_ids.len());
     let mut seen = std::collections::HashSet::new();
     participants.extend(participant_ids.iter().filter(|user| seen.insert(*user)).cloned());
-    if state.conversations.contains_key(&step.conversation) || participants.is_empty() {
+    if state.conversations.contains_key(&action.conversation) || participants.is_empty() {
         return false;
     }
     for (ordinal, user) in (0..).zip(&participants) {
-        let key = (step.conversation, user.clone());
-        let member = Member { ordinal, last_read_seq: 0, last_read_at: None, position: step.position };
+        let key = (action.conversation, user.clone());
+        let member = Member { ordinal, last_read_seq: 0, last_read_at: None, position: action.position };
         state.members.insert(key.clone(), member);
         changes.members.insert(key);
     }
@@ -92,63 +92,63 @@ fn create(
         kind,
         title,
         participant_count: i64::try_from(participants.len()).unwrap_or(i64::MAX),
-        created_at: step.at,
-        updated_at: step.at,
+        created_at: action.at,
+        updated_at: action.at,
         last_seq: 0,
         last_message: None,
-        position: step.position,
+        position: action.position,
     };
-    state.conversations.insert(step.conversation, conversation);
-    changes.created.push((step.conversation, participants));
+    state.conversations.insert(action.conversation, conversation);
+    changes.created.push((action.conversation, participants));
     true
 }
 
-fn send(state: &mut State, changes: &mut Changes, step: &Step<'_>, sent: &MessageSent) -> bool {
-    let key = (step.conversation, sent.message_id);
-    let Some(conversation) = state.conversations.get_mut(&step.conversation) else { return false };
+fn send(state: &mut State, changes: &mut Changes, action: &Action<'_>, sent: &MessageSent) -> bool {
+    let key = (action.conversation, sent.message_id);
+    let Some(conversation) = state.conversations.get_mut(&action.conversation) else { return false };
     if state.messages.contains_key(&key) {
         return false;
     }
     conversation.last_seq += 1;
     conversation.last_message = Some(sent.message_id);
-    conversation.updated_at = conversation.updated_at.max(step.at);
+    conversation.updated_at = conversation.updated_at.max(action.at);
     let message = Message {
         seq: conversation.last_seq,
-        sender_id: step.actor.clone(),
+        sender_id: action.actor.clone(),
         content: Some(sent.content.clone()),
         message_type: sent.message_type,
         attachments: sent.attachments.clone(),
         mentions: sent.mentions.clone(),
         reply_to_id: sent.reply_to_id,
         reactions: Vec::new(),
-        created_at: step.at,
+        created_at: action.at,
         edited_at: None,
         deleted_at: None,
-        position: step.position,
+        position: action.position,
     };
     let seq = message.seq;
     state.messages.insert(key, message);
     changes.messages.insert(key);
     // Who writes has read what is above.
-    mark(state, changes, step, seq);
+    mark(state, changes, action, seq);
     true
 }
 
-fn read(state: &mut State, changes: &mut Changes, step: &Step<'_>, up_to: Option<MessageId>) -> bool {
+fn read(state: &mut State, changes: &mut Changes, action: &Action<'_>, up_to: Option<MessageId>) -> bool {
     let seq = match up_to {
-        Some(message_id) => state.messages.get(&(step.conversation, message_id)).map(|message| message.seq),
-        None => state.conversations.get(&step.conversation).map(|conversation| conversation.last_seq),
+        Some(message_id) => state.messages.get(&(action.conversation, message_id)).map(|message| message.seq),
+        None => state.conversations.get(&action.conversation).map(|conversation| conversation.last_seq),
     };
-    seq.is_some_and(|seq| mark(state, changes, step, seq))
+    seq.is_some_and(|seq| mark(state, changes, action, seq))
 }
 
 /// Moves the actor's read mark forward; never back.
-fn mark(state: &mut State, changes: &mut Changes, step: &Step<'_>, seq: i64) -> bool {
-    let key = (step.conversation, step.actor.clone());
+fn mark(state: &mut State, changes: &mut Changes, action: &Action<'_>, seq: i64) -> bool {
+    let key = (action.conversation, action.actor.clone());
     let Some(member) = state.members.get_mut(&key).filter(|member| member.last_read_seq < seq) else { return false };
     member.last_read_seq = seq;
-    member.last_read_at = Some(step.at);
-    member.position = step.position;
+    member.last_read_at = Some(action.at);
+    member.position = action.position;
     changes.members.insert(key);
     true
 }
@@ -157,18 +157,18 @@ fn mark(state: &mut State, changes: &mut Changes, step: &Step<'_>, seq: i64) -> 
 fn change(
     state: &mut State,
     changes: &mut Changes,
-    step: &Step<'_>,
+    action: &Action<'_>,
     message_id: MessageId,
     apply: impl FnOnce(&mut Message) -> bool,
 ) -> bool {
-    let key = (step.conversation, message_id);
+    let key = (action.conversation, message_id);
     let Some(message) = state.messages.get_mut(&key).filter(|message| message.deleted_at.is_none()) else {
         return false;
     };
     if !apply(message) {
         return false;
     }
-    message.position = step.position;
+    message.position = action.position;
     changes.messages.insert(key);
     true
 }

@@ -3,8 +3,6 @@
 //! Everything here is pure. There is no clock, no randomness and no I/O: times and fresh ids come in as
 //! arguments, so the same inputs give the same outputs on every machine and in every year.
 
-pub mod answer;
-pub mod catch_up;
 pub mod command;
 mod content;
 pub mod decide;
@@ -18,8 +16,10 @@ pub mod ids;
 pub mod limits;
 pub mod position;
 pub mod rejection;
+pub mod response;
 pub mod schema;
 pub mod state;
+pub mod sync_cursor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod timestamp;
@@ -28,6 +28,6 @@ pub mod view;
 pub use command::Command;
 pub use event::{Event, EventData};
 pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
-pub use position::{Position, PositionVector};
+pub use position::{OffsetAdvance, Position, PositionVector};
 pub use rejection::{FieldError, Rejection};
 pub use timestamp::Timestamp;

@@ -29,4 +29,4 @@ pub const PARTICIPANTS_IN_VIEW: usize = 50;
 /// How many users a reaction's view lists.
 pub const REACTION_USERS_IN_VIEW: usize = 20;
 /// Conversations up to this size keep recency for each member; larger ones are merged when read.
-pub const SMALL_CONVERSATION: usize = 64;
+pub const SMALL_CONVERSATION_MAX: usize = 64;

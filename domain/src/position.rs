@@ -99,6 +99,25 @@ impl PositionVector {
         }
     }
 
+    /// The same vector for one partition, without anything on the others.
+    #[must_use]
+    pub fn restricted_to(mut self, partition: i32) -> Self {
+        for (index, next) in (0..).zip(&mut self.0) {
+            if index != partition {
+                *next = 0;
+            }
+        }
+        self
+    }
+
+    /// Moves every partition's next offset at least as far as `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.resize(other.0.len().max(self.0.len()), 0);
+        for (partition, next) in (0..).zip(&other.0) {
+            self.advance(partition, *next);
+        }
+    }
+
     /// Whether the event at this position is included.
     pub fn includes(&self, position: Position) -> bool {
         self.next(position.partition) > position.offset
@@ -108,6 +127,17 @@ impl PositionVector {
     pub fn covers(&self, other: &Self) -> bool {
         other.0.iter().enumerate().all(|(partition, next)| self.0.get(partition).copied().unwrap_or(0) >= *next)
     }
+}
+
+/// How one commit moves a partition's next offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAdvance {
+    /// The partition's number.
+    pub partition: i32,
+    /// The next offset before the commit.
+    pub from: i64,
+    /// The next offset after the commit. Equal to `from` where a commit only confirms it.
+    pub to: i64,
 }
 
 #[cfg(test)]
@@ -165,6 +195,21 @@ mod tests {
         {
             vector.advance(partition, next);
             assert_eq!(vector.0, expected);
+        }
+    }
+
+    #[test]
+    fn a_vector_can_be_restricted_to_a_partition() {
+        assert_eq!(PositionVector(vec![1, 2, 3]).restricted_to(1).0, [0, 2, 0]);
+        assert_eq!(PositionVector(vec![1]).restricted_to(7).0, [0]);
+    }
+
+    #[test]
+    fn a_merged_vector_includes_what_both_include() {
+        for (one, other, merged) in [(vec![1, 5], vec![3], vec![3, 5]), (vec![], vec![0, 2], vec![0, 2])] {
+            let mut vector = PositionVector(one);
+            vector.merge(&PositionVector(other));
+            assert_eq!(vector.0, merged);
         }
     }
 

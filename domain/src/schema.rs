@@ -4,12 +4,12 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::envelope::Reading;
+use crate::envelope::DecodedEnvelope;
 
 /// JSON Schema (draft 2020-12) of a record's value: the envelope, with `data` by `type`. It accepts whatever commands
 /// have put on the log in this version.
 pub fn event() -> Schema {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Reading>();
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<DecodedEnvelope>();
     if let Some(Value::Array(types)) = schema.get_mut("oneOf") {
         types.iter_mut().for_each(allow_no_data);
     }

@@ -10,9 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Sends librdkafka's log to `tracing`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Logging;
+pub(crate) struct KafkaLogContext;
 
-impl ClientContext for Logging {
+impl ClientContext for KafkaLogContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -28,7 +28,7 @@ impl ClientContext for Logging {
     }
 }
 
-impl ConsumerContext for Logging {}
+impl ConsumerContext for KafkaLogContext {}
 
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();

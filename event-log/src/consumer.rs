@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, Logging, is_passing};
+use crate::client::{self, KafkaLogContext, is_passing};
 use crate::error::LogError;
-use crate::lookup::{Lookup, NONE_LATER};
+use crate::lookup::{LogLookup, NONE_LATER};
 use crate::record::LogRecord;
 
 /// How long Kafka may take to describe the topic.
@@ -35,14 +35,14 @@ pub enum StartAt {
 /// the effects are kept. Making one takes a millisecond, its first record tens of them (it connects), and
 /// dropping it blocks for 100 to 200 ms: keep it.
 pub struct LogConsumer {
-    consumer: StreamConsumer<Logging>,
+    consumer: StreamConsumer<KafkaLogContext>,
     brokers: String,
     topic: String,
     name: &'static str,
     /// An error that came after some records of a batch.
     pending: Mutex<Option<LogError>>,
     /// Made when something is asked first.
-    lookup: OnceLock<Arc<Lookup>>,
+    lookup: OnceLock<Arc<LogLookup>>,
 }
 
 impl LogConsumer {
@@ -97,7 +97,7 @@ impl LogConsumer {
             .set("fetch.queue.backoff.ms", "5")
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(Logging)?;
+            .create_with_context(KafkaLogContext)?;
         let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
         Ok(Self { consumer, brokers, topic, name, pending: Mutex::default(), lookup: OnceLock::new() })
     }
@@ -229,11 +229,11 @@ impl LogConsumer {
         self.lookup()?.read(position).await
     }
 
-    fn lookup(&self) -> Result<Arc<Lookup>, LogError> {
+    fn lookup(&self) -> Result<Arc<LogLookup>, LogError> {
         if let Some(lookup) = self.lookup.get() {
             return Ok(lookup.clone());
         }
-        let made = Arc::new(Lookup::new(&self.brokers, &self.topic)?);
+        let made = Arc::new(LogLookup::new(&self.brokers, &self.topic)?);
         Ok(self.lookup.get_or_init(|| made).clone())
     }
 }

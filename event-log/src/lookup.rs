@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, Logging, is_passing};
+use crate::client::{self, KafkaLogContext, is_passing};
 use crate::error::LogError;
 use crate::record::LogRecord;
 
@@ -21,8 +21,8 @@ pub(crate) const NONE_LATER: i64 = -1;
 
 /// A client that is asked, and that reads single records. Making one costs threads and a connection (the first
 /// answer takes tens of milliseconds, dropping it 100): it is kept.
-pub(crate) struct Lookup {
-    consumer: BaseConsumer<Logging>,
+pub(crate) struct LogLookup {
+    consumer: BaseConsumer<KafkaLogContext>,
     topic: String,
     /// How many partitions there are, once that is known; it never changes.
     partitions: OnceLock<i32>,
@@ -30,7 +30,7 @@ pub(crate) struct Lookup {
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Lookup {
+impl LogLookup {
     pub(crate) fn new(brokers: &str, topic: &str) -> Result<Self, LogError> {
         let consumer = client::config(brokers)
             // Demanded even of consumers that join no group.
@@ -45,7 +45,7 @@ impl Lookup {
             // Otherwise the next read of a partition waits 1 s because of what the last one left in its queue.
             .set("fetch.queue.backoff.ms", "0")
             .set("fetch.wait.max.ms", "5")
-            .create_with_context(Logging)?;
+            .create_with_context(KafkaLogContext)?;
         let reading = Arc::new(tokio::sync::Mutex::new(()));
         Ok(Self { consumer, topic: topic.to_owned(), partitions: OnceLock::new(), reading })
     }

@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use crate::client::{self, Logging};
+use crate::client::{self, KafkaLogContext};
 
 /// How long an event may take to be acknowledged, retries included. librdkafka looks once a second: a caller
 /// hears of it within 5 s.
@@ -35,7 +35,7 @@ pub enum AppendError {
 
 type Delivered = Result<Position, AppendError>;
 
-impl ProducerContext for Logging {
+impl ProducerContext for KafkaLogContext {
     type DeliveryOpaque = Box<oneshot::Sender<Delivered>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
@@ -66,7 +66,7 @@ pub struct Producer(Arc<Shared>);
 
 struct Shared {
     config: ClientConfig,
-    current: RwLock<ThreadedProducer<Logging>>,
+    current: RwLock<ThreadedProducer<KafkaLogContext>>,
     topic: String,
     typing_topic: String,
 }
@@ -88,7 +88,7 @@ impl Producer {
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "262144");
-        let current = RwLock::new(config.create_with_context(Logging)?);
+        let current = RwLock::new(config.create_with_context(KafkaLogContext)?);
         let typing_topic = typing_topic.unwrap_or(topic).to_owned();
         Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
     }
@@ -161,7 +161,7 @@ impl Producer {
 
     fn enqueue_one(
         &self,
-        producer: &ThreadedProducer<Logging>,
+        producer: &ThreadedProducer<KafkaLogContext>,
         event: &Event,
         traceparent: &str,
     ) -> Result<oneshot::Receiver<Delivered>, AppendError> {
@@ -187,14 +187,14 @@ impl Producer {
     /// The producer to queue with. After some errors (such as a sequence number that the broker doesn't expect,
     /// because it lost what it had) librdkafka gives up an idempotent producer for good: a new one takes its
     /// place. What the old one had not sent is refused.
-    fn usable(&self) -> Result<ThreadedProducer<Logging>, AppendError> {
+    fn usable(&self) -> Result<ThreadedProducer<KafkaLogContext>, AppendError> {
         let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         if current.client().fatal_error().is_none() {
             return Ok(current);
         }
         let mut slot = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         if let Some((code, reason)) = slot.client().fatal_error() {
-            let made = self.0.config.create_with_context(Logging);
+            let made = self.0.config.create_with_context(KafkaLogContext);
             let made = made.map_err(|error| AppendError::Refused(error.to_string()))?;
             tracing::error!(%code, reason, "Kafka's producer broke down; a new one takes its place");
             let broken = std::mem::replace(&mut *slot, made);

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use uuid::Uuid;
 
-use crate::client::{self, Logging};
+use crate::client::{self, KafkaLogContext};
 use crate::topic_id;
 
 /// How long each call to the cluster may take.
@@ -33,7 +33,7 @@ pub(crate) const REQUIRED: [(&str, &str); 4] = [
 const TYPING: [(&str, &str); 3] =
     [("cleanup.policy", "delete"), ("retention.ms", "3600000"), ("message.timestamp.type", "LogAppendTime")];
 
-pub(crate) type Admin = Arc<AdminClient<Logging>>;
+pub(crate) type Admin = Arc<AdminClient<KafkaLogContext>>;
 
 /// Which topic is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ async fn make(brokers: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Res
 
 /// A client of the cluster; it connects when it is first asked.
 pub(crate) fn connect(brokers: &str) -> Result<Admin, TopicError> {
-    let made = client::config(brokers).create_with_context(Logging);
+    let made = client::config(brokers).create_with_context(KafkaLogContext);
     Ok(Arc::new(made.map_err(|source| TopicError::Kafka { brokers: brokers.to_owned(), source })?))
 }
 

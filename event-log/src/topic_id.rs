@@ -8,7 +8,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::bindings as c;
 use uuid::Uuid;
 
-use crate::client::Logging;
+use crate::client::KafkaLogContext;
 
 /// How long the broker may take, in milliseconds.
 const TIMEOUT_MS: c_int = 10_000;
@@ -29,7 +29,7 @@ impl<T> Drop for Owned<T> {
 ///
 /// # Errors
 /// What the broker or librdkafka says.
-pub(crate) fn describe(admin: &AdminClient<Logging>, topic: &str) -> Result<Uuid, String> {
+pub(crate) fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Result<Uuid, String> {
     let name = CString::new(topic).map_err(|_| "the topic's name holds a NUL".to_owned())?;
     let client = admin.inner().native_ptr();
     let mut names = [name.as_ptr()];

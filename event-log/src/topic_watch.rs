@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::client::{self, Logging};
+use crate::client::{self, KafkaLogContext};
 use crate::topic::Topic;
 use crate::topic_id;
 
@@ -42,14 +42,15 @@ impl Topic {
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn watch(&self, brokers: &str) -> Result<TopicWatch, KafkaError> {
-        let admin: Arc<AdminClient<Logging>> = Arc::new(client::config(brokers).create_with_context(Logging)?);
+        let admin: Arc<AdminClient<KafkaLogContext>> =
+            Arc::new(client::config(brokers).create_with_context(KafkaLogContext)?);
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(look(admin, self.clone(), sender));
         Ok(TopicWatch(receiver))
     }
 }
 
-async fn look(admin: Arc<AdminClient<Logging>>, topic: Topic, sender: watch::Sender<Option<Uuid>>) {
+async fn look(admin: Arc<AdminClient<KafkaLogContext>>, topic: Topic, sender: watch::Sender<Option<Uuid>>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}

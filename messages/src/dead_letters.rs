@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use domain::Position;
 use event_log::{LogConsumer, describe_topic};
-use read_model::{DeadLetter, ReadModel, Status};
+use read_model::{DeadLetter, DeadLetterStatus, ReadModel};
 use service::config::Config;
 use service::telemetry;
 use tokio::time::Instant;
@@ -101,7 +101,7 @@ impl Task {
                 let note = discard.because.trim();
                 ensure!(!note.is_empty(), "--because needs a reason");
                 let desk = Desk::open(discard.config).await?;
-                desk.decide(discard.position, Status::Discarded, Some(note)).await?;
+                desk.decide(discard.position, DeadLetterStatus::Discarded, Some(note)).await?;
                 println!("{} is discarded", discard.position);
                 Ok(())
             }
@@ -132,7 +132,7 @@ impl Desk {
         letter.with_context(|| format!("there is no dead letter at {position}; see messages dead-letters list --all"))
     }
 
-    async fn decide(&self, position: Position, status: Status, text: Option<&str>) -> anyhow::Result<()> {
+    async fn decide(&self, position: Position, status: DeadLetterStatus, text: Option<&str>) -> anyhow::Result<()> {
         if !self.read_model.decide_dead_letter(self.topic_id, position, status, text).await? {
             let status = name(self.letter(position).await?.status);
             bail!("the dead letter at {position} is {status}; nothing was done");
@@ -160,21 +160,24 @@ impl Desk {
 
     async fn retry(&self, positions: &[Position]) -> anyhow::Result<()> {
         for position in positions {
-            self.decide(*position, Status::Wanted, None).await?;
+            self.decide(*position, DeadLetterStatus::RetryRequested, None).await?;
         }
         let deadline = Instant::now() + RETRIED;
         let mut failed = 0;
         for position in positions {
             let letter = loop {
                 let letter = self.letter(*position).await?;
-                if !matches!(letter.status, Status::Wanted | Status::FoldedUntold) {
+                if !matches!(
+                    letter.status,
+                    DeadLetterStatus::RetryRequested | DeadLetterStatus::FoldedPendingInvalidation
+                ) {
                     break letter;
                 }
                 ensure!(Instant::now() < deadline, "no projector has seen to {position} yet: is one running? It will");
                 tokio::time::sleep(LOOK_EVERY).await;
             };
             match letter.status {
-                Status::Folded => println!("{position} is folded"),
+                DeadLetterStatus::Folded => println!("{position} is folded"),
                 _ => {
                     failed += 1;
                     println!("{position} is {}: {}", name(letter.status), letter.reason);
@@ -186,12 +189,12 @@ impl Desk {
     }
 }
 
-fn name(status: Status) -> &'static str {
+fn name(status: DeadLetterStatus) -> &'static str {
     match status {
-        Status::Parked => "parked",
-        Status::Wanted | Status::FoldedUntold => "being tried",
-        Status::Folded => "folded",
-        Status::Discarded => "discarded",
+        DeadLetterStatus::Parked => "parked",
+        DeadLetterStatus::RetryRequested | DeadLetterStatus::FoldedPendingInvalidation => "being tried",
+        DeadLetterStatus::Folded => "folded",
+        DeadLetterStatus::Discarded => "discarded",
     }
 }
 

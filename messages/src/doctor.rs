@@ -161,30 +161,30 @@ async fn kafka(config: &Config) -> (Vec<Finding>, Option<TopicDescription>) {
 
 async fn postgres(config: &Config) -> (Vec<Finding>, Option<ReadModel>) {
     let looked = match ReadModel::connect(&config.database_url, &config.database_schema, 2) {
-        Ok(read_model) => read_model.checkup().await.map(|checkup| (checkup, read_model)),
+        Ok(read_model) => read_model.health().await.map(|health| (health, read_model)),
         Err(error) => Err(error),
     };
-    let (checkup, read_model) = match looked {
+    let (health, read_model) = match looked {
         Ok(looked) => looked,
         Err(error) => {
             let advice = "start Postgres, or set DATABASE_URL (scripts/services up starts one for development)";
             return (vec![Finding::wrong(error.to_string(), advice)], None);
         }
     };
-    let mut findings = vec![if checkup.version_number < POSTGRES {
-        Finding::wrong(format!("Postgres is {}", checkup.version), "use 13 or newer")
+    let mut findings = vec![if health.version_number < POSTGRES {
+        Finding::wrong(format!("Postgres is {}", health.version), "use 13 or newer")
     } else {
-        Finding::well(format!("Postgres {} answers", checkup.version))
+        Finding::well(format!("Postgres {} answers", health.version))
     }];
-    if i64::from(config.database_connections) * 2 > checkup.max_connections {
+    if i64::from(config.database_connections) * 2 > health.max_connections {
         let what = format!(
             "Postgres takes {} connections, and each process opens up to {}",
-            checkup.max_connections, config.database_connections
+            health.max_connections, config.database_connections
         );
         findings.push(Finding::poor(what, "raise max_connections, or lower DATABASE_CONNECTIONS"));
     }
-    if checkup.pending_migrations > 0 {
-        let what = format!("the schema {} lacks {} migrations", config.database_schema, checkup.pending_migrations);
+    if health.pending_migrations > 0 {
+        let what = format!("the schema {} lacks {} migrations", config.database_schema, health.pending_migrations);
         findings.push(Finding::wrong(what, "run messages migrate; a projector does it when it starts"));
         return (findings, None);
     }
@@ -194,25 +194,25 @@ async fn postgres(config: &Config) -> (Vec<Finding>, Option<ReadModel>) {
 
 async fn redis(config: &Config) -> Vec<Finding> {
     let looked = match Cache::connect(&config.redis_url, &config.redis_prefix) {
-        Ok(cache) => cache.checkup().await,
+        Ok(cache) => cache.health().await,
         Err(error) => Err(error),
     };
-    let checkup = match looked {
-        Ok(checkup) => checkup,
+    let health = match looked {
+        Ok(health) => health,
         Err(error) => {
             let advice = "everything goes on without, only slower; start Redis, or set REDIS_URL";
             return vec![Finding::poor(error.to_string(), advice)];
         }
     };
-    let mut parts = checkup.version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut parts = health.version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let mut findings = vec![if version < REDIS {
-        Finding::wrong(format!("Redis is {}", checkup.version), "use 6.2 or newer")
+        Finding::wrong(format!("Redis is {}", health.version), "use 6.2 or newer")
     } else {
-        Finding::well(format!("Redis {} answers", checkup.version))
+        Finding::well(format!("Redis {} answers", health.version))
     }];
-    if checkup.eviction != "noeviction" {
-        let what = format!("Redis throws keys away when it is full (maxmemory-policy {})", checkup.eviction);
+    if health.eviction != "noeviction" {
+        let what = format!("Redis throws keys away when it is full (maxmemory-policy {})", health.eviction);
         findings.push(Finding::poor(what, "with noeviction, limits and idempotency keys are never what goes"));
     }
     findings

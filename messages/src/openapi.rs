@@ -46,7 +46,7 @@ pub(crate) fn document() -> OpenApi {
 }
 
 fn components() -> utoipa::openapi::Components {
-    type Problem = service::problem::Body<'static>;
+    type Problem = service::problem::ProblemBody<'static>;
     let token = |description| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     let user =
         token("HS256, signed with the server's secret, with `exp` and `sub`: the user's id.").bearer_format("JWT");

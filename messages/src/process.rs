@@ -26,8 +26,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::patience::until_there;
-use crate::{development, kinship, openapi, web};
+use crate::wait_for_services::wait_for;
+use crate::{development, openapi, topic_guard, web};
 
 /// What to look at when Postgres doesn't answer.
 pub(crate) const POSTGRES_HINT: &str =
@@ -119,7 +119,7 @@ struct Common {
     topic: Topic,
     topic_watch: TopicWatch,
     /// Why nothing may be appended.
-    kinship: watch::Receiver<Option<String>>,
+    topic_guard: watch::Receiver<Option<String>>,
     tokens: PositionTokens,
     read_model: ReadModel,
     cache: Cache,
@@ -148,7 +148,7 @@ pub async fn start(
     if roles.projector {
         // Stopped last: what is under way elsewhere may wait for it.
         let is_away = |error: &ReadModelError| matches!(error, ReadModelError::Unavailable(_));
-        let migrated = until_there("Postgres", || common.read_model.migrate(), is_away).await;
+        let migrated = wait_for("Postgres", || common.read_model.migrate(), is_away).await;
         migrated.context(POSTGRES_HINT)?;
         let task = projector::run(common.projector(), ending.projector.clone());
         ending.projecting = Some(tokio::spawn(task));
@@ -220,18 +220,18 @@ impl Common {
     async fn new(config: &Config, roles: Roles, address: SocketAddr) -> anyhow::Result<Self> {
         let secret = config.secret()?;
         let is_away = |error: &TopicError| !matches!(error, TopicError::Misconfigured { .. });
-        let topic = until_there("Kafka", || topic(config), is_away).await?;
+        let topic = wait_for("Kafka", || topic(config), is_away).await?;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix).context("REDIS_URL")?;
         let topic_watch = topic.watch(&config.kafka_brokers)?;
         let folded = roles.need_postgres().then(|| read_model.clone());
-        let kinship = kinship::watch(topic.clone(), topic_watch.clone(), folded).await;
+        let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), folded).await;
         Ok(Self {
             auth: Auth::new(secret),
             tokens: PositionTokens::new(secret, topic.id, topic.partitions),
             topic_watch,
-            kinship,
+            topic_guard,
             topic,
             read_model,
             progress: Progress::follow(cache.clone()),
@@ -248,25 +248,25 @@ impl Common {
     /// What each role can't do without, and what it can.
     fn readiness(&self, roles: Roles, shutdown: CancellationToken) -> anyhow::Result<Readiness> {
         let cache = self.cache.clone();
-        let mut readiness = Readiness::until(shutdown).is_helped_by("redis", move || {
+        let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
             let cache = cache.clone();
             async move { cache.ping().await.map_err(|error| error.to_string()) }
         });
         if roles.command_api || roles.projector || roles.realtime {
             let log = Arc::new(self.consumer(&self.topic.name, "readiness")?);
-            readiness = readiness.needs("kafka", move || {
+            readiness = readiness.with_required("kafka", move || {
                 let log = log.clone();
                 async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
             });
         }
-        let kinship = self.kinship.clone();
-        readiness = readiness.needs("topic", move || {
-            let wrong = kinship.borrow().clone();
+        let topic_guard = self.topic_guard.clone();
+        readiness = readiness.with_required("topic", move || {
+            let wrong = topic_guard.borrow().clone();
             async move { wrong.map_or(Ok(()), Err) }
         });
         if roles.need_postgres() {
             let read_model = self.read_model.clone();
-            readiness = readiness.needs("postgres", move || {
+            readiness = readiness.with_required("postgres", move || {
                 let read_model = read_model.clone();
                 async move { read_model.ping().await.map_err(|error| error.to_string()) }
             });
@@ -299,7 +299,7 @@ impl Common {
             progress: self.progress.clone(),
             read_model: self.read_model.clone(),
             limits: limits(&config.limits),
-            refusal: self.kinship.clone(),
+            append_block: self.topic_guard.clone(),
         });
         Ok((api, producer))
     }

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use cache::Step;
-use domain::Position;
 use domain::event::Event;
 use domain::state::{Changes, State, Touched};
+use domain::{OffsetAdvance, Position};
 use event_log::LogRecord;
-use read_model::Parked;
+use read_model::ParkedRecord;
 
 /// Records of owned partitions, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<(Position, Event)>,
     /// The records that are no events.
-    pub(crate) parked: Vec<Parked>,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) parked: Vec<ParkedRecord>,
+    pub(crate) advances: Vec<OffsetAdvance>,
 }
 
 impl Batch {
@@ -36,15 +35,15 @@ impl Batch {
                 Err(error) => {
                     metrics::counter!("projector_undecodable_total").increment(1);
                     tracing::error!(%position, %error, "a record is no event; see messages dead-letters list");
-                    batch.parked.push(Parked { position, reason: error.to_string() });
+                    batch.parked.push(ParkedRecord { position, reason: error.to_string() });
                 }
             }
         }
         let moved = next.iter().filter_map(|(partition, to)| {
             let from = *owned.get(partition)?;
-            (from < *to).then_some(Step { partition: *partition, from, to: *to })
+            (from < *to).then_some(OffsetAdvance { partition: *partition, from, to: *to })
         });
-        batch.steps = moved.collect();
+        batch.advances = moved.collect();
         batch
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use domain::event::Event;
 use domain::state::State;
-use domain::{ConversationId, Position};
+use domain::{ConversationId, OffsetAdvance, Position};
 use event_log::{LogConsumer, LogError, StartAt};
-use read_model::{PartitionStep, Refolded, Status};
+use read_model::{DeadLetterStatus, RefoldedConversation};
 use tokio::task::JoinHandle;
 
 use crate::batch::fold;
@@ -110,10 +110,12 @@ impl Retries {
         }
         let Some(letter) = read_model.next_dead_letter(topic.id, &partitions).await? else { return Ok(()) };
         match (letter.status, letter.conversation_id) {
-            (Status::FoldedUntold, Some(conversation)) => {
+            (DeadLetterStatus::FoldedPendingInvalidation, Some(conversation)) => {
                 match announce_all(&projector.cache, read_model, at.generation, conversation).await {
                     Ok(()) => {
-                        read_model.decide_dead_letter(topic.id, letter.position, Status::Folded, None).await?;
+                        read_model
+                            .decide_dead_letter(topic.id, letter.position, DeadLetterStatus::Folded, None)
+                            .await?;
                         tracing::info!(position = %letter.position, %conversation, "a dead letter was folded");
                     }
                     Err(error) => tracing::info!(%error, "the caches are told of a dead letter in a second"),
@@ -174,7 +176,10 @@ impl Retries {
 
 async fn park(projector: &Projector, position: Position, reason: &str) -> anyhow::Result<()> {
     tracing::warn!(%position, reason, "a dead letter can't be folded");
-    projector.read_model.decide_dead_letter(projector.topic.id, position, Status::Parked, Some(reason)).await?;
+    projector
+        .read_model
+        .decide_dead_letter(projector.topic.id, position, DeadLetterStatus::Parked, Some(reason))
+        .await?;
     Ok(())
 }
 
@@ -182,8 +187,8 @@ async fn put_in_place(projector: &Projector, generation: i64, reading: &Reading)
     let mut state = State::default();
     let changes = fold(&reading.events, &mut state);
     let positions: Vec<Position> = reading.events.iter().map(|(position, _)| *position).collect();
-    let here = PartitionStep { partition: reading.position.partition, from: reading.next, to: reading.next };
-    let refolded = Refolded {
+    let here = OffsetAdvance { partition: reading.position.partition, from: reading.next, to: reading.next };
+    let refolded = RefoldedConversation {
         conversation: reading.conversation,
         state: &state,
         changes: &changes,
@@ -191,5 +196,5 @@ async fn put_in_place(projector: &Projector, generation: i64, reading: &Reading)
         at: here,
         owner: &projector.owner,
     };
-    fenced(projector.read_model.replace(&refolded, projector.topic.id, generation).await)
+    fenced(projector.read_model.replace_conversation(&refolded, projector.topic.id, generation).await)
 }

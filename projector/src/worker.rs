@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Step};
+use cache::Cache;
+use domain::OffsetAdvance;
 use domain::state::Changes;
 use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic, TopicWatch};
-use read_model::{CommitError, PartitionStep, ReadModel};
+use read_model::{CommitError, ReadModel};
 use service::trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -161,8 +162,9 @@ impl<'a> Session<'a> {
         }
         // Each time, though nothing may have happened: a projector may have died between its commit and its
         // announcement, and Redis may have been out of reach, or lost everything.
-        let here = self.owned.iter().map(|(partition, next)| Step { partition: *partition, from: *next, to: *next });
-        self.announce(&Changes::default(), &here.collect::<Vec<_>>()).await;
+        let here =
+            self.owned.iter().map(|(partition, next)| OffsetAdvance { partition: *partition, from: *next, to: *next });
+        self.publish_progress(&Changes::default(), &here.collect::<Vec<_>>()).await;
         self.dead_letters().await
     }
 
@@ -178,18 +180,18 @@ impl<'a> Session<'a> {
         let positions = self.consumer.positions()?;
         let gaps = positions.into_iter().filter_map(|(partition, to)| {
             let from = *self.owned.get(&partition)?;
-            (from < to).then_some(Step { partition, from, to })
+            (from < to).then_some(OffsetAdvance { partition, from, to })
         });
-        let steps: Vec<Step> = gaps.collect();
-        if steps.is_empty() {
+        let advances: Vec<OffsetAdvance> = gaps.collect();
+        if advances.is_empty() {
             return Ok(());
         }
-        self.project(Batch { steps, ..Batch::default() }).await
+        self.project(Batch { advances, ..Batch::default() }).await
     }
 
     /// Loads what a batch touches, folds it, commits it with its offsets, then tells the caches.
     async fn project(&mut self, batch: Batch) -> anyhow::Result<()> {
-        if batch.steps.is_empty() {
+        if batch.advances.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
@@ -198,23 +200,22 @@ impl<'a> Session<'a> {
         anyhow::ensure!(other.is_none(), "the topic was deleted and made again: nothing of the new one is folded");
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
-        let steps: Vec<PartitionStep> = batch.steps.iter().map(partition_step).collect();
         let whose = (projector.topic.id, self.generation);
-        fenced(projector.read_model.commit(&state, &changes, &batch.parked, &steps, whose).await)?;
-        for step in &batch.steps {
+        fenced(projector.read_model.commit(&state, &changes, &batch.parked, &batch.advances, whose).await)?;
+        for step in &batch.advances {
             self.owned.insert(step.partition, step.to);
         }
         self.told.send_replace(self.owned.clone());
         metrics::counter!("projector_events_total").increment(batch.events.len() as u64);
         metrics::histogram!("projector_batch_seconds").record(started.elapsed());
-        self.announce(&changes, &batch.steps).await;
+        self.publish_progress(&changes, &batch.advances).await;
         Ok(())
     }
 
-    async fn announce(&mut self, changes: &Changes, steps: &[Step]) {
+    async fn publish_progress(&mut self, changes: &Changes, advances: &[OffsetAdvance]) {
         let projector = self.projector;
         let (cache, read_model) = (&projector.cache, &projector.read_model);
-        let told = invalidate::announce(cache, read_model, self.generation, changes, steps).await;
+        let told = invalidate::announce(cache, read_model, self.generation, changes, advances).await;
         if let Err(error) = &told {
             metrics::counter!("projector_announce_failures_total").increment(1);
             // Said once: it goes on for as long as Redis is away.
@@ -245,8 +246,4 @@ pub(crate) fn fenced(committed: Result<(), CommitError>) -> anyhow::Result<()> {
         Err(CommitError::Fenced) => anyhow::bail!("another projector is at work on these partitions, or a rebuild"),
         Err(CommitError::ReadModel(error)) => Err(error.into()),
     }
-}
-
-fn partition_step(step: &Step) -> PartitionStep {
-    PartitionStep { partition: step.partition, from: step.from, to: step.to }
 }

@@ -1,29 +1,29 @@
-//! Conversations: a page of a user's, and one.
+//! Queries for conversations: a page of a user's conversations, and one conversation.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use cache::{Head, Stamps, ViewKey};
+use cache::{Dependency, Versions, ViewKey};
 use domain::view::ConversationView;
 use domain::{ConversationId, Timestamp, UserId};
 use http::{HeaderMap, Uri};
-use read_model::{ConversationPage, Listed, Snapshot};
+use read_model::{ConversationPage, Page, Snapshot};
 use service::auth::Caller;
-use service::envelope::Paged;
 use service::http::{Params, path_id};
-use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
 use service::problem::Problem;
+use service::response::PageResponse;
 
 use crate::QueryApi;
 use crate::cursor::List;
 use crate::memberships;
-use crate::paging::PageAsked;
-use crate::reading::Reading;
+use crate::page_request::PageRequest;
+use crate::read_request::ReadRequest;
 
 const DEFAULT_LIMIT: i64 = 20;
 const DEFAULT_PARTICIPANTS: i64 = 50;
-/// The most large conversations on which a stored list may depend: each is looked at whenever it is read.
-const MOST_LARGE: usize = 1_000;
+/// The largest number of large conversations that a cached list may depend on: every look-up checks each of them.
+const MAX_LARGE: usize = 1_000;
 
 /// `GET /api/messages`: the caller's conversations, the most recently active first.
 pub(crate) async fn page(
@@ -33,62 +33,63 @@ pub(crate) async fn page(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let list = List::Conversations(&caller);
-    let asked = PageAsked::<(Timestamp, ConversationId)>::read(list, params, DEFAULT_LIMIT)?;
-    let mut reading = Reading::begin(api, caller.clone(), headers).await?;
-    let key = ViewKey::Conversations { user: caller.clone(), page: asked.key() };
+    let request = PageRequest::<(Timestamp, ConversationId)>::read(list, params, DEFAULT_LIMIT)?;
+    let mut read = ReadRequest::begin(api, caller.clone(), headers).await?;
+    let key = ViewKey::Conversations { user: caller.clone(), page: request.key() };
     let values = async {
-        let snapshot = api.0.parts.read_model.conversations(&caller, asked.limit, asked.from).await?;
-        let Listed { items, more } = snapshot.value;
+        let snapshot = api.0.parts.read_model.conversations(&caller, request.limit, request.from).await?;
+        let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).map(|last| (last.updated_at, last.id));
-        Ok(Snapshot { value: Some(asked.envelope(items, next)), offsets: snapshot.offsets })
+        Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
     };
-    if let Some(found) = reading.look_up(&key).await {
-        return Ok(reading.answer("conversations", found, headers));
+    if let Some(view) = read.look_up(&key).await {
+        return Ok(read.respond("conversations", view, headers));
     }
-    let stamps = list_stamps(api, &mut reading).await?;
+    let versions = list_versions(api, &mut read).await?;
     // There is always a list, if only an empty one.
-    let found = reading.load(values).await?.ok_or_else(Problem::internal)?;
-    if let Some(stamps) = stamps {
-        reading.fill(&key, &stamps, &found).await;
+    let view = read.load(values).await?.ok_or_else(Problem::internal)?;
+    if let Some(versions) = versions {
+        read.cache.put_if_current(&key, &versions, &view.body, &view.includes).await;
     }
-    Ok(reading.answer("conversations", found, headers))
+    Ok(read.respond("conversations", view, headers))
 }
 
-/// The stamps of what the user's list depends on: their own head, and those of their large conversations. None
-/// where the list can't be stored.
-async fn list_stamps(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Option<Stamps>, Problem> {
-    if !reading.has_cache() {
+/// The versions of what a user's list depends on: the list itself, and the user's large conversations. None if the list
+/// can't be cached.
+async fn list_versions(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<Option<Versions>, Problem> {
+    if !read.cache.is_available() {
         return Ok(None);
     }
-    let large = memberships::large(api, reading).await?;
-    if large.len() > MOST_LARGE {
+    let large = memberships::large(api, read).await?;
+    if large.len() > MAX_LARGE {
         return Ok(None);
     }
-    let mut heads = vec![Head::User(reading.user().clone())];
-    heads.extend(large.iter().copied().map(Head::Conversation));
-    let stamps = reading.stamps(&heads).await;
-    // A large conversation that began in the meantime would be missing among the heads. Beginning it moved the
-    // user's head, so that what Redis still has of the memberships now was whole when the stamps were taken.
-    let unchanged = memberships::large_in_cache(reading).await? == Some(large);
-    Ok(stamps.filter(|_| unchanged))
+    let mut dependencies = vec![Dependency::User(read.user().clone())];
+    dependencies.extend(large.iter().copied().map(Dependency::Conversation));
+    let versions = read.cache.versions(&dependencies).await;
+    // A large conversation that was created meanwhile would be missing among the dependencies. Its creation changed the
+    // version of the user's list. So if Redis still has the same memberships now, they were complete when the versions
+    // were read.
+    let unchanged = memberships::cached_large(read).await? == Some(large);
+    Ok(versions.filter(|_| unchanged))
 }
 
-/// One conversation, with its participants in pages
+/// Read one conversation, with its participants in pages
 #[utoipa::path(
     get,
     path = "/api/conversations/{id}",
     operation_id = "conversation",
     tag = QUERIES,
     params(
-        ("id" = ConversationId, Path, description = "Which conversation."),
-        ("limit" = Option<i64>, Query, description = "How many participants a page has at most; 50 where it isn't said.",
+        ("id" = ConversationId, Path, description = "The conversation's id."),
+        ("limit" = Option<i64>, Query, description = "The largest number of participants in a page. Default: 50.",
             minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page."),
-        QueryHeaders,
-        CommonHeaders,
+        QueryHeaderParams,
+        CommonHeaderParams,
     ),
     responses(
-        (status = 200, description = "The conversation.", body = Paged<ConversationView>),
+        (status = 200, description = "The conversation.", body = PageResponse<ConversationView>),
         NotModified,
         QueryErrors,
     )
@@ -103,16 +104,16 @@ pub(crate) async fn one(
     const FIELD: &str = "id";
     let id: ConversationId = path_id(FIELD, path)?;
     let params = Params::read(&uri, &["limit", "cursor"])?;
-    let asked = PageAsked::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
-    let limit = i32::try_from(asked.limit).unwrap_or(i32::MAX);
-    let mut reading = Reading::begin(&api, caller.clone(), &headers).await?;
-    // The view is of one user: where Redis has it, they are in the conversation, and stay in it.
-    let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: asked.key() };
+    let request = PageRequest::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
+    let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
+    let mut read = ReadRequest::begin(&api, caller.clone(), &headers).await?;
+    // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
+    let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: request.key() };
     let values = async || {
-        let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, asked.from.unwrap_or(0)).await?;
-        let value = snapshot.value.map(|ConversationPage { view, next }| asked.envelope(view, next));
+        let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, request.from.unwrap_or(0)).await?;
+        let value = snapshot.value.map(|ConversationPage { view, next }| request.response(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
-    let found = reading.read_one(&key, Head::Conversation(id), values).await?;
-    Ok(reading.answer("conversation", found.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
+    let view = read.read_entity(&key, Dependency::Conversation(id), values).await?;
+    Ok(read.respond("conversation", view.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
 }

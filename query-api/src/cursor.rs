@@ -1,7 +1,8 @@
-//! Cursors: where the next page of a list begins, as an opaque text.
+//! Cursors: opaque texts that say where the next page of a list begins.
 //!
-//! A cursor is base64url of: a version byte, the list's kind, sixteen bytes that say whose list it is, and the
-//! place in it. It isn't signed: a made-up one reaches nothing but other places in the caller's own lists.
+//! A cursor is base64url of a version byte, the list's kind, sixteen bytes that identify the list's owner, and the page
+//! key. It is not signed: a made-up cursor reaches only other pages of lists that the caller may read anyway. It must
+//! never carry anything that the caller may not know.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,11 +13,11 @@ use uuid::Uuid;
 
 const VERSION: u8 = 1;
 const OWNER_BYTES: usize = 16;
-const HEAD_BYTES: usize = 2 + OWNER_BYTES;
-/// More characters than any cursor has.
+const PREFIX_BYTES: usize = 2 + OWNER_BYTES;
+/// A limit that no real cursor reaches.
 const MAX_CHARS: usize = 64;
 
-/// A list that is given in pages.
+/// A list that clients read in pages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum List<'a> {
     /// A user's conversations.
@@ -28,8 +29,8 @@ pub(crate) enum List<'a> {
 }
 
 impl List<'_> {
-    /// What its cursors begin with, so that none can be taken for another list's.
-    fn head(self) -> [u8; HEAD_BYTES] {
+    /// The first bytes of its cursors: no cursor of another list begins with them.
+    fn prefix(self) -> [u8; PREFIX_BYTES] {
         let (kind, owner) = match self {
             Self::Conversations(user) => {
                 let hash = Sha256::digest(user.as_str().as_bytes());
@@ -38,46 +39,46 @@ impl List<'_> {
             Self::Messages(conversation) => (2, conversation.0.into_bytes()),
             Self::Participants(conversation) => (3, conversation.0.into_bytes()),
         };
-        let mut head = [0; HEAD_BYTES];
-        head[0] = VERSION;
-        head[1] = kind;
-        head[2..].copy_from_slice(&owner);
-        head
+        let mut prefix = [0; PREFIX_BYTES];
+        prefix[0] = VERSION;
+        prefix[1] = kind;
+        prefix[2..].copy_from_slice(&owner);
+        prefix
     }
 }
 
-/// A place in a list, at which one page ends and the next begins.
-pub(crate) trait Place: Copy {
-    /// As bytes: the same for the same place, always.
+/// The key at which one page of a list ends and the next begins.
+pub(crate) trait PageKey: Copy {
+    /// The key as bytes. Equal keys have equal bytes.
     fn write(self) -> Vec<u8>;
-    /// From what [`Place::write`] gave; none for anything else.
+    /// Reads the bytes that [`PageKey::write`] gives; none for any others.
     fn read(bytes: &[u8]) -> Option<Self>;
 }
 
 /// A message's `seq`.
-impl Place for i64 {
+impl PageKey for i64 {
     fn write(self) -> Vec<u8> {
         self.to_be_bytes().to_vec()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().map(i64::from_be_bytes).ok().filter(|place| *place >= 0)
+        bytes.try_into().map(i64::from_be_bytes).ok().filter(|key| *key >= 0)
     }
 }
 
-/// A participant's place in the conversation.
-impl Place for i32 {
+/// A participant's ordinal.
+impl PageKey for i32 {
     fn write(self) -> Vec<u8> {
         self.to_be_bytes().to_vec()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().map(i32::from_be_bytes).ok().filter(|place| *place >= 0)
+        bytes.try_into().map(i32::from_be_bytes).ok().filter(|key| *key >= 0)
     }
 }
 
-/// A conversation's last activity, and its id where several were active at once.
-impl Place for (Timestamp, ConversationId) {
+/// A conversation's last activity, then its id.
+impl PageKey for (Timestamp, ConversationId) {
     fn write(self) -> Vec<u8> {
         let (active, id) = self;
         [active.as_millis().to_be_bytes().as_slice(), id.0.as_bytes()].concat()
@@ -90,23 +91,23 @@ impl Place for (Timestamp, ConversationId) {
     }
 }
 
-/// The cursor to a place.
-pub(crate) fn write(list: List<'_>, place: impl Place) -> String {
-    let mut bytes = list.head().to_vec();
-    bytes.extend(place.write());
+/// Writes the cursor of a page key.
+pub(crate) fn write(list: List<'_>, key: impl PageKey) -> String {
+    let mut bytes = list.prefix().to_vec();
+    bytes.extend(key.write());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The place that a cursor leads to.
+/// Reads the page key of a cursor.
 ///
 /// # Errors
 /// 400 `invalid_cursor` when it is no cursor, or another list's.
-pub(crate) fn read<P: Place>(list: List<'_>, cursor: &str) -> Result<P, Problem> {
+pub(crate) fn read<P: PageKey>(list: List<'_>, cursor: &str) -> Result<P, Problem> {
     let bytes = Some(cursor).filter(|cursor| cursor.len() <= MAX_CHARS);
     let bytes = bytes.and_then(|cursor| URL_SAFE_NO_PAD.decode(cursor).ok());
-    let place = bytes.as_deref().and_then(|bytes| P::read(bytes.strip_prefix(&list.head())?));
-    place.ok_or_else(|| {
-        let detail = "must be a nextCursor that an earlier page of this same list gave";
+    let key = bytes.as_deref().and_then(|bytes| P::read(bytes.strip_prefix(&list.prefix())?));
+    key.ok_or_else(|| {
+        let detail = "must be the nextCursor of an earlier page of the same list";
         Problem::invalid_parameter("cursor", "invalid_cursor", detail)
     })
 }
@@ -119,16 +120,16 @@ mod tests {
         ConversationId(Uuid::from_u128(number))
     }
 
-    fn code<P: Place>(list: List<'_>, cursor: &str) -> Option<&'static str> {
+    fn code<P: PageKey>(list: List<'_>, cursor: &str) -> Option<&'static str> {
         read::<P>(list, cursor).err().map(|problem| problem.code())
     }
 
     #[test]
-    fn a_cursor_leads_back_to_its_place() {
+    fn a_cursor_leads_back_to_its_page_key() {
         let alice: UserId = "alice".parse().unwrap();
-        let place = (Timestamp::from_millis(1_795_424_400_123).unwrap(), conversation(9));
+        let key = (Timestamp::from_millis(1_795_424_400_123).unwrap(), conversation(9));
         let list = List::Conversations(&alice);
-        assert_eq!(read::<(Timestamp, ConversationId)>(list, &write(list, place)).unwrap(), place);
+        assert_eq!(read::<(Timestamp, ConversationId)>(list, &write(list, key)).unwrap(), key);
         let list = List::Messages(conversation(1));
         assert_eq!(read::<i64>(list, &write(list, 42_i64)).unwrap(), 42);
     }
@@ -140,13 +141,13 @@ mod tests {
         assert_eq!(code::<i64>(List::Messages(conversation(1)), &cursor), None);
         assert_eq!(code::<i64>(List::Messages(conversation(2)), &cursor), Some("invalid_cursor"));
         assert_eq!(code::<i64>(List::Participants(conversation(1)), &cursor), Some("invalid_cursor"));
-        let place = (Timestamp::from_millis(0).unwrap(), conversation(9));
-        let cursor = write(List::Conversations(&alice), place);
+        let key = (Timestamp::from_millis(0).unwrap(), conversation(9));
+        let cursor = write(List::Conversations(&alice), key);
         assert_eq!(code::<(Timestamp, ConversationId)>(List::Conversations(&bob), &cursor), Some("invalid_cursor"));
     }
 
     #[test]
-    fn a_place_has_one_cursor() {
+    fn a_page_key_has_one_cursor() {
         let list = List::Messages(conversation(1));
         let cursor = write(list, 42_i64);
         let padded = format!("{cursor}=");

@@ -1,15 +1,15 @@
-//! The query API: what users may read, from Redis where it can be, else from Postgres.
+//! The query API: what users may read, from Redis where possible, else from Postgres.
 //!
-//! Every answer says which position it includes, and a request can demand one. Redis is only there for speed:
-//! without it everything comes from Postgres, and without Postgres what is cached can still be read.
+//! Every response says which position it includes, and a request can demand one. Without Redis everything comes from
+//! Postgres; without Postgres clients can still read what is cached. This crate must never write to Postgres or the log.
 
-mod answer;
 mod conversations;
 mod cursor;
 mod memberships;
 mod messages;
-mod paging;
-mod reading;
+mod page_request;
+mod read_request;
+mod response;
 mod sync;
 
 use std::sync::Arc;
@@ -22,34 +22,35 @@ use domain::ConversationId;
 use domain::view::{ConversationView, MessageView};
 use http::{HeaderMap, Uri};
 use read_model::ReadModel;
+use read_path::PositionWait;
 use serde::Serialize;
 use service::auth::{Auth, Caller};
-use service::envelope::Paged;
 use service::http::Params;
-use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
 use service::problem::Problem;
+use service::response::PageResponse;
 use service::token::PositionTokens;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// How many users may catch up at a time.
-const SYNCS: usize = 8;
+/// How many sync queries may run at a time.
+const SYNC_PERMITS: usize = 8;
 
-/// What the query API works with. Clones share it.
+/// A query API. Clones share everything.
 #[derive(Clone)]
 pub struct QueryApi(Arc<Shared>);
 
 /// What a query API is made of.
 pub struct Parts {
-    /// Who may call.
+    /// Authenticates callers.
     pub auth: Auth,
     /// Reads and issues position tokens.
     pub tokens: PositionTokens,
-    /// Ready answers.
+    /// Cached views.
     pub cache: Cache,
-    /// How far the projector is.
+    /// The projector's published progress.
     pub progress: Progress,
     /// What Redis doesn't have.
     pub read_model: ReadModel,
@@ -57,15 +58,16 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
-    /// Held while a user catches up, which costs more than other reads: when thousands come back at once, the others
-    /// still get their turn.
-    syncs: Semaphore,
+    wait: PositionWait,
+    /// Limits sync queries, which cost more than others: when thousands of clients reconnect, other queries still run.
+    sync_permits: Semaphore,
 }
 
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, syncs: Semaphore::new(SYNCS) }))
+        let wait = PositionWait::new(parts.progress.clone(), parts.read_model.clone());
+        Self(Arc::new(Shared { parts, wait, sync_permits: Semaphore::new(SYNC_PERMITS) }))
     }
 
     /// The routes.
@@ -74,7 +76,7 @@ impl QueryApi {
     }
 }
 
-/// The routes, with what the OpenAPI document says of them.
+/// The routes, with their part of the OpenAPI document.
 pub fn routes() -> OpenApiRouter<QueryApi> {
     OpenApiRouter::default()
         .routes(routes!(list))
@@ -90,35 +92,35 @@ impl FromRef<QueryApi> for Auth {
     }
 }
 
-/// One of a list: all are conversations, or all are messages.
+/// An item of a list: all are conversations, or all are messages.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
-enum Listed {
+enum ListItem {
     Conversation(ConversationView),
     Message(MessageView),
 }
 
-/// Your conversations, or the messages of one
+/// List your conversations, or the messages of one conversation
 ///
-/// Without `conversationId`, your conversations, the most recently active first; with it, that conversation's messages,
-/// the newest first. Nothing is skipped or repeated while messages arrive; a conversation that becomes active meanwhile
-/// may show only on a new first page.
+/// Without `conversationId`, the response lists your conversations, the most recently active first. With it, the
+/// response lists that conversation's messages, the newest first. Pages skip and repeat nothing while messages arrive. A
+/// conversation that becomes active meanwhile may appear only on a new first page.
 #[utoipa::path(
     get,
     path = "/api/messages",
     operation_id = "list",
     tag = QUERIES,
     params(
-        ("conversationId" = Option<ConversationId>, Query, description = "Whose messages."),
-        ("limit" = Option<i64>, Query, description = "How many a page has at most; 20 where it isn't said.",
+        ("conversationId" = Option<ConversationId>, Query, description = "The conversation whose messages to list."),
+        ("limit" = Option<i64>, Query, description = "The largest number of items in a page. Default: 20.",
             minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page of the same list."),
-        QueryHeaders,
-        CommonHeaders,
+        QueryHeaderParams,
+        CommonHeaderParams,
     ),
     responses(
-        (status = 200, description = "A page.", body = Paged<Vec<Listed>>),
+        (status = 200, description = "A page.", body = PageResponse<Vec<ListItem>>),
         NotModified,
         QueryErrors,
     )

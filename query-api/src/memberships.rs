@@ -1,33 +1,37 @@
-//! Which conversations a user is in: for other services, and for what a list of conversations depends on.
+//! The conversations that a user is in: for realtime, and for what a list of conversations depends on.
 
 use axum::extract::State;
 use axum::response::Response;
-use cache::{Head, ViewKey};
+use cache::{Dependency, ViewKey};
 use domain::{ConversationId, UserId, limits};
 use http::{HeaderMap, Uri};
 use read_model::{Membership, Snapshot};
 use serde::Deserialize;
 use service::auth::ServiceCaller;
-use service::envelope::Whole;
 use service::http::Params;
-use service::openapi::{CommonHeaders, NotModified, QueryErrors, QueryHeaders};
+use service::openapi::{CommonHeaderParams, NotModified, QueryErrors, QueryHeaderParams};
 use service::problem::Problem;
+use service::response::DataResponse;
 
 use crate::QueryApi;
-use crate::answer::Found;
-use crate::reading::{self, Reading};
+use crate::read_request::{self, ReadRequest};
+use crate::response::RenderedView;
 
-/// Which conversations a user is in
+/// List the conversations that a user is in
 ///
-/// For realtime, with the token that services show one another. Never to be routed to the outside.
+/// Realtime calls this route with the service token. A proxy must never route it from the outside.
 #[utoipa::path(
     get,
     path = "/internal/memberships",
     operation_id = "memberships",
     tag = "internal",
-    params(("userId" = UserId, Query, description = "Whose."), QueryHeaders, CommonHeaders),
+    params(
+        ("userId" = UserId, Query, description = "The user's id."),
+        QueryHeaderParams,
+        CommonHeaderParams
+    ),
     responses(
-        (status = 200, description = "All of them.", body = Whole<Vec<Membership>>),
+        (status = 200, description = "All conversations of the user.", body = DataResponse<Vec<Membership>>),
         NotModified,
         QueryErrors,
     ),
@@ -42,47 +46,47 @@ pub(crate) async fn of_user(
     const FIELD: &str = "userId";
     let user: Option<UserId> = Params::read(&uri, &[FIELD])?.parse(FIELD)?;
     let user = user.ok_or_else(|| Problem::invalid_parameter(FIELD, "missing_parameter", "must be given"))?;
-    let mut reading = Reading::begin(&api, user, &headers).await?;
-    let found = read(&api, &mut reading).await?;
-    Ok(reading.answer("memberships", found, &headers))
+    let mut read = ReadRequest::begin(&api, user, &headers).await?;
+    let view = read_memberships(&api, &mut read).await?;
+    Ok(read.respond("memberships", view, &headers))
 }
 
-async fn read(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Found, Problem> {
-    let user = reading.user().clone();
+async fn read_memberships(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
+    let user = read.user().clone();
     let values = async {
         let snapshot = api.0.parts.read_model.memberships(&user).await?;
-        Ok(Snapshot { value: Some(Whole { data: snapshot.value }), offsets: snapshot.offsets })
+        Ok(Snapshot { value: Some(DataResponse { data: snapshot.value }), offsets: snapshot.offsets })
     };
-    let found = reading.read(&ViewKey::Memberships(user.clone()), Head::User(user.clone()), values).await?;
+    let view = read.read(&ViewKey::Memberships(user.clone()), Dependency::User(user.clone()), values).await?;
     // There is always a list, if only an empty one.
-    found.ok_or_else(Problem::internal)
+    view.ok_or_else(Problem::internal)
 }
 
-/// The user's large conversations: their changes don't move the heads of all who are in them.
+/// The user's large conversations. A change in one of them doesn't change the version of its participants' lists.
 ///
 /// # Errors
 /// As any read.
-pub(crate) async fn large(api: &QueryApi, reading: &mut Reading<'_>) -> Result<Vec<ConversationId>, Problem> {
-    large_in(&read(api, reading).await?)
+pub(crate) async fn large(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<Vec<ConversationId>, Problem> {
+    large_in(&read_memberships(api, read).await?)
 }
 
-/// The user's large conversations, where Redis knows them.
+/// The user's large conversations, if Redis knows them.
 ///
 /// # Errors
 /// As any read.
-pub(crate) async fn large_in_cache(reading: &mut Reading<'_>) -> Result<Option<Vec<ConversationId>>, Problem> {
-    let key = ViewKey::Memberships(reading.user().clone());
-    reading.look_up(&key).await.as_ref().map(large_in).transpose()
+pub(crate) async fn cached_large(read: &mut ReadRequest<'_>) -> Result<Option<Vec<ConversationId>>, Problem> {
+    let key = ViewKey::Memberships(read.user().clone());
+    read.look_up(&key).await.as_ref().map(large_in).transpose()
 }
 
-fn large_in(found: &Found) -> Result<Vec<ConversationId>, Problem> {
+fn large_in(view: &RenderedView) -> Result<Vec<ConversationId>, Problem> {
     #[derive(Deserialize)]
     struct Memberships {
         data: Vec<Membership>,
     }
-    let memberships: Memberships = reading::parse(found)?;
+    let memberships: Memberships = read_request::parse(view)?;
     let is_large = |membership: &Membership| {
-        usize::try_from(membership.participant_count).is_ok_and(|count| count > limits::SMALL_CONVERSATION)
+        usize::try_from(membership.participant_count).is_ok_and(|count| count > limits::SMALL_CONVERSATION_MAX)
     };
     let mut large: Vec<ConversationId> =
         memberships.data.iter().filter(|it| is_large(it)).map(|membership| membership.conversation_id).collect();

@@ -1,28 +1,28 @@
-//! Messages: a page of a conversation's, and one.
+//! Queries for messages: a page of a conversation's messages, and one message.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use cache::{Head, ViewKey};
+use cache::{Dependency, ViewKey};
 use domain::view::MessageView;
 use domain::{ConversationId, MessageId, UserId};
 use http::{HeaderMap, Uri};
-use read_model::{Listed, Snapshot};
+use read_model::{Page, Snapshot};
 use serde::Deserialize;
 use service::auth::Caller;
-use service::envelope::Whole;
 use service::http::{Params, path_id};
-use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
 use service::problem::Problem;
+use service::response::DataResponse;
 
 use crate::QueryApi;
 use crate::cursor::List;
-use crate::paging::PageAsked;
-use crate::reading::{self, Reading};
+use crate::page_request::PageRequest;
+use crate::read_request::{self, ReadRequest};
 
 const DEFAULT_LIMIT: i64 = 20;
 
-/// `GET /api/messages?conversationId=…`: newest first, the same page for each participant.
+/// `GET /api/messages?conversationId=…`: newest first, the same page for every participant.
 pub(crate) async fn page(
     api: &QueryApi,
     caller: UserId,
@@ -30,29 +30,33 @@ pub(crate) async fn page(
     params: &Params,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let asked = PageAsked::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
-    let mut reading = Reading::begin(api, caller, headers).await?;
-    reading.require_participant(conversation, "conversationId").await?;
-    let key = ViewKey::Messages { conversation, page: asked.key() };
+    let request = PageRequest::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
+    let mut read = ReadRequest::begin(api, caller, headers).await?;
+    read.require_participant(conversation, "conversationId").await?;
+    let key = ViewKey::Messages { conversation, page: request.key() };
     let values = async {
-        let snapshot = api.0.parts.read_model.messages(conversation, asked.limit, asked.from).await?;
-        let Listed { items, more } = snapshot.value;
+        let snapshot = api.0.parts.read_model.messages(conversation, request.limit, request.from).await?;
+        let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).and_then(|oldest| oldest.seq);
-        Ok(Snapshot { value: Some(asked.envelope(items, next)), offsets: snapshot.offsets })
+        Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
     };
-    let found = reading.read(&key, Head::Conversation(conversation), values).await?;
-    Ok(reading.answer("messages", found.ok_or_else(|| Problem::not_found("conversationId"))?, headers))
+    let view = read.read(&key, Dependency::Conversation(conversation), values).await?;
+    Ok(read.respond("messages", view.ok_or_else(|| Problem::not_found("conversationId"))?, headers))
 }
 
-/// One message
+/// Read one message
 #[utoipa::path(
     get,
     path = "/api/messages/{messageId}",
     operation_id = "message",
     tag = QUERIES,
-    params(("messageId" = MessageId, Path, description = "Which message."), QueryHeaders, CommonHeaders),
+    params(
+        ("messageId" = MessageId, Path, description = "The message's id."),
+        QueryHeaderParams,
+        CommonHeaderParams
+    ),
     responses(
-        (status = 200, description = "The message.", body = Whole<MessageView>),
+        (status = 200, description = "The message.", body = DataResponse<MessageView>),
         NotModified,
         QueryErrors,
     )
@@ -67,28 +71,27 @@ pub(crate) async fn one(
     const FIELD: &str = "messageId";
     let id: MessageId = path_id(FIELD, path)?;
     Params::read(&uri, &[])?;
-    let mut reading = Reading::begin(&api, caller, &headers).await?;
+    let mut read = ReadRequest::begin(&api, caller, &headers).await?;
     let values = async || {
         let snapshot = api.0.parts.read_model.message(id).await?;
-        Ok(Snapshot { value: snapshot.value.map(|data| Whole { data }), offsets: snapshot.offsets })
+        Ok(Snapshot { value: snapshot.value.map(|data| DataResponse { data }), offsets: snapshot.offsets })
     };
-    let found = reading.read_one(&ViewKey::Message(id), Head::Message(id), values).await?;
-    let found = found.ok_or_else(|| Problem::not_found(FIELD))?;
-    // The view is the same for each participant. Whether the caller is one can only be asked now: the message
-    // itself says where it is.
-    let placed: Placed = reading::parse(&found)?;
-    reading.require_participant(placed.data.conversation_id, FIELD).await?;
-    Ok(reading.answer("message", found, &headers))
+    let view = read.read_entity(&ViewKey::Message(id), Dependency::Message(id), values).await?;
+    let view = view.ok_or_else(|| Problem::not_found(FIELD))?;
+    // The view is the same for every participant. Only now is it known which conversation the caller must be in.
+    let located: LocatedMessage = read_request::parse(&view)?;
+    read.require_participant(located.data.conversation_id, FIELD).await?;
+    Ok(read.respond("message", view, &headers))
 }
 
-/// The part of a message's view that says where it is.
+/// The part of a message's view that names its conversation.
 #[derive(Deserialize)]
-struct Placed {
-    data: Place,
+struct LocatedMessage {
+    data: MessageLocation,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Place {
+struct MessageLocation {
     conversation_id: ConversationId,
 }

@@ -1,56 +1,58 @@
-//! What changed for the caller since a token.
+//! The query for everything that changed for the caller since a token.
 
 use axum::extract::State;
 use axum::response::Response;
-use domain::catch_up::CatchUp;
+use domain::UserId;
+use domain::sync_cursor::SyncCursor;
 use http::{HeaderMap, Uri};
 use read_model::{Changed, Snapshot};
+use read_path::postgres_unavailable;
 use serde::Serialize;
 use service::auth::Caller;
 use service::http::Params;
-use service::openapi::{CommonHeaders, NotModified, QUERIES, QueryErrors, QueryHeaders};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
 use service::problem::Problem;
 use service::token::TokenError;
 use utoipa::ToSchema;
 
 use crate::QueryApi;
-use crate::answer::Found;
-use crate::reading::{self, Reading};
+use crate::read_request::{self, ReadRequest};
+use crate::response::RenderedView;
 
 const DEFAULT_LIMIT: i64 = 100;
-/// The most that a page has.
-const MOST: i64 = 500;
+/// The largest number of changes in a page.
+const MAX_LIMIT: i64 = 500;
 
-/// A page of what changed.
+/// A page of changes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Changes)]
-pub(crate) struct Body {
-    /// Each thing once, as it is now, in the order of the log.
+pub(crate) struct ChangesPage {
+    /// Each changed conversation, message and read mark once, as it is now, in the order of the log.
     data: Vec<Changed>,
-    /// The token with which to go on.
+    /// The token to continue with.
     next: String,
-    /// Whether there is more than this page.
+    /// Whether there are more changes after this page.
     more: bool,
 }
 
-/// What changed for you since a token
+/// List what changed for you since a token
 ///
-/// Without `since`, nothing and the token of now.
+/// Without `since`, the response has no changes and the current token.
 #[utoipa::path(
     get,
     path = "/api/messages/sync",
     operation_id = "sync",
     tag = QUERIES,
     params(
-        ("since" = Option<String>, Query, description = "Where you are: `next` of an earlier page, or the token of any \
-            query's answer or of `connection:ready`."),
-        ("limit" = Option<i64>, Query, description = "How many things a page has at most; 100 where it isn't said.",
+        ("since" = Option<String>, Query, description = "What you have: `next` of an earlier page, or the token of any \
+            query's response or of `connection:ready`."),
+        ("limit" = Option<i64>, Query, description = "The largest number of changes in a page. Default: 100.",
             minimum = 1, maximum = 500),
-        QueryHeaders,
-        CommonHeaders,
+        QueryHeaderParams,
+        CommonHeaderParams,
     ),
     responses(
-        (status = 200, description = "A page of what changed.", body = Body),
+        (status = 200, description = "A page of changes.", body = ChangesPage),
         NotModified,
         QueryErrors,
     )
@@ -62,47 +64,47 @@ pub(crate) async fn page(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let params = Params::read(&uri, &["since", "limit"])?;
-    let limit = usize::try_from(params.limit(DEFAULT_LIMIT, MOST)?).unwrap_or(0);
+    let limit = usize::try_from(params.limit(DEFAULT_LIMIT, MAX_LIMIT)?).unwrap_or(0);
     let since = params.get("since").map(|token| since(&api, &caller, token)).transpose()?;
-    let mut reading = Reading::begin(&api, caller.clone(), &headers).await?;
-    let found = match since {
-        None => now(&api, &reading).await?,
+    let mut read = ReadRequest::begin(&api, caller.clone(), &headers).await?;
+    let view = match since {
+        None => current_token(&api, &read).await?,
         Some(since) => {
-            reading.demand(&since.includes).await?;
-            changes(&api, &reading, &since, limit).await?
+            read.demand(&since.includes).await?;
+            changes(&api, &read, &since, limit).await?
         }
     };
-    Ok(reading.answer("sync", found, &headers))
+    Ok(read.respond("sync", view, &headers))
 }
 
-fn since(api: &QueryApi, caller: &domain::UserId, token: &str) -> Result<CatchUp, Problem> {
-    let read = api.0.parts.tokens.read_catch_up(token, caller);
-    read.map_err(|error| {
+fn since(api: &QueryApi, caller: &UserId, token: &str) -> Result<SyncCursor, Problem> {
+    let cursor = api.0.parts.tokens.read_sync_cursor(token, caller);
+    cursor.map_err(|error| {
         let detail = match error {
-            // A position won't do: it says nothing of the other partitions.
-            TokenError::Broken => "must be a token as an earlier answer gave it".to_owned(),
+            // A position isn't enough: it says nothing of the other partitions.
+            TokenError::Broken => "must be a token from an earlier response".to_owned(),
             TokenError::Foreign | TokenError::OtherTopic => error.to_string(),
         };
         Problem::invalid_parameter("since", error.code(), detail)
     })
 }
 
-async fn now(api: &QueryApi, reading: &Reading<'_>) -> Result<Found, Problem> {
-    let includes = reading.offsets().await?;
-    let next = api.0.parts.tokens.issue(reading.user(), &includes);
-    reading::found(&Body { data: Vec::new(), next, more: false }, includes)
+async fn current_token(api: &QueryApi, read: &ReadRequest<'_>) -> Result<RenderedView, Problem> {
+    let includes = read.offsets().await?;
+    let next = api.0.parts.tokens.issue(read.user(), &includes);
+    read_request::render(&ChangesPage { data: Vec::new(), next, more: false }, includes)
 }
 
-async fn changes(api: &QueryApi, reading: &Reading<'_>, since: &CatchUp, limit: usize) -> Result<Found, Problem> {
-    let _permit = reading.admitted(&api.0.syncs).await?;
-    let Snapshot { value: page, offsets } = api
-        .0
-        .parts
-        .read_model
-        .changes(reading.user(), since, limit)
-        .await
-        .map_err(|error| reading::unavailable(&error))?;
-    reading.includes_demand(&offsets)?;
-    let next = api.0.parts.tokens.issue_catch_up(reading.user(), &page.next);
-    reading::found(&Body { data: page.items, next, more: page.more }, page.next.includes)
+async fn changes(
+    api: &QueryApi,
+    read: &ReadRequest<'_>,
+    since: &SyncCursor,
+    limit: usize,
+) -> Result<RenderedView, Problem> {
+    let _permit = read.acquire_permit(&api.0.sync_permits).await?;
+    let changes = api.0.parts.read_model.changes(read.user(), since, limit).await;
+    let Snapshot { value: page, offsets } = changes.map_err(|error| postgres_unavailable(&error))?;
+    read.check_includes_demand(&offsets)?;
+    let next = api.0.parts.tokens.issue_sync_cursor(read.user(), &page.next);
+    read_request::render(&ChangesPage { data: page.items, next, more: page.more }, page.next.includes)
 }

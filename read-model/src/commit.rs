@@ -1,28 +1,14 @@
-//! Writing a batch: rows and offsets in one transaction, one statement a table.
+//! Commits a batch: rows and offsets in one transaction, fenced by a compare-and-set on the offsets. A batch must never
+//! be written without its offsets, or twice.
 
-use std::collections::HashSet;
-
-use domain::state::{Changes, MemberKey, State};
-use domain::{ConversationId, limits};
+use domain::OffsetAdvance;
+use domain::state::{Changes, State};
 use sqlx::PgConnection;
-use sqlx::types::Json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
-use crate::dead_letters::{self, Parked};
-use crate::rows;
-
-/// One partition's part of a commit: its next offset before and after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionStep {
-    /// The partition.
-    pub partition: i32,
-    /// The next offset that the read model must be at.
-    pub from: i64,
-    /// The next offset that it will be at.
-    pub to: i64,
-}
+use crate::parking::{self, ParkedRecord};
+use crate::write::write_rows;
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -52,50 +38,36 @@ impl ReadModel {
         &self,
         state: &State,
         changes: &Changes,
-        parked: &[Parked],
-        steps: &[PartitionStep],
+        parked: &[ParkedRecord],
+        advances: &[OffsetAdvance],
         (topic_id, generation): (Uuid, i64),
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("commit");
         let mut transaction = begin(pool, WRITING).await?;
         // First, so that of two who believe to own a partition the second waits here, and then finds it moved.
-        if !advance(&mut transaction, steps, topic_id, generation).await? {
+        if !advance(&mut transaction, advances, topic_id, generation).await? {
             return Err(CommitError::Fenced);
         }
         write_rows(&mut transaction, state, changes).await?;
-        dead_letters::park(&mut transaction, topic_id, parked).await?;
+        parking::park(&mut transaction, topic_id, parked).await?;
         Ok(transaction.commit().await?)
     }
-}
-
-/// Writes everything that changed.
-pub(crate) async fn write_rows(
-    connection: &mut PgConnection,
-    state: &State,
-    changes: &Changes,
-) -> Result<(), sqlx::Error> {
-    write_conversations(connection, state, changes).await?;
-    write_members(connection, state, changes).await?;
-    write_recency(connection, state, changes).await?;
-    write_messages(connection, state, changes).await?;
-    write_reactions(connection, state, changes).await?;
-    write_applied(connection, changes).await
 }
 
 /// Moves the offsets from where they are expected to be; false where they aren't there.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
-    steps: &[PartitionStep],
+    advances: &[OffsetAdvance],
     topic_id: Uuid,
     generation: i64,
 ) -> Result<bool, sqlx::Error> {
-    let partitions: Vec<i32> = steps.iter().map(|step| step.partition).collect();
-    let from: Vec<i64> = steps.iter().map(|step| step.from).collect();
-    let to: Vec<i64> = steps.iter().map(|step| step.to).collect();
+    let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
+    let from: Vec<i64> = advances.iter().map(|advance| advance.from).collect();
+    let to: Vec<i64> = advances.iter().map(|advance| advance.to).collect();
     let moved = sqlx::query(
-        "UPDATE partitions SET next_offset = step.next
-         FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS step (partition, expected, next)
-         WHERE partitions.partition = step.partition AND next_offset = step.expected
+        "UPDATE partitions SET next_offset = advance.next
+         FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS advance (partition, expected, next)
+         WHERE partitions.partition = advance.partition AND next_offset = advance.expected
            AND topic_id = $4 AND generation = $5",
     )
     .bind(partitions)
@@ -105,193 +77,5 @@ pub(crate) async fn advance(
     .bind(generation)
     .execute(connection)
     .await?;
-    Ok(moved.rows_affected() == steps.len() as u64)
-}
-
-async fn write_conversations(
-    connection: &mut PgConnection,
-    state: &State,
-    changes: &Changes,
-) -> Result<(), sqlx::Error> {
-    let changed: Vec<_> =
-        changes.conversations.iter().filter_map(|id| Some((id.0, state.conversations.get(id)?))).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO conversations (id, partition, kind, title, participant_count, created_at, updated_at, last_seq,
-                                    last_message_id, changed)
-         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[],
-                              $7::timestamptz[], $8::bigint[], $9::uuid[], $10::bigint[])
-         ON CONFLICT (id) DO UPDATE SET
-             updated_at = excluded.updated_at, last_seq = excluded.last_seq,
-             last_message_id = excluded.last_message_id, changed = excluded.changed",
-    )
-    .bind(changed.iter().map(|(id, _)| *id).collect::<Vec<Uuid>>())
-    .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
-    .bind(changed.iter().map(|(_, it)| rows::to_word(it.kind)).collect::<Vec<String>>())
-    .bind(changed.iter().map(|(_, it)| it.title.as_deref()).collect::<Vec<Option<&str>>>())
-    .bind(changed.iter().map(|(_, it)| it.participant_count).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(_, it)| it.created_at.to_date_time()).collect::<Vec<OffsetDateTime>>())
-    .bind(changed.iter().map(|(_, it)| it.updated_at.to_date_time()).collect::<Vec<OffsetDateTime>>())
-    .bind(changed.iter().map(|(_, it)| it.last_seq).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(_, it)| it.last_message.map(|id| id.0)).collect::<Vec<Option<Uuid>>>())
-    .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// What a conversation's members carry of it: its last activity and the offset of its last change. Nothing in large ones.
-fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
-    let conversation = state.conversations.get(&id)?;
-    let small = usize::try_from(conversation.participant_count).is_ok_and(|count| count <= limits::SMALL_CONVERSATION);
-    small.then(|| (conversation.updated_at.to_date_time(), conversation.position.offset))
-}
-
-async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    let member = |key: &MemberKey| state.members.get(key).map(|member| (key.clone(), member));
-    let changed: Vec<_> = changes.members.iter().filter_map(member).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO members (conversation_id, user_id, ordinal, last_read_seq, last_read_at, position, recent_at,
-                              partition, changed)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bigint[],
-                              $7::timestamptz[], $8::int[], $9::bigint[])
-         ON CONFLICT (conversation_id, user_id) DO UPDATE SET
-             last_read_seq = excluded.last_read_seq, last_read_at = excluded.last_read_at,
-             position = excluded.position, recent_at = excluded.recent_at, changed = excluded.changed",
-    )
-    .bind(changed.iter().map(|(key, _)| key.0.0).collect::<Vec<Uuid>>())
-    .bind(changed.iter().map(|(key, _)| key.1.as_str()).collect::<Vec<&str>>())
-    .bind(changed.iter().map(|(_, it)| it.ordinal).collect::<Vec<i32>>())
-    .bind(changed.iter().map(|(_, it)| it.last_read_seq).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(_, it)| it.last_read_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.0)).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
-    .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.1)).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Every member of a small conversation carries its recency, so that a user's list, and what changed for them, is one
-/// range of an index.
-async fn write_recency(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    // The members of new conversations are written with it.
-    let created: HashSet<ConversationId> = changes.created.iter().map(|(id, _)| *id).collect();
-    let changed = changes.conversations.iter().filter(|id| !created.contains(id));
-    let (ids, recencies): (Vec<Uuid>, Vec<(OffsetDateTime, i64)>) =
-        changed.filter_map(|id| Some((id.0, recency(state, *id)?))).unzip();
-    let (times, offsets): (Vec<OffsetDateTime>, Vec<i64>) = recencies.into_iter().unzip();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        // The actors' own rows have it already.
-        "UPDATE members SET recent_at = recent.updated_at, changed = recent.changed
-         FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS recent (conversation_id, updated_at, changed)
-         WHERE members.conversation_id = recent.conversation_id AND members.changed <> recent.changed",
-    )
-    .bind(ids)
-    .bind(times)
-    .bind(offsets)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_messages(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    let changed: Vec<_> = changes.messages.iter().filter_map(|key| Some((*key, state.messages.get(key)?))).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO messages (conversation_id, seq, id, sender_id, content, message_type, attachments, mentions,
-                               reply_to_id, created_at, edited_at, deleted_at, position)
-         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
-                              $8::jsonb[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
-                              $13::bigint[])
-         ON CONFLICT (conversation_id, seq) DO UPDATE SET
-             content = excluded.content, attachments = excluded.attachments, mentions = excluded.mentions,
-             edited_at = excluded.edited_at, deleted_at = excluded.deleted_at, position = excluded.position",
-    )
-    .bind(changed.iter().map(|(key, _)| key.0.0).collect::<Vec<Uuid>>())
-    .bind(changed.iter().map(|(_, it)| it.seq).collect::<Vec<i64>>())
-    .bind(changed.iter().map(|(key, _)| key.1.0).collect::<Vec<Uuid>>())
-    .bind(changed.iter().map(|(_, it)| it.sender_id.as_str()).collect::<Vec<&str>>())
-    .bind(changed.iter().map(|(_, it)| it.content.as_deref()).collect::<Vec<Option<&str>>>())
-    .bind(changed.iter().map(|(_, it)| rows::to_word(it.message_type)).collect::<Vec<String>>())
-    .bind(changed.iter().map(|(_, it)| Json(&it.attachments)).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| Json(&it.mentions)).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| it.reply_to_id.map(|id| id.0)).collect::<Vec<Option<Uuid>>>())
-    .bind(changed.iter().map(|(_, it)| it.created_at.to_date_time()).collect::<Vec<OffsetDateTime>>())
-    .bind(changed.iter().map(|(_, it)| it.edited_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| it.deleted_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_reactions(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    let changed: Vec<_> = changes.messages.iter().filter_map(|key| Some((*key, state.messages.get(key)?))).collect();
-    let deleted = changed.iter().filter(|(_, message)| message.deleted_at.is_some());
-    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = deleted.map(|(key, _)| (key.0.0, key.1.0)).unzip();
-    if !ids.is_empty() {
-        sqlx::query(
-            "DELETE FROM reactions USING unnest($1::uuid[], $2::uuid[]) AS gone (conversation_id, message_id)
-             WHERE reactions.conversation_id = gone.conversation_id AND reactions.message_id = gone.message_id",
-        )
-        .bind(conversations)
-        .bind(ids)
-        .execute(&mut *connection)
-        .await?;
-    }
-    let reactions: Vec<_> = changed
-        .iter()
-        .flat_map(|(key, message)| (0_i32..).zip(&message.reactions).map(move |(ordinal, it)| (key, ordinal, it)))
-        .collect();
-    if reactions.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO reactions (conversation_id, message_id, ordinal, emoji, label, user_ids)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::jsonb[])
-         ON CONFLICT (conversation_id, message_id, ordinal) DO UPDATE SET
-             label = excluded.label, user_ids = excluded.user_ids
-         WHERE (reactions.label, reactions.user_ids) IS DISTINCT FROM (excluded.label, excluded.user_ids)",
-    )
-    .bind(reactions.iter().map(|(key, _, _)| key.0.0).collect::<Vec<Uuid>>())
-    .bind(reactions.iter().map(|(key, _, _)| key.1.0).collect::<Vec<Uuid>>())
-    .bind(reactions.iter().map(|(_, ordinal, _)| *ordinal).collect::<Vec<i32>>())
-    .bind(reactions.iter().map(|(_, _, it)| it.emoji.as_str()).collect::<Vec<&str>>())
-    .bind(reactions.iter().map(|(_, _, it)| it.label.as_deref()).collect::<Vec<Option<&str>>>())
-    .bind(reactions.iter().map(|(_, _, it)| Json(&it.user_ids)).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_applied(connection: &mut PgConnection, changes: &Changes) -> Result<(), sqlx::Error> {
-    let applied = &changes.applied;
-    if applied.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO applied_events (conversation_id, event_id, actor_id, idempotency_key, partition, position)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::bigint[])",
-    )
-    .bind(applied.iter().map(|it| it.conversation_id.0).collect::<Vec<Uuid>>())
-    .bind(applied.iter().map(|it| it.event_id.0).collect::<Vec<Uuid>>())
-    .bind(applied.iter().map(|it| it.key.as_ref().map(|key| key.0.as_str())).collect::<Vec<Option<&str>>>())
-    .bind(applied.iter().map(|it| it.key.as_ref().map(|key| key.1.as_str())).collect::<Vec<Option<&str>>>())
-    .bind(applied.iter().map(|it| it.position.partition).collect::<Vec<i32>>())
-    .bind(applied.iter().map(|it| it.position.offset).collect::<Vec<i64>>())
-    .execute(connection)
-    .await?;
-    Ok(())
+    Ok(moved.rows_affected() == advances.len() as u64)
 }

@@ -1,41 +1,33 @@
 //! Dead letters: records that could not be folded, kept by where they are on the log.
 
 use domain::state::{Changes, State};
-use domain::{ConversationId, MessageId, Position, Timestamp, UserId};
+use domain::{ConversationId, MessageId, OffsetAdvance, Position, Timestamp, UserId};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::commit::{CommitError, PartitionStep, advance, write_rows};
+use crate::commit::{CommitError, advance};
 use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
+use crate::parking::storable;
 use crate::rows;
-
-/// The most characters of a reason that are kept.
-const REASON_CHARACTERS: usize = 500;
+use crate::write::write_rows;
 
 /// What is to be done about a dead letter, or was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum DeadLetterStatus {
     /// Nothing happens until somebody decides.
     Parked,
     /// A projector is to try it again.
-    Wanted,
+    #[serde(rename = "wanted")]
+    RetryRequested,
     /// It was folded, and the caches have to be told.
-    FoldedUntold,
+    #[serde(rename = "folded_untold")]
+    FoldedPendingInvalidation,
     /// It was folded.
     Folded,
     /// Somebody decided that nothing is to be done about it.
     Discarded,
-}
-
-/// A record that could not be folded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parked {
-    /// Where it is.
-    pub position: Position,
-    /// What is wrong with it.
-    pub reason: String,
 }
 
 /// A dead letter.
@@ -48,7 +40,7 @@ pub struct DeadLetter {
     /// When it was parked.
     pub parked_at: Timestamp,
     /// What is to be done about it.
-    pub status: Status,
+    pub status: DeadLetterStatus,
     /// When that was decided.
     pub changed_at: Timestamp,
     /// Of which conversation it turned out to be, once it was folded.
@@ -59,7 +51,7 @@ pub struct DeadLetter {
 
 /// What readers may have cached of a conversation: all of its messages and participants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct ConversationContents {
     /// The messages.
     pub messages: Vec<MessageId>,
     /// The participants.
@@ -68,7 +60,7 @@ pub struct Contents {
 
 /// A conversation that was folded again from the log.
 #[derive(Debug)]
-pub struct Refolded<'a> {
+pub struct RefoldedConversation<'a> {
     /// Which.
     pub conversation: ConversationId,
     /// All of it, and nothing else.
@@ -78,7 +70,7 @@ pub struct Refolded<'a> {
     /// Where its events are: those among them that were dead letters no longer are.
     pub events: &'a [Position],
     /// The partition, at the offset up to which it was folded.
-    pub at: PartitionStep,
+    pub at: OffsetAdvance,
     /// Who folds: it must still have the lease.
     pub owner: &'a str,
 }
@@ -164,16 +156,16 @@ impl ReadModel {
         &self,
         topic_id: Uuid,
         at: Position,
-        status: Status,
+        status: DeadLetterStatus,
         text: Option<&str>,
     ) -> Result<bool, ReadModelError> {
         let from: &[&str] = match status {
-            Status::Parked | Status::FoldedUntold => &["wanted"],
-            Status::Wanted => &["parked", "wanted", "discarded"],
-            Status::Folded => &["folded_untold"],
-            Status::Discarded => &["parked"],
+            DeadLetterStatus::Parked | DeadLetterStatus::FoldedPendingInvalidation => &["wanted"],
+            DeadLetterStatus::RetryRequested => &["parked", "wanted", "discarded"],
+            DeadLetterStatus::Folded => &["folded_untold"],
+            DeadLetterStatus::Discarded => &["parked"],
         };
-        let discarded = status == Status::Discarded;
+        let discarded = status == DeadLetterStatus::Discarded;
         let (pool, _timer) = self.pool("decide_dead_letter");
         let mut transaction = begin(pool, WRITING).await?;
         // Unlike rows that are folded, a decision isn't on the log.
@@ -213,7 +205,12 @@ impl ReadModel {
     ///
     /// # Errors
     /// [`CommitError::Fenced`] when the read model is elsewhere, or somebody else has the lease.
-    pub async fn replace(&self, it: &Refolded<'_>, topic_id: Uuid, generation: i64) -> Result<(), CommitError> {
+    pub async fn replace_conversation(
+        &self,
+        it: &RefoldedConversation<'_>,
+        topic_id: Uuid,
+        generation: i64,
+    ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("replace");
         let mut transaction = begin(pool, WRITING).await?;
         if !advance(&mut transaction, &[it.at], topic_id, generation).await? {
@@ -255,40 +252,20 @@ impl ReadModel {
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn contents(&self, conversation: ConversationId) -> Result<Contents, ReadModelError> {
+    pub async fn conversation_contents(
+        &self,
+        conversation: ConversationId,
+    ) -> Result<ConversationContents, ReadModelError> {
         let (pool, _timer) = self.pool("contents");
         let messages = sqlx::query("SELECT id FROM messages WHERE conversation_id = $1");
         let messages = messages.bind(conversation.0).fetch_all(pool).await?;
         let users = sqlx::query("SELECT user_id FROM members WHERE conversation_id = $1");
         let users = users.bind(conversation.0).fetch_all(pool).await?;
-        Ok(Contents {
+        Ok(ConversationContents {
             messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
             users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// Parks records; one that is there already stays as it is.
-pub(crate) async fn park(connection: &mut PgConnection, topic_id: Uuid, parked: &[Parked]) -> Result<(), sqlx::Error> {
-    if parked.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO dead_letters (topic_id, partition, position, reason)
-         SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[]) ON CONFLICT DO NOTHING",
-    )
-    .bind(topic_id)
-    .bind(parked.iter().map(|it| it.position.partition).collect::<Vec<_>>())
-    .bind(parked.iter().map(|it| it.position.offset).collect::<Vec<_>>())
-    .bind(parked.iter().map(|it| storable(&it.reason)).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// What Postgres takes as a text: without NULs, and not too long.
-fn storable(text: &str) -> String {
-    text.chars().filter(|character| *character != '\0').take(REASON_CHARACTERS).collect()
 }
 
 fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {

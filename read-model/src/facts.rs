@@ -23,7 +23,7 @@ pub struct Membership {
 
 /// What changed on a partition since an offset, a page of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ChangedHeads {
+pub struct ChangedEntities {
     /// Conversations in which anything changed.
     pub conversations: Vec<ConversationId>,
     /// Messages that changed before the next page begins, in any conversation.
@@ -135,12 +135,12 @@ impl ReadModel {
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn heads_changed_since(
+    pub async fn changed_since(
         &self,
         partition: i32,
         from: i64,
         limit: i64,
-    ) -> Result<ChangedHeads, ReadModelError> {
+    ) -> Result<ChangedEntities, ReadModelError> {
         let (pool, _timer) = self.pool("heads_changed_since");
         let rows = sqlx::query(
             "SELECT id, changed FROM conversations WHERE partition = $1 AND changed >= $2 ORDER BY changed LIMIT $3",
@@ -167,7 +167,7 @@ impl ReadModel {
             .bind(&ids)
             .fetch_all(pool)
             .await?;
-        Ok(ChangedHeads {
+        Ok(ChangedEntities {
             conversations: ids.into_iter().map(ConversationId).collect(),
             messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
             users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,

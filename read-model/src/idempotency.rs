@@ -1,4 +1,6 @@
-//! Which idempotency keys were used, as far as events are folded; and when some were used without a reservation in Redis.
+//! Which idempotency keys the folded events used, and when processes last used keys without reserving them in Redis.
+//!
+//! An absent key is unused only as far as events are folded. This module must never say more than that.
 
 use std::time::Duration;
 
@@ -9,33 +11,33 @@ use time::OffsetDateTime;
 
 use crate::connection::{ReadModel, ReadModelError};
 
-/// That a process used keys without reserving them.
+/// The announcement of a process that can't reach Redis and uses idempotency keys without reserving them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreserved {
-    /// When that was last noted, by Postgres's clock.
+pub struct RedisOutage {
+    /// When a process last announced it, by Postgres's clock.
     pub at: OffsetDateTime,
-    /// How long ago that is.
+    /// How long ago that was.
     pub age: Duration,
 }
 
-impl Unreserved {
+impl RedisOutage {
     fn of(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
         let (at, now): (Option<OffsetDateTime>, OffsetDateTime) = (row.try_get("noted_at")?, row.try_get("now")?);
         Ok(at.map(|at| Self { at, age: Duration::try_from(now - at).unwrap_or(Duration::ZERO) }))
     }
 }
 
-/// What is known of a key.
+/// What the read model knows of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyUse {
-    /// Where the event is that first used it; none when it is unused.
+    /// The position of the event that used the key first; none if no folded event used it.
     pub first: Option<Position>,
-    /// When keys were last used without a reservation, if ever.
-    pub unreserved: Option<Unreserved>,
+    /// The last announced outage of Redis, if there ever was one.
+    pub outage: Option<RedisOutage>,
 }
 
 impl ReadModel {
-    /// What is known of a key.
+    /// Looks up the first use of a key, and the last outage of Redis, in one query.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
@@ -58,24 +60,24 @@ impl ReadModel {
         .await?;
         let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get("partition")?, row.try_get("position")?);
         let first = partition.zip(offset).map(|(partition, offset)| Position { partition, offset });
-        Ok(KeyUse { first, unreserved: Unreserved::of(&row)? })
+        Ok(KeyUse { first, outage: RedisOutage::of(&row)? })
     }
 
-    /// When keys were last used without a reservation, if ever.
+    /// Reads the last announced outage of Redis.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn unreserved(&self) -> Result<Option<Unreserved>, ReadModelError> {
+    pub async fn last_redis_outage(&self) -> Result<Option<RedisOutage>, ReadModelError> {
         let (pool, _timer) = self.pool("unreserved");
         let row = sqlx::query("SELECT noted_at, clock_timestamp() AS now FROM unreserved").fetch_optional(pool).await?;
-        Ok(row.as_ref().map(Unreserved::of).transpose()?.flatten())
+        Ok(row.as_ref().map(RedisOutage::of).transpose()?.flatten())
     }
 
-    /// Notes that keys are used without a reservation from now on.
+    /// Announces to all processes that this one uses keys without reserving them from now on.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn note_unreserved(&self) -> Result<(), ReadModelError> {
+    pub async fn announce_redis_outage(&self) -> Result<(), ReadModelError> {
         let (pool, _timer) = self.pool("note_unreserved");
         sqlx::query(
             "INSERT INTO unreserved (noted_at) VALUES (clock_timestamp())

@@ -23,7 +23,7 @@ pub struct Snapshot<T> {
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T> {
+pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
     /// Whether there are more after them.
@@ -39,7 +39,7 @@ pub struct ConversationPage {
     pub next: Option<i32>,
 }
 
-impl<T> Listed<T> {
+impl<T> Page<T> {
     /// From one more item than asked for, if there are that many.
     fn new(mut items: Vec<T>, limit: i64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(0);
@@ -59,7 +59,7 @@ impl ReadModel {
         user: &UserId,
         limit: i64,
         after: Option<(Timestamp, ConversationId)>,
-    ) -> Result<Snapshot<Listed<ConversationView>>, ReadModelError> {
+    ) -> Result<Snapshot<Page<ConversationView>>, ReadModelError> {
         let (pool, _timer) = self.pool("conversations");
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
@@ -82,11 +82,11 @@ impl ReadModel {
         .fetch_all(&mut *transaction)
         .await?;
         let ids = rows.iter().map(|row| row.try_get("conversation_id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let listed = Listed::new(ids, limit);
+        let listed = Page::new(ids, limit);
         let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
         let items = conversation_views(&mut transaction, user, &listed.items, 0, first).await?;
         transaction.commit().await?;
-        Ok(Snapshot { value: Listed { items, more: listed.more }, offsets })
+        Ok(Snapshot { value: Page { items, more: listed.more }, offsets })
     }
 
     /// One conversation as a participant sees it, with `limit` participants from an ordinal on. None when there
@@ -123,7 +123,7 @@ impl ReadModel {
         conversation: ConversationId,
         limit: i64,
         before: Option<i64>,
-    ) -> Result<Snapshot<Listed<MessageView>>, ReadModelError> {
+    ) -> Result<Snapshot<Page<MessageView>>, ReadModelError> {
         let (pool, _timer) = self.pool("messages");
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
@@ -136,7 +136,7 @@ impl ReadModel {
         .bind(limit + 1)
         .fetch_all(&mut *transaction)
         .await?;
-        let mut listed = Listed::new(message_views(&rows)?, limit);
+        let mut listed = Page::new(message_views(&rows)?, limit);
         put_reactions(&mut transaction, &mut listed.items).await?;
         transaction.commit().await?;
         Ok(Snapshot { value: listed, offsets })

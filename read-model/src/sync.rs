@@ -1,11 +1,11 @@
-//! What changed for a user since a place on the log, in the order of the log.
+//! What changed for a user since a location on the log, in the order of the log.
 //!
 //! Each thing comes once, as it is now, at the position of its last change. So pages can be applied one after the
 //! other: what changes while they are read moves on and comes later.
 
 use std::collections::HashMap;
 
-use domain::catch_up::{CatchUp, Partly};
+use domain::sync_cursor::{PartialEvent, SyncCursor};
 use domain::view::{ConversationView, MessageView, ReadMarkView};
 use domain::{ConversationId, MessageId, Position, UserId, limits};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct SyncPage {
     /// The changes, in the order of each partition.
     pub items: Vec<Changed>,
     /// Where the next page begins.
-    pub next: CatchUp,
+    pub next: SyncCursor,
     /// Whether there is more than this page.
     pub more: bool,
 }
@@ -67,7 +67,7 @@ const CHANGED: &str = "SELECT conversation_id, changed FROM members
     WHERE user_id = $1 AND recent_at IS NULL AND conversations.partition = $2 AND conversations.changed >= $3";
 
 /// Where something stands that changed.
-struct Place {
+struct ChangeLocation {
     kind: i32,
     position: Position,
     conversation: Uuid,
@@ -77,46 +77,46 @@ struct Place {
 }
 
 impl ReadModel {
-    /// What changed for a user since a place, at most `limit` things of it.
+    /// What changed for a user since a location, at most `limit` things of it.
     ///
     /// # Errors
     /// When Postgres doesn't answer.
     pub async fn changes(
         &self,
         user: &UserId,
-        since: &CatchUp,
+        since: &SyncCursor,
         limit: usize,
     ) -> Result<Snapshot<SyncPage>, ReadModelError> {
         let (pool, _timer) = self.pool("changes");
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
-        let mut next = CatchUp::from(offsets.clone());
-        let mut places: Vec<Place> = Vec::new();
+        let mut next = SyncCursor::from(offsets.clone());
+        let mut locations: Vec<ChangeLocation> = Vec::new();
         let mut more = false;
         for partition in changed_partitions(&mut transaction, user, since).await? {
             let from = (since.includes.next(partition), since.kinds(partition));
-            let left = limit - places.len();
-            let mut found = changed_places(&mut transaction, user, partition, from, left + 1).await?;
+            let left = limit - locations.len();
+            let mut found = changed_locations(&mut transaction, user, partition, from, left + 1).await?;
             if found.len() > left {
                 let first_left_out = &found[left];
                 next = stopped_at(since, next, first_left_out);
                 more = true;
                 found.truncate(left);
             }
-            places.extend(found);
+            locations.extend(found);
             if more {
                 break;
             }
         }
-        let items = values(&mut transaction, user, places).await?;
+        let items = values(&mut transaction, user, locations).await?;
         transaction.commit().await?;
         Ok(Snapshot { value: SyncPage { items, next, more }, offsets })
     }
 }
 
-/// Where the next page begins when this one ends before a place: partitions after it are still where they were.
-fn stopped_at(since: &CatchUp, mut now: CatchUp, place: &Place) -> CatchUp {
-    let Position { partition, offset } = place.position;
+/// Where the next page begins when this one ends before a location: partitions after it are still where they were.
+fn stopped_at(since: &SyncCursor, mut now: SyncCursor, location: &ChangeLocation) -> SyncCursor {
+    let Position { partition, offset } = location.position;
     for (index, next) in (0..).zip(&mut now.includes.0) {
         if index > partition {
             *next = since.includes.next(index);
@@ -124,8 +124,8 @@ fn stopped_at(since: &CatchUp, mut now: CatchUp, place: &Place) -> CatchUp {
             *next = offset;
         }
     }
-    let kinds = u8::try_from(place.kind).unwrap_or(0);
-    now.partly = (kinds > 0).then_some(Partly { partition, kinds });
+    let kinds = u8::try_from(location.kind).unwrap_or(0);
+    now.partial = (kinds > 0).then_some(PartialEvent { partition, kinds });
     now
 }
 
@@ -133,7 +133,7 @@ fn stopped_at(since: &CatchUp, mut now: CatchUp, place: &Place) -> CatchUp {
 async fn changed_partitions(
     connection: &mut PgConnection,
     user: &UserId,
-    since: &CatchUp,
+    since: &SyncCursor,
 ) -> Result<Vec<i32>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT partition FROM unnest($2::bigint[]) WITH ORDINALITY AS since (next, number),
@@ -155,13 +155,13 @@ async fn changed_partitions(
 }
 
 /// What changed for the user on a partition, from an offset and the kinds that are known of its event on.
-async fn changed_places(
+async fn changed_locations(
     connection: &mut PgConnection,
     user: &UserId,
     partition: i32,
     (offset, kinds): (i64, u8),
     limit: usize,
-) -> Result<Vec<Place>, sqlx::Error> {
+) -> Result<Vec<ChangeLocation>, sqlx::Error> {
     let query = format!(
         "WITH changed AS ({CHANGED})
          SELECT * FROM (
@@ -177,7 +177,7 @@ async fn changed_places(
              UNION ALL
              SELECT {READ_MARK}, position, conversation_id, NULL, user_id, last_read_seq, last_read_at
              FROM changed JOIN members USING (conversation_id) WHERE position >= $3 AND last_read_seq > 0
-         ) AS place
+         ) AS location
          WHERE (position, kind) >= ($3, $4) ORDER BY position, kind LIMIT $5"
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(query))
@@ -188,10 +188,10 @@ async fn changed_places(
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| place(row, partition)).collect()
+    rows.iter().map(|row| location(row, partition)).collect()
 }
 
-fn place(row: &PgRow, partition: i32) -> Result<Place, sqlx::Error> {
+fn location(row: &PgRow, partition: i32) -> Result<ChangeLocation, sqlx::Error> {
     let kind = row.try_get("kind")?;
     let position = Position { partition, offset: row.try_get("position")? };
     let conversation = row.try_get("conversation_id")?;
@@ -206,28 +206,32 @@ fn place(row: &PgRow, partition: i32) -> Result<Place, sqlx::Error> {
     } else {
         None
     };
-    Ok(Place { kind, position, conversation, message: row.try_get("message_id")?, mark })
+    Ok(ChangeLocation { kind, position, conversation, message: row.try_get("message_id")?, mark })
 }
 
-/// What stands at the places, as it is now.
-async fn values(connection: &mut PgConnection, user: &UserId, places: Vec<Place>) -> Result<Vec<Changed>, sqlx::Error> {
-    let of_kind = |kind| places.iter().filter(move |place| place.kind == kind);
-    let ids: Vec<Uuid> = of_kind(CONVERSATION).map(|place| place.conversation).collect();
+/// What stands at the locations, as it is now.
+async fn values(
+    connection: &mut PgConnection,
+    user: &UserId,
+    locations: Vec<ChangeLocation>,
+) -> Result<Vec<Changed>, sqlx::Error> {
+    let of_kind = |kind| locations.iter().filter(move |location| location.kind == kind);
+    let ids: Vec<Uuid> = of_kind(CONVERSATION).map(|location| location.conversation).collect();
     let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
     let views = queries::conversation_views(&mut *connection, user, &ids, 0, first).await?;
     let mut conversations: HashMap<Uuid, ConversationView> = views.into_iter().map(|view| (view.id.0, view)).collect();
     let keys: Vec<(Uuid, Uuid)> =
-        of_kind(MESSAGE).filter_map(|place| Some((place.conversation, place.message?))).collect();
+        of_kind(MESSAGE).filter_map(|location| Some((location.conversation, location.message?))).collect();
     let mut messages = messages(connection, &keys).await?;
-    let value = |place: Place| {
-        let change = match (place.mark, place.message) {
+    let value = |location: ChangeLocation| {
+        let change = match (location.mark, location.message) {
             (Some(mark), _) => Change::ReadMark(mark),
-            (None, Some(id)) => Change::Message(messages.remove(&(place.conversation, id))?),
-            (None, None) => Change::Conversation(conversations.remove(&place.conversation)?),
+            (None, Some(id)) => Change::Message(messages.remove(&(location.conversation, id))?),
+            (None, None) => Change::Conversation(conversations.remove(&location.conversation)?),
         };
-        Some(Changed { position: place.position, change })
+        Some(Changed { position: location.position, change })
     };
-    Ok(places.into_iter().filter_map(value).collect())
+    Ok(locations.into_iter().filter_map(value).collect())
 }
 
 async fn messages(

@@ -49,7 +49,7 @@ pub(crate) fn deliveries(event: &Event, position: Position, participants: i64) -
             }));
             return frames;
         }
-        EventData::MessageEdited { .. } => to_room("message:edited", json!(domain::answer::data(event))),
+        EventData::MessageEdited { .. } => to_room("message:edited", json!(domain::response::data(event))),
         EventData::MessageDeleted { message_id } => to_room(
             "message:deleted",
             json!({"messageId": message_id, "conversationId": conversation, "deletedAt": at}),

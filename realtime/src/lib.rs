@@ -200,11 +200,11 @@ impl Realtime {
     pub fn readiness(&self, readiness: Readiness) -> Readiness {
         let (shared, running) = (self.shared.clone(), self.running.clone());
         let asking = shared.clone();
-        let readiness = readiness.is_helped_by("query-api", move || {
+        let readiness = readiness.with_optional("query-api", move || {
             let asking = asking.clone();
             async move { asking.memberships.reachable().await }
         });
-        readiness.needs("realtime", move || {
+        readiness.with_required("realtime", move || {
             let ended = running.iter().any(AbortHandle::is_finished);
             let health = if ended { Err("a task ended".to_owned()) } else { shared.health.now() };
             async move { health }

@@ -103,7 +103,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         arrivals(&shared, &mut vouched).await;
         departures(&shared, &mut vouched).await;
     }
-    let _ = shared.cache.presence_beat(shared.node, after(now(), GRACE)).await;
+    let _ = shared.cache.presence_heartbeat(shared.node, after(now(), GRACE)).await;
 }
 
 /// Tells what other nodes tell, until the shutdown.
@@ -122,7 +122,7 @@ pub(crate) async fn sweep(shared: Arc<Shared>) {
     let mut look = tokio::time::interval(BEAT_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shared.shutdown.run_until_cancelled(look.tick()).await.is_some() {
-        for (node, until) in shared.cache.presence_dead(now()).await.unwrap_or_default() {
+        for (node, until) in shared.cache.expired_nodes(now()).await.unwrap_or_default() {
             // This one was only slow; its next word says so.
             if node != shared.node {
                 bury(&shared, node, until).await;
@@ -133,10 +133,10 @@ pub(crate) async fn sweep(shared: Arc<Shared>) {
 
 async fn bury(shared: &Shared, node: Uuid, until: Timestamp) {
     loop {
-        let Ok(users) = shared.cache.presence_some_users(node, PAGE).await else { return };
+        let Ok(users) = shared.cache.sample_node_users(node, PAGE).await else { return };
         if users.is_empty() {
             tracing::info!(%node, "a realtime node is gone; its users were told of");
-            let _ = shared.cache.presence_forget(node).await;
+            let _ = shared.cache.forget_node(node).await;
             return;
         }
         for user in users {
@@ -149,7 +149,7 @@ async fn bury(shared: &Shared, node: Uuid, until: Timestamp) {
 
 /// Takes a node's word for a user back who isn't here, and tells so.
 async fn take_back(shared: &Shared, user: UserId, node: Uuid, seen: Timestamp) -> Result<(), CacheError> {
-    if let Some(seen) = shared.cache.presence_leave(&user, node, seen).await? {
+    if let Some(seen) = shared.cache.mark_offline(&user, node, seen).await? {
         let conversations = small_conversations(shared, &user).await;
         tell(shared, user, false, seen, conversations).await;
     }
@@ -158,7 +158,7 @@ async fn take_back(shared: &Shared, user: UserId, node: Uuid, seen: Timestamp) -
 
 /// Vouches for this node, and sees to it that Redis has its word for those who are here, and for nobody else.
 async fn beat(shared: &Shared, vouched: &mut Vouched) {
-    let beaten = match shared.cache.presence_beat(shared.node, after(now(), NODE_TTL)).await {
+    let beaten = match shared.cache.presence_heartbeat(shared.node, after(now(), NODE_TTL)).await {
         Ok(known) if known == vouched.online.len() && !vouched.doubtful => Ok(()),
         Ok(_) => reconcile(shared, vouched).await,
         Err(error) => Err(error),
@@ -170,7 +170,7 @@ async fn beat(shared: &Shared, vouched: &mut Vouched) {
 
 /// Tells Redis, and whoever could not be told without it, what it missed.
 async fn reconcile(shared: &Shared, vouched: &mut Vouched) -> Result<(), CacheError> {
-    let known = shared.cache.presence_users(shared.node).await?;
+    let known = shared.cache.node_users(shared.node).await?;
     for user in known.difference(&vouched.online) {
         let seen = vouched.left.get(user).copied().unwrap_or_else(now);
         take_back(shared, user.clone(), shared.node, seen).await?;
@@ -190,7 +190,7 @@ async fn arrivals(shared: &Shared, vouched: &mut Vouched) {
     for page in arrived.chunks(PAGE) {
         let at = now();
         // Somebody who came from another node was online all along. Without Redis, this node alone decides.
-        let were = shared.cache.presence_arrive(page, shared.node, at).await;
+        let were = shared.cache.mark_online(page, shared.node, at).await;
         vouched.doubtful |= were.is_err();
         let were = were.unwrap_or_default();
         for (index, user) in page.iter().enumerate() {
@@ -213,7 +213,7 @@ async fn departures(shared: &Shared, vouched: &mut Vouched) {
         if vouched.online.remove(&user) {
             let mut gone = Some(seen);
             if redis_answers {
-                match shared.cache.presence_leave(&user, shared.node, seen).await {
+                match shared.cache.mark_offline(&user, shared.node, seen).await {
                     Ok(last) => gone = last,
                     Err(_) => redis_answers = false,
                 }

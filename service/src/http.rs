@@ -80,8 +80,8 @@ async fn around(mut request: Request<Body>, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let name = || format!("{} {route}", method_label(&method));
     let mut traced = trace::Span::begin(trace::SpanKind::Server, name, trace::of_request(request.headers()));
-    request.extensions_mut().insert(traced.place());
-    let span = tracing::info_span!("request", id = request_id, trace = %traced.place().trace_id(), %method, route);
+    request.extensions_mut().insert(traced.context());
+    let span = tracing::info_span!("request", id = request_id, trace = %traced.context().trace_id(), %method, route);
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
     let mut response =
         answered.unwrap_or_else(|_| Problem::unavailable("timeout", "it took too long; try again", 1).into_response());
@@ -104,10 +104,10 @@ async fn around(mut request: Request<Body>, next: Next) -> Response {
     if response.status().is_server_error() {
         traced.fail(response.status().to_string());
     }
-    traced.say("http.request.method", method.to_string());
-    traced.say("http.route", route.clone());
-    traced.say("http.response.status_code", i64::from(response.status().as_u16()));
-    traced.say("messages.request_id", request_id);
+    traced.set_attribute("http.request.method", method.to_string());
+    traced.set_attribute("http.route", route.clone());
+    traced.set_attribute("http.response.status_code", i64::from(response.status().as_u16()));
+    traced.set_attribute("messages.request_id", request_id);
     let status = response.status().as_u16().to_string();
     let elapsed = started.elapsed();
     let labels = [("method", method_label(&method).to_owned()), ("route", route), ("status", status)];

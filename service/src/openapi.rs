@@ -11,13 +11,13 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Header, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses};
 
-use crate::problem::Problem;
+use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, BUSY, DEPENDENCY_UNAVAILABLE, PROJECTION_BEHIND, Problem};
 
 /// The headers that every request may have.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes what the functions of `params` and `http` read")]
-pub struct CommonHeaders {
+pub struct CommonHeaderParams {
     /// An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
     /// ASCII characters, the request gets another.
     #[param(rename = "X-Request-Id", required = false)]
@@ -31,7 +31,7 @@ pub struct CommonHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes what the functions of `params` read")]
-pub struct CommandHeaders {
+pub struct CommandHeaderParams {
     /// Makes the command safe to retry: with the same key, conversation and user it has one effect, and the same answer.
     #[param(rename = "Idempotency-Key", required = false, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
@@ -44,7 +44,7 @@ pub struct CommandHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes what the functions of `params` read")]
-pub struct QueryHeaders {
+pub struct QueryHeaderParams {
     /// Answer from at least here: the position `P:O` of a command's answer, or the token of a query's.
     #[param(rename = "Messages-Position", required = false)]
     messages_position: Option<String>,
@@ -143,19 +143,19 @@ const COMMAND_UNAVAILABLE: Shared = Shared {
     description: "Try again, with the same key: `append_refused` says that it was not done, `append_unknown` that it may \
                   have been, the others that it was not.",
     examples: &[
-        ("append_refused", "", "it was not done; try again"),
-        ("append_unknown", "", "it may have been done; try again with the same Idempotency-Key"),
-        ("projection_behind", "", "the read model has not caught up yet; try again"),
-        ("unavailable", "", "a service that this needs is out of reach; try again"),
+        ("append_refused", "", APPEND_REFUSED),
+        ("append_unknown", "", APPEND_UNKNOWN),
+        ("projection_behind", "", PROJECTION_BEHIND),
+        ("unavailable", "", DEPENDENCY_UNAVAILABLE),
     ],
 };
 const QUERY_UNAVAILABLE: Shared = Shared {
     status: "503",
     description: "Try again: the read model hasn't reached what you demand, or something is out of reach or busy.",
     examples: &[
-        ("projection_behind", "", "the read model has not caught up yet; try again"),
-        ("unavailable", "", "a service that this needs is out of reach; try again"),
-        ("busy", "", "too many ask for this at once; try again"),
+        ("projection_behind", "", PROJECTION_BEHIND),
+        ("unavailable", "", DEPENDENCY_UNAVAILABLE),
+        ("busy", "", BUSY),
     ],
 };
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
-pub struct Body<'a> {
+pub struct ProblemBody<'a> {
     /// The code as a URN.
     #[serde(rename = "type")]
     #[schema(example = "urn:messages:problem:required")]
@@ -34,6 +34,17 @@ pub struct Body<'a> {
     #[schema(example = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
     request_id: &'a str,
 }
+
+/// The detail of 503 `projection_behind`.
+pub(crate) const PROJECTION_BEHIND: &str = "the read model has not caught up yet; try again";
+/// The detail of 503 `unavailable`.
+pub(crate) const DEPENDENCY_UNAVAILABLE: &str = "a service that this request needs is unavailable; try again";
+/// The detail of 503 `append_refused`.
+pub const APPEND_REFUSED: &str = "the command was not executed; try again";
+/// The detail of 503 `append_unknown`.
+pub const APPEND_UNKNOWN: &str = "the command may have been executed; try again with the same Idempotency-Key";
+/// The detail of 503 `busy`.
+pub const BUSY: &str = "too many requests of this kind are under way; try again";
 
 /// An error for a client.
 #[derive(Debug, Clone)]
@@ -110,6 +121,26 @@ impl Problem {
             .with_header(header::RETRY_AFTER, &retry_after.to_string())
     }
 
+    /// 503 `projection_behind`: the read model has not reached what the request needs.
+    pub fn projection_behind() -> Self {
+        Self::unavailable("projection_behind", PROJECTION_BEHIND, 1)
+    }
+
+    /// 503 `unavailable`: a service that the request needs doesn't answer.
+    pub fn dependency_unavailable() -> Self {
+        Self::unavailable("unavailable", DEPENDENCY_UNAVAILABLE, 1)
+    }
+
+    /// 503 `append_unknown`: Kafka may have the event, or not.
+    pub fn append_unknown(detail: &str) -> Self {
+        Self::unavailable("append_unknown", detail, 1)
+    }
+
+    /// 503 `append_refused`: Kafka certainly doesn't have the event. `retry_after` is in seconds.
+    pub fn append_refused(detail: &str, retry_after: u64) -> Self {
+        Self::unavailable("append_refused", detail, retry_after)
+    }
+
     /// 500: our fault. What it was is in the log, under the request's id.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it was logged")
@@ -147,8 +178,8 @@ impl Problem {
     }
 
     /// The JSON, with the request's id in it.
-    pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> Body<'a> {
-        Body {
+    pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        ProblemBody {
             kind: format!("urn:messages:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::problem::{Body, Problem};
+use crate::problem::{Problem, ProblemBody};
 use crate::telemetry;
 
 /// How long a check may take.
@@ -41,7 +41,7 @@ impl Readiness {
 
     /// Adds a check of what the process can't do without; its error says what isn't ready.
     #[must_use]
-    pub fn needs<F, C>(mut self, name: &'static str, check: C) -> Self
+    pub fn with_required<F, C>(mut self, name: &'static str, check: C) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
         C: Fn() -> F + Send + Sync + 'static,
@@ -53,7 +53,7 @@ impl Readiness {
     /// Adds a check of what the process goes on without, only slower or with less: it is named, and the process is
     /// ready all the same. Taking all nodes away from their users would help nobody.
     #[must_use]
-    pub fn is_helped_by<F, C>(mut self, name: &'static str, check: C) -> Self
+    pub fn with_optional<F, C>(mut self, name: &'static str, check: C) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
         C: Fn() -> F + Send + Sync + 'static,
@@ -124,7 +124,7 @@ async fn healthz() -> Json<Healthy> {
         (
             status = 503,
             description = "It can't: `not_ready`, with what isn't, or `stopping`.",
-            body = Body,
+            body = ProblemBody,
             content_type = "application/problem+json"
         ),
     ),
@@ -177,16 +177,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_is_told_what_is_not_ready() {
-        let well = Readiness::default().needs("kafka", || async { Ok(()) });
+        let well = Readiness::default().with_required("kafka", || async { Ok(()) });
         assert_eq!(ready(&well).await, (StatusCode::OK, json!({"status": "ready", "degraded": []})));
-        let (status, problem) = ready(&well.needs("postgres", || async { Err("refused".to_owned()) })).await;
+        let (status, problem) = ready(&well.with_required("postgres", || async { Err("refused".to_owned()) })).await;
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into()));
         assert_eq!(problem["errors"], json!([{"field": "postgres", "code": "not_ready", "detail": "refused"}]));
     }
 
     #[tokio::test]
     async fn what_a_process_goes_on_without_is_named_and_nothing_more() {
-        let degraded = Readiness::default().is_helped_by("redis", || async { Err("refused".to_owned()) });
+        let degraded = Readiness::default().with_optional("redis", || async { Err("refused".to_owned()) });
         let (status, body) = ready(&degraded).await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(body["degraded"], json!([{"field": "redis", "code": "degraded", "detail": "refused"}]));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::catch_up::{CatchUp, Partly};
+use domain::sync_cursor::{PartialEvent, SyncCursor};
 use domain::{Position, PositionVector, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -74,11 +74,11 @@ impl PositionTokens {
     }
 
     /// A token for a user who catches up, with which they go on where they are.
-    pub fn issue_catch_up(&self, user: &UserId, reached: &CatchUp) -> String {
-        self.write(user, &reached.includes, reached.partly)
+    pub fn issue_sync_cursor(&self, user: &UserId, reached: &SyncCursor) -> String {
+        self.write(user, &reached.includes, reached.partial)
     }
 
-    fn write(&self, user: &UserId, includes: &PositionVector, partly: Option<Partly>) -> String {
+    fn write(&self, user: &UserId, includes: &PositionVector, partial: Option<PartialEvent>) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.partitions * 4 + MAC_BYTES);
         bytes.push(VERSION);
         bytes.extend(self.topic.as_bytes());
@@ -87,7 +87,7 @@ impl PositionTokens {
             let next = includes.next(i32::try_from(partition).unwrap_or(i32::MAX));
             write_varint(&mut bytes, u64::try_from(next).unwrap_or(0));
         }
-        if let Some(Partly { partition, kinds }) = partly {
+        if let Some(PartialEvent { partition, kinds }) = partial {
             write_varint(&mut bytes, u64::try_from(partition).unwrap_or(0));
             bytes.push(kinds);
         }
@@ -101,14 +101,14 @@ impl PositionTokens {
     /// # Errors
     /// When it is broken, another user's, or another topic's.
     pub fn read(&self, token: &str, user: &UserId) -> Result<PositionVector, TokenError> {
-        self.read_catch_up(token, user).map(|reached| reached.includes)
+        self.read_sync_cursor(token, user).map(|reached| reached.includes)
     }
 
     /// Reads a token that was issued to this user, with where within an event they are.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_catch_up(&self, token: &str, user: &UserId) -> Result<CatchUp, TokenError> {
+    pub fn read_sync_cursor(&self, token: &str, user: &UserId) -> Result<SyncCursor, TokenError> {
         if token.len() > MAX_CHARS {
             return Err(TokenError::Broken);
         }
@@ -130,8 +130,9 @@ impl PositionTokens {
             let read = read_varint(&mut offsets).and_then(|value| i64::try_from(value).ok());
             *next = read.ok_or(TokenError::Broken)?;
         }
-        let partly = if offsets.is_empty() { None } else { Some(read_partly(&mut offsets).ok_or(TokenError::Broken)?) };
-        if offsets.is_empty() { Ok(CatchUp { includes, partly }) } else { Err(TokenError::Broken) }
+        let partial =
+            if offsets.is_empty() { None } else { Some(read_partial(&mut offsets).ok_or(TokenError::Broken)?) };
+        if offsets.is_empty() { Ok(SyncCursor { includes, partial }) } else { Err(TokenError::Broken) }
     }
 
     /// Reads what a request demands at least: a position `P:O`, which has to be included, or a token.
@@ -146,11 +147,11 @@ impl PositionTokens {
     }
 }
 
-fn read_partly(bytes: &mut &[u8]) -> Option<Partly> {
+fn read_partial(bytes: &mut &[u8]) -> Option<PartialEvent> {
     let partition = i32::try_from(read_varint(bytes)?).ok()?;
     let (kinds, rest) = bytes.split_first()?;
     *bytes = rest;
-    Some(Partly { partition, kinds: *kinds })
+    Some(PartialEvent { partition, kinds: *kinds })
 }
 
 fn user_hash(user: &UserId) -> [u8; USER_BYTES] {
@@ -200,11 +201,11 @@ mod tests {
 
     #[test]
     fn who_catches_up_goes_on_within_an_event() {
-        let partly = Some(Partly { partition: 2, kinds: 1 });
-        let reached = CatchUp { includes: PositionVector(vec![5, 6, 7]), partly };
-        let token = tokens().issue_catch_up(&user("alice"), &reached);
+        let partial = Some(PartialEvent { partition: 2, kinds: 1 });
+        let reached = SyncCursor { includes: PositionVector(vec![5, 6, 7]), partial };
+        let token = tokens().issue_sync_cursor(&user("alice"), &reached);
         assert_eq!(tokens().read(&token, &user("alice")), Ok(reached.includes.clone()));
-        assert_eq!(tokens().read_catch_up(&token, &user("alice")), Ok(reached));
+        assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(reached));
     }
 
     #[test]

@@ -68,13 +68,13 @@ pub fn finish() {
 
 /// Where in a trace something belongs: the `traceparent` of what it leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct TraceContext {
     trace: TraceId,
     span: SpanId,
     flags: TraceFlags,
 }
 
-impl Place {
+impl TraceContext {
     /// Reads a `traceparent`; none where it isn't well-formed.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
@@ -105,14 +105,14 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for TraceContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "00-{}-{}-{:02x}", self.trace, self.span, self.flags.to_u8())
     }
 }
 
-/// The place of the request, which [`crate::http::finish`] has given it.
-impl<S: Send + Sync> FromRequestParts<S> for Place {
+/// The context of the request, which [`crate::http::finish`] has given it.
+impl<S: Send + Sync> FromRequestParts<S> for TraceContext {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -122,37 +122,39 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 }
 
 /// Where a request says that it belongs.
-pub(crate) fn of_request(headers: &HeaderMap) -> Option<Place> {
-    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Place::parse)
+pub(crate) fn of_request(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
 
 /// Something that takes time and belongs to a trace. It ends when it is dropped.
 pub struct Span {
-    place: Place,
+    context: TraceContext,
     exported: Option<opentelemetry_sdk::trace::Span>,
 }
 
 impl Span {
     /// Begins one. Its name is only asked for where somebody wants to know.
-    pub fn begin(kind: SpanKind, name: impl FnOnce() -> String, parent: Option<Place>) -> Self {
-        let Some((_, tracer)) = EXPORTED.get() else { return Self { place: Place::fresh(parent), exported: None } };
-        let context = parent.map_or_else(Context::new, |Place { trace, span, flags }| {
+    pub fn begin(kind: SpanKind, name: impl FnOnce() -> String, parent: Option<TraceContext>) -> Self {
+        let Some((_, tracer)) = EXPORTED.get() else {
+            return Self { context: TraceContext::fresh(parent), exported: None };
+        };
+        let context = parent.map_or_else(Context::new, |TraceContext { trace, span, flags }| {
             Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::NONE))
         });
         let builder = tracer.span_builder(name()).with_kind(kind);
         let span = builder.start_with_context(tracer, &context);
         let own = span.span_context();
-        let place = Place { trace: own.trace_id(), span: own.span_id(), flags: own.trace_flags() };
-        Self { place, exported: Some(span) }
+        let context = TraceContext { trace: own.trace_id(), span: own.span_id(), flags: own.trace_flags() };
+        Self { context, exported: Some(span) }
     }
 
-    /// Its place, for what it leads to.
-    pub fn place(&self) -> Place {
-        self.place
+    /// Its context, for what it leads to.
+    pub fn context(&self) -> TraceContext {
+        self.context
     }
 
     /// Says more about it, in the names of OpenTelemetry's semantic conventions.
-    pub fn say(&mut self, name: &'static str, value: impl Into<opentelemetry::Value>) {
+    pub fn set_attribute(&mut self, name: &'static str, value: impl Into<opentelemetry::Value>) {
         if let Some(span) = &mut self.exported {
             span.set_attribute(KeyValue::new(name, value));
         }
@@ -169,11 +171,11 @@ impl Span {
 /// What is done with a record, such as `fold`, as part of the record's trace. None where nobody wants to know.
 pub fn of_record(what: &str, event_type: Option<&str>, traceparent: Option<&str>) -> Option<Span> {
     EXPORTED.get()?;
-    let parent = traceparent.and_then(Place::parse).filter(|parent| parent.flags.is_sampled())?;
+    let parent = traceparent.and_then(TraceContext::parse).filter(|parent| parent.flags.is_sampled())?;
     let mut span =
         Span::begin(SpanKind::Consumer, || format!("{what} {}", event_type.unwrap_or("record")), Some(parent));
-    span.say("messaging.system", "kafka");
-    span.say("messaging.operation.type", "process");
+    span.set_attribute("messaging.system", "kafka");
+    span.set_attribute("messaging.operation.type", "process");
     Some(span)
 }
 
@@ -187,7 +189,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
         ] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+            assert_eq!(TraceContext::parse(text).unwrap().to_string(), text);
         }
         for wrong in [
             "",
@@ -199,16 +201,16 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
             "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b77-01",
         ] {
-            assert_eq!(Place::parse(wrong), None, "{wrong}");
+            assert_eq!(TraceContext::parse(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn a_span_stays_in_its_parents_trace_and_keeps_whether_it_is_sampled() {
-        let parent = Place::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
-        let child = Span::begin(SpanKind::Server, String::new, Some(parent)).place();
+        let parent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
+        let child = Span::begin(SpanKind::Server, String::new, Some(parent)).context();
         assert_eq!((child.trace, child.flags), (parent.trace, parent.flags));
         assert_ne!(child.span, parent.span);
-        assert_ne!(Span::begin(SpanKind::Server, String::new, None).place().trace, parent.trace);
+        assert_ne!(Span::begin(SpanKind::Server, String::new, None).context().trace, parent.trace);
     }
 }

@@ -68,7 +68,7 @@ impl Failing {
                 read_marks: per_window,
                 window: Duration::from_secs(60),
             },
-            refusal: watch::channel(None).1,
+            append_block: watch::channel(None).1,
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let beside = System::beside(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use domain::fold::fold;
 use domain::state::{Changes, Touched};
 use domain::testing::{Rng, random_history};
-use domain::{Event, Position, envelope};
+use domain::{Event, OffsetAdvance, Position, envelope};
 use event_log::{TopicSpec, describe_topic, ensure_topic};
 use messages::process::Roles;
-use read_model::{Parked, PartitionStep, ReadModel};
+use read_model::{ParkedRecord, ReadModel};
 use serde_json::{Value, json};
 use service::config::Config;
 
@@ -105,13 +105,13 @@ async fn project_as_before(config: &Config, records: &[Record], unknown: impl Fn
     let generation = read_model.open(topic.id, topic.partitions).await.unwrap().generation;
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     for batch in records.chunks(40) {
-        let (mut events, mut parked): (Vec<(Position, Event)>, Vec<Parked>) = (Vec::new(), Vec::new());
+        let (mut events, mut parked): (Vec<(Position, Event)>, Vec<ParkedRecord>) = (Vec::new(), Vec::new());
         let from = next.clone();
         for record in batch {
             let position = Position { partition: record.partition, offset: record.offset };
             next.insert(position.partition, position.offset + 1);
             if unknown(record) {
-                parked.push(Parked { position, reason: "not known yet".to_owned() });
+                parked.push(ParkedRecord { position, reason: "not known yet".to_owned() });
             } else {
                 events.push((position, envelope::decode(&record.bytes).unwrap()));
             }
@@ -121,7 +121,7 @@ async fn project_as_before(config: &Config, records: &[Record], unknown: impl Fn
         for (position, event) in &events {
             fold(&mut state, &mut changes, event, *position);
         }
-        let steps = next.iter().map(|(partition, to)| PartitionStep {
+        let steps = next.iter().map(|(partition, to)| OffsetAdvance {
             partition: *partition,
             from: from.get(partition).copied().unwrap_or(0),
             to: *to,

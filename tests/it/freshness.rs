@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cache::{Cache, Head, Progress, Step, ViewKey};
+use cache::{Cache, Dependency, Progress, ViewKey};
 use domain::state::{Changes, State};
 use domain::testing::Rng;
-use domain::{ConversationId, Position, PositionVector, Timestamp, UserId};
-use read_model::{PartitionStep, ReadModel};
+use domain::{ConversationId, OffsetAdvance, Position, PositionVector, Timestamp, UserId};
+use read_model::ReadModel;
 use serde_json::json;
 
 use crate::harness::system::config;
@@ -19,25 +19,26 @@ fn cache(generation: i64) -> Cache {
     cache
 }
 
-fn step(from: i64, to: i64) -> Step {
-    Step { partition: 0, from, to }
+fn step(from: i64, to: i64) -> OffsetAdvance {
+    OffsetAdvance { partition: 0, from, to }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_older_than_what_redis_was_told_are_not_stored() {
     let (cache, conversation) = (cache(1), ConversationId(uuid::Uuid::now_v7()));
-    let (key, head) = (ViewKey::Messages { conversation, page: "1".to_owned() }, Head::Conversation(conversation));
-    cache.announce(1, &[], &[step(0, 10)]).await.unwrap();
-    let stamps = cache.stamps(std::slice::from_ref(&head)).await.unwrap();
+    let (key, head) =
+        (ViewKey::Messages { conversation, page: "1".to_owned() }, Dependency::Conversation(conversation));
+    cache.publish_progress(1, &[], &[step(0, 10)]).await.unwrap();
+    let versions = cache.versions(std::slice::from_ref(&head)).await.unwrap();
     // The read model was emptied, or put back from a copy.
-    cache.fill(&key, &stamps, "old", &PositionVector(vec![9])).await.unwrap();
+    cache.put_if_current(&key, &versions, "old", &PositionVector(vec![9])).await.unwrap();
     assert_eq!(cache.view(&key).await.unwrap().body, None);
-    cache.fill(&key, &stamps, "now", &PositionVector(vec![10])).await.unwrap();
+    cache.put_if_current(&key, &versions, "now", &PositionVector(vec![10])).await.unwrap();
     assert_eq!(cache.view(&key).await.unwrap().body.as_deref(), Some("now"));
     // What was begun in one generation isn't stored in the next.
-    let stamps = cache.stamps(&[head]).await.unwrap();
+    let versions = cache.versions(&[head]).await.unwrap();
     cache.enter_generation(2);
-    cache.fill(&key, &stamps, "old", &PositionVector(vec![10])).await.unwrap();
+    cache.put_if_current(&key, &versions, "old", &PositionVector(vec![10])).await.unwrap();
     assert_eq!(cache.view(&key).await.unwrap().body, None);
 }
 
@@ -47,14 +48,14 @@ async fn the_progress_of_one_generation_says_nothing_about_the_next() {
     let progress = Progress::follow(cache.clone());
     let reached =
         async |next: i64, limit: u64| progress.reached(&PositionVector(vec![next]), Duration::from_millis(limit)).await;
-    cache.announce(1, &[], &[step(0, 10)]).await.unwrap();
+    cache.publish_progress(1, &[], &[step(0, 10)]).await.unwrap();
     assert!(reached(10, 20_000).await);
     // As the projector of the same process does it.
     cache.publish_generation(2).await.unwrap();
     assert!(!reached(10, 1_500).await, "the read model was emptied");
     // A projector that doesn't know yet says what it always said.
-    cache.announce(1, &[], &[step(10, 10)]).await.unwrap();
-    cache.announce(2, &[], &[step(0, 3)]).await.unwrap();
+    cache.publish_progress(1, &[], &[step(10, 10)]).await.unwrap();
+    cache.publish_progress(2, &[], &[step(0, 3)]).await.unwrap();
     assert!(reached(3, 20_000).await);
     assert!(!reached(10, 1_500).await);
 }
@@ -69,7 +70,7 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
     let generation = writer.open(topic_id, 1).await.unwrap().generation;
     let alice = "alice".parse().unwrap();
     for next in 0..300 {
-        let step = PartitionStep { partition: 0, from: next, to: next + 1 };
+        let step = OffsetAdvance { partition: 0, from: next, to: next + 1 };
         let hangs_up = async {
             for _ in 0..next {
                 tokio::task::yield_now().await;
@@ -110,7 +111,7 @@ async fn everything_in_an_answer_is_of_one_moment() {
             let event = domain::envelope::decode(event.to_string().as_bytes()).unwrap();
             let mut changes = Changes::default();
             domain::fold::fold(&mut state, &mut changes, &event, Position { partition: 0, offset });
-            let step = PartitionStep { partition: 0, from: offset, to: offset + 1 };
+            let step = OffsetAdvance { partition: 0, from: offset, to: offset + 1 };
             writer.commit(&state, &changes, &[], &[step], (topic_id, generation)).await.unwrap();
         }
     });

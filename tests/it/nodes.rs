@@ -115,12 +115,12 @@ async fn a_user_was_last_seen_when_the_last_socket_ended_whichever_node_tells_it
     let nodes = [Uuid::new_v4(), Uuid::new_v4()];
     for (first, second) in [(0, 1), (1, 0)] {
         for node in nodes {
-            cache.presence_beat(node, at(100)).await.unwrap();
-            cache.presence_arrive(std::slice::from_ref(&user), node, at(1)).await.unwrap();
+            cache.presence_heartbeat(node, at(100)).await.unwrap();
+            cache.mark_online(std::slice::from_ref(&user), node, at(1)).await.unwrap();
         }
         let left = [at(10), at(20)];
-        assert_eq!(cache.presence_leave(&user, nodes[first], left[first]).await.unwrap(), None);
-        assert_eq!(cache.presence_leave(&user, nodes[second], left[second]).await.unwrap(), Some(at(20)));
+        assert_eq!(cache.mark_offline(&user, nodes[first], left[first]).await.unwrap(), None);
+        assert_eq!(cache.mark_offline(&user, nodes[second], left[second]).await.unwrap(), Some(at(20)));
         let found = cache.presence_of(std::slice::from_ref(&user), at(30)).await.unwrap();
         assert_eq!((found[0].online, found[0].last_seen), (false, Some(at(20))));
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use domain::fold::fold;
 use domain::state::{Changes, State, Touched};
 use domain::testing::{PARTITIONS, Rng, positions, random_history};
-use domain::{ConversationId, Event, Position, UserId};
-use read_model::{CommitError, PartitionStep, ReadModel};
+use domain::{ConversationId, Event, OffsetAdvance, Position, UserId};
+use read_model::{CommitError, ReadModel};
 use uuid::Uuid;
 
 use crate::harness::fold::folded;
@@ -30,13 +30,13 @@ async fn project(
 ) -> Result<(), CommitError> {
     let mut state = read_model.load(&Touched::by(batch.iter().map(|(_, event)| event))).await?;
     let mut changes = Changes::default();
-    let mut steps: BTreeMap<i32, PartitionStep> = BTreeMap::new();
+    let mut steps: BTreeMap<i32, OffsetAdvance> = BTreeMap::new();
     for (position, event) in batch {
         fold(&mut state, &mut changes, event, *position);
         let Position { partition, offset } = *position;
-        steps.entry(partition).or_insert(PartitionStep { partition, from: offset, to: 0 }).to = offset + 1;
+        steps.entry(partition).or_insert(OffsetAdvance { partition, from: offset, to: 0 }).to = offset + 1;
     }
-    let steps: Vec<PartitionStep> = steps.into_values().collect();
+    let steps: Vec<OffsetAdvance> = steps.into_values().collect();
     read_model.commit(&state, &changes, &[], &steps, (topic_id, generation)).await
 }
 
@@ -90,7 +90,7 @@ async fn the_read_model_is_the_fold_of_the_log_however_it_is_cut_into_batches() 
         }
         let wanted = folded(log.iter().map(|(position, event)| (*position, event)));
         assert!(wanted.messages.len() > 20, "seed {seed} is dull");
-        assert_eq!(read_model.whole_state().await.unwrap(), wanted, "seed {seed}");
+        assert_eq!(read_model.export_state().await.unwrap(), wanted, "seed {seed}");
         for user in ["alice", "bob", "用户"] {
             let user = user.parse().unwrap();
             assert_eq!(listed(&read_model, &user).await, list(&wanted, &user), "seed {seed}, {user}");
@@ -112,7 +112,7 @@ async fn of_two_who_write_one_batch_one_does_and_a_fenced_one_writes_nothing() {
         assert_eq!(done, 1, "{outcomes:?}");
     }
     let wanted = folded(log.iter().map(|(position, event)| (*position, event)));
-    assert_eq!(read_model.whole_state().await.unwrap(), wanted);
+    assert_eq!(read_model.export_state().await.unwrap(), wanted);
 
     // A conversation that would be new, from the wrong place, generation or topic, or one partition of two at the wrong one.
     let offsets = read_model.offsets().await.unwrap();
@@ -125,21 +125,21 @@ async fn of_two_who_write_one_batch_one_does_and_a_fenced_one_writes_nothing() {
     let next = offsets.next(partition);
     fold(&mut state, &mut changes, &event, Position { partition, offset: next });
     assert_eq!(changes.created.len(), 1, "{event:?}");
-    let here = PartitionStep { partition, from: next, to: next + 1 };
+    let here = OffsetAdvance { partition, from: next, to: next + 1 };
     let other = (partition + 1) % PARTITIONS;
-    let late = PartitionStep { partition: other, from: offsets.next(other) + 1, to: offsets.next(other) + 2 };
+    let late = OffsetAdvance { partition: other, from: offsets.next(other) + 1, to: offsets.next(other) + 2 };
     for (what, steps, topic, generation) in [
-        ("a step from an earlier offset", vec![PartitionStep { from: next - 1, ..here }], topic_id, generation),
+        ("a step from an earlier offset", vec![OffsetAdvance { from: next - 1, ..here }], topic_id, generation),
         (
             "a step from a later offset",
-            vec![PartitionStep { from: next + 1, to: next + 2, ..here }],
+            vec![OffsetAdvance { from: next + 1, to: next + 2, ..here }],
             topic_id,
             generation,
         ),
         ("one step of two from a wrong offset", vec![here, late], topic_id, generation),
         ("another generation", vec![here], topic_id, generation + 1),
         ("another topic", vec![here], Uuid::now_v7(), generation),
-        ("no such partition", vec![here, PartitionStep { partition: 99, from: 0, to: 1 }], topic_id, generation),
+        ("no such partition", vec![here, OffsetAdvance { partition: 99, from: 0, to: 1 }], topic_id, generation),
     ] {
         let outcome = read_model.commit(&state, &changes, &[], &steps, (topic, generation)).await;
         assert!(matches!(outcome, Err(CommitError::Fenced)), "{what}: {outcome:?}");
@@ -151,7 +151,7 @@ async fn of_two_who_write_one_batch_one_does_and_a_fenced_one_writes_nothing() {
     let outcome = read_model.commit(&state, &twice, &[], &[here], (topic_id, generation)).await;
     assert!(matches!(outcome, Err(CommitError::ReadModel(_))), "{outcome:?}");
     assert_eq!(read_model.offsets().await.unwrap(), offsets);
-    assert_eq!(read_model.whole_state().await.unwrap(), wanted);
+    assert_eq!(read_model.export_state().await.unwrap(), wanted);
     read_model.commit(&state, &changes, &[], &[here], (topic_id, generation)).await.unwrap();
-    assert_eq!(read_model.whole_state().await.unwrap(), state);
+    assert_eq!(read_model.export_state().await.unwrap(), state);
 }

@@ -7,16 +7,17 @@ use serde_json::Value;
 
 use crate::harness::repository::{files, packages, root, text};
 
-/// The crates that know one outside system each, and what every process is made of.
-const GROUND: [&str; 5] = ["domain", "event-log", "read-model", "cache", "service"];
+/// The crates that know one outside system each, what every process is made of, and the reads that join them.
+const GROUND: [&str; 6] = ["domain", "event-log", "read-model", "cache", "service", "read-path"];
 
 /// Every crate of the workspace, and those of it that it may depend on: arrows point down only.
-const HOUSE: [(&str, &[&str]); 12] = [
+const HOUSE: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("event-log", &["domain"]),
     ("read-model", &["domain"]),
     ("cache", &["domain"]),
     ("service", &["domain"]),
+    ("read-path", &["domain", "read-model", "cache", "service"]),
     ("command-api", &GROUND),
     ("projector", &GROUND),
     ("query-api", &GROUND),
@@ -27,12 +28,13 @@ const HOUSE: [(&str, &[&str]); 12] = [
     ("bench", &EVERYTHING),
 ];
 
-const EVERYTHING: [&str; 10] = [
+const EVERYTHING: [&str; 11] = [
     "domain",
     "event-log",
     "read-model",
     "cache",
     "service",
+    "read-path",
     "command-api",
     "projector",
     "query-api",

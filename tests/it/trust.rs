@@ -193,7 +193,7 @@ fn assert_kept_once(acknowledged: &[Acknowledged], records: &[crate::harness::lo
     for Acknowledged { asked, data } in acknowledged {
         let value = first.get(asked.key.as_str()).unwrap_or_else(|| panic!("{} is not on the log", asked.key));
         let event = domain::envelope::decode(value.to_string().as_bytes()).unwrap();
-        assert_eq!(serde_json::json!(domain::answer::data(&event)), *data, "{}: the first counts", asked.key);
+        assert_eq!(serde_json::json!(domain::response::data(&event)), *data, "{}: the first counts", asked.key);
     }
     for user in USERS {
         let sends =

@@ -1,7 +1,9 @@
--- Counts a command against its user's limit, reserves its idempotency key and notes what it begins: all or nothing.
--- KEYS: counter, what is begun (empty: nothing), then only with a key: reservation, epoch. ARGV: most, window in ms,
--- what is known of what is begun, that one's TTL in s, then only with a key: the event, reservation's TTL in s, a fresh id.
--- Returns what came of it, with two values that say more, then the epoch and its age in ms.
+-- Counts a command against its user's limit, reserves its idempotency key and records the entity that it creates: all
+-- or nothing.
+-- KEYS: the counter, the pending entity (empty: none), then only with a key: the reservation, the epoch.
+-- ARGV: the limit, its window in ms, the pending entity's JSON, its TTL in s, then only with a key: the event, the
+-- reservation's TTL in s, a fresh id.
+-- Returns the outcome, two values that depend on it, the epoch and its age in ms.
 local epoch, age = '', 0
 if KEYS[3] then
   epoch, age = epoch_of(KEYS[4], ARGV[7])

@@ -1,4 +1,4 @@
--- Since when every reservation was kept, and for how long that is, in ms. Begins now where Redis doesn't know.
+-- The epoch in which Redis has lost no reservation, and its age in ms. Begins one now if Redis has none.
 local function epoch_of(key, fresh_id)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)

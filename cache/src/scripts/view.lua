@@ -1,5 +1,5 @@
--- One read of a view: the progress first, then the view, then whether its heads still have the stamps that
--- it was built under. KEYS: progress, view.
+-- Looks a view up: reads the progress first, then the view, then checks that the versions that it was stored with are
+-- still current. KEYS: the progress, the view.
 local progress = redis.call('HGETALL', KEYS[1])
 local view = redis.call('GET', KEYS[2])
 if not view then return {progress, false} end

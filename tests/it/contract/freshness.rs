@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cache::{Head, ViewKey};
+use cache::{Dependency, ViewKey};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -26,29 +26,29 @@ async fn a_late_fill_is_never_served() {
         (
             "/api/messages".to_owned(),
             ViewKey::Conversations { user: "bob".parse().unwrap(), page: page.clone() },
-            Head::User("bob".parse().unwrap()),
+            Dependency::User("bob".parse().unwrap()),
         ),
         (
             format!("/api/messages?conversationId={conversation}"),
             ViewKey::Messages { conversation: conversation_id, page },
-            Head::Conversation(conversation_id),
+            Dependency::Conversation(conversation_id),
         ),
-        (format!("/api/messages/{message}"), ViewKey::Message(message_id), Head::Message(message_id)),
+        (format!("/api/messages/{message}"), ViewKey::Message(message_id), Dependency::Message(message_id)),
         (
             format!("/api/conversations/{conversation}"),
             ViewKey::Conversation { conversation: conversation_id, user: bob, page: participants },
-            Head::Conversation(conversation_id),
+            Dependency::Conversation(conversation_id),
         ),
     ];
     for (number, (path, key, head)) in views.into_iter().enumerate() {
-        // A slow reader: it takes the stamps, reads, and stores when everything has changed.
-        let stamps = cache.stamps(&[head]).await.unwrap();
+        // A slow reader: it takes the versions, reads, and stores when everything has changed.
+        let versions = cache.versions(&[head]).await.unwrap();
         let read = system.read_model().offsets().await.unwrap();
         let old = system.get_after(&sent, "bob", &path).await;
         let body = json!({"content": number.to_string()});
         let edited = system.ask("alice", "PATCH", &format!("/api/messages/{message}")).json(&body).send().await;
         system.announced(&edited).await;
-        cache.fill(&key, &stamps, &old.body.to_string(), &read).await.unwrap();
+        cache.put_if_current(&key, &versions, &old.body.to_string(), &read).await.unwrap();
         let first = system.get("bob", &path).await;
         assert_eq!(first.header("x-cache"), "miss", "{path}");
         assert_ne!(first.body, old.body, "{path}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cache::admission::Entry;
+use cache::ReservationRequest;
 use cache::{Admission, Limit};
 use domain::event::{MessageSent, MessageType};
 use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, UserId, envelope};
@@ -273,8 +273,8 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
         data: EventData::MessageSent(sent),
     };
     let bytes = envelope::encode(&event);
-    let limit = Limit { name: "messages", most: 30, window: std::time::Duration::from_secs(60) };
-    let entry = Entry { event: &event, bytes: &bytes, begun: None };
+    let limit = Limit { name: "messages", max: 30, window: std::time::Duration::from_secs(60) };
+    let entry = ReservationRequest { event: &event, bytes: &bytes, pending: None };
     let (admission, _) = system.cache().admit(&alice, &limit, Some(entry)).await.unwrap();
     assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
     let retried = system.post_with_key("alice", "a-key", body).await;

@@ -94,7 +94,7 @@ async fn projected(system: &System, tokens: &PositionTokens) -> PositionVector {
 
 /// What the API shows of everything that is in a store, and that nothing is missing in it.
 async fn assert_equals_the_server(system: &System, reader: &Reader) {
-    let whole = system.read_model().whole_state().await.unwrap();
+    let whole = system.read_model().export_state().await.unwrap();
     let user = reader.user.parse().unwrap();
     let mine = |id| whole.members.contains_key(&(id, domain::UserId::clone(&user)));
     let conversations: Vec<_> = whole.conversations.keys().filter(|id| mine(**id)).collect();

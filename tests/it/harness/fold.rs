@@ -43,5 +43,5 @@ pub(crate) async fn assert_folded(read_model: &ReadModel, records: &[Record]) {
         read_model.offsets().await.unwrap().covers(&end).then_some(())
     })
     .await;
-    assert_eq!(read_model.whole_state().await.unwrap(), folded_records(records));
+    assert_eq!(read_model.export_state().await.unwrap(), folded_records(records));
 }

@@ -13,7 +13,7 @@ impl ReadModel {
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn whole_state(&self) -> Result<State, ReadModelError> {
+    pub async fn export_state(&self) -> Result<State, ReadModelError> {
         let (pool, _timer) = self.pool("whole_state");
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let mut state = State::default();

@@ -7,7 +7,7 @@ use crate::connection::{MIGRATIONS, ReadModel, ReadModelError};
 
 /// What Postgres says of itself and of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkup {
+pub struct PostgresHealth {
     /// Its version, such as `15.14`.
     pub version: String,
     /// The same as a number: 150014.
@@ -32,7 +32,7 @@ impl ReadModel {
     ///
     /// # Errors
     /// When Postgres doesn't answer.
-    pub async fn checkup(&self) -> Result<Checkup, ReadModelError> {
+    pub async fn health(&self) -> Result<PostgresHealth, ReadModelError> {
         let (pool, _timer) = self.pool("checkup");
         let mut connection = pool.acquire().await?;
         let row = sqlx::query(
@@ -49,7 +49,7 @@ impl ReadModel {
             Vec::new()
         };
         let pending = MIGRATIONS.iter().filter(|migration| applied.iter().all(|it| it.version != migration.version));
-        Ok(Checkup {
+        Ok(PostgresHealth {
             version: row.try_get("version")?,
             version_number: row.try_get("version_number")?,
             max_connections: row.try_get("max_connections")?,

@@ -5,24 +5,24 @@ use utoipa::ToSchema;
 
 /// An answer that isn't given in pages.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Whole<T> {
+pub struct DataResponse<T> {
     /// What was asked for.
     pub data: T,
 }
 
 /// A page of a list, or of something with a list in it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Paged<T> {
+pub struct PageResponse<T> {
     /// What is on this page.
     pub data: T,
     /// How to go on.
-    pub page: Page,
+    pub page: PageInfo,
 }
 
 /// Where in a list an answer is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Page {
+pub struct PageInfo {
     /// Leads to the next page, given back as `cursor`; null on the last one.
     #[schema(required)]
     pub next_cursor: Option<String>,

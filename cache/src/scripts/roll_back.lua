@@ -1,4 +1,4 @@
--- Takes an admission back when its event was refused. KEYS: counter, what would have been begun (empty: nothing),
+-- Takes an admission back after Kafka refused its event. KEYS: the counter, the pending entity (empty: none), the
 -- reservation (only with a key). ARGV: the event (only with a key).
 if redis.call('EXISTS', KEYS[1]) == 1 and tonumber(redis.call('GET', KEYS[1])) > 0 then
   redis.call('DECR', KEYS[1])

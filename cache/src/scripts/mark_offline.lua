@@ -1,6 +1,6 @@
--- A node's last socket of a user ended. KEYS: the user's nodes, last seen, all nodes, the node's users. ARGV: node,
--- when in ms, last seen's TTL in s, user. When no other node that lives has the user: when they were last seen, anywhere,
--- for nodes tell in any order. Otherwise nil.
+-- A user's last socket on a node ended. KEYS: the user's nodes, when the user was last seen, all nodes, the node's
+-- users. ARGV: the node, when it ended in ms, last seen's TTL in s, the user. If no other live node has the user
+-- online, returns when any node last saw the user (nodes report in any order); otherwise nil.
 redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('SREM', KEYS[4], ARGV[4])
 local seen = redis.call('GET', KEYS[2])

@@ -13,27 +13,27 @@ use crate::view::MessageView;
 /// The `data`, by what was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum ResponseData {
     /// A conversation was begun.
-    Begun(Begun),
+    CreatedConversation(CreatedConversation),
     /// A message was sent.
-    Sent(Box<MessageView>),
+    SentMessage(Box<MessageView>),
     /// A message was edited.
-    Edited(Edited),
+    EditedMessage(EditedMessage),
     /// A message was deleted.
-    Deleted(Deleted),
+    DeletedMessage(DeletedMessage),
     /// A reaction was added or taken back.
-    Reacted(Reacted),
+    ReactionResult(ReactionResult),
     /// Something was read.
-    Read(Read),
+    ReadMarkSet(ReadMarkSet),
     /// Somebody is typing, or has stopped.
-    Typing(Typing),
+    TypingAccepted(TypingAccepted),
 }
 
 /// A conversation that was begun, or that was there already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Begun {
+pub struct CreatedConversation {
     /// The conversation's id.
     pub id: ConversationId,
     /// Direct or group.
@@ -51,7 +51,7 @@ pub struct Begun {
 /// A message's new content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Edited {
+pub struct EditedMessage {
     /// The message.
     pub id: MessageId,
     /// Where it is.
@@ -67,7 +67,7 @@ pub struct Edited {
 /// That a message is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Deleted {
+pub struct DeletedMessage {
     /// The message.
     pub id: MessageId,
     /// Where it is.
@@ -79,7 +79,7 @@ pub struct Deleted {
 /// A reaction that was added or taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Reacted {
+pub struct ReactionResult {
     /// The message.
     pub message_id: MessageId,
     /// One emoji.
@@ -93,7 +93,7 @@ pub struct Reacted {
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Read {
+pub struct ReadMarkSet {
     /// Where.
     pub conversation_id: ConversationId,
     /// Up to this message; null: everything so far.
@@ -104,33 +104,47 @@ pub struct Read {
 /// Where somebody is typing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Typing {
+pub struct TypingAccepted {
     /// Where.
     pub conversation_id: ConversationId,
 }
 
 /// The answer's `data`; none for notifications, which no command asks for.
-pub fn data(event: &Event) -> Option<Answer> {
+pub fn data(event: &Event) -> Option<ResponseData> {
     let (at, conversation_id) = (event.occurred_at, event.conversation_id);
     Some(match event.data.clone() {
         EventData::ConversationCreated { kind, title, mut participant_ids } => {
             let participant_count = participant_ids.len();
             participant_ids.truncate(limits::PARTICIPANTS_IN_VIEW);
-            Answer::Begun(Begun { id: conversation_id, kind, title, participant_count, participant_ids })
+            ResponseData::CreatedConversation(CreatedConversation {
+                id: conversation_id,
+                kind,
+                title,
+                participant_count,
+                participant_ids,
+            })
         }
         EventData::MessageSent(sent) => {
-            Answer::Sent(Box::new(MessageView::sent(conversation_id, event.actor_id.clone(), sent, at)))
+            ResponseData::SentMessage(Box::new(MessageView::sent(conversation_id, event.actor_id.clone(), sent, at)))
         }
         EventData::MessageEdited { message_id: id, content, mentions } => {
-            Answer::Edited(Edited { id, conversation_id, content, mentions, edited_at: at })
+            ResponseData::EditedMessage(EditedMessage { id, conversation_id, content, mentions, edited_at: at })
         }
         EventData::MessageDeleted { message_id: id } => {
-            Answer::Deleted(Deleted { id, conversation_id, deleted_at: at })
+            ResponseData::DeletedMessage(DeletedMessage { id, conversation_id, deleted_at: at })
         }
-        EventData::ReactionAdded { message_id, emoji, label } => Answer::Reacted(Reacted { message_id, emoji, label }),
-        EventData::ReactionRemoved { message_id, emoji } => Answer::Reacted(Reacted { message_id, emoji, label: None }),
-        EventData::MessagesRead { message_id } => Answer::Read(Read { conversation_id, message_id }),
-        EventData::TypingStart {} | EventData::TypingStop {} => Answer::Typing(Typing { conversation_id }),
+        EventData::ReactionAdded { message_id, emoji, label } => {
+            ResponseData::ReactionResult(ReactionResult { message_id, emoji, label })
+        }
+        EventData::ReactionRemoved { message_id, emoji } => {
+            ResponseData::ReactionResult(ReactionResult { message_id, emoji, label: None })
+        }
+        EventData::MessagesRead { message_id } => {
+            ResponseData::ReadMarkSet(ReadMarkSet { conversation_id, message_id })
+        }
+        EventData::TypingStart {} | EventData::TypingStop {} => {
+            ResponseData::TypingAccepted(TypingAccepted { conversation_id })
+        }
         EventData::MentionNotification { .. } => return None,
     })
 }

@@ -1,5 +1,5 @@
--- A user's first socket on a node. KEYS: the user's nodes, last seen, all nodes, the node's users. ARGV: node, now in
--- ms, last seen's TTL in s, user. Returns 1 when a node that lives had the user already.
+-- A user's first socket on a node. KEYS: the user's nodes, when the user was last seen, all nodes, the node's users.
+-- ARGV: the node, now in ms, last seen's TTL in s, the user. Returns 1 if a live node had the user online already.
 local was = 0
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local alive = redis.call('ZSCORE', KEYS[3], node)

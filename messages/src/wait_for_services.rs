@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// That of the last try.
-pub(crate) async fn until_there<T, E: Display, F: Future<Output = Result<T, E>>>(
+pub(crate) async fn wait_for<T, E: Display, F: Future<Output = Result<T, E>>>(
     service: &str,
     attempt: impl Fn() -> F,
     is_worth_another: impl Fn(&E) -> bool,

@@ -1,0 +1,147 @@
+//! What commands have just created or changed, for the moment until the projector has folded it.
+//!
+//! A user's second command sees the effect of the first, and a client that was told of its new message doesn't get a
+//! 404 for it. Nothing here outlives [`keys::PENDING_TTL`], and nothing here ever overrides the read model.
+
+use std::collections::HashMap;
+
+use domain::facts::MessageFacts;
+use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::connection::{Cache, CacheError};
+use crate::idempotency::IdempotencyScope;
+use crate::keys::{self, Dependency};
+
+/// The hash field that holds the time of a deletion. Every other field is an emoji.
+const DELETED_AT: &str = "deletedAt";
+
+/// A conversation or message that the projector may not have folded yet.
+///
+/// A command without a key records it while it is admitted, before the event is on the log: that costs no round trip,
+/// and nobody knows the fresh id yet. A command with a key records it once Kafka has acknowledged the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum PendingEntity {
+    /// A conversation.
+    Conversation {
+        /// The conversation's id.
+        id: ConversationId,
+        /// The partition of its events.
+        partition: i32,
+        /// Its participants. They count only while the read model has no conversation with this id.
+        participant_ids: Vec<UserId>,
+    },
+    /// A message.
+    Message {
+        /// The partition of its conversation's events.
+        partition: i32,
+        /// What commands need to know of it.
+        facts: MessageFacts,
+    },
+}
+
+impl PendingEntity {
+    /// The entity that an event on this partition creates, if it creates one.
+    pub fn created_by(event: &Event, partition: i32) -> Option<Self> {
+        match &event.data {
+            EventData::ConversationCreated { participant_ids, .. } => {
+                let (id, participant_ids) = (event.conversation_id, participant_ids.clone());
+                Some(Self::Conversation { id, partition, participant_ids })
+            }
+            EventData::MessageSent(sent) => {
+                let facts = MessageFacts::from_sent(event.conversation_id, event.actor_id.clone(), sent);
+                Some(Self::Message { partition, facts })
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dependency(&self) -> Dependency {
+        match self {
+            Self::Conversation { id, .. } => Dependency::Conversation(*id),
+            Self::Message { facts, .. } => Dependency::Message(facts.id),
+        }
+    }
+
+    pub(crate) fn json(&self) -> String {
+        // Plain data with text keys always has a JSON form.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What commands have just done to a message.
+#[derive(Debug, Default)]
+pub struct PendingChanges(HashMap<String, String>);
+
+impl PendingChanges {
+    /// The facts with these changes applied.
+    #[must_use]
+    pub fn apply_to(mut self, mut facts: MessageFacts) -> MessageFacts {
+        let deleted_at = self.0.remove(DELETED_AT).and_then(|millis| Timestamp::from_millis(millis.parse().ok()?).ok());
+        facts.deleted_at = facts.deleted_at.or(deleted_at);
+        for emoji in self.0.into_keys() {
+            if !facts.emoji.contains(&emoji) {
+                facts.emoji.push(emoji);
+            }
+        }
+        facts
+    }
+}
+
+impl Cache {
+    /// Reads a conversation or message that was just created.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn pending_entity(&self, dependency: &Dependency) -> Result<Option<PendingEntity>, CacheError> {
+        let mut get = redis::cmd("GET");
+        let pending: Option<String> =
+            get.arg(self.keys().pending_entity(dependency)).query_async(&mut self.connection()).await?;
+        // A value that another version of this program wrote may have another form. It counts as absent.
+        Ok(pending.and_then(|pending| serde_json::from_str(&pending).ok()))
+    }
+
+    /// Reads what commands have just done to a message.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn pending_changes(&self, message: MessageId) -> Result<PendingChanges, CacheError> {
+        let mut all = redis::cmd("HGETALL");
+        Ok(PendingChanges(all.arg(self.keys().pending_changes(message)).query_async(&mut self.connection()).await?))
+    }
+
+    /// Records the outcome of an event that Kafka has acknowledged: its position, for its reservation; the entity that
+    /// it created, unless the admission has recorded that; and what it did to a message, where commands need to know.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn record_outcome(&self, event: &Event, position: Position) -> Result<(), CacheError> {
+        let keys = self.keys();
+        let mut record = redis::pipe();
+        if let Some(IdempotencyScope { conversation, actor, key }) = IdempotencyScope::of(event) {
+            record.hset_nx(keys.reservation(conversation, actor, key), "position", position.to_string());
+            if let Some(pending) = PendingEntity::created_by(event, position.partition) {
+                let key = keys.pending_entity(&pending.dependency());
+                record.set_ex(key, pending.json(), keys::PENDING_TTL.as_secs());
+            }
+        }
+        let change = match &event.data {
+            EventData::MessageDeleted { message_id } => {
+                Some((*message_id, DELETED_AT, event.occurred_at.as_millis().to_string()))
+            }
+            EventData::ReactionAdded { message_id, emoji, .. } => Some((*message_id, emoji.as_str(), String::new())),
+            _ => None,
+        };
+        if let Some((message, field, value)) = change {
+            let key = keys.pending_changes(message);
+            // The first deletion is the one that counts.
+            record.hset_nx(&key, field, value);
+            record.expire(&key, keys::seconds(keys::PENDING_TTL));
+        }
+        if record.is_empty() {
+            return Ok(());
+        }
+        Ok(record.exec_async(&mut self.connection()).await?)
+    }
+}

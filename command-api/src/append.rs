@@ -1,0 +1,57 @@
+//! Appending an event to the log, as part of its request's trace, and telling the client when that fails.
+
+use domain::decide::notifications;
+use domain::{Event, Position};
+use event_log::{AppendError, Producer};
+use service::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
+use service::trace::{Span, SpanKind, TraceContext};
+use tokio::sync::watch;
+
+/// Appends events, unless something blocks all appends.
+pub(crate) struct Appender {
+    producer: Producer,
+    /// Why no event may be appended now, if there is a reason.
+    block: watch::Receiver<Option<String>>,
+}
+
+impl Appender {
+    pub(crate) fn new(producer: Producer, block: watch::Receiver<Option<String>>) -> Self {
+        Self { producer, block }
+    }
+
+    /// Whether typing events go to another topic, whose positions clients must not see.
+    pub(crate) fn has_typing_topic(&self) -> bool {
+        self.producer.has_typing_topic()
+    }
+
+    /// Appends an event and the notifications that follow it. Waits until Kafka has acknowledged all of them.
+    ///
+    /// # Errors
+    /// 503 `append_refused` if the event is certainly not on the log, else 503 `append_unknown`.
+    pub(crate) async fn append(&self, event: &Event, trace: TraceContext) -> Result<Position, Problem> {
+        if let Some(reason) = &*self.block.borrow() {
+            tracing::warn!(reason, "appends are blocked; the client gets 503");
+            let detail = "the log is not the one that this service was started with; the command was not executed";
+            return Err(Problem::append_refused(detail, 30));
+        }
+        let mut events = vec![event.clone()];
+        events.extend(notifications(event));
+        let mut span = Span::begin(SpanKind::Producer, || format!("append {}", event.data.type_name()), Some(trace));
+        span.set_attribute("messaging.system", "kafka");
+        span.set_attribute("messaging.operation.type", "send");
+        let appended = self.producer.append(&events, &span.context().to_string()).await;
+        if let Err(error) = &appended {
+            span.fail(error.to_string());
+        }
+        appended.map_err(|error| match error {
+            AppendError::Refused(reason) => {
+                tracing::warn!(reason, "Kafka refused an event; the client is told to retry");
+                Problem::append_refused(APPEND_REFUSED, 1)
+            }
+            AppendError::Unknown(reason) => {
+                tracing::warn!(reason, "Kafka did not confirm an event; the client is told to retry");
+                Problem::append_unknown(APPEND_UNKNOWN)
+            }
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! Idempotency: which event used an idempotency key first.
+//!
+//! The fold decides that permanently: the first event on the log with a key counts, and every later one is dropped. This
+//! module finds out early enough to answer the client. It must never answer that a key is unused while an event with
+//! that key may be on its way to the log.
+//!
+//! # The timeline of a command with a key
+//!
+//! | When | What happens |
+//! |---|---|
+//! | look up | [`Idempotency::look_up`] reads the reservation in Redis. Without one it asks the read model, which also reports the last announced outage of Redis. |
+//! | reserve | `Cache::admit` reserves the key for the whole event, atomically, and returns the reservation epoch. |
+//! | append | Kafka acknowledges the event. A contender on another node finds the reservation and appends the same bytes; the fold drops the copy. |
+//! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the fold has passed the event, and answers with the event that came first. |
+//! | record | `Cache::record_outcome` stores the position in the reservation, for the next retry. |
+//!
+//! # The races that this closes
+//!
+//! *Redis lost reservations.* Redis then begins a new [`ReservationEpoch`], and a key without a reservation may have been
+//! used before it. Commands are confirmed by the fold until the epoch is *trusted*: it is [`APPEND_ENDS_AFTER`] old, so
+//! every earlier append has ended, and the projector has passed the log's end of that time.
+//!
+//! *One node can't reach Redis.* An example, with nodes A (with Redis) and B (without) and the key `k`:
+//!
+//! 1. B announces the outage in Postgres ([`Idempotency::announce_outage`]) and waits [`LOOKUP_VALID`].
+//! 2. B uses `k` without a reservation, and confirms it with the fold.
+//! 3. A looks `k` up. If A looked before the announcement, its event is acknowledged before B's wait ends, or the look-up
+//!    is no longer valid ([`KeyLookup::has_expired`]) and A confirms, too. If A looked after it, A sees the outage and
+//!    confirms until the outage is [`APPEND_ENDS_AFTER`] old.
+
+mod trust;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use cache::{Cache, IdempotencyScope, Reservation, ReservationEpoch};
+use domain::{Position, PositionVector};
+use event_log::LogConsumer;
+use read_model::{KeyUse, ReadModel, RedisOutage};
+use read_path::{PositionWait, postgres_unavailable};
+use service::problem::Problem;
+use tokio::time::Instant;
+
+use crate::log_end::LogEnd;
+use trust::{OutageAnnouncement, TrustedEpoch};
+
+/// After this time an append has ended: the event is on the log, or never will be. An append takes half of it at most.
+pub(crate) const APPEND_ENDS_AFTER: Duration = Duration::from_secs(10);
+/// How far the clocks of Redis and Kafka may differ.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// The pause between two attempts to trust an epoch.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a look-up counts. A process that announces an outage waits for as long before it uses a key.
+pub(crate) const LOOKUP_VALID: Duration = Duration::from_secs(1);
+
+/// A look-up of a key: when it began, and the outage of Redis that it saw.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyLookup {
+    began: Instant,
+    outage: Option<RedisOutage>,
+}
+
+impl KeyLookup {
+    /// A look-up that begins now and has seen nothing.
+    pub(crate) fn begin() -> Self {
+        Self { began: Instant::now(), outage: None }
+    }
+
+    /// Whether a process without Redis may have used the key since.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.began.elapsed() >= LOOKUP_VALID
+    }
+}
+
+/// An earlier use of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct EarlierUse {
+    pub(crate) reservation: Reservation,
+    /// Whether this is certainly the first use of the key.
+    pub(crate) is_first: bool,
+}
+
+/// The result of looking a key up.
+pub(crate) struct KeyState {
+    pub(crate) lookup: KeyLookup,
+    pub(crate) earlier_use: Option<EarlierUse>,
+}
+
+/// A key's first use among the folded events, and the last outage of Redis.
+struct FoldedUse {
+    first: Option<Reservation>,
+    outage: Option<RedisOutage>,
+}
+
+/// Finds out which event used a key first.
+pub(crate) struct Idempotency {
+    cache: Cache,
+    read_model: ReadModel,
+    log: Arc<LogConsumer>,
+    log_end: Arc<LogEnd>,
+    wait: PositionWait,
+    trusted: TrustedEpoch,
+    announcement: OutageAnnouncement,
+}
+
+impl Idempotency {
+    /// Also begins to trust epochs in the background, so that the first command with a key needn't wait. Needs a tokio
+    /// runtime.
+    pub(crate) fn new(
+        cache: Cache,
+        read_model: ReadModel,
+        log: Arc<LogConsumer>,
+        log_end: Arc<LogEnd>,
+        wait: PositionWait,
+    ) -> Arc<Self> {
+        let (trusted, announcement) = (TrustedEpoch::default(), OutageAnnouncement::default());
+        let idempotency = Arc::new(Self { cache, read_model, log, log_end, wait, trusted, announcement });
+        tokio::spawn(trust_in_background(Arc::downgrade(&idempotency)));
+        idempotency
+    }
+
+    /// Looks a key up: in Redis, else among the folded events.
+    ///
+    /// # Errors
+    /// 503 when Postgres or the log has to be asked and doesn't answer.
+    pub(crate) async fn look_up(&self, scope: IdempotencyScope<'_>) -> Result<KeyState, Problem> {
+        let mut lookup = KeyLookup::begin();
+        let reserved = self.cache.reservation(scope).await.ok().flatten();
+        if let Some((reservation, _)) = &reserved
+            && reservation.position.is_some()
+        {
+            let earlier_use = Some(EarlierUse { reservation: reservation.clone(), is_first: true });
+            return Ok(KeyState { lookup, earlier_use });
+        }
+        let folded = self.folded_use(scope).await?;
+        lookup.outage = folded.outage;
+        let reserved = reserved.map(|(reservation, epoch)| {
+            let is_first = epoch.is_some_and(|epoch| self.trusted.is(&epoch, lookup.outage));
+            EarlierUse { reservation, is_first }
+        });
+        let first = folded.first.map(|reservation| EarlierUse { reservation, is_first: true });
+        Ok(KeyState { lookup, earlier_use: first.or(reserved) })
+    }
+
+    /// The first use of a key among the folded events, read again from the log.
+    async fn folded_use(&self, scope: IdempotencyScope<'_>) -> Result<FoldedUse, Problem> {
+        let known = self.read_model.key_use(scope.conversation, scope.actor, scope.key).await;
+        let KeyUse { first, outage } = known.map_err(|error| postgres_unavailable(&error))?;
+        let Some(position) = first else { return Ok(FoldedUse { first: None, outage }) };
+        let record = self.log.read_at(position).await.map_err(|error| {
+            tracing::warn!(%error, %position, "reading an event from the log failed; the client is told to retry");
+            Problem::unavailable("unavailable", "the log is unavailable; try again", 1)
+        })?;
+        let record = record.ok_or_else(|| {
+            tracing::error!(%position, "the log has no record for a folded event; the client gets 500");
+            Problem::internal()
+        })?;
+        let first = Reservation { event: record.value.to_vec(), position: Some(position) };
+        Ok(FoldedUse { first: Some(first), outage })
+    }
+
+    /// The first use of a key among everything that is on the log now.
+    ///
+    /// # Errors
+    /// 503 when the fold doesn't pass the end of the log in time.
+    pub(crate) async fn first_on_log(&self, scope: IdempotencyScope<'_>) -> Result<Option<Reservation>, Problem> {
+        let end = self.log_end.read().await.ok_or_else(Problem::projection_behind)?;
+        self.wait.reach(&end).await?;
+        Ok(self.folded_use(scope).await?.first)
+    }
+
+    /// Whether an event that was reserved in this epoch may not be the first with its key. Without an epoch, Redis is
+    /// down and the answer is yes.
+    pub(crate) async fn needs_confirmation(&self, epoch: Option<&ReservationEpoch>, lookup: KeyLookup) -> bool {
+        let Some(epoch) = epoch else { return true };
+        if self.trusted.is(&epoch.id, lookup.outage) {
+            return false;
+        }
+        let may_trust = is_old_enough(epoch, lookup.outage) && self.trusted.claim_attempt();
+        !(may_trust && self.try_trust(epoch, lookup.outage).await)
+    }
+
+    /// Waits until the fold has passed an appended event. Returns the event that used the key first, unless it is that
+    /// one.
+    ///
+    /// # Errors
+    /// 503 `append_unknown` when the fold doesn't pass the event in time.
+    pub(crate) async fn confirm(
+        &self,
+        scope: IdempotencyScope<'_>,
+        position: Position,
+    ) -> Result<Option<Reservation>, Problem> {
+        self.wait.reach(&PositionVector::up_to(position)).await.map_err(|_| {
+            Problem::append_unknown(
+                "it isn't known yet whether this key was used before; try again with the same Idempotency-Key",
+            )
+        })?;
+        let first = self.folded_use(scope).await?.first;
+        if let Some(first) = &first {
+            // Redis may have reserved the key for another event, or not at all.
+            let _ = self.cache.replace_reservation(scope, first).await;
+        }
+        Ok(first.filter(|first| first.position != Some(position)))
+    }
+
+    /// Announces to all processes that this one is about to use a key without a reservation. Waits until look-ups that
+    /// began before the announcement no longer count.
+    ///
+    /// # Errors
+    /// 503 when Postgres doesn't answer either.
+    pub(crate) async fn announce_outage(&self) -> Result<(), Problem> {
+        let since = match self.announcement.valid_since() {
+            Some(since) => since,
+            None => {
+                let sent = Instant::now();
+                self.read_model.announce_redis_outage().await.map_err(|error| postgres_unavailable(&error))?;
+                self.announcement.record(sent)
+            }
+        };
+        tokio::time::sleep_until(since + LOOKUP_VALID).await;
+        Ok(())
+    }
+
+    /// Trusts an epoch if the read model includes everything that was reserved before it, or used during an outage.
+    async fn try_trust(&self, epoch: &ReservationEpoch, outage: Option<RedisOutage>) -> bool {
+        // What the log took well after the epoch began was reserved in it. A young epoch says nothing by the clock.
+        let margin = APPEND_ENDS_AFTER + CLOCK_SKEW;
+        let end = if epoch.age > margin + CLOCK_SKEW && outage.is_none() {
+            let margin = i64::try_from(margin.as_millis()).unwrap_or(0);
+            self.log.offsets_at(epoch.began_ms().saturating_add(margin)).await.ok()
+        } else {
+            self.log_end.read().await
+        };
+        let Some(end) = end else { return false };
+        let included = self.wait.reach(&end).await.is_ok();
+        if included {
+            self.trusted.set(epoch, outage);
+        }
+        included
+    }
+}
+
+/// Whether all appends from before an epoch, and from before an outage's end, have ended.
+fn is_old_enough(epoch: &ReservationEpoch, outage: Option<RedisOutage>) -> bool {
+    epoch.age >= APPEND_ENDS_AFTER && outage.is_none_or(|outage| outage.age >= APPEND_ENDS_AFTER)
+}
+
+/// Begins epochs and trusts them, also while no command with a key arrives.
+async fn trust_in_background(idempotency: Weak<Idempotency>) {
+    let mut interval = tokio::time::interval(RETRY_INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(idempotency) = idempotency.upgrade() else { return };
+        if let Ok(epoch) = idempotency.cache.epoch().await
+            && let Ok(outage) = idempotency.read_model.last_redis_outage().await
+            && is_old_enough(&epoch, outage)
+            && !idempotency.trusted.is(&epoch.id, outage)
+        {
+            idempotency.try_trust(&epoch, outage).await;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! One read for one user: at least as new as the client demands, from Redis where possible, else from Postgres.
+//!
+//! What doesn't exist in an old snapshot is a 503, never a 404.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::Response;
+use cache::{Dependency, PendingEntity, ViewKey};
+use domain::{ConversationId, Position, PositionVector, UserId};
+use http::HeaderMap;
+use read_model::{ReadModelError, Snapshot};
+use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable};
+use serde::{Deserialize, Serialize};
+use service::http::messages_position;
+use service::problem::{BUSY, Problem};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::QueryApi;
+use crate::response::RenderedView;
+
+/// How long a read waits for a permit to do something costly.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A read for one user.
+pub(crate) struct ReadRequest<'a> {
+    api: &'a QueryApi,
+    user: UserId,
+    /// What the response must include.
+    at_least: PositionVector,
+    /// How long the read waits for a pending entity.
+    deadline: Instant,
+    pub(crate) cache: RequestCache<'a>,
+}
+
+impl<'a> ReadRequest<'a> {
+    /// Begins a read, once the read model includes the position that the client demands.
+    ///
+    /// # Errors
+    /// 400 for a position that can't be read, 503 `projection_behind` when it isn't reached in time.
+    pub(crate) async fn begin(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
+        // Until the process knows the generation, no projector changes the versions that a view would be stored with.
+        let cache = Some(&api.0.parts.cache).filter(|cache| cache.generation() > 0);
+        let cache = RequestCache::new(cache, || metrics::counter!("query_cache_failures_total").increment(1));
+        let (at_least, deadline) = (PositionVector::default(), Instant::now() + MAX_WAIT);
+        let mut read = Self { api, user, at_least, deadline, cache };
+        if let Some(text) = messages_position(headers)? {
+            let demanded = api.0.parts.tokens.parse_at_least(text, &read.user)?;
+            read.demand(&demanded).await?;
+        }
+        Ok(read)
+    }
+
+    /// Demands that the response includes these offsets as well, and waits for them.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when that takes too long.
+    pub(crate) async fn demand(&mut self, includes: &PositionVector) -> Result<(), Problem> {
+        self.at_least.merge(includes);
+        match self.api.0.wait.reach(&self.at_least).await {
+            Ok(ReachedIn::Redis) => Ok(()),
+            Ok(ReachedIn::Postgres) => {
+                self.cache.give_up();
+                Ok(())
+            }
+            Err(_) => Err(Problem::projection_behind()),
+        }
+    }
+
+    /// Waits for a permit to do something costly.
+    ///
+    /// # Errors
+    /// 503 `busy` when that takes too long.
+    pub(crate) async fn acquire_permit<'p>(&self, permits: &'p Semaphore) -> Result<SemaphorePermit<'p>, Problem> {
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, permits.acquire()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
+            metrics::counter!("query_turned_away_total").increment(1);
+            Problem::unavailable("busy", BUSY, 2)
+        })
+    }
+
+    /// The read model's offsets in Postgres.
+    ///
+    /// # Errors
+    /// 503 when Postgres doesn't answer, or is behind what the client demands.
+    pub(crate) async fn offsets(&self) -> Result<PositionVector, Problem> {
+        let offsets = self.api.0.parts.read_model.offsets().await.map_err(|error| postgres_unavailable(&error))?;
+        self.check_includes_demand(&offsets)?;
+        Ok(offsets)
+    }
+
+    /// Checks that a snapshot includes what the client demands.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when it doesn't.
+    pub(crate) fn check_includes_demand(&self, offsets: &PositionVector) -> Result<(), Problem> {
+        if offsets.covers(&self.at_least) { Ok(()) } else { Err(Problem::projection_behind()) }
+    }
+
+    /// The user who reads.
+    pub(crate) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Looks up a view that includes what the client demands.
+    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Option<RenderedView> {
+        let (body, includes) = self.cache.view(key, &self.at_least).await?;
+        Some(RenderedView { body, includes, is_hit: true })
+    }
+
+    /// Reads a view from Redis, else its values from Postgres, and stores the view. None when there are no values.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn read<T: Serialize>(
+        &mut self,
+        key: &ViewKey,
+        dependency: Dependency,
+        values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    ) -> Result<Option<RenderedView>, Problem> {
+        if let Some(view) = self.look_up(key).await {
+            return Ok(Some(view));
+        }
+        let load = load(&self.at_least, values);
+        self.cache.load_and_fill(key, dependency, load, rendered).await
+    }
+
+    /// Reads a conversation or message. If a command has just created it and the read model doesn't have it yet, waits
+    /// for it: a client that was told of its new message needn't name the position to avoid a 404.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; 503 `projection_behind` when the pending entity isn't folded in time.
+    pub(crate) async fn read_entity<T: Serialize, V>(
+        &mut self,
+        key: &ViewKey,
+        dependency: Dependency,
+        values: impl Fn() -> V,
+    ) -> Result<Option<RenderedView>, Problem>
+    where
+        V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    {
+        match self.read(key, dependency.clone(), values()).await? {
+            None if self.await_pending(&dependency, &values).await? => self.read(key, dependency, values()).await,
+            view => Ok(view),
+        }
+    }
+
+    /// Waits until a pending entity that the user may see is folded; false if there is no such entity.
+    ///
+    /// # Errors
+    /// 503 `projection_behind` when that takes too long.
+    async fn await_pending<T, V>(&mut self, dependency: &Dependency, values: &impl Fn() -> V) -> Result<bool, Problem>
+    where
+        V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    {
+        // Users who may not see it get their 404 at once.
+        let partition = match self.cache.pending_entity(dependency).await {
+            Some(PendingEntity::Conversation { partition, participant_ids, .. })
+                if participant_ids.contains(&self.user) =>
+            {
+                partition
+            }
+            Some(PendingEntity::Message { partition, facts }) if self.is_participant(facts.conversation_id).await? => {
+                partition
+            }
+            _ => return Ok(false),
+        };
+        let deadline = self.deadline;
+        let folded = async {
+            loop {
+                let Snapshot { value, offsets } = values().await.map_err(|error| postgres_unavailable(&error))?;
+                let next = offsets.next(partition);
+                // Once Postgres has the entity, Redis must also know what that snapshot includes. Until then, the
+                // entity is at a later offset.
+                let offset = if value.is_some() { next - 1 } else { next };
+                self.demand(&PositionVector::up_to(Position { partition, offset })).await?;
+                if value.is_some() {
+                    return Ok(true);
+                }
+            }
+        };
+        tokio::time::timeout_at(deadline, folded).await.unwrap_or_else(|_| Err(Problem::projection_behind()))
+    }
+
+    /// Loads values from Postgres. None when there are none.
+    ///
+    /// # Errors
+    /// 503 when Postgres doesn't answer, or is behind what the client demands.
+    pub(crate) async fn load<T: Serialize>(
+        &self,
+        values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    ) -> Result<Option<RenderedView>, Problem> {
+        load(&self.at_least, values).await
+    }
+
+    /// Checks that the user is in a conversation.
+    ///
+    /// # Errors
+    /// 404 naming the field when the user is not, or when there is no such conversation; 503 when that is unknown.
+    pub(crate) async fn require_participant(
+        &mut self,
+        conversation: ConversationId,
+        field: &'static str,
+    ) -> Result<(), Problem> {
+        if self.is_participant(conversation).await? { Ok(()) } else { Err(Problem::not_found(field)) }
+    }
+
+    async fn is_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
+        if let Some(known) = self.cache.is_participant(conversation, &self.user).await {
+            return Ok(known);
+        }
+        let loaded = self.cache.load_participants(&self.api.0.parts.read_model, conversation).await;
+        let snapshot = loaded.map_err(|error| postgres_unavailable(&error))?;
+        if let Some(participants) = snapshot.value {
+            return Ok(participants.contains(&self.user));
+        }
+        // After a rebuild, Redis may know a position that the read model doesn't have yet.
+        self.check_includes_demand(&snapshot.offsets)?;
+        let pending = self.cache.pending_entity(&Dependency::Conversation(conversation)).await;
+        Ok(matches!(pending, Some(PendingEntity::Conversation { participant_ids, .. })
+            if participant_ids.contains(&self.user)))
+    }
+
+    /// The HTTP response to the query with this name.
+    pub(crate) fn respond(&self, query: &'static str, view: RenderedView, headers: &HeaderMap) -> Response {
+        metrics::counter!("query_total", "query" => query, "cache" => view.cache_status()).increment(1);
+        let token = self.api.0.parts.tokens.issue(&self.user, &view.includes);
+        view.into_response(&token, headers)
+    }
+}
+
+async fn load<T: Serialize>(
+    at_least: &PositionVector,
+    values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+) -> Result<Option<RenderedView>, Problem> {
+    let snapshot = values.await.map_err(|error| postgres_unavailable(&error))?;
+    if !snapshot.offsets.covers(at_least) {
+        return Err(Problem::projection_behind());
+    }
+    snapshot.value.map(|value| render(&value, snapshot.offsets)).transpose()
+}
+
+/// What is stored of a view that was loaded.
+fn rendered(view: &Option<RenderedView>) -> Option<(Cow<'_, str>, &PositionVector)> {
+    view.as_ref().map(|view| (Cow::Borrowed(view.body.as_str()), &view.includes))
+}
+
+/// Renders a value as the body of a response.
+///
+/// # Errors
+/// 500 when it has no JSON form.
+pub(crate) fn render(value: &impl Serialize, includes: PositionVector) -> Result<RenderedView, Problem> {
+    let body = serde_json::to_string(value).map_err(|error| invalid_json(&error))?;
+    Ok(RenderedView { body, includes, is_hit: false })
+}
+
+/// Reads a part of a rendered body again.
+///
+/// # Errors
+/// 500 when it isn't there.
+pub(crate) fn parse<'v, T: Deserialize<'v>>(view: &'v RenderedView) -> Result<T, Problem> {
+    serde_json::from_str(&view.body).map_err(|error| invalid_json(&error))
+}
+
+fn invalid_json(error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, "a response is not the JSON that it should be; the client gets 500");
+    Problem::internal()
+}

@@ -1,0 +1,19 @@
+//! How commands and queries read: they wait until the read model has reached a position, look in Redis, and otherwise
+//! read Postgres and fill the cache.
+//!
+//! Redis only makes a read fast. A read must never fail, or answer with older data, because Redis is down.
+
+mod request_cache;
+mod wait;
+
+pub use request_cache::RequestCache;
+pub use wait::{MAX_WAIT, PositionWait, ReachedIn, WaitError};
+
+use read_model::ReadModelError;
+use service::problem::Problem;
+
+/// The 503 for a request that needs Postgres while Postgres doesn't answer. Logs the reason, which clients never see.
+pub fn postgres_unavailable(error: &ReadModelError) -> Problem {
+    tracing::warn!(%error, "a read from Postgres failed; the client is told to retry");
+    Problem::dependency_unavailable()
+}

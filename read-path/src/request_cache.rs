@@ -1,0 +1,112 @@
+//! Redis as one request uses it, and the cache-aside pattern: look up, else load and fill.
+
+use std::borrow::Cow;
+
+use cache::{Cache, CacheError, Dependency, PendingEntity, Versions, ViewKey, ViewLookup};
+use domain::{ConversationId, PositionVector, UserId};
+use read_model::{ReadModel, ReadModelError, Snapshot};
+
+/// Redis for the length of one request. After its first failure the request goes on without it, so a request waits for
+/// a Redis that is down only once.
+pub struct RequestCache<'a> {
+    cache: Option<&'a Cache>,
+    count_failure: fn(),
+}
+
+impl<'a> RequestCache<'a> {
+    /// Uses `cache`, or nothing where there is none. Calls `count_failure` when Redis fails.
+    pub fn new(cache: Option<&'a Cache>, count_failure: fn()) -> Self {
+        Self { cache, count_failure }
+    }
+
+    /// Whether this request can still use Redis.
+    pub fn is_available(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Makes the rest of the request go on without Redis.
+    pub fn give_up(&mut self) {
+        self.cache = None;
+    }
+
+    /// Looks up a view that includes at least `at_least`.
+    pub async fn view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<(String, PositionVector)> {
+        let lookup = self.cache?.view(key).await;
+        let ViewLookup { progress, body } = self.check(lookup)?;
+        // Redis may not know yet what a position from Postgres includes.
+        body.filter(|_| progress.covers(at_least)).map(|body| (body, progress))
+    }
+
+    /// Reads the versions of what a view depends on. Read them before the values of the view.
+    pub async fn versions(&mut self, dependencies: &[Dependency]) -> Option<Versions> {
+        let versions = self.cache?.versions(dependencies).await;
+        self.check(versions)
+    }
+
+    /// Stores a view, unless something that it depends on has changed since its versions were read.
+    pub async fn put_if_current(&mut self, key: &ViewKey, versions: &Versions, body: &str, includes: &PositionVector) {
+        let Some(cache) = self.cache else { return };
+        let stored = cache.put_if_current(key, versions, body, includes).await;
+        self.check(stored);
+    }
+
+    /// Loads a value that Redis doesn't have, and stores the view of it that `render` gives with what it includes.
+    ///
+    /// # Errors
+    /// Those of `load`. A failure of Redis is none.
+    pub async fn load_and_fill<T, E>(
+        &mut self,
+        key: &ViewKey,
+        dependency: Dependency,
+        load: impl Future<Output = Result<T, E>>,
+        render: impl for<'v> FnOnce(&'v T) -> Option<(Cow<'v, str>, &'v PositionVector)>,
+    ) -> Result<T, E> {
+        let versions = self.versions(&[dependency]).await;
+        let value = load.await?;
+        if let (Some((body, includes)), Some(versions)) = (render(&value), versions) {
+            self.put_if_current(key, &versions, &body, includes).await;
+        }
+        Ok(value)
+    }
+
+    /// Reads a conversation or message that a command has just created.
+    pub async fn pending_entity(&mut self, dependency: &Dependency) -> Option<PendingEntity> {
+        let pending = self.cache?.pending_entity(dependency).await;
+        self.check(pending).flatten()
+    }
+
+    /// Whether a user is in a conversation; none where Redis doesn't know.
+    pub async fn is_participant(&mut self, conversation: ConversationId, user: &UserId) -> Option<bool> {
+        let known = self.cache?.is_participant(conversation, user).await;
+        self.check(known).flatten()
+    }
+
+    /// Loads the participants of a conversation from Postgres and stores them in Redis.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn load_participants(
+        &mut self,
+        read_model: &ReadModel,
+        conversation: ConversationId,
+    ) -> Result<Snapshot<Option<Vec<UserId>>>, ReadModelError> {
+        let snapshot = read_model.participants(conversation).await?;
+        if let (Some(participants), Some(cache)) = (&snapshot.value, self.cache) {
+            let stored = cache.put_participants(conversation, participants).await;
+            self.check(stored);
+        }
+        Ok(snapshot)
+    }
+
+    /// Gives Redis up if it failed.
+    fn check<T>(&mut self, outcome: Result<T, CacheError>) -> Option<T> {
+        outcome
+            .inspect_err(|error| {
+                // Quiet, because while Redis is down every request passes here.
+                tracing::debug!(%error, "Redis failed; the request goes on without it");
+                (self.count_failure)();
+                self.cache = None;
+            })
+            .ok()
+    }
+}

@@ -1,0 +1,91 @@
+//! Waiting until the read model includes a position. The projector publishes its progress in Redis, which wakes the
+//! waiters; Postgres is asked now and then, in case Redis is down or behind. No wait is ever longer than its time-out.
+
+use std::time::Duration;
+
+use cache::Progress;
+use domain::PositionVector;
+use read_model::{ReadModel, ReadModelError};
+use service::problem::Problem;
+
+/// How long a request waits for a position.
+pub const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The pause before Postgres is first asked how far the projector is. Each pause after that is twice as long.
+const FIRST_POLL: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where a position was found to be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReachedIn {
+    /// The projector has published it in Redis: cached views may include it.
+    Redis,
+    /// Only Postgres has it. Redis is down or behind, and the request must not use it.
+    Postgres,
+}
+
+/// Why a position was not reached in time.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The projector is behind.
+    #[error("the read model did not reach the position in time")]
+    Behind,
+    /// Redis has not reported the position, and Postgres doesn't answer.
+    #[error(transparent)]
+    Postgres(ReadModelError),
+}
+
+impl From<WaitError> for Problem {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Behind => Self::projection_behind(),
+            WaitError::Postgres(error) => crate::postgres_unavailable(&error),
+        }
+    }
+}
+
+/// Waits for positions. Clones share its connections.
+#[derive(Clone)]
+pub struct PositionWait {
+    progress: Progress,
+    read_model: ReadModel,
+}
+
+impl PositionWait {
+    /// Waits by these two sources.
+    pub fn new(progress: Progress, read_model: ReadModel) -> Self {
+        Self { progress, read_model }
+    }
+
+    /// Waits at most [`MAX_WAIT`] until the read model includes `position`.
+    ///
+    /// # Errors
+    /// When the read model doesn't include it in time.
+    pub async fn reach(&self, position: &PositionVector) -> Result<ReachedIn, WaitError> {
+        let mut last_poll = Ok(());
+        tokio::select! {
+            biased;
+            published = self.progress.reached(position, MAX_WAIT) => {
+                if published {
+                    return Ok(ReachedIn::Redis);
+                }
+            }
+            () = self.poll(position, &mut last_poll) => return Ok(ReachedIn::Postgres),
+        }
+        Err(last_poll.map_or_else(WaitError::Postgres, |()| WaitError::Behind))
+    }
+
+    /// Ends when Postgres includes `position`. Keeps the outcome of the last poll in `last_poll`.
+    async fn poll(&self, position: &PositionVector, last_poll: &mut Result<(), ReadModelError>) {
+        let mut pause = FIRST_POLL;
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.read_model.offsets().await {
+                Ok(offsets) if offsets.covers(position) => return,
+                Ok(_) => *last_poll = Ok(()),
+                Err(error) => *last_poll = Err(error),
+            }
+            pause = (pause * 2).min(MAX_POLL_INTERVAL);
+        }
+    }
+}
