@@ -133,7 +133,7 @@ impl Desk {
     }
 
     async fn decide(&self, position: Position, status: DeadLetterStatus, text: Option<&str>) -> anyhow::Result<()> {
-        if !self.read_model.decide_dead_letter(self.topic_id, position, status, text).await? {
+        if !self.read_model.set_dead_letter_status(self.topic_id, position, status, text).await? {
             let status = name(self.letter(position).await?.status);
             bail!("the dead letter at {position} is {status}; nothing was done");
         }

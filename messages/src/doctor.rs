@@ -236,11 +236,11 @@ async fn projection(config: &Config, topic: &TopicDescription, read_model: &Read
     }
     let mut findings = Vec::new();
     match read_model.leases().await {
-        Ok(leases) if leases.free.is_empty() => {
+        Ok(leases) if leases.unowned.is_empty() => {
             findings.push(Finding::well(format!("projectors at work: {}", leases.projectors)));
         }
         Ok(leases) => findings.push(Finding::wrong(
-            format!("nobody projects the partitions {:?}", leases.free),
+            format!("nobody projects the partitions {:?}", leases.unowned),
             "start a projector: messages projector; with none, reads grow old",
         )),
         Err(error) => return unseen(&error),

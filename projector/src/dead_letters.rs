@@ -11,7 +11,7 @@ use domain::event::Event;
 use domain::state::State;
 use domain::{ConversationId, OffsetAdvance, Position};
 use event_log::{LogConsumer, LogError, StartAt};
-use read_model::{DeadLetterStatus, RefoldedConversation};
+use read_model::{DeadLetterStatus, Projection, RefoldedConversation};
 use tokio::task::JoinHandle;
 
 use crate::batch::fold;
@@ -114,7 +114,7 @@ impl Retries {
                 match announce_all(&projector.cache, read_model, at.generation, conversation).await {
                     Ok(()) => {
                         read_model
-                            .decide_dead_letter(topic.id, letter.position, DeadLetterStatus::Folded, None)
+                            .set_dead_letter_status(topic.id, letter.position, DeadLetterStatus::Folded, None)
                             .await?;
                         tracing::info!(position = %letter.position, %conversation, "a dead letter was folded");
                     }
@@ -178,7 +178,7 @@ async fn park(projector: &Projector, position: Position, reason: &str) -> anyhow
     tracing::warn!(%position, reason, "a dead letter can't be folded");
     projector
         .read_model
-        .decide_dead_letter(projector.topic.id, position, DeadLetterStatus::Parked, Some(reason))
+        .set_dead_letter_status(projector.topic.id, position, DeadLetterStatus::Parked, Some(reason))
         .await?;
     Ok(())
 }
@@ -193,8 +193,13 @@ async fn put_in_place(projector: &Projector, generation: i64, reading: &Reading)
         state: &state,
         changes: &changes,
         events: &positions,
-        at: here,
+        offset: here,
         owner: &projector.owner,
     };
-    fenced(projector.read_model.replace_conversation(&refolded, projector.topic.id, generation).await)
+    fenced(
+        projector
+            .read_model
+            .replace_conversation(&refolded, Projection { topic_id: projector.topic.id, generation })
+            .await,
+    )
 }

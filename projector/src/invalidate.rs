@@ -59,7 +59,7 @@ async fn dependencies(read_model: &ReadModel, changes: &Changes) -> anyhow::Resu
     // A new conversation is news to all of its participants; a change in a large one is not, for their lists
     // depend on the conversation's own head.
     dependencies.extend(changes.created.iter().flat_map(|(_, users)| users.iter().cloned().map(Dependency::User)));
-    let members = read_model.members_of(&conversations).await?;
+    let members = read_model.members_of_small(&conversations).await?;
     dependencies.extend(members.into_iter().map(Dependency::User));
     dependencies.sort_unstable();
     dependencies.dedup();
@@ -74,7 +74,7 @@ async fn repair(cache: &Cache, read_model: &ReadModel, generation: i64, step: Of
     tracing::info!(partition = step.partition, from = step.from, to = step.to, "telling Redis what it missed");
     let mut from = step.from;
     loop {
-        let page = read_model.changed_since(step.partition, from, REPAIR_PAGE).await?;
+        let page = read_model.entities_changed_since(step.partition, from, REPAIR_PAGE).await?;
         let mut dependencies: Vec<Dependency> =
             page.conversations.iter().copied().map(Dependency::Conversation).collect();
         dependencies.extend(page.messages.iter().copied().map(Dependency::Message));

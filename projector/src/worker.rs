@@ -8,7 +8,7 @@ use cache::Cache;
 use domain::OffsetAdvance;
 use domain::state::Changes;
 use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic, TopicWatch};
-use read_model::{CommitError, ReadModel};
+use read_model::{CommitError, Projection, ReadModel};
 use service::trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -77,7 +77,7 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
             () = shutdown.cancelled() => {}
         }
     }
-    if let Err(error) = projector.read_model.release(&projector.owner).await {
+    if let Err(error) = projector.read_model.release_leases(&projector.owner).await {
         tracing::info!(%error, "the leases were not given back and run out by themselves");
     }
 }
@@ -100,7 +100,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     async fn open(projector: &'a Projector, told: &'a watch::Sender<BTreeMap<i32, i64>>) -> anyhow::Result<Self> {
         let topic = &projector.topic;
-        let projection = projector.read_model.open(topic.id, topic.partitions).await?;
+        let projection = projector.read_model.open_projection(topic.id, topic.partitions).await?;
         if let Err(error) = projector.cache.publish_generation(projection.generation).await {
             tracing::info!(%error, "Redis is out of reach: projecting without it");
         }
@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
     /// Renews the leases, and takes or gives up partitions so that all projectors have a fair share.
     async fn renew(&mut self) -> anyhow::Result<()> {
         let projector = self.projector;
-        let leased = projector.read_model.lease(&projector.owner, LEASE_TTL).await?;
+        let leased = projector.read_model.renew_leases(&projector.owner, LEASE_TTL).await?;
         let partitions: BTreeMap<i32, i64> = leased.into_iter().collect();
         if partitions == self.owned {
             self.step_over_gaps().await?;
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
         anyhow::ensure!(other.is_none(), "the topic was deleted and made again: nothing of the new one is folded");
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
-        let whose = (projector.topic.id, self.generation);
+        let whose = Projection { topic_id: projector.topic.id, generation: self.generation };
         fenced(projector.read_model.commit(&state, &changes, &batch.parked, &batch.advances, whose).await)?;
         for step in &batch.advances {
             self.owned.insert(step.partition, step.to);

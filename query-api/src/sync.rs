@@ -5,7 +5,7 @@ use axum::response::Response;
 use domain::UserId;
 use domain::sync_cursor::SyncCursor;
 use http::{HeaderMap, Uri};
-use read_model::{Changed, Snapshot};
+use read_model::{PositionedChange, Snapshot};
 use read_path::postgres_unavailable;
 use serde::Serialize;
 use service::auth::Caller;
@@ -28,7 +28,7 @@ const MAX_LIMIT: i64 = 500;
 #[schema(as = Changes)]
 pub(crate) struct ChangesPage {
     /// Each changed conversation, message and read mark once, as it is now, in the order of the log.
-    data: Vec<Changed>,
+    data: Vec<PositionedChange>,
     /// The token to continue with.
     next: String,
     /// Whether there are more changes after this page.

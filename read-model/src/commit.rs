@@ -1,23 +1,23 @@
-//! Commits a batch: rows and offsets in one transaction, fenced by a compare-and-set on the offsets. A batch must never
-//! be written without its offsets, or twice.
+//! Committing a batch: its rows, its dead letters and its offsets, in one transaction. A compare-and-set on the offsets
+//! fences off a projector that is not up to date. This module must never write a batch without its offsets, or twice.
 
 use domain::OffsetAdvance;
 use domain::state::{Changes, State};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
+use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 use crate::parking::{self, ParkedRecord};
+use crate::projection::Projection;
 use crate::write::write_rows;
 
-/// Why a batch was not written.
+/// Why a commit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The read model is not where the projector believes it to be: somebody else is at work. Nothing was
-    /// written.
-    #[error("fenced off: the read model is not at the expected offsets, topic or generation")]
+    /// The read model is not at the offsets, topic or generation that the projector expects, or the projector has lost
+    /// its lease. Nothing was written.
+    #[error("fenced off: another projector is at work on these partitions, or a rebuild")]
     Fenced,
-    /// Postgres doesn't answer. Whether the batch was written isn't known; reading it again tells.
+    /// Postgres didn't answer. It may have written the batch or not; its offsets show which.
     #[error(transparent)]
     ReadModel(#[from] ReadModelError),
 }
@@ -29,37 +29,39 @@ impl From<sqlx::Error> for CommitError {
 }
 
 impl ReadModel {
-    /// Writes what a batch changed, and the records of it that could not be folded, together with the offsets: all or
-    /// nothing.
+    /// Writes the rows that a batch changed, parks the records that the projector can't fold, and moves the offsets:
+    /// all of it or nothing.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] when the read model is at other offsets, of another topic or generation.
+    /// [`CommitError::Fenced`] when the read model is at other offsets than `advances` start from, or holds another
+    /// projection.
     pub async fn commit(
         &self,
         state: &State,
         changes: &Changes,
         parked: &[ParkedRecord],
         advances: &[OffsetAdvance],
-        (topic_id, generation): (Uuid, i64),
+        projection: Projection,
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("commit");
-        let mut transaction = begin(pool, WRITING).await?;
-        // First, so that of two who believe to own a partition the second waits here, and then finds it moved.
-        if !advance(&mut transaction, advances, topic_id, generation).await? {
+        let mut transaction = begin(pool, READ_WRITE).await?;
+        // First: of two projectors that both believe to own a partition, the second waits here for the first, and then
+        // finds that the offset has moved.
+        if !advance_offsets(&mut transaction, advances, projection).await? {
             return Err(CommitError::Fenced);
         }
         write_rows(&mut transaction, state, changes).await?;
-        parking::park(&mut transaction, topic_id, parked).await?;
+        parking::park(&mut transaction, projection.topic_id, parked).await?;
         Ok(transaction.commit().await?)
     }
 }
 
-/// Moves the offsets from where they are expected to be; false where they aren't there.
-pub(crate) async fn advance(
+/// Moves the offsets of a projection. False if any of them is not where its advance starts: the caller must then roll
+/// back.
+pub(crate) async fn advance_offsets(
     connection: &mut PgConnection,
     advances: &[OffsetAdvance],
-    topic_id: Uuid,
-    generation: i64,
+    projection: Projection,
 ) -> Result<bool, sqlx::Error> {
     let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
     let from: Vec<i64> = advances.iter().map(|advance| advance.from).collect();
@@ -73,8 +75,8 @@ pub(crate) async fn advance(
     .bind(partitions)
     .bind(from)
     .bind(to)
-    .bind(topic_id)
-    .bind(generation)
+    .bind(projection.topic_id)
+    .bind(projection.generation)
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == advances.len() as u64)

@@ -1,4 +1,5 @@
-//! The pool, its limits, and migrations.
+//! The connections to Postgres: their pool, their settings and time limits, and the migrations of the schema. A
+//! transaction must never go back to the pool open.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -7,41 +8,41 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
-/// How a transaction begins that writes.
-pub(crate) const WRITING: &str = "BEGIN";
-/// How a transaction begins in which every statement sees the same.
+/// The statement that begins a transaction that writes.
+pub(crate) const READ_WRITE: &str = "BEGIN";
+/// The statement that begins a transaction whose statements all see the same state of the database.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// What makes the schema, step by step.
+/// The steps that create the schema, in order.
 pub(crate) const MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
-/// How long to wait for a free connection.
+/// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Postgres did not do what it was asked.
+/// Why an operation on Postgres failed. Every method of [`ReadModel`] can fail with it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
-    /// It can't be reached, or has no time: worth another try.
-    #[error("Postgres is out of reach: {0}")]
+    /// Postgres can't be reached, or is too busy. A retry may succeed.
+    #[error("Postgres is unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// It was reached and said no, or a row is not what it should be.
-    #[error("Postgres: {0}")]
+    /// Postgres rejected a statement, or a row doesn't have the expected form. A retry won't help.
+    #[error("a query of Postgres failed: {0}")]
     Failed(#[source] sqlx::Error),
-    /// The migrations can't be run.
-    #[error("the schema can't be migrated: {0}")]
+    /// A migration failed, or somebody changed the schema by other means.
+    #[error("migrating the Postgres schema failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
 impl From<sqlx::Error> for ReadModelError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            // As a proxy in front of a Postgres that is away closes the connection, it seems to say nonsense.
+            // A proxy closes the connection while the Postgres behind it is down. sqlx takes that for a protocol error.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed => Self::Unavailable(error),
-            // 57: cancelled or shutting down; 08: connections; 53: no resources left; 40: a deadlock was resolved;
-            // 55P03 and 25P03: waited for a lock, or idled in a transaction, for too long.
+            // Classes: 57 cancelled or shutting down, 08 connection failure, 53 out of resources, 40 deadlock. Codes:
+            // 55P03 waited too long for a lock, 25P03 idled too long in a transaction.
             sqlx::Error::Database(ref database)
                 if database.code().is_some_and(|code| {
                     ["57", "08", "53", "40"].iter().any(|class| code.starts_with(class))
@@ -55,7 +56,7 @@ impl From<sqlx::Error> for ReadModelError {
     }
 }
 
-/// The read model, in one schema of a database. Clones share the connections.
+/// The read model in one schema of a database. Clones share the pool of connections.
 #[derive(Clone)]
 pub struct ReadModel {
     pool: PgPool,
@@ -64,68 +65,71 @@ pub struct ReadModel {
 }
 
 impl ReadModel {
-    /// Connects when it is first needed: this succeeds while Postgres is down.
+    /// Prepares a pool of at most `connections`. Each connects when an operation first needs it, so this also succeeds
+    /// while Postgres is down.
     ///
     /// # Errors
-    /// When the address is not one.
+    /// When `url` is not a valid Postgres address.
     pub fn connect(url: &str, schema: &str, connections: u32) -> Result<Self, ReadModelError> {
         let options = PgConnectOptions::from_str(url)?.application_name("messages").options([
             ("search_path", schema),
-            // A statement that takes this long is lost anyway; whoever waits has given up.
+            // In milliseconds. After this time the client that waits for the statement has given up.
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "10000"),
             ("lock_timeout", "4000"),
-            // Postgres may lose the last moments in a crash: the offsets go back with the rows, and are folded again.
+            // In a crash, Postgres may lose the last commits. The rows and offsets go back together, and the projector
+            // folds the events again.
             ("synchronous_commit", "off"),
-            // Every query here reaches its rows by an index. Without statistics, in a new database or after a rebuild,
-            // the planner takes large tables for small ones and reads them whole.
+            // Every query of this crate can use an index. Without statistics, in a new database or after a rebuild, the
+            // planner takes large tables for small ones and reads all of their rows.
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("random_page_cost", "1.1"),
             ("jit", "off"),
-            // A plan that is kept while the tables fill would still suit them when they are small.
+            // A generic plan from when the tables were small would stay in use while they grow.
             ("plan_cache_mode", "force_custom_plan"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            // It costs a round trip each time, and a broken connection shows itself anyway.
+            // A test costs a round trip each time, and a broken connection also shows in the first statement.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options, schema: schema.to_owned() })
     }
 
-    /// Makes the schema where it is missing and brings it up to date. Safe to run from several processes at once.
+    /// Creates the schema if it is missing and runs the migrations that it lacks. Several processes may do so at once.
     ///
     /// # Errors
-    /// When Postgres doesn't answer, or the schema was changed by other means.
+    /// When a migration fails, or somebody changed the schema by other means.
     pub async fn migrate(&self) -> Result<(), ReadModelError> {
         let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = PgConnection::connect_with(&options).await?;
-        // CREATE SCHEMA IF NOT EXISTS fails when two run it at once.
+        // CREATE SCHEMA IF NOT EXISTS fails when two processes run it at once.
         sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(&self.schema).execute(&mut connection).await?;
-        // The name was checked when the configuration was read: letters, digits and underscores.
+        // The configuration admits only letters, digits and underscores in the name.
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema);
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await?;
         let mut migrations = MIGRATIONS;
-        // sqlx would lock out everyone else in the database.
+        // sqlx's own lock would also block processes that use other schemas of the database.
         migrations.set_locking(false);
         migrations.run_direct(None, &mut connection, false).await?;
-        // The lock goes with the connection.
+        // Closing the connection releases the lock.
         Ok(connection.close().await?)
     }
 
-    /// Whether Postgres answers and the schema is there.
+    /// Checks that Postgres answers and the schema exists.
     ///
     /// # Errors
-    /// When not.
+    /// When the schema doesn't exist.
     pub async fn ping(&self) -> Result<(), ReadModelError> {
         sqlx::query("SELECT 1 FROM projection LIMIT 1").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// The pool, for an operation that is counted and timed by name.
+    /// The pool, for one operation. The metrics count the operation under its name, and record how long it takes: until
+    /// the timer is dropped.
     pub(crate) fn pool(&self, operation: &'static str) -> (&PgPool, Timer) {
         metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
         metrics::gauge!("postgres_connections").set(f64::from(self.pool.size()));
@@ -134,18 +138,21 @@ impl ReadModel {
     }
 }
 
-/// Begins a transaction, with a statement. In a task of its own, for it must not be dropped halfway: sqlx would give
-/// the connection back to the pool with the transaction open, and whoever has it next would read what was long ago.
+/// Begins a transaction with a statement: [`READ_WRITE`] or [`SNAPSHOT`].
+///
+/// A task of its own does it, because a caller may drop its future at any moment. If that dropped a half-begun
+/// transaction, sqlx would return the connection to the pool with the transaction open, and the next user of the
+/// connection would read an old snapshot.
 pub(crate) async fn begin(
     pool: &PgPool,
     statement: &'static str,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
-    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    let beginning = tokio::spawn(async move { pool.begin_with(statement).await });
+    beginning.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
-/// Records how long an operation took when it goes out of scope.
+/// Records how long an operation took, when it is dropped.
 pub(crate) struct Timer {
     operation: &'static str,
     started: Instant,

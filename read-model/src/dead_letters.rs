@@ -1,4 +1,16 @@
-//! Dead letters: records that could not be folded, kept by where they are on the log.
+//! Dead letters: the records that the projector couldn't fold, by their position on the log. The record itself stays on
+//! the log; Postgres stores only why it is a dead letter, and what happens to it.
+//!
+//! A dead letter is *open* until it is folded or discarded. Its status changes like this, and in no other way:
+//!
+//! | From | To | Who changes it, and why |
+//! |---|---|---|
+//! | – | `Parked` | The projector can't fold the record ([`ReadModel::commit`]). |
+//! | `Parked`, `RetryRequested`, `Discarded` | `RetryRequested` | An operator requests a retry. |
+//! | `RetryRequested` | `Parked` | The projector still can't fold the record, and states the new reason. |
+//! | any but `Folded` | `FoldedPendingInvalidation` | The projector has folded the conversation again, with the record. |
+//! | `FoldedPendingInvalidation` | `Folded` | The projector has invalidated the cached views of the conversation. |
+//! | `Parked` | `Discarded` | An operator decides that nothing is to be done, and notes why. |
 
 use domain::state::{Changes, State};
 use domain::{ConversationId, MessageId, OffsetAdvance, Position, Timestamp, UserId};
@@ -6,80 +18,92 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::commit::{CommitError, advance};
-use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
-use crate::parking::storable;
+use crate::commit::{CommitError, advance_offsets};
+use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
+use crate::parking::storable_text;
+use crate::projection::Projection;
 use crate::rows;
 use crate::write::write_rows;
 
-/// What is to be done about a dead letter, or was.
+/// The state of a dead letter. In JSON and in Postgres, two of them have older names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterStatus {
-    /// Nothing happens until somebody decides.
+    /// Nothing happens until an operator decides.
     Parked,
-    /// A projector is to try it again.
+    /// An operator has requested a retry. The projector that owns the partition makes it.
     #[serde(rename = "wanted")]
     RetryRequested,
-    /// It was folded, and the caches have to be told.
+    /// The projector has folded it, and has yet to invalidate the cached views of its conversation.
     #[serde(rename = "folded_untold")]
     FoldedPendingInvalidation,
-    /// It was folded.
+    /// The projector has folded it. Permanent until a rebuild.
     Folded,
-    /// Somebody decided that nothing is to be done about it.
+    /// An operator has decided that nothing is to be done. A retry can still be requested.
     Discarded,
 }
 
-/// A dead letter.
+/// A record that the projector couldn't fold, and what has happened to it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it is.
+    /// The record's position on the log.
     pub position: Position,
-    /// What is wrong with it; once it was folded, what was.
+    /// Why the projector couldn't fold it at the last attempt.
     pub reason: String,
-    /// When it was parked.
+    /// When a projector first parked it.
     pub parked_at: Timestamp,
-    /// What is to be done about it.
+    /// What happens to it next.
     pub status: DeadLetterStatus,
-    /// When that was decided.
+    /// When the status last changed.
     pub changed_at: Timestamp,
-    /// Of which conversation it turned out to be, once it was folded.
+    /// The conversation of the event, once it is folded.
     pub conversation_id: Option<ConversationId>,
-    /// Why it was discarded.
+    /// Why an operator discarded it.
     pub note: Option<String>,
 }
 
-/// What readers may have cached of a conversation: all of its messages and participants.
+impl DeadLetter {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
+            reason: row.try_get("reason")?,
+            parked_at: rows::timestamp(row, "parked_at")?,
+            status: rows::enum_value(row, "status")?,
+            changed_at: rows::timestamp(row, "changed_at")?,
+            conversation_id: row.try_get::<Option<Uuid>, _>("conversation_id")?.map(ConversationId),
+            note: row.try_get("note")?,
+        })
+    }
+}
+
+/// Everything in a conversation that cached views may depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConversationContents {
-    /// The messages.
+    /// All of its messages.
     pub messages: Vec<MessageId>,
-    /// The participants.
+    /// All of its participants.
     pub users: Vec<UserId>,
 }
 
-/// A conversation that was folded again from the log.
+/// A conversation that a projector has folded again from the log.
 #[derive(Debug)]
 pub struct RefoldedConversation<'a> {
-    /// Which.
+    /// The conversation's id.
     pub conversation: ConversationId,
-    /// All of it, and nothing else.
+    /// The whole conversation, and nothing else.
     pub state: &'a State,
-    /// The same as changes: everything is new.
+    /// The changes from an empty state to `state`.
     pub changes: &'a Changes,
-    /// Where its events are: those among them that were dead letters no longer are.
+    /// The positions of its events. Dead letters among them become folded.
     pub events: &'a [Position],
-    /// The partition, at the offset up to which it was folded.
-    pub at: OffsetAdvance,
-    /// Who folds: it must still have the lease.
+    /// The partition, and the next offset up to which the conversation is folded, as `from` and as `to`.
+    pub offset: OffsetAdvance,
+    /// The projector that folds. It must still own the partition's lease.
     pub owner: &'a str,
 }
 
 impl ReadModel {
-    /// Dead letters of a topic in the order of the log; without `all`, those about which something is to be done.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists the dead letters of a topic in the order of the log: all of them, or only the open ones.
     pub async fn dead_letters(&self, topic_id: Uuid, all: bool) -> Result<Vec<DeadLetter>, ReadModelError> {
         let (pool, _timer) = self.pool("dead_letters");
         let rows = sqlx::query(
@@ -90,28 +114,22 @@ impl ReadModel {
         .bind(all)
         .fetch_all(pool)
         .await?;
-        Ok(rows.iter().map(letter).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(DeadLetter::read).collect::<Result<_, _>>()?)
     }
 
-    /// The dead letter at a position, if there is one.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn dead_letter(&self, topic_id: Uuid, at: Position) -> Result<Option<DeadLetter>, ReadModelError> {
+    /// Reads the dead letter at a position, if the record there is one.
+    pub async fn dead_letter(&self, topic_id: Uuid, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
         let (pool, _timer) = self.pool("dead_letter");
         let row = sqlx::query("SELECT * FROM dead_letters WHERE topic_id = $1 AND partition = $2 AND position = $3")
             .bind(topic_id)
-            .bind(at.partition)
-            .bind(at.offset)
+            .bind(position.partition)
+            .bind(position.offset)
             .fetch_optional(pool)
             .await?;
-        Ok(row.as_ref().map(letter).transpose()?)
+        Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
 
-    /// How many there are on these partitions about which something is to be done.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Counts the open dead letters on these partitions.
     pub async fn count_dead_letters(&self, topic_id: Uuid, partitions: &[i32]) -> Result<i64, ReadModelError> {
         let (pool, _timer) = self.pool("count_dead_letters");
         let row = sqlx::query(
@@ -125,10 +143,8 @@ impl ReadModel {
         Ok(row.try_get("open")?)
     }
 
-    /// The first dead letter on these partitions that a projector has to do something about.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the first dead letter on these partitions that the projector has to retry, or whose cached views it has to
+    /// invalidate.
     pub async fn next_dead_letter(
         &self,
         topic_id: Uuid,
@@ -144,18 +160,16 @@ impl ReadModel {
         .bind(partitions)
         .fetch_optional(pool)
         .await?;
-        Ok(row.as_ref().map(letter).transpose()?)
+        Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
 
-    /// Decides about the dead letter at a position; false where there is none of which that can be said. One that is
-    /// discarded needs a note that says why. One that stays parked may have another reason.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn decide_dead_letter(
+    /// Changes the status of the dead letter at a position. `text` is the note for `Discarded`, which needs one, and
+    /// otherwise the new reason, if there is one. False if no dead letter at the position has a status that can change
+    /// so: the table in the module's documentation lists the changes.
+    pub async fn set_dead_letter_status(
         &self,
         topic_id: Uuid,
-        at: Position,
+        position: Position,
         status: DeadLetterStatus,
         text: Option<&str>,
     ) -> Result<bool, ReadModelError> {
@@ -165,33 +179,30 @@ impl ReadModel {
             DeadLetterStatus::Folded => &["folded_untold"],
             DeadLetterStatus::Discarded => &["parked"],
         };
-        let discarded = status == DeadLetterStatus::Discarded;
+        let text_is_note = status == DeadLetterStatus::Discarded;
         let (pool, _timer) = self.pool("decide_dead_letter");
-        let mut transaction = begin(pool, WRITING).await?;
-        // Unlike rows that are folded, a decision isn't on the log.
+        let mut transaction = begin(pool, READ_WRITE).await?;
+        // Unlike folded rows, a status isn't on the log: Postgres must not lose it in a crash.
         sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut *transaction).await?;
-        let decided = sqlx::query(
+        let updated = sqlx::query(
             "UPDATE dead_letters SET status = $4, changed_at = now(), note = CASE WHEN $6 THEN $5 END,
                  reason = CASE WHEN $6 THEN reason ELSE coalesce($5, reason) END
              WHERE topic_id = $1 AND partition = $2 AND position = $3 AND status = ANY($7)",
         )
         .bind(topic_id)
-        .bind(at.partition)
-        .bind(at.offset)
-        .bind(rows::to_word(status))
-        .bind(text.map(storable))
-        .bind(discarded)
+        .bind(position.partition)
+        .bind(position.offset)
+        .bind(rows::enum_text(status))
+        .bind(text.map(storable_text))
+        .bind(text_is_note)
         .bind(from)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(decided.rows_affected() > 0)
+        Ok(updated.rows_affected() > 0)
     }
 
-    /// The offset of the first event that was folded of a conversation, if any was.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the offset of a conversation's first folded event; none if no event of it is folded.
     pub async fn first_event(&self, conversation: ConversationId) -> Result<Option<i64>, ReadModelError> {
         let (pool, _timer) = self.pool("first_event");
         let row = sqlx::query("SELECT min(position) AS first FROM applied_events WHERE conversation_id = $1")
@@ -201,25 +212,27 @@ impl ReadModel {
         Ok(row.try_get("first")?)
     }
 
-    /// Puts a conversation that was folded again in the place of what there was of it.
+    /// Replaces the rows of a conversation with those of its new fold, and sets the dead letters among its events to
+    /// `FoldedPendingInvalidation`.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] when the read model is elsewhere, or somebody else has the lease.
+    /// [`CommitError::Fenced`] when the partition is at another offset or holds another projection, or when the
+    /// projector no longer owns the lease.
     pub async fn replace_conversation(
         &self,
-        it: &RefoldedConversation<'_>,
-        topic_id: Uuid,
-        generation: i64,
+        refolded: &RefoldedConversation<'_>,
+        projection: Projection,
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("replace");
-        let mut transaction = begin(pool, WRITING).await?;
-        if !advance(&mut transaction, &[it.at], topic_id, generation).await? {
+        let mut transaction = begin(pool, READ_WRITE).await?;
+        if !advance_offsets(&mut transaction, &[refolded.offset], projection).await? {
             return Err(CommitError::Fenced);
         }
-        // The offset stays where it is: another owner who has read the old rows would not notice. It waits here.
+        // The offset doesn't move, so the offsets alone can't fence off a new owner that has loaded the old rows. The
+        // row lock makes a new owner wait here before it takes the lease.
         let leased = sqlx::query("SELECT 1 FROM leases WHERE partition = $1 AND owner = $2 FOR SHARE")
-            .bind(it.at.partition)
-            .bind(it.owner)
+            .bind(refolded.offset.partition)
+            .bind(refolded.owner)
             .fetch_optional(&mut *transaction)
             .await?;
         if leased.is_none() {
@@ -232,26 +245,23 @@ impl ReadModel {
             "DELETE FROM reactions WHERE conversation_id = $1",
             "DELETE FROM applied_events WHERE conversation_id = $1",
         ] {
-            sqlx::query(delete).bind(it.conversation.0).execute(&mut *transaction).await?;
+            sqlx::query(delete).bind(refolded.conversation.0).execute(&mut *transaction).await?;
         }
-        write_rows(&mut transaction, it.state, it.changes).await?;
+        write_rows(&mut transaction, refolded.state, refolded.changes).await?;
         sqlx::query(
             "UPDATE dead_letters SET status = 'folded_untold', changed_at = now(), conversation_id = $4, note = NULL
              WHERE topic_id = $1 AND partition = $2 AND position = ANY($3) AND status <> 'folded'",
         )
-        .bind(topic_id)
-        .bind(it.at.partition)
-        .bind(it.events.iter().map(|position| position.offset).collect::<Vec<_>>())
-        .bind(it.conversation.0)
+        .bind(projection.topic_id)
+        .bind(refolded.offset.partition)
+        .bind(refolded.events.iter().map(|position| position.offset).collect::<Vec<_>>())
+        .bind(refolded.conversation.0)
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
     }
 
-    /// Everything in a conversation that readers may have cached.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists everything in a conversation that cached views may depend on.
     pub async fn conversation_contents(
         &self,
         conversation: ConversationId,
@@ -266,16 +276,4 @@ impl ReadModel {
             users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
         })
     }
-}
-
-fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
-    Ok(DeadLetter {
-        position: Position { partition: row.try_get("partition")?, offset: row.try_get("position")? },
-        reason: row.try_get("reason")?,
-        parked_at: rows::timestamp(row, "parked_at")?,
-        status: rows::word(row, "status")?,
-        changed_at: rows::timestamp(row, "changed_at")?,
-        conversation_id: row.try_get::<Option<Uuid>, _>("conversation_id")?.map(ConversationId),
-        note: row.try_get("note")?,
-    })
 }

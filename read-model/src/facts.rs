@@ -1,4 +1,5 @@
-//! What commands, realtime and the caches ask for.
+//! The small reads of commands, realtime and cache invalidation: facts about messages, participants, memberships, and
+//! what changed since an offset.
 
 use domain::facts::MessageFacts;
 use domain::{ConversationId, MessageId, UserId};
@@ -15,40 +16,37 @@ use crate::{projection, rows};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Membership {
-    /// Which.
+    /// The conversation's id.
     pub conversation_id: ConversationId,
-    /// How many are in it.
+    /// How many participants it has.
     pub participant_count: i64,
 }
 
-/// What changed on a partition since an offset, a page of it.
+/// A page of what changed on a partition since an offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChangedEntities {
-    /// Conversations in which anything changed.
+    /// The conversations of this page: each has changed, or something in it.
     pub conversations: Vec<ConversationId>,
-    /// Messages that changed before the next page begins, in any conversation.
+    /// The messages that changed below `next`, in conversations of this page or of a later one.
     pub messages: Vec<MessageId>,
-    /// Everyone in them.
+    /// The participants of this page's conversations.
     pub users: Vec<UserId>,
-    /// Where the next page begins, if there is one.
+    /// The offset from which the next page starts, if there is one.
     pub next: Option<i64>,
 }
 
 impl ReadModel {
-    /// What a command needs to know about a message; none when there is no such message.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads what a command needs to know about a message; none if no such message exists.
     pub async fn message_facts(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, ReadModelError> {
         let (pool, _timer) = self.pool("message_facts");
-        // One statement, so one snapshot, and the offsets first, in the order in which `reset` locks the tables.
+        // One statement sees one snapshot. It reads the offsets first, because `reset` locks the tables in this order.
         let row = sqlx::query(
             "SELECT offsets, messages.id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
                     deleted_at,
                     ARRAY(SELECT emoji FROM reactions
                           WHERE reactions.conversation_id = messages.conversation_id AND message_id = messages.id
                           ORDER BY ordinal) AS emoji
-             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS passed
+             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS progress
              LEFT JOIN messages ON messages.id = $1 LIMIT 1",
         )
         .bind(id.0)
@@ -67,15 +65,12 @@ impl ReadModel {
         Ok(Snapshot { value: facts.transpose()?, offsets: rows::offsets(&row, "offsets")? })
     }
 
-    /// Everyone in a conversation, in order; none when there is no such conversation.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists the participants of a conversation in their order; none if no such conversation exists.
     pub async fn participants(&self, id: ConversationId) -> Result<Snapshot<Option<Vec<UserId>>>, ReadModelError> {
         let (pool, _timer) = self.pool("participants");
         let row = sqlx::query(
             "SELECT offsets, ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal) AS users
-             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS passed",
+             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS progress",
         )
         .bind(id.0)
         .fetch_one(pool)
@@ -84,10 +79,7 @@ impl ReadModel {
         Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets: rows::offsets(&row, "offsets")? })
     }
 
-    /// The conversations that a user is in, with the offsets that this includes.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists the conversations that a user is in, in no particular order.
     pub async fn memberships(&self, user: &UserId) -> Result<Snapshot<Vec<Membership>>, ReadModelError> {
         let (pool, _timer) = self.pool("memberships");
         let mut transaction = begin(pool, SNAPSHOT).await?;
@@ -110,11 +102,9 @@ impl ReadModel {
         Ok(Snapshot { value, offsets })
     }
 
-    /// The members of those of these conversations that are small: whose lists of conversations change with them.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn members_of(&self, conversations: &[ConversationId]) -> Result<Vec<UserId>, ReadModelError> {
+    /// Lists the participants of those of these conversations that are small. When a small conversation changes, so
+    /// does the list of conversations of each of its participants.
+    pub async fn members_of_small(&self, conversations: &[ConversationId]) -> Result<Vec<UserId>, ReadModelError> {
         if conversations.is_empty() {
             return Ok(Vec::new());
         }
@@ -129,13 +119,12 @@ impl ReadModel {
         Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
     }
 
-    /// What changed on a partition from an offset on, at most `limit` conversations of it. The pages together name
-    /// every message that changed: each names those that changed below the next page's beginning, whichever
-    /// conversation they are in, for a conversation on a later page may have messages that changed before it.
+    /// Lists what changed on a partition from an offset on: a page of at most `limit` conversations, by the offset of
+    /// their last change.
     ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn changed_since(
+    /// All pages together list every changed message. A conversation may be on a late page, although some of its
+    /// messages last changed early; the page that covers the offset of such a change lists the message.
+    pub async fn entities_changed_since(
         &self,
         partition: i32,
         from: i64,

@@ -1,37 +1,37 @@
-//! The read model as it is, for those who look after it: nothing is made or changed.
+//! What `messages doctor` reports about Postgres. This module must never create or change anything: a configured name
+//! may be wrong.
+
+use std::collections::BTreeSet;
 
 use sqlx::Row;
 use sqlx::migrate::Migrate;
 
 use crate::connection::{MIGRATIONS, ReadModel, ReadModelError};
 
-/// What Postgres says of itself and of the schema.
+/// The state of Postgres and of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresHealth {
-    /// Its version, such as `15.14`.
+    /// Postgres's version, such as `15.14`.
     pub version: String,
-    /// The same as a number: 150014.
+    /// The version as a number, such as 150014.
     pub version_number: i32,
-    /// The most connections that it takes.
+    /// The largest number of connections that Postgres accepts.
     pub max_connections: i64,
-    /// How many of the migrations that this build has were not run in the schema.
+    /// How many of this build's migrations the schema still lacks.
     pub pending_migrations: usize,
 }
 
-/// Who projects what.
+/// Which partitions have a projector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leases {
-    /// How many projectors there are.
+    /// How many projectors own at least one partition.
     pub projectors: usize,
-    /// The partitions that none of them has.
-    pub free: Vec<i32>,
+    /// The partitions that no projector owns.
+    pub unowned: Vec<i32>,
 }
 
 impl ReadModel {
-    /// Looks Postgres over. It works also where nothing was migrated yet.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the state of Postgres and of the schema, which need not exist yet.
     pub async fn health(&self) -> Result<PostgresHealth, ReadModelError> {
         let (pool, _timer) = self.pool("checkup");
         let mut connection = pool.acquire().await?;
@@ -57,10 +57,7 @@ impl ReadModel {
         })
     }
 
-    /// Who projects what now.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads which partitions have a projector now.
     pub async fn leases(&self) -> Result<Leases, ReadModelError> {
         let (pool, _timer) = self.pool("leases");
         let rows = sqlx::query(
@@ -68,13 +65,14 @@ impl ReadModel {
         )
         .fetch_all(pool)
         .await?;
-        let (mut owners, mut free) = (std::collections::BTreeSet::new(), Vec::new());
+        let mut owners = BTreeSet::new();
+        let mut unowned = Vec::new();
         for row in rows {
             match row.try_get::<Option<String>, _>("owner")? {
                 Some(owner) => drop(owners.insert(owner)),
-                None => free.push(row.try_get("partition")?),
+                None => unowned.push(row.try_get("partition")?),
             }
         }
-        Ok(Leases { projectors: owners.len(), free })
+        Ok(Leases { projectors: owners.len(), unowned })
     }
 }

@@ -1,6 +1,7 @@
 //! Which idempotency keys the folded events used, and when processes last used keys without reserving them in Redis.
 //!
-//! An absent key is unused only as far as events are folded. This module must never say more than that.
+//! The read model knows only folded events: a key that is absent here may still be on the log. This module must never
+//! claim that a key is unused.
 
 use std::time::Duration;
 
@@ -38,9 +39,6 @@ pub struct KeyUse {
 
 impl ReadModel {
     /// Looks up the first use of a key, and the last outage of Redis, in one query.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
     pub async fn key_use(
         &self,
         conversation: ConversationId,
@@ -63,10 +61,7 @@ impl ReadModel {
         Ok(KeyUse { first, outage: RedisOutage::of(&row)? })
     }
 
-    /// Reads the last announced outage of Redis.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the last announced outage of Redis, if there ever was one.
     pub async fn last_redis_outage(&self) -> Result<Option<RedisOutage>, ReadModelError> {
         let (pool, _timer) = self.pool("unreserved");
         let row = sqlx::query("SELECT noted_at, clock_timestamp() AS now FROM unreserved").fetch_optional(pool).await?;
@@ -74,9 +69,6 @@ impl ReadModel {
     }
 
     /// Announces to all processes that this one uses keys without reserving them from now on.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
     pub async fn announce_redis_outage(&self) -> Result<(), ReadModelError> {
         let (pool, _timer) = self.pool("note_unreserved");
         sqlx::query(

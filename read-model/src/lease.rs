@@ -1,30 +1,33 @@
-//! Leases: who should work on which partition. Postgres's clock decides, so that nobody else's has to be right.
+//! Leases: which projector should work on which partition.
+//!
+//! A lease only shares the work out. Two projectors may both believe that they own a partition; the compare-and-set in
+//! `commit` keeps the data right. Only Postgres's clock decides when a lease ends, so the clocks of projectors don't
+//! matter.
 
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
 
-use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
+use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 
 impl ReadModel {
-    /// Renews the owner's leases, gives up those beyond a fair share, and takes free ones up to it. Gives the
-    /// partitions that the owner has now, with their next offsets.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
-    pub async fn lease(&self, owner: &str, ttl: Duration) -> Result<Vec<(i32, i64)>, ReadModelError> {
+    /// Renews the leases of a projector, gives up those beyond its fair share, and takes free ones up to its share.
+    /// Returns the partitions that the projector owns now, with their next offsets.
+    pub async fn renew_leases(&self, owner: &str, ttl: Duration) -> Result<Vec<(i32, i64)>, ReadModelError> {
         let (pool, _timer) = self.pool("lease");
-        let mut transaction = begin(pool, WRITING).await?;
+        let mut transaction = begin(pool, READ_WRITE).await?;
         let share = fair_share(&mut transaction, owner, ttl).await?;
         let seconds = ttl.as_secs_f64();
-        // Partitions beyond the share go to others; the rest are kept, expired or not, as long as nobody took them.
+        // Frees the partitions beyond the share. Keeps the others, also where the lease has expired, unless another
+        // projector has taken it.
         sqlx::query(
             "UPDATE leases SET
                  owner = CASE WHEN kept THEN $1 END,
                  lease_until = CASE WHEN kept THEN now() + make_interval(secs => $2) END
              FROM (SELECT partition AS own, row_number() OVER (ORDER BY partition) <= $3 AS kept
                    FROM leases WHERE owner = $1) AS mine
-             -- Looked at again once the row is locked: an expired one may just have gone to another owner.
+             -- Postgres checks the owner again once it has locked the row: another projector may just have taken an
+             -- expired lease.
              WHERE partition = own AND owner = $1",
         )
         .bind(owner)
@@ -57,13 +60,11 @@ impl ReadModel {
         Ok(leased.collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// Gives all of an owner's leases back at once, for others to take over without waiting.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer; the leases then run out by themselves.
-    pub async fn release(&self, owner: &str) -> Result<(), ReadModelError> {
+    /// Releases all leases of a projector, so other projectors take its partitions over at once. If this fails, the
+    /// leases expire.
+    pub async fn release_leases(&self, owner: &str) -> Result<(), ReadModelError> {
         let (pool, _timer) = self.pool("release");
-        let mut transaction = begin(pool, WRITING).await?;
+        let mut transaction = begin(pool, READ_WRITE).await?;
         sqlx::query("UPDATE leases SET owner = NULL, lease_until = NULL WHERE owner = $1")
             .bind(owner)
             .execute(&mut *transaction)
@@ -73,7 +74,7 @@ impl ReadModel {
     }
 }
 
-/// Says that the owner lives, and how many partitions each living projector should have.
+/// Records that a projector is alive. Returns the fair share: how many partitions each living projector should own.
 async fn fair_share(connection: &mut PgConnection, owner: &str, ttl: Duration) -> Result<i64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO projectors (owner, alive_until) VALUES ($1, now() + make_interval(secs => $2))

@@ -1,5 +1,31 @@
-//! The read model in Postgres: what the projector writes, and what queries and commands read. The only crate
-//! that knows SQL.
+//! The read model in Postgres: the conversations, participants, messages and reactions that the log folds to, and how
+//! far the projector has folded it. The only crate that knows SQL.
+//!
+//! # Offsets and snapshots
+//!
+//! For each partition of the topic, Postgres stores the *next offset*: the projector has folded every event below it,
+//! and none from there on. The projector writes the rows that a batch changed and moves the offsets in one transaction
+//! ([`ReadModel::commit`]), so the rows and the offsets always agree.
+//!
+//! A reader gets both from one state of the database, as a [`Snapshot`]: a value, and the offsets that it includes. An
+//! example: a client has sent a message, and its event is at position `3:42` (partition 3, offset 42). A snapshot in
+//! which the next offset of partition 3 is 43 or more includes the message. In an older snapshot it is missing.
+//!
+//! # What never happens here
+//!
+//! - This crate never decides what an event does; `domain::fold` does. It loads the state that the fold needs, and
+//!   writes what the fold changed.
+//! - It never writes a batch without its offsets, or twice: a commit whose offsets are not the expected ones writes
+//!   nothing.
+//! - It never waits for the projector, and never asks Kafka or Redis. `read-path` does.
+//!
+//! Everything in the read model can be folded again from the log ([`ReadModel::reset`]), except what operators decide
+//! about dead letters, and the announced outages of Redis.
+//!
+//! # Errors
+//!
+//! Every method fails with a [`ReadModelError`] when Postgres doesn't answer. An `# Errors` section names only what
+//! else can go wrong.
 
 mod commit;
 mod connection;
@@ -26,4 +52,4 @@ pub use idempotency::{KeyUse, RedisOutage};
 pub use parking::ParkedRecord;
 pub use projection::{OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};
-pub use sync::{Change, Changed, SyncPage};
+pub use sync::{Change, PositionedChange, SyncPage};

@@ -1,4 +1,5 @@
-//! Loading the part of the state that a batch touches: one query a table.
+//! Loading the state that the fold of a batch needs: one query for each table, however large the batch. It must load
+//! everything that the batch can touch; the fold takes a missing row for one that doesn't exist.
 
 use std::collections::HashMap;
 
@@ -13,10 +14,7 @@ use crate::connection::{ReadModel, ReadModelError};
 use crate::rows::{self, MessageRow};
 
 impl ReadModel {
-    /// Loads what a batch touches, as far as it exists.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Loads everything that a batch can touch, as far as it exists.
     pub async fn load(&self, touched: &Touched) -> Result<State, ReadModelError> {
         let mut state = State::default();
         if touched.conversations.is_empty() {
@@ -26,7 +24,7 @@ impl ReadModel {
         let mut connection = pool.acquire().await?;
         load_conversations(&mut connection, touched, &mut state).await?;
         load_applied(&mut connection, touched, &mut state).await?;
-        // A conversation that isn't there has no members or messages either.
+        // Without a conversation there are no participants or messages either.
         if !state.conversations.is_empty() {
             load_members(&mut connection, touched, &mut state).await?;
             load_messages(&mut connection, touched, &mut state).await?;
@@ -51,7 +49,7 @@ async fn load_conversations(
 
 pub(crate) fn conversation(row: &PgRow) -> Result<(ConversationId, Conversation), sqlx::Error> {
     let conversation = Conversation {
-        kind: rows::kind(row)?,
+        kind: rows::enum_value(row, "kind")?,
         title: row.try_get("title")?,
         participant_count: row.try_get("participant_count")?,
         created_at: rows::timestamp(row, "created_at")?,
@@ -67,7 +65,7 @@ async fn load_members(connection: &mut PgConnection, touched: &Touched, state: &
     let (conversations, users): (Vec<Uuid>, Vec<&str>) =
         touched.members.iter().map(|(conversation, user)| (conversation.0, user.as_str())).unzip();
     let rows = sqlx::query(
-        "SELECT members.* FROM unnest($1::uuid[], $2::text[]) AS wanted (conversation_id, user_id)
+        "SELECT members.* FROM unnest($1::uuid[], $2::text[]) AS touched (conversation_id, user_id)
          JOIN members USING (conversation_id, user_id)",
     )
     .bind(conversations)
@@ -92,33 +90,35 @@ pub(crate) fn member(row: &PgRow) -> Result<Member, sqlx::Error> {
 
 async fn load_messages(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = touched.messages.iter().map(|(_, message)| message.0).collect();
-    // By id alone: with the conversation as well, a planner without statistics reads whole conversations.
+    // By the message's id alone: given the conversation as well, a planner without statistics reads whole
+    // conversations.
     let rows = sqlx::query("SELECT * FROM messages WHERE id = ANY($1)").bind(ids).fetch_all(&mut *connection).await?;
     for row in rows {
         let conversation_id = ConversationId(row.try_get("conversation_id")?);
-        let found = MessageRow::read(&row)?;
-        if !touched.messages.contains(&(conversation_id, found.id)) {
-            // The fold knows messages by conversation and id; this is another's.
+        let message_row = MessageRow::read(&row)?;
+        let key = (conversation_id, message_row.id);
+        if !touched.messages.contains(&key) {
+            // For the fold, a message's key is its conversation and its id. This message is in another conversation.
             continue;
         }
         let partition =
             state.conversations.get(&conversation_id).map_or(0, |conversation| conversation.position.partition);
-        state.messages.insert((conversation_id, found.id), message(found, partition));
+        state.messages.insert(key, message(message_row, partition));
     }
-    let found: Vec<MessageKey> = state.messages.keys().copied().collect();
-    if found.is_empty() {
+    let keys: Vec<MessageKey> = state.messages.keys().copied().collect();
+    if keys.is_empty() {
         return Ok(());
     }
-    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = found.iter().map(|key| (key.0.0, key.1.0)).unzip();
+    let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = keys.iter().map(|key| (key.0.0, key.1.0)).unzip();
     let rows = sqlx::query(
-        "SELECT reactions.* FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, message_id)
+        "SELECT reactions.* FROM unnest($1::uuid[], $2::uuid[]) AS touched (conversation_id, message_id)
          JOIN reactions USING (conversation_id, message_id) ORDER BY conversation_id, message_id, ordinal",
     )
     .bind(conversations)
     .bind(ids)
     .fetch_all(connection)
     .await?;
-    put_reactions(&rows, &mut state.messages)
+    add_reactions(&rows, &mut state.messages)
 }
 
 pub(crate) fn message(row: MessageRow, partition: i32) -> Message {
@@ -138,8 +138,8 @@ pub(crate) fn message(row: MessageRow, partition: i32) -> Message {
     }
 }
 
-/// Puts reactions, in their order, on the messages that they belong to.
-pub(crate) fn put_reactions(rows: &[PgRow], messages: &mut HashMap<MessageKey, Message>) -> Result<(), sqlx::Error> {
+/// Adds reactions to their messages, in the order of the rows.
+pub(crate) fn add_reactions(rows: &[PgRow], messages: &mut HashMap<MessageKey, Message>) -> Result<(), sqlx::Error> {
     for row in rows {
         let key = (ConversationId(row.try_get("conversation_id")?), MessageId(row.try_get("message_id")?));
         let reaction = Reaction {
@@ -154,11 +154,12 @@ pub(crate) fn put_reactions(rows: &[PgRow], messages: &mut HashMap<MessageKey, M
     Ok(())
 }
 
+/// Loads which events of the batch are folded already, and which of its idempotency keys folded events have used.
 async fn load_applied(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
     let (conversations, events): (Vec<Uuid>, Vec<Uuid>) =
         touched.events.iter().map(|(conversation, event)| (conversation.0, event.0)).unzip();
     let rows = sqlx::query(
-        "SELECT conversation_id, event_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, event_id)
+        "SELECT conversation_id, event_id FROM unnest($1::uuid[], $2::uuid[]) AS touched (conversation_id, event_id)
          JOIN applied_events USING (conversation_id, event_id)",
     )
     .bind(conversations)
@@ -177,7 +178,7 @@ async fn load_applied(connection: &mut PgConnection, touched: &Touched, state: &
     let keys: Vec<&str> = touched.keys.iter().map(|key| key.2.as_str()).collect();
     let rows = sqlx::query(
         "SELECT conversation_id, actor_id, idempotency_key
-         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS wanted (conversation_id, actor_id, idempotency_key)
+         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS touched (conversation_id, actor_id, idempotency_key)
          JOIN applied_events USING (conversation_id, actor_id, idempotency_key)",
     )
     .bind(conversations)

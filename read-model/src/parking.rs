@@ -1,22 +1,23 @@
-//! Parks records that could not be folded, in the transaction of the batch that they came in.
+//! Parking: storing as dead letters the records that the projector can't fold, in the transaction of their batch. A
+//! batch must never lose such a record, and never wait for it.
 
 use domain::Position;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The most characters of a reason that are kept.
-const REASON_CHARACTERS: usize = 500;
+/// The largest number of characters that are stored of a reason or a note.
+const MAX_TEXT_CHARACTERS: usize = 500;
 
-/// A record that could not be folded.
+/// A record that the projector can't fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedRecord {
-    /// Where it is.
+    /// Its position on the log.
     pub position: Position,
-    /// What is wrong with it.
+    /// Why the projector can't fold it.
     pub reason: String,
 }
 
-/// Parks records; one that is there already stays as it is.
+/// Parks records. A record that is parked already stays as it is.
 pub(crate) async fn park(
     connection: &mut PgConnection,
     topic_id: Uuid,
@@ -32,13 +33,13 @@ pub(crate) async fn park(
     .bind(topic_id)
     .bind(parked.iter().map(|it| it.position.partition).collect::<Vec<_>>())
     .bind(parked.iter().map(|it| it.position.offset).collect::<Vec<_>>())
-    .bind(parked.iter().map(|it| storable(&it.reason)).collect::<Vec<_>>())
+    .bind(parked.iter().map(|it| storable_text(&it.reason)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// What Postgres takes as a text: without NULs, and not too long.
-pub(crate) fn storable(text: &str) -> String {
-    text.chars().filter(|character| *character != '\0').take(REASON_CHARACTERS).collect()
+/// The part of a text that Postgres can store: without NUL characters, and cut at [`MAX_TEXT_CHARACTERS`].
+pub(crate) fn storable_text(text: &str) -> String {
+    text.chars().filter(|character| *character != '\0').take(MAX_TEXT_CHARACTERS).collect()
 }

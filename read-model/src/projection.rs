@@ -1,39 +1,42 @@
-//! Which projection this is, and how far it has come.
+//! The projection that the read model holds: the topic that it is folded from, its generation, and its offsets. A read
+//! model must never mix events of two topics.
 
 use domain::PositionVector;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError, WRITING, begin};
+use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 
-/// A projection of one topic.
+/// One projection of a topic into the read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Projection {
-    /// Goes up with each rebuild.
+    /// Kafka's id of the topic. Another topic of the same name has another id.
+    pub topic_id: Uuid,
+    /// Increases with each rebuild, from 1.
     pub generation: i64,
 }
 
-/// Why the projection can't be worked on.
+/// Why a projector can't open the projection of its topic.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Postgres doesn't answer.
+    /// Postgres failed.
     #[error(transparent)]
     ReadModel(#[from] ReadModelError),
-    /// The read model was folded from another topic.
+    /// The read model is folded from another topic.
     #[error(
-        "the read model was made from the topic with id {found} and {found_partitions} partitions, but the topic \
-         now has id {wanted} and {wanted_partitions}: it was deleted and made again, or this is another cluster. \
-         If the topic is right, run `messages rebuild --reset`"
+        "the read model is folded from the topic with id {folded_id} and {folded_partitions} partitions, but the topic \
+         now has id {current_id} and {current_partitions} partitions: somebody deleted and recreated it, or this is \
+         another cluster. If the topic is right, run `messages rebuild --reset`"
     )]
     AnotherTopic {
-        /// The topic's id in the read model.
-        found: Uuid,
-        /// Its partitions there.
-        found_partitions: i32,
-        /// The topic's id now.
-        wanted: Uuid,
-        /// Its partitions now.
-        wanted_partitions: i32,
+        /// The id of the topic that the read model is folded from.
+        folded_id: Uuid,
+        /// How many partitions that topic had.
+        folded_partitions: i32,
+        /// The id of the topic that the projector reads.
+        current_id: Uuid,
+        /// How many partitions it has.
+        current_partitions: i32,
     },
 }
 
@@ -43,83 +46,80 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
+/// The one row of the table `projection`.
+struct ProjectionRow {
+    generation: i64,
+    topic_id: Uuid,
+    partitions: i32,
+}
+
 impl ReadModel {
-    /// Opens the projection of a topic; an empty read model becomes it.
+    /// Opens the projection of a topic. Begins one if the read model is empty.
     ///
     /// # Errors
-    /// When the read model is of another topic, or Postgres doesn't answer.
-    pub async fn open(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
-        let wanted_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+    /// [`OpenError::AnotherTopic`] when the read model is folded from another topic.
+    pub async fn open_projection(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
+        let current_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         let (pool, _timer) = self.pool("open");
-        let mut transaction = begin(pool, WRITING).await?;
-        let row = current(&mut transaction).await?;
-        let generation = match row {
+        let mut transaction = begin(pool, READ_WRITE).await?;
+        let projection = match lock_projection(&mut transaction).await? {
             None => {
-                begin_projection(&mut transaction, 1, topic_id, wanted_partitions).await?;
-                1
+                let first = Projection { topic_id, generation: 1 };
+                insert_projection(&mut transaction, first, current_partitions).await?;
+                first
             }
-            Some((generation, found, found_partitions)) => {
-                if (found, found_partitions) != (topic_id, wanted_partitions) {
-                    return Err(OpenError::AnotherTopic {
-                        found,
-                        found_partitions,
-                        wanted: topic_id,
-                        wanted_partitions,
-                    });
-                }
-                generation
+            Some(row) if (row.topic_id, row.partitions) == (topic_id, current_partitions) => {
+                Projection { topic_id, generation: row.generation }
+            }
+            Some(row) => {
+                return Err(OpenError::AnotherTopic {
+                    folded_id: row.topic_id,
+                    folded_partitions: row.partitions,
+                    current_id: topic_id,
+                    current_partitions,
+                });
             }
         };
         transaction.commit().await?;
-        Ok(Projection { generation })
+        Ok(projection)
     }
 
-    /// Empties the read model, for it to be folded from the beginning of a topic. Projectors that are at work
-    /// are fenced off, and open it again.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Empties the read model and begins the next generation, which projectors fold from the beginning of the topic.
+    /// The next commit of a running projector is fenced off; it then opens the new generation.
     pub async fn reset(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, ReadModelError> {
         let (pool, _timer) = self.pool("reset");
-        let mut transaction = begin(pool, WRITING).await?;
-        let generation = current(&mut transaction).await?.map_or(1, |(generation, _, _)| generation + 1);
-        // The order in which everyone else comes to these tables: in another, the two would wait for each other.
+        let mut transaction = begin(pool, READ_WRITE).await?;
+        let generation = lock_projection(&mut transaction).await?.map_or(1, |row| row.generation + 1);
+        // TRUNCATE locks the tables in this order. It is the order of all other transactions; another would deadlock.
         sqlx::query(
             "TRUNCATE projection, leases, partitions, conversations, members, messages, reactions, applied_events",
         )
         .execute(&mut *transaction)
         .await?;
-        // They will be found again, those that are still none; what somebody decided isn't on the log.
+        // The projector parks a record again if it still can't fold it. An operator's decision isn't on the log, so it
+        // stays.
         sqlx::query("DELETE FROM dead_letters WHERE status <> 'discarded'").execute(&mut *transaction).await?;
-        begin_projection(&mut transaction, generation, topic_id, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
+        let projection = Projection { topic_id, generation };
+        insert_projection(&mut transaction, projection, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
         transaction.commit().await?;
-        Ok(Projection { generation })
+        Ok(projection)
     }
 
-    /// The next offset of every partition.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the next offset of every partition.
     pub async fn offsets(&self) -> Result<PositionVector, ReadModelError> {
         let (pool, _timer) = self.pool("offsets");
         let mut connection = pool.acquire().await?;
         offsets(&mut connection).await
     }
 
-    /// The id of the topic that the read model is folded from; none before a projector first ran.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the id of the topic that the read model is folded from; none before a projector first ran.
     pub async fn topic_id(&self) -> Result<Option<Uuid>, ReadModelError> {
         let (pool, _timer) = self.pool("topic_id");
         let row = sqlx::query("SELECT topic_id FROM projection").fetch_optional(pool).await?;
         Ok(row.map(|row| row.try_get("topic_id")).transpose()?)
     }
 
-    /// The generation that is served; none before a projector first ran.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the generation of the projection; none before a projector first ran.
     pub async fn generation(&self) -> Result<Option<i64>, ReadModelError> {
         let (pool, _timer) = self.pool("generation");
         let row = sqlx::query("SELECT generation FROM projection").fetch_optional(pool).await?;
@@ -127,7 +127,8 @@ impl ReadModel {
     }
 }
 
-/// The offsets as this transaction sees them.
+/// Reads the next offset of every partition as this transaction sees it. Transactions do it first, to lock the tables
+/// in the same order as [`ReadModel::reset`].
 pub(crate) async fn offsets(connection: &mut PgConnection) -> Result<PositionVector, ReadModelError> {
     let rows = sqlx::query("SELECT partition, next_offset FROM partitions ORDER BY partition");
     let rows = rows.fetch_all(connection).await?;
@@ -138,23 +139,31 @@ pub(crate) async fn offsets(connection: &mut PgConnection) -> Result<PositionVec
     Ok(offsets)
 }
 
-async fn current(connection: &mut PgConnection) -> Result<Option<(i64, Uuid, i32)>, sqlx::Error> {
-    // One at a time: two that find it empty would both begin it.
+/// Reads the current projection, and locks it until the transaction ends.
+async fn lock_projection(connection: &mut PgConnection) -> Result<Option<ProjectionRow>, sqlx::Error> {
+    // Without the lock, two projectors that find an empty read model would both begin a projection.
     sqlx::query("LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
     let row = sqlx::query("SELECT generation, topic_id, partitions FROM projection");
     let row = row.fetch_optional(connection).await?;
-    row.map(|row| Ok((row.try_get("generation")?, row.try_get("topic_id")?, row.try_get("partitions")?))).transpose()
+    row.map(|row| {
+        Ok(ProjectionRow {
+            generation: row.try_get("generation")?,
+            topic_id: row.try_get("topic_id")?,
+            partitions: row.try_get("partitions")?,
+        })
+    })
+    .transpose()
 }
 
-async fn begin_projection(
+/// Inserts a projection that has folded nothing, with free leases for all of its partitions.
+async fn insert_projection(
     connection: &mut PgConnection,
-    generation: i64,
-    topic_id: Uuid,
+    projection: Projection,
     partitions: i32,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO projection (generation, topic_id, partitions) VALUES ($1, $2, $3)")
-        .bind(generation)
-        .bind(topic_id)
+        .bind(projection.generation)
+        .bind(projection.topic_id)
         .bind(partitions)
         .execute(&mut *connection)
         .await?;
@@ -162,8 +171,8 @@ async fn begin_projection(
         "INSERT INTO partitions (partition, next_offset, topic_id, generation)
          SELECT partition, 0, $1, $2 FROM generate_series(0, $3 - 1) AS partition",
     )
-    .bind(topic_id)
-    .bind(generation)
+    .bind(projection.topic_id)
+    .bind(projection.generation)
     .bind(partitions)
     .execute(&mut *connection)
     .await?;

@@ -1,9 +1,12 @@
-//! What readers see. Each answer comes with the offsets that it includes, from one snapshot of the database.
+//! Reading conversations and messages as clients see them. Every method returns its value together with the offsets
+//! that the value includes, and must read both in one transaction.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use domain::view::{ConversationView, MessageView, ParticipantView, ReactionView};
 use domain::{ConversationId, MessageId, Position, PositionVector, Timestamp, UserId, limits};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -12,35 +15,35 @@ use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
 use crate::projection;
 use crate::rows::{self, MessageRow};
 
-/// A value, and the offsets that it includes.
+/// A value, and the offsets that it includes, from one state of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot<T> {
-    /// The value.
+    /// What the caller asked for.
     pub value: T,
-    /// Everything below these offsets is in it.
+    /// The next offset of each partition: the value includes every event below, and none from there on.
     pub offsets: PositionVector,
 }
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The items.
+    /// At most as many items as the caller asked for.
     pub items: Vec<T>,
-    /// Whether there are more after them.
+    /// Whether the list has more items after this page.
     pub more: bool,
 }
 
 /// A conversation with a page of its participants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationPage {
-    /// The conversation.
+    /// The conversation, with the participants of this page.
     pub view: ConversationView,
-    /// The ordinal at which the next page of participants begins, if there is one.
+    /// The ordinal of the first participant on the next page, if there is one.
     pub next: Option<i32>,
 }
 
 impl<T> Page<T> {
-    /// From one more item than asked for, if there are that many.
+    /// A page of `limit` items. The caller has tried to load one more, which shows whether the list goes on.
     fn new(mut items: Vec<T>, limit: i64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(0);
         let more = items.len() > limit;
@@ -50,10 +53,8 @@ impl<T> Page<T> {
 }
 
 impl ReadModel {
-    /// A user's conversations, the most recently active first, after a place in that order.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists a user's conversations, the most recently active first. A page starts after the conversation with the time
+    /// and id `after`.
     pub async fn conversations(
         &self,
         user: &UserId,
@@ -82,18 +83,15 @@ impl ReadModel {
         .fetch_all(&mut *transaction)
         .await?;
         let ids = rows.iter().map(|row| row.try_get("conversation_id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let listed = Page::new(ids, limit);
-        let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
-        let items = conversation_views(&mut transaction, user, &listed.items, 0, first).await?;
+        let page = Page::new(ids, limit);
+        let participants = 0..i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
+        let items = conversation_views(&mut transaction, user, &page.items, participants).await?;
         transaction.commit().await?;
-        Ok(Snapshot { value: Page { items, more: listed.more }, offsets })
+        Ok(Snapshot { value: Page { items, more: page.more }, offsets })
     }
 
-    /// One conversation as a participant sees it, with `limit` participants from an ordinal on. None when there
-    /// is no such conversation, or the user isn't in it.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads a conversation as a user sees it, with at most `limit` participants from the ordinal `from` on. None if no
+    /// such conversation exists, or the user isn't in it.
     pub async fn conversation(
         &self,
         id: ConversationId,
@@ -105,7 +103,7 @@ impl ReadModel {
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let to = from.saturating_add(limit);
-        let views = conversation_views(&mut transaction, user, &[id.0], from, to).await?;
+        let views = conversation_views(&mut transaction, user, &[id.0], from..to).await?;
         transaction.commit().await?;
         let value = views.into_iter().next().map(|view| {
             let next = (i64::from(to) < view.participant_count).then_some(to);
@@ -114,10 +112,7 @@ impl ReadModel {
         Ok(Snapshot { value, offsets })
     }
 
-    /// A conversation's messages, the newest first, before a `seq`.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists a conversation's messages, the newest first: all, or those before a `seq`.
     pub async fn messages(
         &self,
         conversation: ConversationId,
@@ -136,16 +131,13 @@ impl ReadModel {
         .bind(limit + 1)
         .fetch_all(&mut *transaction)
         .await?;
-        let mut listed = Page::new(message_views(&rows)?, limit);
-        put_reactions(&mut transaction, &mut listed.items).await?;
+        let mut page = Page::new(message_views(&rows)?, limit);
+        add_reactions(&mut transaction, &mut page.items).await?;
         transaction.commit().await?;
-        Ok(Snapshot { value: listed, offsets })
+        Ok(Snapshot { value: page, offsets })
     }
 
-    /// One message.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads a message; none if no such message exists.
     pub async fn message(&self, id: MessageId) -> Result<Snapshot<Option<MessageView>>, ReadModelError> {
         let (pool, _timer) = self.pool("message");
         let mut transaction = begin(pool, SNAPSHOT).await?;
@@ -158,16 +150,17 @@ impl ReadModel {
         .fetch_all(&mut *transaction)
         .await?;
         let mut views = message_views(&rows)?;
-        put_reactions(&mut transaction, &mut views).await?;
+        add_reactions(&mut transaction, &mut views).await?;
         transaction.commit().await?;
         Ok(Snapshot { value: views.into_iter().next(), offsets })
     }
 }
 
-pub(crate) fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<MessageView>, sqlx::Error> {
-    let view = |row| {
-        let conversation_id = ConversationId(sqlx::Row::try_get(row, "conversation_id")?);
-        let partition = sqlx::Row::try_get(row, "partition")?;
+/// Reads messages from rows that also hold their partition. Without their reactions: see [`add_reactions`].
+pub(crate) fn message_views(rows: &[PgRow]) -> Result<Vec<MessageView>, sqlx::Error> {
+    let view = |row: &PgRow| {
+        let conversation_id = ConversationId(row.try_get("conversation_id")?);
+        let partition = row.try_get("partition")?;
         let found = MessageRow::read(row)?;
         Ok(MessageView {
             id: found.id,
@@ -189,8 +182,8 @@ pub(crate) fn message_views(rows: &[sqlx::postgres::PgRow]) -> Result<Vec<Messag
     rows.iter().map(view).collect()
 }
 
-/// Puts the reactions on messages: those that somebody gives, with the first few of them.
-pub(crate) async fn put_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
+/// Adds the reactions to messages: each emoji that at least one user gives, with the first few of its users.
+pub(crate) async fn add_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
     if views.is_empty() {
         return Ok(());
     }
@@ -200,7 +193,7 @@ pub(crate) async fn put_reactions(connection: &mut PgConnection, views: &mut [Me
         "SELECT message_id, emoji, label, jsonb_array_length(user_ids)::bigint AS count,
                 jsonb_path_query_array(user_ids, '$[0 to $last]', jsonb_build_object('last', $3::bigint - 1))
                     AS first_users
-         FROM unnest($1::uuid[], $2::uuid[]) AS wanted (conversation_id, message_id)
+         FROM unnest($1::uuid[], $2::uuid[]) AS requested (conversation_id, message_id)
          JOIN reactions USING (conversation_id, message_id)
          WHERE user_ids <> '[]' ORDER BY message_id, ordinal",
     )
@@ -225,40 +218,40 @@ pub(crate) async fn put_reactions(connection: &mut PgConnection, views: &mut [Me
     Ok(())
 }
 
-/// Conversations as a user sees them, in the order asked; those that the user isn't in are left out.
+/// Reads conversations as a user sees them, in the order of `ids`. Skips those that the user isn't in. `ordinals`
+/// chooses the participants that the views list.
 pub(crate) async fn conversation_views(
     connection: &mut PgConnection,
     user: &UserId,
     ids: &[Uuid],
-    from_ordinal: i32,
-    to_ordinal: i32,
+    ordinals: Range<i32>,
 ) -> Result<Vec<ConversationView>, sqlx::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    // A user's own messages are never after their read mark, for sending moves it.
-    let found = sqlx::query(
+    // A user's own messages never count as unread: sending one moves the user's read mark past it.
+    let rows = sqlx::query(
         "SELECT conversations.*, last_seq - last_read_seq - (
              SELECT count(*) FROM messages
              WHERE messages.conversation_id = conversations.id AND deleted_at IS NOT NULL AND seq > last_read_seq
          ) AS unread
-         FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place)
+         FROM unnest($1::uuid[]) WITH ORDINALITY AS requested (id, request_order)
          JOIN conversations USING (id)
          JOIN members ON conversation_id = conversations.id AND user_id = $2
-         ORDER BY place",
+         ORDER BY request_order",
     )
     .bind(ids)
     .bind(user.as_str())
     .fetch_all(&mut *connection)
     .await?;
-    let mut participants = participants(&mut *connection, ids, from_ordinal, to_ordinal).await?;
+    let mut participants = participants(&mut *connection, ids, ordinals).await?;
     let mut newest = newest_messages(connection, ids).await?;
-    let mut views = Vec::with_capacity(found.len());
-    for row in found {
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
         let id: Uuid = row.try_get("id")?;
         views.push(ConversationView {
             id: ConversationId(id),
-            kind: rows::kind(&row)?,
+            kind: rows::enum_value(&row, "kind")?,
             title: row.try_get("title")?,
             participant_count: row.try_get("participant_count")?,
             participants: participants.remove(&id).unwrap_or_default(),
@@ -272,19 +265,19 @@ pub(crate) async fn conversation_views(
     Ok(views)
 }
 
+/// Reads the participants with these ordinals, by conversation.
 async fn participants(
     connection: &mut PgConnection,
     ids: &[Uuid],
-    from: i32,
-    to: i32,
+    ordinals: Range<i32>,
 ) -> Result<HashMap<Uuid, Vec<ParticipantView>>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT conversation_id, user_id, last_read_seq, last_read_at FROM members
          WHERE conversation_id = ANY($1) AND ordinal >= $2 AND ordinal < $3 ORDER BY conversation_id, ordinal",
     )
     .bind(ids)
-    .bind(from)
-    .bind(to)
+    .bind(ordinals.start)
+    .bind(ordinals.end)
     .fetch_all(connection)
     .await?;
     let mut participants: HashMap<Uuid, Vec<ParticipantView>> = HashMap::new();
@@ -298,12 +291,13 @@ async fn participants(
     Ok(participants)
 }
 
+/// Reads the newest message of each conversation that has one, by conversation.
 async fn newest_messages(
     connection: &mut PgConnection,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, MessageView>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT messages.*, partition FROM unnest($1::uuid[]) AS wanted (conversation_id)
+        "SELECT messages.*, partition FROM unnest($1::uuid[]) AS requested (conversation_id)
          JOIN conversations ON conversations.id = conversation_id
          JOIN messages ON messages.conversation_id = conversations.id AND seq = last_seq",
     )
@@ -311,6 +305,6 @@ async fn newest_messages(
     .fetch_all(&mut *connection)
     .await?;
     let mut views = message_views(&rows)?;
-    put_reactions(connection, &mut views).await?;
+    add_reactions(connection, &mut views).await?;
     Ok(views.into_iter().map(|view| (view.conversation_id.0, view)).collect())
 }

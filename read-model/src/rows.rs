@@ -1,6 +1,6 @@
-//! Between columns and the core's types.
+//! Converting columns of rows to the types of `domain`. A value that doesn't fit its type is an error, never a default.
 
-use domain::event::{Attachment, ConversationKind, MessageType};
+use domain::event::{Attachment, MessageType};
 use domain::{MessageId, PositionVector, Timestamp, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,11 +21,11 @@ pub(crate) fn user(row: &PgRow, column: &str) -> Result<UserId> {
 }
 
 pub(crate) fn users(row: &PgRow, column: &str) -> Result<Vec<UserId>> {
-    let names: Vec<String> = row.try_get(column)?;
-    names.into_iter().map(|name| name.parse().map_err(decode_error)).collect()
+    let ids: Vec<String> = row.try_get(column)?;
+    ids.into_iter().map(|id| id.parse().map_err(decode_error)).collect()
 }
 
-/// The next offset of every partition, as an array; null before there are any.
+/// Reads the next offset of every partition from an array. The array is null before a projector first ran.
 pub(crate) fn offsets(row: &PgRow, column: &str) -> Result<PositionVector> {
     Ok(PositionVector(row.try_get::<Option<Vec<i64>>, _>(column)?.unwrap_or_default()))
 }
@@ -35,26 +35,26 @@ pub(crate) fn timestamp(row: &PgRow, column: &str) -> Result<Timestamp> {
 }
 
 pub(crate) fn optional_timestamp(row: &PgRow, column: &str) -> Result<Option<Timestamp>> {
-    let moment: Option<OffsetDateTime> = row.try_get(column)?;
-    moment.map(|moment| Timestamp::from_date_time(moment).map_err(decode_error)).transpose()
+    let time: Option<OffsetDateTime> = row.try_get(column)?;
+    time.map(|time| Timestamp::from_date_time(time).map_err(decode_error)).transpose()
 }
 
-/// A word such as GROUP: stored as it is written in JSON.
-pub(crate) fn word<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
+/// Reads a variant of an enum. Columns hold the same text as JSON, such as `GROUP`.
+pub(crate) fn enum_value<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
     let text: String = row.try_get(column)?;
     serde_json::from_value(serde_json::Value::String(text)).map_err(decode_error)
 }
 
-/// The other way round.
-pub(crate) fn to_word(value: impl Serialize) -> String {
+/// The text that a column holds for a variant of an enum.
+pub(crate) fn enum_text(value: impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(text)) => text,
-        // Only enums of plain words come here.
+        // Unreachable: callers pass only variants without fields, whose JSON is a text.
         _ => String::new(),
     }
 }
 
-/// What a message's row holds besides its keys.
+/// A row of the table `messages`, without the conversation.
 pub(crate) struct MessageRow {
     pub(crate) id: MessageId,
     pub(crate) seq: i64,
@@ -67,6 +67,7 @@ pub(crate) struct MessageRow {
     pub(crate) created_at: Timestamp,
     pub(crate) edited_at: Option<Timestamp>,
     pub(crate) deleted_at: Option<Timestamp>,
+    /// The offset of the last change.
     pub(crate) offset: i64,
 }
 
@@ -77,7 +78,7 @@ impl MessageRow {
             seq: row.try_get("seq")?,
             sender_id: user(row, "sender_id")?,
             content: row.try_get("content")?,
-            message_type: word(row, "message_type")?,
+            message_type: enum_value(row, "message_type")?,
             attachments: row.try_get::<Json<_>, _>("attachments")?.0,
             mentions: row.try_get::<Json<_>, _>("mentions")?.0,
             reply_to_id: row.try_get::<Option<Uuid>, _>("reply_to_id")?.map(MessageId),
@@ -87,8 +88,4 @@ impl MessageRow {
             offset: row.try_get("position")?,
         })
     }
-}
-
-pub(crate) fn kind(row: &PgRow) -> Result<ConversationKind> {
-    word(row, "kind")
 }

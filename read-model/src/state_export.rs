@@ -1,4 +1,5 @@
-//! The whole read model as the core's state, for comparing it with a fold of the log.
+//! Exporting the whole read model as a `State`, to compare it with a fold of the log. No request may use it: it holds
+//! everything in memory.
 
 use domain::state::State;
 use domain::{ConversationId, EventId};
@@ -9,10 +10,7 @@ use crate::load;
 use crate::rows::{self, MessageRow};
 
 impl ReadModel {
-    /// Everything, from one snapshot. It is held in memory whole: for comparisons and tests.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Reads the whole read model from one snapshot. For comparisons and tests: it holds everything in memory.
     pub async fn export_state(&self) -> Result<State, ReadModelError> {
         let (pool, _timer) = self.pool("whole_state");
         let mut transaction = begin(pool, SNAPSHOT).await?;
@@ -29,13 +27,13 @@ impl ReadModel {
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id";
         for row in sqlx::query(messages).fetch_all(&mut *transaction).await? {
             let conversation = ConversationId(row.try_get("conversation_id")?);
-            let found = MessageRow::read(&row)?;
-            let key = (conversation, found.id);
-            state.messages.insert(key, load::message(found, row.try_get("partition")?));
+            let message_row = MessageRow::read(&row)?;
+            let key = (conversation, message_row.id);
+            state.messages.insert(key, load::message(message_row, row.try_get("partition")?));
         }
         let reactions = "SELECT * FROM reactions ORDER BY conversation_id, message_id, ordinal";
         let reactions = sqlx::query(reactions).fetch_all(&mut *transaction).await?;
-        load::put_reactions(&reactions, &mut state.messages)?;
+        load::add_reactions(&reactions, &mut state.messages)?;
         for row in sqlx::query("SELECT * FROM applied_events").fetch_all(&mut *transaction).await? {
             let conversation = ConversationId(row.try_get("conversation_id")?);
             state.applied.insert((conversation, EventId(row.try_get("event_id")?)));

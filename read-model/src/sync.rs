@@ -1,7 +1,14 @@
-//! What changed for a user since a location on the log, in the order of the log.
+//! What changed for a user since a cursor, page by page, in the order of the log.
 //!
-//! Each thing comes once, as it is now, at the position of its last change. So pages can be applied one after the
-//! other: what changes while they are read moves on and comes later.
+//! Each conversation, message and read mark is listed once, with its current value, at the position of its last change.
+//! A client can therefore apply one page after the other: something that changes in the meantime moves to a later
+//! position, and a later page lists it again. A page must never skip a change.
+//!
+//! An example: message `m` was sent at `3:42` and edited at `3:50`. A client that knows everything below offset 40 gets
+//! `m` once, with the edited text, at `3:50`.
+//!
+//! Large conversations don't copy their last change to their members' rows (see `write`), so queries here look at the
+//! small ones by an index, and at each large one by itself.
 
 use std::collections::HashMap;
 
@@ -19,24 +26,25 @@ use crate::projection;
 use crate::queries::{self, Snapshot};
 use crate::rows;
 
-/// Something that changed, as it is now.
+/// The current value of something that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "kind", content = "value", rename_all = "camelCase")]
 pub enum Change {
-    /// A conversation, or something in it.
+    /// A conversation that has changed, or in which something has changed.
     Conversation(ConversationView),
-    /// A message.
+    /// A new or changed message.
     Message(MessageView),
-    /// A participant's read mark.
+    /// A participant's read mark that has moved.
     ReadMark(ReadMarkView),
 }
 
-/// A change, and the position at which it came.
+/// Something that changed, with the position of its last change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Changed {
+#[schema(as = Changed)]
+pub struct PositionedChange {
     /// The position of the last change.
     pub position: Position,
-    /// What it is now.
+    /// The current value.
     #[serde(flatten)]
     pub change: Change,
 }
@@ -44,43 +52,62 @@ pub struct Changed {
 /// A page of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncPage {
-    /// The changes, in the order of each partition.
-    pub items: Vec<Changed>,
-    /// Where the next page begins.
+    /// The changes: partition by partition, each in the order of the log.
+    pub items: Vec<PositionedChange>,
+    /// The cursor from which the next page starts.
     pub next: SyncCursor,
-    /// Whether there is more than this page.
+    /// Whether there are more changes after this page.
     pub more: bool,
 }
 
-/// The kinds of things that one event can change, in the order in which they are given.
+// The kinds of things that one event can change, in the order of a page. `PartialEvent::kinds` counts them.
 const CONVERSATION: i32 = 0;
 const MESSAGE: i32 = 1;
 const READ_MARK: i32 = 2;
 
-/// The user's conversations on a partition that changed from an offset on. Of small ones it is a range of an index;
-/// of large ones each is looked at.
-const CHANGED: &str = "SELECT conversation_id, changed FROM members
+/// The user's conversations on a partition that changed from an offset on: the small ones, then the large ones.
+const CHANGED_CONVERSATIONS: &str = "SELECT conversation_id, changed FROM members
     WHERE user_id = $1 AND partition = $2 AND changed >= $3
     UNION ALL
     SELECT conversations.id, conversations.changed
     FROM members JOIN conversations ON conversations.id = members.conversation_id
     WHERE user_id = $1 AND recent_at IS NULL AND conversations.partition = $2 AND conversations.changed >= $3";
 
-/// Where something stands that changed.
-struct ChangeLocation {
+/// A reference to something that changed, before its value is loaded.
+struct ChangeRef {
+    /// [`CONVERSATION`], [`MESSAGE`] or [`READ_MARK`].
     kind: i32,
+    /// The position of the last change.
     position: Position,
     conversation: Uuid,
+    /// The message's id, for a message.
     message: Option<Uuid>,
-    /// The read mark, where it is one.
-    mark: Option<ReadMarkView>,
+    /// The whole value, for a read mark.
+    read_mark: Option<ReadMarkView>,
+}
+
+impl ChangeRef {
+    fn read(row: &PgRow, partition: i32) -> Result<Self, sqlx::Error> {
+        let kind = row.try_get("kind")?;
+        let position = Position { partition, offset: row.try_get("position")? };
+        let conversation = row.try_get("conversation_id")?;
+        let read_mark = if kind == READ_MARK {
+            Some(ReadMarkView {
+                conversation_id: ConversationId(conversation),
+                user_id: rows::user(row, "user_id")?,
+                last_read_seq: row.try_get("last_read_seq")?,
+                last_read_at: rows::optional_timestamp(row, "last_read_at")?,
+                position,
+            })
+        } else {
+            None
+        };
+        Ok(Self { kind, position, conversation, message: row.try_get("message_id")?, read_mark })
+    }
 }
 
 impl ReadModel {
-    /// What changed for a user since a location, at most `limit` things of it.
-    ///
-    /// # Errors
-    /// When Postgres doesn't answer.
+    /// Lists what changed for a user since a cursor: a page of at most `limit` changes.
     pub async fn changes(
         &self,
         user: &UserId,
@@ -91,45 +118,46 @@ impl ReadModel {
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let mut next = SyncCursor::from(offsets.clone());
-        let mut locations: Vec<ChangeLocation> = Vec::new();
+        let mut changes: Vec<ChangeRef> = Vec::new();
         let mut more = false;
         for partition in changed_partitions(&mut transaction, user, since).await? {
-            let from = (since.includes.next(partition), since.kinds(partition));
-            let left = limit - locations.len();
-            let mut found = changed_locations(&mut transaction, user, partition, from, left + 1).await?;
-            if found.len() > left {
-                let first_left_out = &found[left];
-                next = stopped_at(since, next, first_left_out);
+            let remaining = limit - changes.len();
+            let mut found = changes_on_partition(&mut transaction, user, partition, since, remaining + 1).await?;
+            if let Some(first_omitted) = found.get(remaining) {
+                next = cursor_before(first_omitted, since, next);
                 more = true;
-                found.truncate(left);
+                found.truncate(remaining);
             }
-            locations.extend(found);
+            changes.extend(found);
             if more {
                 break;
             }
         }
-        let items = values(&mut transaction, user, locations).await?;
+        let items = load_values(&mut transaction, user, changes).await?;
         transaction.commit().await?;
         Ok(Snapshot { value: SyncPage { items, next, more }, offsets })
     }
 }
 
-/// Where the next page begins when this one ends before a location: partitions after it are still where they were.
-fn stopped_at(since: &SyncCursor, mut now: SyncCursor, location: &ChangeLocation) -> SyncCursor {
-    let Position { partition, offset } = location.position;
-    for (index, next) in (0..).zip(&mut now.includes.0) {
+/// The cursor after a page that ends just before `omitted`. Earlier partitions are complete, as in `complete`, the
+/// cursor after everything. Later partitions stay as in `since`.
+fn cursor_before(omitted: &ChangeRef, since: &SyncCursor, complete: SyncCursor) -> SyncCursor {
+    let mut cursor = complete;
+    let Position { partition, offset } = omitted.position;
+    for (index, next) in (0..).zip(&mut cursor.includes.0) {
         if index > partition {
             *next = since.includes.next(index);
         } else if index == partition {
             *next = offset;
         }
     }
-    let kinds = u8::try_from(location.kind).unwrap_or(0);
-    now.partial = (kinds > 0).then_some(PartialEvent { partition, kinds });
-    now
+    // The omitted change and one on this page may come from the same event, which the client then has in part.
+    let kinds = u8::try_from(omitted.kind).unwrap_or(0);
+    cursor.partial = (kinds > 0).then_some(PartialEvent { partition, kinds });
+    cursor
 }
 
-/// The partitions on which anything changed for the user, in order.
+/// Lists the partitions on which anything changed for the user, in order.
 async fn changed_partitions(
     connection: &mut PgConnection,
     user: &UserId,
@@ -154,16 +182,16 @@ async fn changed_partitions(
     rows.iter().map(|row| row.try_get("partition")).collect()
 }
 
-/// What changed for the user on a partition, from an offset and the kinds that are known of its event on.
-async fn changed_locations(
+/// Lists what changed for the user on a partition since a cursor, in the order of the log: at most `limit` changes.
+async fn changes_on_partition(
     connection: &mut PgConnection,
     user: &UserId,
     partition: i32,
-    (offset, kinds): (i64, u8),
+    since: &SyncCursor,
     limit: usize,
-) -> Result<Vec<ChangeLocation>, sqlx::Error> {
+) -> Result<Vec<ChangeRef>, sqlx::Error> {
     let query = format!(
-        "WITH changed AS ({CHANGED})
+        "WITH changed AS ({CHANGED_CONVERSATIONS})
          SELECT * FROM (
              SELECT {CONVERSATION} AS kind, changed AS position, conversation_id, NULL::uuid AS message_id,
                     NULL::text AS user_id, NULL::bigint AS last_read_seq, NULL::timestamptz AS last_read_at
@@ -177,64 +205,47 @@ async fn changed_locations(
              UNION ALL
              SELECT {READ_MARK}, position, conversation_id, NULL, user_id, last_read_seq, last_read_at
              FROM changed JOIN members USING (conversation_id) WHERE position >= $3 AND last_read_seq > 0
-         ) AS location
+         ) AS change
          WHERE (position, kind) >= ($3, $4) ORDER BY position, kind LIMIT $5"
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(user.as_str())
         .bind(partition)
-        .bind(offset)
-        .bind(i32::from(kinds))
+        .bind(since.includes.next(partition))
+        .bind(i32::from(since.kinds(partition)))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| location(row, partition)).collect()
+    rows.iter().map(|row| ChangeRef::read(row, partition)).collect()
 }
 
-fn location(row: &PgRow, partition: i32) -> Result<ChangeLocation, sqlx::Error> {
-    let kind = row.try_get("kind")?;
-    let position = Position { partition, offset: row.try_get("position")? };
-    let conversation = row.try_get("conversation_id")?;
-    let mark = if kind == READ_MARK {
-        Some(ReadMarkView {
-            conversation_id: ConversationId(conversation),
-            user_id: rows::user(row, "user_id")?,
-            last_read_seq: row.try_get("last_read_seq")?,
-            last_read_at: rows::optional_timestamp(row, "last_read_at")?,
-            position,
-        })
-    } else {
-        None
-    };
-    Ok(ChangeLocation { kind, position, conversation, message: row.try_get("message_id")?, mark })
-}
-
-/// What stands at the locations, as it is now.
-async fn values(
+/// Loads the current values of what changed.
+async fn load_values(
     connection: &mut PgConnection,
     user: &UserId,
-    locations: Vec<ChangeLocation>,
-) -> Result<Vec<Changed>, sqlx::Error> {
-    let of_kind = |kind| locations.iter().filter(move |location| location.kind == kind);
-    let ids: Vec<Uuid> = of_kind(CONVERSATION).map(|location| location.conversation).collect();
-    let first = i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
-    let views = queries::conversation_views(&mut *connection, user, &ids, 0, first).await?;
+    changes: Vec<ChangeRef>,
+) -> Result<Vec<PositionedChange>, sqlx::Error> {
+    let of_kind = |kind| changes.iter().filter(move |change| change.kind == kind);
+    let ids: Vec<Uuid> = of_kind(CONVERSATION).map(|change| change.conversation).collect();
+    let participants = 0..i32::try_from(limits::PARTICIPANTS_IN_VIEW).unwrap_or(i32::MAX);
+    let views = queries::conversation_views(&mut *connection, user, &ids, participants).await?;
     let mut conversations: HashMap<Uuid, ConversationView> = views.into_iter().map(|view| (view.id.0, view)).collect();
     let keys: Vec<(Uuid, Uuid)> =
-        of_kind(MESSAGE).filter_map(|location| Some((location.conversation, location.message?))).collect();
-    let mut messages = messages(connection, &keys).await?;
-    let value = |location: ChangeLocation| {
-        let change = match (location.mark, location.message) {
-            (Some(mark), _) => Change::ReadMark(mark),
-            (None, Some(id)) => Change::Message(messages.remove(&(location.conversation, id))?),
-            (None, None) => Change::Conversation(conversations.remove(&location.conversation)?),
+        of_kind(MESSAGE).filter_map(|change| Some((change.conversation, change.message?))).collect();
+    let mut messages = load_messages(connection, &keys).await?;
+    let load_value = |changed: ChangeRef| {
+        let change = match (changed.read_mark, changed.message) {
+            (Some(read_mark), _) => Change::ReadMark(read_mark),
+            (None, Some(id)) => Change::Message(messages.remove(&(changed.conversation, id))?),
+            (None, None) => Change::Conversation(conversations.remove(&changed.conversation)?),
         };
-        Some(Changed { position: location.position, change })
+        Some(PositionedChange { position: changed.position, change })
     };
-    Ok(locations.into_iter().filter_map(value).collect())
+    Ok(changes.into_iter().filter_map(load_value).collect())
 }
 
-async fn messages(
+/// Loads messages by conversation and id.
+async fn load_messages(
     connection: &mut PgConnection,
     keys: &[(Uuid, Uuid)],
 ) -> Result<HashMap<(Uuid, Uuid), MessageView>, sqlx::Error> {
@@ -242,7 +253,8 @@ async fn messages(
         return Ok(HashMap::new());
     }
     let ids: Vec<Uuid> = keys.iter().map(|(_, message)| *message).collect();
-    // By id alone, as in loading a batch; the fold knows messages by conversation and id.
+    // By the message's id alone, as `load` does. Ids are unique only within a conversation, so the caller picks by
+    // both.
     let rows = sqlx::query(
         "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
          WHERE messages.id = ANY($1)",
@@ -251,7 +263,7 @@ async fn messages(
     .fetch_all(&mut *connection)
     .await?;
     let mut views = queries::message_views(&rows)?;
-    queries::put_reactions(connection, &mut views).await?;
+    queries::add_reactions(connection, &mut views).await?;
     let keyed = |view: MessageView| {
         let MessageId(id) = view.id;
         ((view.conversation_id.0, id), view)

@@ -1,5 +1,5 @@
-//! Writes the rows that a fold changed: one statement a table. The caller's transaction also moves the offsets; nothing
-//! here may commit by itself.
+//! Writing the rows that a fold changed: one statement for each table, however large the batch. The caller's
+//! transaction also moves the offsets; nothing here may commit by itself.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::rows;
 
-/// Writes everything that changed.
+/// Writes every row of `state` that `changes` names.
 pub(crate) async fn write_rows(
     connection: &mut PgConnection,
     state: &State,
@@ -47,7 +47,7 @@ async fn write_conversations(
     )
     .bind(changed.iter().map(|(id, _)| *id).collect::<Vec<Uuid>>())
     .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
-    .bind(changed.iter().map(|(_, it)| rows::to_word(it.kind)).collect::<Vec<String>>())
+    .bind(changed.iter().map(|(_, it)| rows::enum_text(it.kind)).collect::<Vec<String>>())
     .bind(changed.iter().map(|(_, it)| it.title.as_deref()).collect::<Vec<Option<&str>>>())
     .bind(changed.iter().map(|(_, it)| it.participant_count).collect::<Vec<i64>>())
     .bind(changed.iter().map(|(_, it)| it.created_at.to_date_time()).collect::<Vec<OffsetDateTime>>())
@@ -60,12 +60,13 @@ async fn write_conversations(
     Ok(())
 }
 
-/// What a conversation's members carry of it: its last activity and the offset of its last change. Nothing in large ones.
+/// The last activity of a small conversation, and the offset of its last change: each of its members' rows holds a
+/// copy. None for a large conversation, where each message would rewrite too many rows.
 fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
     let conversation = state.conversations.get(&id)?;
-    let small =
+    let is_small =
         usize::try_from(conversation.participant_count).is_ok_and(|count| count <= limits::SMALL_CONVERSATION_MAX);
-    small.then(|| (conversation.updated_at.to_date_time(), conversation.position.offset))
+    is_small.then(|| (conversation.updated_at.to_date_time(), conversation.position.offset))
 }
 
 async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
@@ -97,10 +98,10 @@ async fn write_members(connection: &mut PgConnection, state: &State, changes: &C
     Ok(())
 }
 
-/// Every member of a small conversation carries its recency, so that a user's list, and what changed for them, is one
-/// range of an index.
+/// Copies the recency of changed small conversations to their members' rows. A user's list, and what changed for the
+/// user, then are each one range of an index.
 async fn write_recency(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
-    // The members of new conversations are written with it.
+    // `write_members` has written the members of new conversations with their recency.
     let created: HashSet<ConversationId> = changes.created.iter().map(|(id, _)| *id).collect();
     let changed = changes.conversations.iter().filter(|id| !created.contains(id));
     let (ids, recencies): (Vec<Uuid>, Vec<(OffsetDateTime, i64)>) =
@@ -110,7 +111,7 @@ async fn write_recency(connection: &mut PgConnection, state: &State, changes: &C
         return Ok(());
     }
     sqlx::query(
-        // The actors' own rows have it already.
+        // Skips the rows that have it already: `write_members` has written those of the actors.
         "UPDATE members SET recent_at = recent.updated_at, changed = recent.changed
          FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS recent (conversation_id, updated_at, changed)
          WHERE members.conversation_id = recent.conversation_id AND members.changed <> recent.changed",
@@ -143,7 +144,7 @@ async fn write_messages(connection: &mut PgConnection, state: &State, changes: &
     .bind(changed.iter().map(|(key, _)| key.1.0).collect::<Vec<Uuid>>())
     .bind(changed.iter().map(|(_, it)| it.sender_id.as_str()).collect::<Vec<&str>>())
     .bind(changed.iter().map(|(_, it)| it.content.as_deref()).collect::<Vec<Option<&str>>>())
-    .bind(changed.iter().map(|(_, it)| rows::to_word(it.message_type)).collect::<Vec<String>>())
+    .bind(changed.iter().map(|(_, it)| rows::enum_text(it.message_type)).collect::<Vec<String>>())
     .bind(changed.iter().map(|(_, it)| Json(&it.attachments)).collect::<Vec<_>>())
     .bind(changed.iter().map(|(_, it)| Json(&it.mentions)).collect::<Vec<_>>())
     .bind(changed.iter().map(|(_, it)| it.reply_to_id.map(|id| id.0)).collect::<Vec<Option<Uuid>>>())
@@ -162,8 +163,8 @@ async fn write_reactions(connection: &mut PgConnection, state: &State, changes: 
     let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = deleted.map(|(key, _)| (key.0.0, key.1.0)).unzip();
     if !ids.is_empty() {
         sqlx::query(
-            "DELETE FROM reactions USING unnest($1::uuid[], $2::uuid[]) AS gone (conversation_id, message_id)
-             WHERE reactions.conversation_id = gone.conversation_id AND reactions.message_id = gone.message_id",
+            "DELETE FROM reactions USING unnest($1::uuid[], $2::uuid[]) AS deleted (conversation_id, message_id)
+             WHERE reactions.conversation_id = deleted.conversation_id AND reactions.message_id = deleted.message_id",
         )
         .bind(conversations)
         .bind(ids)
@@ -195,6 +196,8 @@ async fn write_reactions(connection: &mut PgConnection, state: &State, changes: 
     Ok(())
 }
 
+/// Records which events are folded, with their idempotency keys. A duplicate is an error: the fold
+/// drops an event that is recorded already.
 async fn write_applied(connection: &mut PgConnection, changes: &Changes) -> Result<(), sqlx::Error> {
     let applied = &changes.applied;
     if applied.is_empty() {

@@ -102,7 +102,7 @@ async fn project_as_before(config: &Config, records: &[Record], unknown: impl Fn
     let topic = ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
     let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 2).unwrap();
     read_model.migrate().await.unwrap();
-    let generation = read_model.open(topic.id, topic.partitions).await.unwrap().generation;
+    let projection = read_model.open_projection(topic.id, topic.partitions).await.unwrap();
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     for batch in records.chunks(40) {
         let (mut events, mut parked): (Vec<(Position, Event)>, Vec<ParkedRecord>) = (Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ async fn project_as_before(config: &Config, records: &[Record], unknown: impl Fn
             to: *to,
         });
         let steps: Vec<_> = steps.filter(|step| step.from < step.to).collect();
-        read_model.commit(&state, &changes, &parked, &steps, (topic.id, generation)).await.unwrap();
+        read_model.commit(&state, &changes, &parked, &steps, projection).await.unwrap();
     }
 }
 

@@ -67,7 +67,7 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
     let connect = || ReadModel::connect(&config.database_url, &config.database_schema, 1).unwrap();
     let (reader, writer) = (connect(), connect());
     writer.migrate().await.unwrap();
-    let generation = writer.open(topic_id, 1).await.unwrap().generation;
+    let projection = writer.open_projection(topic_id, 1).await.unwrap();
     let alice = "alice".parse().unwrap();
     for next in 0..300 {
         let step = OffsetAdvance { partition: 0, from: next, to: next + 1 };
@@ -83,7 +83,7 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
         }
         // Where a transaction were left open, its snapshot would be taken now.
         reader.offsets().await.unwrap();
-        writer.commit(&State::default(), &Changes::default(), &[], &[step], (topic_id, generation)).await.unwrap();
+        writer.commit(&State::default(), &Changes::default(), &[], &[step], projection).await.unwrap();
         assert_eq!(reader.offsets().await.unwrap(), PositionVector(vec![next + 1]));
     }
 }
@@ -93,7 +93,7 @@ async fn everything_in_an_answer_is_of_one_moment() {
     let (config, topic_id) = (config(), uuid::Uuid::now_v7());
     let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 4).unwrap();
     read_model.migrate().await.unwrap();
-    let generation = read_model.open(topic_id, 1).await.unwrap().generation;
+    let projection = read_model.open_projection(topic_id, 1).await.unwrap();
     let (alice, bob): (UserId, UserId) = ("alice".parse().unwrap(), "bob".parse().unwrap());
     let conversation_id = ConversationId::direct(&alice, &bob);
     let writer = read_model.clone();
@@ -112,7 +112,7 @@ async fn everything_in_an_answer_is_of_one_moment() {
             let mut changes = Changes::default();
             domain::fold::fold(&mut state, &mut changes, &event, Position { partition: 0, offset });
             let step = OffsetAdvance { partition: 0, from: offset, to: offset + 1 };
-            writer.commit(&state, &changes, &[], &[step], (topic_id, generation)).await.unwrap();
+            writer.commit(&state, &changes, &[], &[step], projection).await.unwrap();
         }
     });
     // The event at an offset is the message of that `seq`: every part of an answer tells the moment.

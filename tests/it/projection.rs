@@ -6,7 +6,7 @@ use domain::fold::fold;
 use domain::state::{Changes, State, Touched};
 use domain::testing::{PARTITIONS, Rng, positions, random_history};
 use domain::{ConversationId, Event, OffsetAdvance, Position, UserId};
-use read_model::{CommitError, ReadModel};
+use read_model::{CommitError, Projection, ReadModel};
 use uuid::Uuid;
 
 use crate::harness::fold::folded;
@@ -17,7 +17,7 @@ async fn read_model(topic_id: Uuid) -> (ReadModel, i64) {
     let config = config();
     let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 4).unwrap();
     read_model.migrate().await.unwrap();
-    let projection = read_model.open(topic_id, usize::try_from(PARTITIONS).unwrap()).await.unwrap();
+    let projection = read_model.open_projection(topic_id, usize::try_from(PARTITIONS).unwrap()).await.unwrap();
     (read_model, projection.generation)
 }
 
@@ -37,7 +37,7 @@ async fn project(
         steps.entry(partition).or_insert(OffsetAdvance { partition, from: offset, to: 0 }).to = offset + 1;
     }
     let steps: Vec<OffsetAdvance> = steps.into_values().collect();
-    read_model.commit(&state, &changes, &[], &steps, (topic_id, generation)).await
+    read_model.commit(&state, &changes, &[], &steps, Projection { topic_id, generation }).await
 }
 
 /// A user's list as it follows from the state: ids and unread counts, the most recently active first.
@@ -141,17 +141,18 @@ async fn of_two_who_write_one_batch_one_does_and_a_fenced_one_writes_nothing() {
         ("another topic", vec![here], Uuid::now_v7(), generation),
         ("no such partition", vec![here, OffsetAdvance { partition: 99, from: 0, to: 1 }], topic_id, generation),
     ] {
-        let outcome = read_model.commit(&state, &changes, &[], &steps, (topic, generation)).await;
+        let outcome =
+            read_model.commit(&state, &changes, &[], &steps, Projection { topic_id: topic, generation }).await;
         assert!(matches!(outcome, Err(CommitError::Fenced)), "{what}: {outcome:?}");
         assert_eq!(read_model.offsets().await.unwrap(), offsets, "{what}");
     }
     // Rows that can't be written leave the offsets where they were, and those before them unwritten.
     let mut twice = changes.clone();
     twice.applied.extend(changes.applied.clone());
-    let outcome = read_model.commit(&state, &twice, &[], &[here], (topic_id, generation)).await;
+    let outcome = read_model.commit(&state, &twice, &[], &[here], Projection { topic_id, generation }).await;
     assert!(matches!(outcome, Err(CommitError::ReadModel(_))), "{outcome:?}");
     assert_eq!(read_model.offsets().await.unwrap(), offsets);
     assert_eq!(read_model.export_state().await.unwrap(), wanted);
-    read_model.commit(&state, &changes, &[], &[here], (topic_id, generation)).await.unwrap();
+    read_model.commit(&state, &changes, &[], &[here], Projection { topic_id, generation }).await.unwrap();
     assert_eq!(read_model.export_state().await.unwrap(), state);
 }
