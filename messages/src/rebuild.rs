@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use cache::Cache;
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Projector, Rebuild};
+use projector::{Projector, RebuildProgress};
 use read_model::ReadModel;
 use service::config::Config;
 use service::lifecycle;
@@ -56,7 +56,7 @@ impl Shown {
         Ok(Self { bar, logged: Mutex::new(Instant::now()) })
     }
 
-    fn show(&self, progress: Rebuild) {
+    fn show(&self, progress: RebuildProgress) {
         self.bar.set_length(progress.total);
         self.bar.set_position(progress.done);
         let mut logged = self.logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! A batch of records: decoded, folded, committed.
+//! A batch of records: decoded, and folded into a state. A record that can't be decoded must never stop the batch.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,19 @@ use domain::{OffsetAdvance, Position};
 use event_log::LogRecord;
 use read_model::ParkedRecord;
 
-/// Records of owned partitions, in order.
+/// Records of owned partitions, in the order of each partition.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<(Position, Event)>,
-    /// The records that are no events.
+    /// The records that can't be decoded as events.
     pub(crate) parked: Vec<ParkedRecord>,
+    /// How far the batch moves the partitions' offsets.
     pub(crate) advances: Vec<OffsetAdvance>,
 }
 
 impl Batch {
-    /// Takes the records that come next on the owned partitions. Others are copies, or of partitions that
-    /// were given up in the meantime.
+    /// Decodes the records that come next on the partitions in `owned`, a map of partitions to next offsets. Skips the
+    /// records that the read model includes already, and those of partitions that the projector no longer owns.
     pub(crate) fn new(records: &[LogRecord], owned: &BTreeMap<i32, i64>, partitions: usize) -> Self {
         let mut batch = Self::default();
         let mut next = owned.clone();
@@ -34,7 +35,11 @@ impl Batch {
                 Ok(event) => batch.events.push((position, event)),
                 Err(error) => {
                     metrics::counter!("projector_undecodable_total").increment(1);
-                    tracing::error!(%position, %error, "a record is no event; see messages dead-letters list");
+                    tracing::error!(
+                        %position,
+                        %error,
+                        "parked a record that can't be decoded; see messages dead-letters list"
+                    );
                     batch.parked.push(ParkedRecord { position, reason: error.to_string() });
                 }
             }
@@ -47,16 +52,18 @@ impl Batch {
         batch
     }
 
+    /// Everything that the batch can touch: what to load before it is folded.
     pub(crate) fn touched(&self) -> Touched {
         Touched::by(self.events.iter().map(|(_, event)| event))
     }
 
+    /// Folds the batch's events into a state that holds what it can touch. Returns what changed.
     pub(crate) fn fold(&self, state: &mut State) -> Changes {
         fold(&self.events, state)
     }
 }
 
-/// Folds events into a state; what that changed.
+/// Folds events into a state. Returns what changed.
 pub(crate) fn fold(events: &[(Position, Event)], state: &mut State) -> Changes {
     let mut changes = Changes::default();
     for (position, event) in events {

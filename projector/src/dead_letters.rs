@@ -1,8 +1,26 @@
-//! Dead letters that are to be tried again: their conversations are folded again from the log, so that the read model
-//! is the fold of the log again, and takes the place of what was folded without them.
+//! Dead letters: retrying records that the projector couldn't fold.
 //!
-//! The log is read in a task of its own, however long it is; what came meanwhile is read, and all of it committed,
-//! between two batches.
+//! A late event can change the effect of every event after it. A retry therefore folds the whole conversation again
+//! from the log and replaces its rows, so the read model equals the fold of the log again. It must never hold up
+//! batches for long: the log is read in a task of its own, and only the last stretch between two batches.
+//!
+//! # The timeline of a dead letter
+//!
+//! | When | What happens |
+//! |---|---|
+//! | parked | A batch has a record that can't be decoded. Its commit stores the position and the reason. The batch goes on. |
+//! | retry requested | An operator runs `messages dead-letters retry`. |
+//! | read again | The projector that owns the partition reads the record again ([`DeadLetterRetrier::start_reading`]). If it is an event now, a [`ConversationReader`] collects the conversation's events, in a task of its own. Otherwise the projector parks the record again. |
+//! | refolded | Between two batches, the projector reads the events that have come since, folds all of them, and replaces the conversation's rows ([`DeadLetterRetrier::finish_reading`]). |
+//! | caches invalidated | The projector invalidates every cached view of the conversation, and sets the dead letter to folded. |
+//!
+//! An example: a newer version appends a `MESSAGE_PINNED` event at `3:42`, and this version parks it. After an upgrade,
+//! an operator requests a retry. The projector of partition 3, whose next offset is 90, reads `3:42`, and finds that
+//! the conversation's first event is at `3:7`. The task reads offsets 7 to 89. The projector is at 95 by then, so it
+//! reads 90 to 94 itself, folds the conversation's events from all of that, and replaces its rows at the offset 95.
+//!
+//! The status in Postgres says which of these steps is next. A projector that dies in between, or loses the partition,
+//! leaves the dead letter as it is, and the next owner starts that step again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,61 +29,71 @@ use domain::event::Event;
 use domain::state::State;
 use domain::{ConversationId, OffsetAdvance, Position};
 use event_log::{LogConsumer, LogError, StartAt};
-use read_model::{DeadLetterStatus, Projection, RefoldedConversation};
+use read_model::{DeadLetter, DeadLetterStatus, Projection, RefoldedConversation};
 use tokio::task::JoinHandle;
 
 use crate::batch::fold;
-use crate::invalidate::announce_all;
-use crate::worker::{Projector, fenced};
+use crate::invalidate::invalidate_conversation;
+use crate::projector::Projector;
 
-/// Most records that are taken at a time.
-const RECORDS: usize = 1_000;
-/// Most bytes of values that are taken at a time.
-const BYTES: usize = 8 << 20;
-/// How often it is looked whether what is left to read has no records.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long a batch may have to wait until the rest of a conversation is read.
-const REST: Duration = Duration::from_secs(1);
+/// The largest number of records that the reader takes at a time.
+const MAX_RECORDS: usize = 1_000;
+/// The largest number of bytes of values that the reader takes at a time.
+const MAX_BYTES: usize = 8 << 20;
+/// The pause before the reader checks whether it has passed offsets without a record.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long reading the last stretch may hold up the next batch.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where a projector is.
+/// The projection that a projector works on, and its partitions.
 #[derive(Clone, Copy)]
-pub(crate) struct At<'a> {
-    pub(crate) generation: i64,
+pub(crate) struct PartitionState<'a> {
+    pub(crate) projection: Projection,
+    /// The next offset of each partition that the projector owns.
     pub(crate) owned: &'a BTreeMap<i32, i64>,
 }
 
-/// What a projector does about dead letters: one at a time.
+/// Retries the dead letters of a projector's partitions, one at a time.
 #[derive(Default)]
-pub(crate) struct Retries {
-    reading: Option<(Position, JoinHandle<Result<Reading, LogError>>)>,
+pub(crate) struct DeadLetterRetrier {
+    reading: Option<ReadTask>,
 }
 
-impl Drop for Retries {
+impl Drop for DeadLetterRetrier {
     fn drop(&mut self) {
-        if let Some((_, reading)) = &self.reading {
-            reading.abort();
+        if let Some(reading) = &self.reading {
+            reading.task.abort();
         }
     }
 }
 
-/// A conversation's events, as far as they are read.
-struct Reading {
+/// The task that reads the conversation of a dead letter.
+struct ReadTask {
+    /// The position of the dead letter.
+    position: Position,
+    task: JoinHandle<Result<ConversationReader, LogError>>,
+}
+
+/// Reads the events of one conversation from the log.
+struct ConversationReader {
+    /// The position of the dead letter.
     position: Position,
     conversation: ConversationId,
     consumer: LogConsumer,
+    /// How many partitions the topic has.
     partitions: usize,
     events: Vec<(Position, Event)>,
-    /// Everything below is read.
+    /// The next offset to read.
     next: i64,
 }
 
-impl Reading {
-    /// Reads on until everything below `to` is read. Nothing is lost when the future is dropped.
-    async fn until(&mut self, to: i64) -> Result<(), LogError> {
-        while self.next < to {
-            let records = tokio::time::timeout(LOOK_EVERY, self.consumer.next_batch(RECORDS, BYTES)).await;
+impl ConversationReader {
+    /// Reads every record below the offset `end`. A caller that drops the future loses nothing and can call again.
+    async fn read_to(&mut self, end: i64) -> Result<(), LogError> {
+        while self.next < end {
+            let records = tokio::time::timeout(POLL_INTERVAL, self.consumer.next_batch(MAX_RECORDS, MAX_BYTES)).await;
             for record in records.unwrap_or_else(|_| Ok(Vec::new()))? {
-                if record.position.offset >= to {
+                if record.position.offset >= end {
                     break;
                 }
                 self.next = record.position.offset + 1;
@@ -76,130 +104,144 @@ impl Reading {
                     _ => {}
                 }
             }
-            // Beyond offsets without a record.
+            // The consumer also passes offsets that have no record.
             let passed = self.consumer.positions()?.first().map_or(0, |(_, next)| *next);
-            self.next = self.next.max(passed.min(to));
+            self.next = self.next.max(passed.min(end));
         }
         Ok(())
     }
 }
 
-impl Retries {
-    /// Does what there is to do next, if anything; never for long. What goes wrong with a letter parks it again, and
-    /// holds nothing else up.
+impl DeadLetterRetrier {
+    /// Does the next step of the timeline, if one is due; it takes little more than [`CATCH_UP_TIMEOUT`]. A retry that
+    /// fails parks its dead letter again, and holds up no other.
     ///
     /// # Errors
-    /// When Postgres doesn't answer, or another projector has the partition.
-    pub(crate) async fn step(&mut self, projector: &Projector, log: &LogConsumer, at: At<'_>) -> anyhow::Result<()> {
-        let (read_model, topic) = (&projector.read_model, &projector.topic);
-        let partitions: Vec<i32> = at.owned.keys().copied().collect();
-        let open = read_model.count_dead_letters(topic.id, &partitions).await?;
-        metrics::gauge!("projector_dead_letters").set(open as f64);
-        if let Some((position, reading)) = self.reading.take() {
-            if !reading.is_finished() {
-                self.reading = Some((position, reading));
-                return Ok(());
-            }
-            match reading.await? {
-                Ok(reading) => self.finish(projector, at, reading).await?,
-                Err(error) => park(projector, position, &error.to_string()).await?,
-            }
-            if self.reading.is_some() {
-                return Ok(());
-            }
-        }
-        let Some(letter) = read_model.next_dead_letter(topic.id, &partitions).await? else { return Ok(()) };
-        match (letter.status, letter.conversation_id) {
-            (DeadLetterStatus::FoldedPendingInvalidation, Some(conversation)) => {
-                match announce_all(&projector.cache, read_model, at.generation, conversation).await {
-                    Ok(()) => {
-                        read_model
-                            .set_dead_letter_status(topic.id, letter.position, DeadLetterStatus::Folded, None)
-                            .await?;
-                        tracing::info!(position = %letter.position, %conversation, "a dead letter was folded");
-                    }
-                    Err(error) => tracing::info!(%error, "the caches are told of a dead letter in a second"),
-                }
-                Ok(())
-            }
-            _ => self.begin(projector, log, at, letter.position).await,
-        }
-    }
-
-    /// Looks at a record again. Where it is an event now, begins to read its conversation.
-    async fn begin(
+    /// When Postgres doesn't answer, or another projector owns the partition.
+    pub(crate) async fn run_step(
         &mut self,
         projector: &Projector,
         log: &LogConsumer,
-        at: At<'_>,
+        state: PartitionState<'_>,
+    ) -> anyhow::Result<()> {
+        let (read_model, topic) = (&projector.read_model, &projector.topic);
+        let partitions: Vec<i32> = state.owned.keys().copied().collect();
+        let open = read_model.count_dead_letters(topic.id, &partitions).await?;
+        metrics::gauge!("projector_dead_letters").set(open as f64);
+        if let Some(ReadTask { position, task }) = self.reading.take_if(|reading| reading.task.is_finished()) {
+            match task.await? {
+                Ok(reader) => self.finish_reading(projector, state, reader).await?,
+                Err(error) => park_again(projector, position, &error.to_string()).await?,
+            }
+        }
+        if self.reading.is_some() {
+            return Ok(());
+        }
+        match read_model.next_dead_letter(topic.id, &partitions).await? {
+            Some(DeadLetter {
+                status: DeadLetterStatus::FoldedPendingInvalidation,
+                position,
+                conversation_id: Some(conversation),
+                ..
+            }) => invalidate(projector, state.projection.generation, position, conversation).await,
+            Some(letter) => self.start_reading(projector, log, state, letter.position).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a dead letter again. If it is an event now, starts to read its conversation.
+    async fn start_reading(
+        &mut self,
+        projector: &Projector,
+        log: &LogConsumer,
+        state: PartitionState<'_>,
         position: Position,
     ) -> anyhow::Result<()> {
         let (read_model, topic) = (&projector.read_model, &projector.topic);
         let event = match log.read_at(position).await {
             Ok(Some(record)) => record.event(topic.partitions).map_err(|error| error.to_string()),
-            Ok(None) => Err("the log doesn't have it any more".to_owned()),
+            Ok(None) => Err("the log no longer has the record".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         let conversation = match event {
             Ok(event) => event.conversation_id,
-            Err(reason) => return park(projector, position, &reason).await,
+            Err(reason) => return park_again(projector, position, &reason).await,
         };
         let first = read_model.first_event(conversation).await?.unwrap_or(i64::MAX).min(position.offset);
         let consumer = LogConsumer::new(&projector.brokers, &topic.name, "dead-letters")?;
         consumer.assign(&[(position.partition, StartAt::Offset(first))])?;
         let (partitions, events) = (topic.partitions, Vec::new());
-        let reading = Reading { position, conversation, consumer, partitions, events, next: first };
-        self.read_on(reading, at.owned.get(&position.partition).copied().unwrap_or(first));
+        let reader = ConversationReader { position, conversation, consumer, partitions, events, next: first };
+        self.spawn_reader(reader, state.owned.get(&position.partition).copied().unwrap_or(first));
         Ok(())
     }
 
-    /// Reads what came meanwhile, and puts the conversation in its place; where that takes longer, another time.
-    async fn finish(&mut self, projector: &Projector, at: At<'_>, mut reading: Reading) -> anyhow::Result<()> {
-        // Somebody else has the partition now, and begins anew.
-        let Some(next) = at.owned.get(&reading.position.partition) else { return Ok(()) };
-        match tokio::time::timeout(REST, reading.until(*next)).await {
-            Ok(Ok(())) => put_in_place(projector, at.generation, &reading).await,
-            Ok(Err(error)) => park(projector, reading.position, &error.to_string()).await,
+    /// Reads the events that have come in the meantime, and replaces the conversation. If there are too many of them,
+    /// continues in another task.
+    async fn finish_reading(
+        &mut self,
+        projector: &Projector,
+        state: PartitionState<'_>,
+        mut reader: ConversationReader,
+    ) -> anyhow::Result<()> {
+        // Another projector owns the partition now, and makes the retry from its beginning.
+        let Some(next) = state.owned.get(&reader.position.partition) else { return Ok(()) };
+        match tokio::time::timeout(CATCH_UP_TIMEOUT, reader.read_to(*next)).await {
+            Ok(Ok(())) => replace_conversation(projector, state.projection, &reader).await,
+            Ok(Err(error)) => park_again(projector, reader.position, &error.to_string()).await,
             Err(_) => {
-                self.read_on(reading, *next);
+                self.spawn_reader(reader, *next);
                 Ok(())
             }
         }
     }
 
-    fn read_on(&mut self, mut reading: Reading, to: i64) {
-        let position = reading.position;
-        let task = tokio::spawn(async move { reading.until(to).await.map(|()| reading) });
-        self.reading = Some((position, task));
+    fn spawn_reader(&mut self, mut reader: ConversationReader, end: i64) {
+        let position = reader.position;
+        let task = tokio::spawn(async move { reader.read_to(end).await.map(|()| reader) });
+        self.reading = Some(ReadTask { position, task });
     }
 }
 
-async fn park(projector: &Projector, position: Position, reason: &str) -> anyhow::Result<()> {
-    tracing::warn!(%position, reason, "a dead letter can't be folded");
-    projector
-        .read_model
-        .set_dead_letter_status(projector.topic.id, position, DeadLetterStatus::Parked, Some(reason))
-        .await?;
+async fn park_again(projector: &Projector, position: Position, reason: &str) -> anyhow::Result<()> {
+    tracing::warn!(%position, reason, "retrying a dead letter failed; it is parked again");
+    let (topic_id, parked) = (projector.topic.id, DeadLetterStatus::Parked);
+    projector.read_model.set_dead_letter_status(topic_id, position, parked, Some(reason)).await?;
     Ok(())
 }
 
-async fn put_in_place(projector: &Projector, generation: i64, reading: &Reading) -> anyhow::Result<()> {
+async fn replace_conversation(
+    projector: &Projector,
+    projection: Projection,
+    reader: &ConversationReader,
+) -> anyhow::Result<()> {
     let mut state = State::default();
-    let changes = fold(&reading.events, &mut state);
-    let positions: Vec<Position> = reading.events.iter().map(|(position, _)| *position).collect();
-    let here = OffsetAdvance { partition: reading.position.partition, from: reading.next, to: reading.next };
+    let changes = fold(&reader.events, &mut state);
+    let positions: Vec<Position> = reader.events.iter().map(|(position, _)| *position).collect();
     let refolded = RefoldedConversation {
-        conversation: reading.conversation,
+        conversation: reader.conversation,
         state: &state,
         changes: &changes,
         events: &positions,
-        offset: here,
+        offset: OffsetAdvance { partition: reader.position.partition, from: reader.next, to: reader.next },
         owner: &projector.owner,
     };
-    fenced(
-        projector
-            .read_model
-            .replace_conversation(&refolded, Projection { topic_id: projector.topic.id, generation })
-            .await,
-    )
+    Ok(projector.read_model.replace_conversation(&refolded, projection).await?)
+}
+
+/// Invalidates the cached views of a dead letter's conversation, and sets the dead letter to folded.
+async fn invalidate(
+    projector: &Projector,
+    generation: i64,
+    position: Position,
+    conversation: ConversationId,
+) -> anyhow::Result<()> {
+    if let Err(error) = invalidate_conversation(projector, generation, conversation).await {
+        tracing::info!(%error, %position, "cache invalidation for a dead letter failed; retrying in a second");
+        return Ok(());
+    }
+    let (topic_id, folded) = (projector.topic.id, DeadLetterStatus::Folded);
+    projector.read_model.set_dead_letter_status(topic_id, position, folded, None).await?;
+    tracing::info!(%position, %conversation, "folded a dead letter");
+    Ok(())
 }

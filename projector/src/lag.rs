@@ -1,4 +1,4 @@
-//! How far the read model is behind the log, for those who run it.
+//! The lag: how far the read model is behind the log. Measuring it must never hold up projecting.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -7,57 +7,57 @@ use domain::Position;
 use event_log::{LogConsumer, LogError};
 use tokio::sync::watch;
 
-/// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The pause between two measurements.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Keeps `projector_lag_events` and `projector_lag_seconds` right for partitions with these next offsets, until
-/// nobody tells those any more. For a task of its own: projecting waits for none of this.
-pub(crate) async fn watch(log: LogConsumer, owned: watch::Receiver<BTreeMap<i32, i64>>) {
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Keeps the metrics `projector_lag_events` and `projector_lag_seconds` up to date for the partitions and next offsets
+/// in `owned`, until its sender is dropped. Runs in a task of its own.
+pub(crate) async fn measure(log: LogConsumer, owned: watch::Receiver<BTreeMap<i32, i64>>) {
+    let mut interval = tokio::time::interval(MEASURE_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while owned.has_changed().is_ok() {
-        looks.tick().await;
-        let next = owned.borrow().clone();
-        match lag(&log, next).await {
+        interval.tick().await;
+        let next_offsets = owned.borrow().clone();
+        match lag(&log, next_offsets).await {
             Ok(lag) => {
                 metrics::gauge!("projector_lag_events").set(lag.events as f64);
                 metrics::gauge!("projector_lag_seconds").set(lag.oldest.as_secs_f64());
             }
-            Err(error) => tracing::info!(%error, "how far the projector is behind isn't known"),
+            Err(error) => tracing::info!(%error, "measuring the projector's lag failed; retrying every two seconds"),
         }
     }
 }
 
-/// How far behind the log something is.
+/// How far some partitions of the read model are behind the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {
-    /// How many records are to be projected, gaps counted in.
+    /// How many offsets are not projected yet, including those without a record.
     pub events: i64,
-    /// For how long the oldest of them has been on the log.
+    /// How long the oldest unprojected record has been on the log.
     pub oldest: Duration,
 }
 
-/// How far behind the log these partitions are, with their next offsets.
+/// Measures how far partitions with these next offsets are behind the log.
 ///
 /// # Errors
-/// When the log can't be asked.
-pub async fn lag(log: &LogConsumer, next: impl IntoIterator<Item = (i32, i64)>) -> Result<Lag, LogError> {
+/// When Kafka doesn't answer.
+pub async fn lag(log: &LogConsumer, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Result<Lag, LogError> {
     let end = log.end_offsets().await?;
-    let (mut events, mut oldest) = (0, Duration::ZERO);
-    for (partition, offset) in next {
+    let mut lag = Lag { events: 0, oldest: Duration::ZERO };
+    for (partition, offset) in next_offsets {
         let behind = end.next(partition) - offset;
         if behind <= 0 {
             continue;
         }
-        events += behind;
+        lag.events += behind;
         if let Some(record) = log.read_at(Position { partition, offset }).await? {
-            oldest = oldest.max(age(record.timestamp_ms));
+            lag.oldest = lag.oldest.max(age(record.timestamp_ms));
         }
     }
-    Ok(Lag { events, oldest })
+    Ok(lag)
 }
 
-/// How long ago that was, in Unix milliseconds; nothing where the broker's clock is ahead.
+/// How long ago a time in Unix milliseconds was; zero if the broker's clock is ahead.
 fn age(timestamp_ms: i64) -> Duration {
     let then = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(timestamp_ms).unwrap_or(0));
     SystemTime::now().duration_since(then).unwrap_or_default()

@@ -1,15 +1,20 @@
-//! The projector: reads the log in batches, folds it into the read model, and tells the caches.
+//! The projector: reads the log in batches, folds it into the read model, and then invalidates cached views.
 //!
-//! Rows and offsets commit together, with a compare-and-set on the offsets, so that a batch counts once
-//! however often it is read. Leases say who should work on a partition; the compare-and-set says who can.
+//! Rows and offsets commit together, with a compare-and-set on the offsets, so an event counts once however often it is
+//! read. Leases share the partitions out among projectors; only the compare-and-set keeps two of them from writing the
+//! same.
+//!
+//! The projector must never publish progress that isn't committed. A failure of Redis never holds a batch up.
 
 mod batch;
 mod dead_letters;
 mod invalidate;
 mod lag;
+mod projector;
 mod rebuild;
 mod worker;
 
 pub use lag::{Lag, lag};
-pub use rebuild::{Rebuild, rebuild};
-pub use worker::{Projector, run};
+pub use projector::Projector;
+pub use rebuild::{RebuildProgress, rebuild};
+pub use worker::run;

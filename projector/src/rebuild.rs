@@ -1,4 +1,4 @@
-//! Building the read model again from the log.
+//! Rebuilding the read model from the log: empties it and folds the topic from its beginning. Running projectors help.
 
 use std::time::Duration;
 
@@ -6,63 +6,66 @@ use domain::PositionVector;
 use event_log::LogConsumer;
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::{self, Projector};
+use crate::projector::Projector;
+use crate::worker;
 
-/// How often a rebuild looks how far it has come.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The pause between two reports of the progress.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How far a rebuild has come, in records.
+/// The progress of a rebuild, in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rebuild {
-    /// Folded so far.
+pub struct RebuildProgress {
+    /// How many of them are folded.
     pub done: u64,
-    /// On the log when the rebuild began.
+    /// How many records were on the log when the rebuild began.
     pub total: u64,
 }
 
-/// Empties the read model and folds the topic again, up to its end as it is now. `progress` is called a few
-/// times a second.
+/// Empties the read model and folds the topic again, up to its end as it is now. Calls `report` a few times a second.
 ///
 /// # Errors
-/// When a service doesn't answer, or the shutdown came first: the read model is then incomplete, and the
-/// projectors go on from where it is.
+/// When Kafka or Postgres doesn't answer, or `shutdown` comes first. The read model is then incomplete, and the next
+/// projector continues from its offsets.
 pub async fn rebuild(
     projector: Projector,
     shutdown: &CancellationToken,
-    progress: impl Fn(Rebuild),
-) -> anyhow::Result<Rebuild> {
+    report: impl Fn(RebuildProgress),
+) -> anyhow::Result<RebuildProgress> {
     let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild")?;
     let end = consumer.end_offsets().await?;
     projector.read_model.reset(projector.topic.id, projector.topic.partitions).await?;
     let stop = shutdown.child_token();
     let worker = tokio::spawn(worker::run(projector.clone(), stop.clone()));
-    let outcome = watch(&projector, &end, shutdown, progress).await;
+    let outcome = wait_until_folded(&projector, &end, shutdown, report).await;
     stop.cancel();
     worker.await?;
     outcome
 }
 
-async fn watch(
+async fn wait_until_folded(
     projector: &Projector,
     end: &PositionVector,
     shutdown: &CancellationToken,
-    progress: impl Fn(Rebuild),
-) -> anyhow::Result<Rebuild> {
+    report: impl Fn(RebuildProgress),
+) -> anyhow::Result<RebuildProgress> {
     loop {
         let offsets = projector.read_model.offsets().await?;
-        let now = Rebuild { done: sum(&offsets, end), total: sum(end, end) };
-        progress(now);
+        let progress = RebuildProgress { done: count_records(&offsets, end), total: count_records(end, end) };
+        report(progress);
         if offsets.covers(end) {
-            return Ok(now);
+            return Ok(progress);
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = shutdown.cancelled() => anyhow::bail!("stopped before the end; run it again, or let a projector go on"),
+            () = tokio::time::sleep(REPORT_INTERVAL) => {}
+            () = shutdown.cancelled() => {
+                anyhow::bail!("stopped before the end of the log; run the rebuild again, or let a projector continue");
+            }
         }
     }
 }
 
-fn sum(offsets: &PositionVector, end: &PositionVector) -> u64 {
+/// How many offsets of all partitions are below both `offsets` and `end`.
+fn count_records(offsets: &PositionVector, end: &PositionVector) -> u64 {
     let capped = offsets.0.iter().zip(&end.0).map(|(offset, end)| (*offset).min(*end));
     capped.map(|offset| u64::try_from(offset).unwrap_or(0)).sum()
 }

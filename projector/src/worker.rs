@@ -1,182 +1,199 @@
-//! The worker: leases, batches, commits.
+//! The worker: leases partitions, and folds the log into the read model batch by batch.
+//!
+//! # The timeline of a batch
+//!
+//! | When | What happens |
+//! |---|---|
+//! | lease | Once a second, [`Session::renew_leases`] renews the leases, and takes or gives up partitions. It also publishes the progress again, and retries dead letters. |
+//! | read | The worker waits for a record, and takes all that have come. |
+//! | decode | [`Batch::new`] skips records that are folded already, and parks those that can't be decoded. |
+//! | load | `ReadModel::load` reads the part of the state that the events can touch. |
+//! | fold | `domain::fold` changes the state in memory. |
+//! | commit | `ReadModel::commit` writes the rows and moves the offsets, in one transaction, if the offsets are still the expected ones. |
+//! | publish | [`invalidate::publish_progress`] invalidates cached views, and publishes the new offsets to readers. |
+//! | idle | After a batch that isn't full, the worker pauses. What comes in the meantime makes up the next batch. |
+//!
+//! An example: the worker owns partition 3, whose next offset is 42. It takes the records at offsets 42 to 44, folds
+//! them, and commits the rows with the offset 45. Then it publishes 45, which wakes the readers that wait for `3:44`.
+//!
+//! *The worker dies before the commit.* Nothing of the batch is written. The next owner of the partition reads from
+//! offset 42 again.
+//!
+//! *The worker dies after the commit, or Redis fails.* Redis still knows 42 and serves no view as fresher. The next
+//! renewal of the leases, by this worker or by the next owner, finds that Redis is behind, and invalidates what changed
+//! since 42.
+//!
+//! *Two workers believe that they own partition 3.* The second commit finds another offset than 42 and is fenced off.
+//! Its session ends and starts again from the offsets in Postgres.
+//!
+//! The worker must never keep an offset that Postgres doesn't have, and must never publish before the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::Cache;
 use domain::OffsetAdvance;
 use domain::state::Changes;
-use event_log::{LogConsumer, LogError, LogRecord, StartAt, Topic, TopicWatch};
-use read_model::{CommitError, Projection, ReadModel};
+use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use read_model::Projection;
 use service::trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
-use crate::dead_letters::{At, Retries};
+use crate::dead_letters::{DeadLetterRetrier, PartitionState};
+use crate::projector::Projector;
 use crate::{invalidate, lag};
 
-/// Most records in a batch.
+/// The largest number of records in a batch.
 const BATCH_RECORDS: usize = 2_000;
-/// Most bytes of values in a batch.
+/// The largest number of bytes of values in a batch.
 const BATCH_BYTES: usize = 8 << 20;
-/// In a steady stream the projector rests after a batch for so many times as long as the batch took: most of what a
-/// batch costs doesn't grow with it, and on a busy machine commands and sockets go first.
-const REST: u32 = 5;
-/// The longest rest: whoever waits for a position waits for this, too.
-const LONGEST_REST: Duration = Duration::from_millis(250);
-/// Rest that is had in advance, while nothing comes: what two people say is projected as it comes.
-const SAVED: Duration = Duration::from_secs(1);
-/// How often leases are renewed, and idle partitions looked after.
-const LEASE_EVERY: Duration = Duration::from_millis(1_000);
-/// How long a lease lasts: a partition whose projector dies is taken over after this.
+/// In a steady stream of records, the worker idles after a batch for this many times as long as the batch took. Most of
+/// the cost of a batch doesn't grow with its size, and on a busy machine commands and sockets come first.
+const IDLE_FACTOR: u32 = 5;
+/// The longest time that the worker idles: a reader that waits for a position waits for it, too.
+const MAX_IDLE: Duration = Duration::from_millis(250);
+/// How much idle time the worker can save up while no records come. It spends the credit before it idles again, so it
+/// projects the messages of two users who chat as they come.
+const IDLE_CREDIT: Duration = Duration::from_secs(1);
+/// The pause between two renewals of the leases.
+const RENEW_INTERVAL: Duration = Duration::from_millis(1_000);
+/// How long a lease lasts. After that, another projector takes over the partitions of one that has died.
 const LEASE_TTL: Duration = Duration::from_secs(4);
-/// The longest pause after a failure.
+/// The backoff before any failure. Each failure doubles it, and the worker then pauses for as long.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
+/// The longest pause after a failure. A session that lasted longer than this resets the backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// What a projector works with.
-#[derive(Clone)]
-pub struct Projector {
-    /// Kafka's addresses.
-    pub brokers: String,
-    /// The topic, as it was found at the start.
-    pub topic: Topic,
-    /// Whether it is still that one.
-    pub topic_watch: TopicWatch,
-    /// Where the projection is kept.
-    pub read_model: ReadModel,
-    /// The caches that are told.
-    pub cache: Cache,
-    /// Who this is, among the projectors: unique to the process.
-    pub owner: String,
-}
-
-/// Projects until the shutdown. Failures are retried with a growing pause: what was not committed is read
-/// again.
+/// Projects until `shutdown`. After a failure it starts again, with a growing pause, from what is committed.
 pub async fn run(projector: Projector, shutdown: CancellationToken) {
-    let (owned, told) = watch::channel(BTreeMap::new());
+    let (owned_sender, owned) = watch::channel(BTreeMap::new());
     match LogConsumer::new(&projector.brokers, &projector.topic.name, "lag") {
-        Ok(log) => drop(tokio::spawn(lag::watch(log, told))),
-        Err(error) => tracing::warn!(%error, "how far the projector is behind won't be known"),
+        Ok(log) => drop(tokio::spawn(lag::measure(log, owned))),
+        Err(error) => {
+            tracing::warn!(%error, "creating a Kafka consumer failed; the projector goes on without lag metrics")
+        }
     }
-    let mut backoff = Duration::from_millis(50);
+    let mut backoff = INITIAL_BACKOFF;
     while !shutdown.is_cancelled() {
         let started = Instant::now();
-        match Session::open(&projector, &owned).await {
+        match Session::open(&projector, &owned_sender).await {
             Ok(mut session) => match session.work(&shutdown).await {
                 Ok(()) => break,
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "projecting stopped and starts again"),
+                Err(error) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "projecting failed; starting again from the committed offsets"
+                ),
             },
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "projecting can't start; trying again"),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "starting to project failed; retrying"),
         }
-        backoff = if started.elapsed() > MAX_BACKOFF { Duration::from_millis(50) } else { backoff * 2 };
+        backoff = if started.elapsed() > MAX_BACKOFF { INITIAL_BACKOFF } else { backoff * 2 };
         tokio::select! {
             () = tokio::time::sleep(backoff.min(MAX_BACKOFF)) => {}
             () = shutdown.cancelled() => {}
         }
     }
     if let Err(error) = projector.read_model.release_leases(&projector.owner).await {
-        tracing::info!(%error, "the leases were not given back and run out by themselves");
+        tracing::info!(%error, "releasing the leases failed; they expire by themselves");
     }
 }
 
-/// One stretch of work: from opening the projection to the first failure.
+/// The work from opening the projection to the first failure.
 struct Session<'a> {
     projector: &'a Projector,
     consumer: Arc<LogConsumer>,
-    generation: i64,
-    /// The partitions that are leased, with their next offsets.
+    projection: Projection,
+    /// The partitions that the projector owns, with their next offsets.
     owned: BTreeMap<i32, i64>,
-    /// The same, for whoever measures. It stays when the session ends: what was owned waits to be projected.
-    told: &'a watch::Sender<BTreeMap<i32, i64>>,
-    /// What is done about dead letters.
-    retries: Retries,
-    /// Whether Redis was told the last time.
-    told_redis: bool,
+    /// The same for measuring the lag. Outlives the session: its partitions still lag behind after a failure.
+    owned_sender: &'a watch::Sender<BTreeMap<i32, i64>>,
+    retrier: DeadLetterRetrier,
+    /// Whether the last publication reached Redis.
+    redis_up_to_date: bool,
 }
 
 impl<'a> Session<'a> {
-    async fn open(projector: &'a Projector, told: &'a watch::Sender<BTreeMap<i32, i64>>) -> anyhow::Result<Self> {
+    async fn open(
+        projector: &'a Projector,
+        owned_sender: &'a watch::Sender<BTreeMap<i32, i64>>,
+    ) -> anyhow::Result<Self> {
         let topic = &projector.topic;
         let projection = projector.read_model.open_projection(topic.id, topic.partitions).await?;
         if let Err(error) = projector.cache.publish_generation(projection.generation).await {
-            tracing::info!(%error, "Redis is out of reach: projecting without it");
+            tracing::info!(%error, "publishing the generation in Redis failed; projecting without Redis");
         }
         projector.cache.enter_generation(projection.generation);
         let consumer = Arc::new(LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?);
-        // Before it has partitions: from then on somebody waits for what is on them.
+        // Before the projector owns partitions: from then on, readers wait for their events.
         consumer.warm_up().await?;
         Ok(Self {
             projector,
             consumer,
-            generation: projection.generation,
+            projection,
             owned: BTreeMap::new(),
-            told,
-            retries: Retries::default(),
-            told_redis: true,
+            owned_sender,
+            retrier: DeadLetterRetrier::default(),
+            redis_up_to_date: true,
         })
     }
 
     async fn work(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut lease = tokio::time::interval(LEASE_EVERY);
-        lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut next = Instant::now() - SAVED;
+        let mut renewal = tokio::time::interval(RENEW_INTERVAL);
+        renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // In the past, by the credit that is left.
+        let mut idle_until = Instant::now() - IDLE_CREDIT;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                _ = lease.tick() => self.renew().await?,
-                records = next_batch(&self.consumer, next), if !self.owned.is_empty() => {
+                _ = renewal.tick() => self.renew_leases().await?,
+                records = next_records(&self.consumer, idle_until), if !self.owned.is_empty() => {
                     let (records, began) = (records?, Instant::now());
-                    let spans: Vec<_> = records.iter().filter_map(span).collect();
+                    let spans: Vec<_> = records.iter().filter_map(fold_span).collect();
                     self.project(Batch::new(&records, &self.owned, self.projector.topic.partitions)).await?;
                     drop(spans);
-                    // After a full one more is waiting: catching up isn't held up.
+                    // After a full batch more records are waiting; the worker catches up without idling.
                     if records.len() < BATCH_RECORDS {
                         let took = began.elapsed();
-                        next = next.max(began - SAVED) + took + (took * REST).min(LONGEST_REST);
+                        idle_until = idle_until.max(began - IDLE_CREDIT) + took + (took * IDLE_FACTOR).min(MAX_IDLE);
                     }
                 }
             }
         }
     }
 
-    /// Renews the leases, and takes or gives up partitions so that all projectors have a fair share.
-    async fn renew(&mut self) -> anyhow::Result<()> {
+    /// Renews the leases, and takes or gives up partitions until each projector owns a fair share. Publishes the
+    /// progress again, and retries dead letters.
+    async fn renew_leases(&mut self) -> anyhow::Result<()> {
         let projector = self.projector;
         let leased = projector.read_model.renew_leases(&projector.owner, LEASE_TTL).await?;
         let partitions: BTreeMap<i32, i64> = leased.into_iter().collect();
         if partitions == self.owned {
-            self.step_over_gaps().await?;
+            self.skip_gaps().await?;
         } else if partitions.keys().eq(self.owned.keys()) {
-            anyhow::bail!("the read model is not where this left it: another projector is at work, or a rebuild");
+            anyhow::bail!("the offsets have moved: another projector is at work on these partitions, or a rebuild");
         } else {
-            tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "projecting these partitions");
+            tracing::info!(partitions = ?partitions.keys().collect::<Vec<_>>(), "now projecting these partitions");
             let starts: Vec<(i32, StartAt)> =
                 partitions.iter().map(|(partition, next)| (*partition, StartAt::Offset(*next))).collect();
             self.consumer.assign(&starts)?;
             self.owned = partitions;
-            self.told.send_replace(self.owned.clone());
+            self.owned_sender.send_replace(self.owned.clone());
         }
-        // Each time, though nothing may have happened: a projector may have died between its commit and its
-        // announcement, and Redis may have been out of reach, or lost everything.
-        let here =
+        // Also when nothing has changed: a projector may have died between its commit and its publication, and Redis
+        // may have been down, or lost everything.
+        let unmoved =
             self.owned.iter().map(|(partition, next)| OffsetAdvance { partition: *partition, from: *next, to: *next });
-        self.publish_progress(&Changes::default(), &here.collect::<Vec<_>>()).await;
-        self.dead_letters().await
+        self.publish_progress(&Changes::default(), &unmoved.collect::<Vec<_>>()).await;
+        let state = PartitionState { projection: self.projection, owned: &self.owned };
+        self.retrier.run_step(projector, &self.consumer, state).await
     }
 
-    /// Goes on with the dead letters of the partitions that are owned.
-    async fn dead_letters(&mut self) -> anyhow::Result<()> {
-        let (projector, at) = (self.projector, At { generation: self.generation, owned: &self.owned });
-        self.retries.step(projector, &self.consumer, at).await
-    }
-
-    /// Offsets are ordered, not gapless: the end of a transaction takes one too. Moves over those that hold
-    /// no record, so that whoever waits for the end of the log is not kept waiting.
-    async fn step_over_gaps(&mut self) -> anyhow::Result<()> {
+    /// Commits that the partitions have passed offsets without a record: offsets are ordered, not gapless, and the end
+    /// of a transaction takes one, too. Otherwise a reader that waits for the end of the log would wait in vain.
+    async fn skip_gaps(&mut self) -> anyhow::Result<()> {
         let positions = self.consumer.positions()?;
         let gaps = positions.into_iter().filter_map(|(partition, to)| {
             let from = *self.owned.get(&partition)?;
@@ -189,7 +206,7 @@ impl<'a> Session<'a> {
         self.project(Batch { advances, ..Batch::default() }).await
     }
 
-    /// Loads what a batch touches, folds it, commits it with its offsets, then tells the caches.
+    /// Loads what a batch can touch, folds it, commits it with its offsets, and publishes the progress.
     async fn project(&mut self, batch: Batch) -> anyhow::Result<()> {
         if batch.advances.is_empty() {
             return Ok(());
@@ -197,53 +214,53 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let projector = self.projector;
         let other = projector.topic_watch.other();
-        anyhow::ensure!(other.is_none(), "the topic was deleted and made again: nothing of the new one is folded");
+        anyhow::ensure!(
+            other.is_none(),
+            "somebody deleted and recreated the topic; the events of the new one are not folded"
+        );
         let mut state = projector.read_model.load(&batch.touched()).await?;
         let changes = batch.fold(&mut state);
-        let whose = Projection { topic_id: projector.topic.id, generation: self.generation };
-        fenced(projector.read_model.commit(&state, &changes, &batch.parked, &batch.advances, whose).await)?;
-        for step in &batch.advances {
-            self.owned.insert(step.partition, step.to);
+        projector.read_model.commit(&state, &changes, &batch.parked, &batch.advances, self.projection).await?;
+        for advance in &batch.advances {
+            self.owned.insert(advance.partition, advance.to);
         }
-        self.told.send_replace(self.owned.clone());
+        self.owned_sender.send_replace(self.owned.clone());
         metrics::counter!("projector_events_total").increment(batch.events.len() as u64);
         metrics::histogram!("projector_batch_seconds").record(started.elapsed());
         self.publish_progress(&changes, &batch.advances).await;
         Ok(())
     }
 
+    /// Invalidates cached views and publishes the progress. A failure doesn't end the session: the next renewal of the
+    /// leases tries again.
     async fn publish_progress(&mut self, changes: &Changes, advances: &[OffsetAdvance]) {
-        let projector = self.projector;
-        let (cache, read_model) = (&projector.cache, &projector.read_model);
-        let told = invalidate::announce(cache, read_model, self.generation, changes, advances).await;
-        if let Err(error) = &told {
+        let generation = self.projection.generation;
+        let published = invalidate::publish_progress(self.projector, generation, changes, advances).await;
+        if let Err(error) = &published {
             metrics::counter!("projector_announce_failures_total").increment(1);
-            // Said once: it goes on for as long as Redis is away.
-            if self.told_redis {
-                tracing::warn!(error = format!("{error:#}"), "Redis can't be told what is new; tried every second");
+            // Logs only the first failure of an outage of Redis.
+            if self.redis_up_to_date {
+                let partitions: Vec<i32> = self.owned.keys().copied().collect();
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    ?partitions,
+                    "cache invalidation failed; retrying every second"
+                );
             }
-        } else if !self.told_redis {
-            tracing::info!("Redis is told again what is new");
+        } else if !self.redis_up_to_date {
+            tracing::info!("cache invalidation works again");
         }
-        self.told_redis = told.is_ok();
+        self.redis_up_to_date = published.is_ok();
     }
 }
 
-fn span(record: &LogRecord) -> Option<trace::Span> {
+/// The span of folding a record, in the trace that its producer began.
+fn fold_span(record: &LogRecord) -> Option<trace::Span> {
     trace::of_record("fold", record.event_type.as_deref(), record.traceparent.as_deref())
 }
 
-/// What has come by a moment, or comes first after it.
-async fn next_batch(consumer: &LogConsumer, at: Instant) -> Result<Vec<LogRecord>, LogError> {
-    tokio::time::sleep_until(at).await;
+/// Waits until `idle_until`, and then for a record. Takes all records that have come by then.
+async fn next_records(consumer: &LogConsumer, idle_until: Instant) -> Result<Vec<LogRecord>, LogError> {
+    tokio::time::sleep_until(idle_until).await;
     consumer.next_batch(BATCH_RECORDS, BATCH_BYTES).await
-}
-
-/// Tells of a commit that was not done.
-pub(crate) fn fenced(committed: Result<(), CommitError>) -> anyhow::Result<()> {
-    match committed {
-        Ok(()) => Ok(()),
-        Err(CommitError::Fenced) => anyhow::bail!("another projector is at work on these partitions, or a rebuild"),
-        Err(CommitError::ReadModel(error)) => Err(error.into()),
-    }
 }
