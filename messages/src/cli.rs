@@ -146,7 +146,7 @@ impl Cli {
 async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
     telemetry::start(&config.log, config.log_format);
     if let Some(collector) = &config.otlp_endpoint {
-        trace::export(collector, &format!("messages-{}", roles.service_name()))?;
+        trace::start_export(collector, &format!("messages-{}", roles.service_name()))?;
     }
     // Before anything is touched: without a secret nothing starts.
     let auth = Auth::new(config.secret()?);
@@ -166,7 +166,7 @@ async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
         development::welcome(&auth, process.address())?;
     }
     let finished = process.finished().await;
-    tokio::task::spawn_blocking(trace::finish).await?;
+    tokio::task::spawn_blocking(trace::stop_export).await?;
     finished
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn document() -> OpenApi {
     document.merge(command_api::routes().into_openapi());
     document.merge(query_api::routes().into_openapi());
     document.merge(readiness::routes().into_openapi());
-    openapi::complete(&mut document);
+    openapi::add_response_headers(&mut document);
     document
 }
 

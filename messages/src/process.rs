@@ -139,7 +139,7 @@ pub async fn start(
     socket: TcpSocket,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Process> {
-    lifecycle::allow_connections();
+    lifecycle::raise_open_file_limit();
     metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
     let common = Common::new(config, roles, socket.local_addr()?).await?;
     let mut router = Router::new();
@@ -176,7 +176,7 @@ pub async fn start(
     let document = openapi::document();
     let operations: Router = readiness::routes().with_state(readiness).into();
     let router = router.merge(operations).merge(openapi::router(document.clone()));
-    let router = service::http::finish(router, &document, &config.cors_origins);
+    let router = service::http::with_middleware(router, &document, &config.cors_origins);
     let listener = socket.listen(WAITING_CONNECTIONS)?;
     let (address, realtime) = (common.address, ending.realtime.clone());
     let running = tokio::spawn(async move {

@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
 
 /// The span of folding a record, in the trace that its producer began.
 fn fold_span(record: &LogRecord) -> Option<trace::Span> {
-    trace::of_record("fold", record.event_type.as_deref(), record.traceparent.as_deref())
+    trace::record_span("fold", record.event_type.as_deref(), record.traceparent.as_deref())
 }
 
 /// Waits until `idle_until`, and then for a record. Takes all records that have come by then.

@@ -169,7 +169,7 @@ fn relay(shared: &Shared, recent: &mut Recent, record: &LogRecord) {
         return;
     }
     let Some(participants) = shared.rooms.participant_count(event.conversation_id) else { return };
-    let _span = trace::of_record("deliver", record.event_type.as_deref(), record.traceparent.as_deref());
+    let _span = trace::record_span("deliver", record.event_type.as_deref(), record.traceparent.as_deref());
     for delivery in deliveries(&event, record.position, participants) {
         shared.deliver(origin, &delivery);
     }

@@ -117,7 +117,7 @@ async fn suites() {
         transports,
         shutdown.clone(),
     ));
-    let router = service::http::finish(router, &utoipa::openapi::OpenApi::default(), &[]);
+    let router = service::http::with_middleware(router, &utoipa::openapi::OpenApi::default(), &[]);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", PORT)).await.unwrap();
     service::lifecycle::serve(listener, router, shutdown).await.unwrap();
 }

@@ -291,7 +291,10 @@ mod tests {
             request = request.header(header::AUTHORIZATION, value);
         }
         let body = axum::body::Body::from("not JSON");
-        crate::http::finish(routes, &Default::default(), &[]).oneshot(request.body(body).unwrap()).await.unwrap()
+        crate::http::with_middleware(routes, &Default::default(), &[])
+            .oneshot(request.body(body).unwrap())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

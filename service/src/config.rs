@@ -1,4 +1,7 @@
-//! Configuration: everything can be set in the environment, and the comments here are the `--help`.
+//! The configuration of every process, from options or the environment.
+//!
+//! The comments on the options are the text of `--help`: the first line is the summary, which `-h` shows alone. A
+//! configuration must never reveal its secrets when it is logged.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,26 +14,25 @@ use tracing_subscriber::EnvFilter;
 use crate::cors;
 use crate::telemetry::LogFormat;
 
-/// The secret of development mode. It protects nothing: there, everything listens on loopback unless HOST is set.
+/// The secret of development mode. It protects nothing: development mode listens on loopback unless HOST is set.
 const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
 
-/// How long a secret should be at least: as long as the hashes that it makes (RFC 7518, section 3.2).
+/// How many bytes a secret should have at least: as many as the hashes made with it (RFC 7518, section 3.2).
 pub const SECRET_BYTES: usize = 32;
 
-/// How the process is run.
+/// For whom the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Environment {
-    /// On one's own machine: a fixed secret, loopback by default, tokens for two users are printed.
+    /// On your own machine: a fixed secret unless you set one, loopback unless you set HOST, and printed tokens for two users
     Development,
-    /// For others.
+    /// For real users: the process refuses to start without a secret
     Production,
 }
 
-/// What every process can be told.
+/// The settings that all commands share.
 #[derive(Clone, Args)]
 pub struct Config {
-    /// development: a fixed secret unless one is set, listens on loopback, prints tokens for two users.
-    /// production: refuses to start without a secret.
+    /// Choose the defaults for development or production
     #[arg(
         long,
         env = "MESSAGES_ENV",
@@ -40,29 +42,35 @@ pub struct Config {
         default_value = "production"
     )]
     pub environment: Environment,
-    /// The address to listen on. Default: 127.0.0.1 in development, 0.0.0.0 otherwise.
+    /// Listen on this IP address
+    ///
+    /// Default: 127.0.0.1 in development, 0.0.0.0 (all interfaces) in production.
     #[arg(long, env = "HOST", help_heading = "Process")]
     pub host: Option<IpAddr>,
-    /// The port to listen on; 0 for any that is free.
+    /// Listen on this port; 0 picks a free one
     #[arg(long, env = "PORT", help_heading = "Process", default_value_t = 8080)]
     pub port: u16,
-    /// The secret with which tokens are signed (HS256; its UTF-8 bytes are the key). The same for all
-    /// processes. At least 32 characters are recommended.
+    /// Sign and verify users' tokens with this secret (HS256)
+    ///
+    /// Use the same secret for all processes, and at least 32 random characters. Its UTF-8 bytes are the key. Required
+    /// in production.
     #[arg(long, env = "AUTH_JWT_SECRET", help_heading = "Process", hide_env_values = true)]
     pub auth_jwt_secret: Option<String>,
-    /// Kafka's addresses, separated by commas.
+    /// Connect to these Kafka brokers: host:port, separated by commas
     #[arg(long, env = "KAFKA_BROKERS", help_heading = "Kafka", default_value = "127.0.0.1:9092", value_parser = NonEmptyStringValueParser::new())]
     pub kafka_brokers: String,
-    /// The topic: the system of record.
+    /// Store all events in this topic, which is the system of record
     #[arg(long, env = "KAFKA_TOPIC", help_heading = "Kafka", default_value = "messages", value_parser = topic_name)]
     pub kafka_topic: String,
-    /// Another topic for typing events. Default: the same topic.
+    /// Write typing events to this topic instead of the main one
     #[arg(long, env = "KAFKA_TYPING_TOPIC", help_heading = "Kafka", value_parser = topic_name)]
     pub kafka_typing_topic: Option<String>,
-    /// How many partitions the topic gets when it is made. Fixed for life.
+    /// Create a missing topic with this many partitions
+    ///
+    /// You can't change the number later.
     #[arg(long, env = "KAFKA_PARTITIONS", help_heading = "Kafka", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub kafka_partitions: i32,
-    /// Postgres, for the read model.
+    /// Keep the read model in this Postgres database
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -71,13 +79,15 @@ pub struct Config {
         default_value = "postgres://messages@127.0.0.1:5432/messages"
     )]
     pub database_url: String,
-    /// The schema of the read model; made when it isn't there.
+    /// Keep the read model in this schema; the projector creates it when it is missing
     #[arg(long, env = "DATABASE_SCHEMA", help_heading = "Postgres", default_value = "messages", value_parser = schema_name)]
     pub database_schema: String,
-    /// The most connections to Postgres that a process opens.
+    /// Open at most this many connections to Postgres per process
     #[arg(long, env = "DATABASE_CONNECTIONS", help_heading = "Postgres", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1_000))]
     pub database_connections: u32,
-    /// Redis, for caches, limits, reservations and presence.
+    /// Use this Redis for caches, limits, idempotency reservations and presence
+    ///
+    /// Without Redis, commands and queries still work, but slower.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -86,24 +96,30 @@ pub struct Config {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub redis_url: String,
-    /// What every key in Redis begins with.
+    /// Begin the name of every key in Redis with this prefix
     #[arg(long, env = "REDIS_PREFIX", help_heading = "Redis", default_value = "messages", value_parser = NonEmptyStringValueParser::new())]
     pub redis_prefix: String,
-    /// Where realtime finds query-api, such as http://query-api:8080. Default: this process, in `messages all`.
+    /// Let realtime query this URL, such as http://query-api:8080
+    ///
+    /// Default: the process itself, in `messages all`. Required for `messages realtime`.
     #[arg(long, env = "QUERY_API_URL", help_heading = "Process", value_parser = http_url)]
     pub query_api_url: Option<String>,
-    /// The origins whose pages may use the API and the sockets, separated by commas, such as https://app.example; or *
-    /// for any. Default: none but their own.
-    #[arg(long, env = "CORS_ORIGINS", help_heading = "Process", value_delimiter = ',', value_parser = cors::origin)]
+    /// Allow pages of these origins to use the API and the sockets (CORS)
+    ///
+    /// Separate origins such as https://app.example by commas, or allow any origin with *. Default: only pages of the
+    /// API's own origin.
+    #[arg(long, env = "CORS_ORIGINS", help_heading = "Process", value_delimiter = ',', value_parser = cors::parse_origin)]
     pub cors_origins: Vec<HeaderValue>,
-    /// What is logged: a level, or a filter such as info,projector=debug.
+    /// Log at this level, or by a filter such as info,projector=debug
     #[arg(long, env = "LOG", help_heading = "Logs and traces", default_value = "info", value_parser = log_filter)]
     pub log: String,
-    /// How log lines look.
+    /// Write log lines in this format
     #[arg(long, env = "LOG_FORMAT", help_heading = "Logs and traces", value_enum, default_value = "text")]
     pub log_format: LogFormat,
-    /// Where traces are sent (OTLP over HTTP), such as http://collector:4318. Default: nowhere. OpenTelemetry's other
-    /// variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) count, too.
+    /// Export traces to this collector (OTLP over HTTP), such as http://collector:4318
+    ///
+    /// Default: traces aren't exported. OpenTelemetry's other variables apply too: OTEL_SERVICE_NAME,
+    /// OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Logs and traces", value_parser = http_url)]
     pub otlp_endpoint: Option<String>,
     #[command(flatten)]
@@ -111,51 +127,51 @@ pub struct Config {
     pub limits: LimitConfig,
 }
 
-/// How much a user may do in a window.
+/// How many commands of each kind a user may send in a window.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LimitConfig {
-    /// Messages a user may send in a window.
-    #[arg(long, env = "LIMIT_MESSAGES", help_heading = "Limits of a user", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many new messages per window
+    #[arg(long, env = "LIMIT_MESSAGES", help_heading = "Limits per user", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_messages: u32,
-    /// Reactions a user may add and remove in a window.
-    #[arg(long, env = "LIMIT_REACTIONS", help_heading = "Limits of a user", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many added and removed reactions per window
+    #[arg(long, env = "LIMIT_REACTIONS", help_heading = "Limits per user", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_reactions: u32,
-    /// Edits a user may make in a window.
-    #[arg(long, env = "LIMIT_EDITS", help_heading = "Limits of a user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many edits per window
+    #[arg(long, env = "LIMIT_EDITS", help_heading = "Limits per user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_edits: u32,
-    /// Messages a user may delete in a window.
-    #[arg(long, env = "LIMIT_DELETIONS", help_heading = "Limits of a user", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many deleted messages per window
+    #[arg(long, env = "LIMIT_DELETIONS", help_heading = "Limits per user", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_deletions: u32,
-    /// Conversations a user may begin in a window.
-    #[arg(long, env = "LIMIT_CONVERSATIONS", help_heading = "Limits of a user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many new conversations per window
+    #[arg(long, env = "LIMIT_CONVERSATIONS", help_heading = "Limits per user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_conversations: u32,
-    /// Read marks a user may set in a window.
-    #[arg(long, env = "LIMIT_READ_MARKS", help_heading = "Limits of a user", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Allow each user this many read marks per window
+    #[arg(long, env = "LIMIT_READ_MARKS", help_heading = "Limits per user", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_read_marks: u32,
-    /// The window, in seconds from the first counted command.
-    #[arg(long, env = "LIMIT_WINDOW_SECONDS", help_heading = "Limits of a user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    /// Let a window last this many seconds; it begins with the first counted command
+    #[arg(long, env = "LIMIT_WINDOW_SECONDS", help_heading = "Limits per user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub limit_window_seconds: u32,
 }
 
-/// A configuration with which nothing can be started.
+/// Why a process refuses to start with its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Production without a secret.
+    /// Production has no secret.
     #[error(
-        "AUTH_JWT_SECRET is not set: it is the key that tokens are signed with. Set it, or run with \
+        "AUTH_JWT_SECRET is not set: it is the key that signs users' tokens. Set it, or run with \
          MESSAGES_ENV=development on your own machine"
     )]
     MissingSecret,
-    /// A secret that is none.
+    /// The secret is empty or blank.
     #[error("AUTH_JWT_SECRET is empty; set it to at least 32 random characters")]
     EmptySecret,
 }
 
 impl Config {
-    /// The secret that tokens are signed with.
+    /// The secret that signs users' tokens.
     ///
     /// # Errors
-    /// When there is none and this is not development.
+    /// When the secret is blank, or missing in production.
     pub fn secret(&self) -> Result<&str, ConfigError> {
         match (&self.auth_jwt_secret, self.environment) {
             (Some(secret), _) if secret.trim().is_empty() => Err(ConfigError::EmptySecret),
@@ -165,12 +181,12 @@ impl Config {
         }
     }
 
-    /// Whether the secret is one that can be guessed.
+    /// Whether the secret is too short for production: an attacker may guess it.
     pub fn has_weak_secret(&self) -> bool {
         self.environment == Environment::Production && self.secret().is_ok_and(|secret| secret.len() < SECRET_BYTES)
     }
 
-    /// The address to listen on.
+    /// The IP address and the port to listen on.
     pub fn listen_on(&self) -> (IpAddr, u16) {
         let default = match self.environment {
             Environment::Development => Ipv4Addr::LOCALHOST,
@@ -180,7 +196,7 @@ impl Config {
     }
 }
 
-/// What can be told to anyone: no secret, and no address that may have a password in it.
+/// Shows only what anyone may read: no secret, and no URL that may include a password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -197,18 +213,19 @@ impl fmt::Debug for Config {
 }
 
 fn topic_name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=249).contains(&text.len()) && text.bytes().all(plain) && text != "." && text != ".." {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=249).contains(&text.len()) && text.bytes().all(is_allowed) && text != "." && text != ".." {
         Ok(text.to_owned())
     } else {
-        Err("must be 1 to 249 letters, digits, dots, underscores and hyphens, as Kafka has it".to_owned())
+        Err("must be a name that Kafka allows: 1 to 249 letters, digits, dots, underscores and hyphens, not . or .."
+            .to_owned())
     }
 }
 
 fn http_url(text: &str) -> Result<String, String> {
     let url: Option<Uri> = text.parse().ok();
-    let http = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
-    if http {
+    let is_http = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
+    if is_http {
         Ok(text.to_owned())
     } else {
         Err("must be an http or https URL with a host, such as http://127.0.0.1:8080".to_owned())
@@ -220,9 +237,9 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn schema_name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let starts = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if starts && text.len() <= 63 && text.bytes().all(plain) {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let has_valid_start = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if has_valid_start && text.len() <= 63 && text.bytes().all(is_allowed) {
         Ok(text.to_owned())
     } else {
         Err("must be 1 to 63 lower-case letters, digits and underscores, not starting with a digit".to_owned())
@@ -247,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_refuses_to_start_and_names_its_key() {
-        for (argument, wrong, key) in [
+    fn an_error_names_the_variable_of_an_invalid_value() {
+        for (argument, invalid, variable) in [
             ("--environment", "staging", "MESSAGES_ENV"),
             ("--port", "70000", "PORT"),
             ("--kafka-brokers", "", "KAFKA_BROKERS"),
@@ -263,13 +280,13 @@ mod tests {
             ("--limit-messages", "0", "LIMIT_MESSAGES"),
             ("--limit-window-seconds", "0", "LIMIT_WINDOW_SECONDS"),
         ] {
-            let refused = config(&[argument, wrong]).unwrap_err();
-            assert!(refused.contains(&format!("<{key}>")), "{refused}");
+            let error = config(&[argument, invalid]).unwrap_err();
+            assert!(error.contains(&format!("<{variable}>")), "{error}");
         }
     }
 
     #[test]
-    fn every_value_is_called_in_messages_as_in_the_environment() {
+    fn errors_call_a_value_by_its_environment_variable() {
         let command = Cli::command();
         for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
             let names = argument.get_value_names().unwrap();
@@ -278,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn production_has_no_secret_unless_it_is_set() {
+    fn production_needs_a_secret() {
         let mut config = config(&["--environment", "production"]).unwrap();
         config.auth_jwt_secret = None;
         assert!(config.secret().unwrap_err().to_string().contains("AUTH_JWT_SECRET"));
@@ -294,19 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_can_be_logged_without_its_secrets() {
-        let shown = format!(
-            "{:?}",
-            config(&[
-                "--auth-jwt-secret",
-                "hush-jwt",
-                "--database-url",
-                "postgres://a:hush-pg@b/c",
-                "--redis-url",
-                "redis://:hush-redis@b"
-            ])
-            .unwrap()
-        );
-        assert!(!shown.contains("hush"), "{shown}");
+    fn a_logged_configuration_has_no_secrets() {
+        let secrets = ["--auth-jwt-secret=hush", "--database-url=postgres://a:hush@b/c", "--redis-url=redis://:hush@b"];
+        let logged = format!("{:?}", config(&secrets).unwrap());
+        assert!(!logged.contains("hush"), "{logged}");
     }
 }

@@ -1,4 +1,14 @@
-//! A client's connection, which is closed when it keeps the server waiting: for a request, or with what is for it.
+//! Client connections: the server closes one that keeps it waiting.
+//!
+//! A slow client must never occupy a connection permanently. Three limits ensure that:
+//!
+//! | The server waits for | Limit |
+//! |---|---|
+//! | the head of the first request | [`FIRST_HEAD_TIMEOUT`], from the connection's start |
+//! | the head of each further request | [`NEXT_HEAD_TIMEOUT`], from the previous response |
+//! | the client to take some bytes that are ready for it | [`WRITE_TIMEOUT`] |
+//!
+//! While a handler works on a request, only the last limit applies. After an upgrade (a WebSocket), too.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -6,131 +16,144 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::middleware::Next;
+use axum::extract::connect_info::{ConnectInfo, Connected, IntoMakeServiceWithConnectInfo};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use http::StatusCode;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
 
-/// How long the head of a connection's first request may take to come, from the first byte to the last.
-const FIRST: Duration = Duration::from_secs(10);
-/// How long that of each further request may take, from the answer before it. More than the minute for which proxies keep
-/// an idle connection, so that they end it first and send nothing over one that is just being closed.
-const NEXT: Duration = Duration::from_secs(75);
-/// How long a client may take no bytes while there are some for it: of an answer, or of an upgraded connection.
-const STALLED: Duration = Duration::from_secs(10);
+/// How long the head of a connection's first request may take, from the connection's start to the head's last byte.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the head of a further request may take, from the previous response to the head's last byte. Proxies keep an
+/// idle connection for a minute. The limit is longer, so they close it first and never send a request over a connection
+/// that the server is closing.
+const NEXT_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take no bytes while some are ready for it, of a response or of an upgraded connection.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many bytes the kernel holds for a client that doesn't read. By default Linux increases this to megabytes, and
+/// thousands of slow sockets would occupy more memory than everything else.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// Accepts connections, and bounds how long each waits for its client.
-pub(crate) struct Accepting<F> {
-    listener: TcpListener,
-    /// Sets up what was accepted.
-    set_up: F,
-}
+/// Accepts connections and enforces their limits. It serves only a router [`with_request_tracking`].
+pub(crate) struct ConnectionListener(pub(crate) TcpListener);
 
-impl<F: FnMut(&TcpStream) + Send + 'static> Accepting<F> {
-    pub(crate) fn new(listener: TcpListener, set_up: F) -> Self {
-        Self { listener, set_up }
-    }
-}
-
-impl<F: FnMut(&TcpStream) + Send + 'static> Listener for Accepting<F> {
+impl Listener for ConnectionListener {
     type Io = Connection;
     type Addr = std::net::SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (self.set_up)(&stream);
-        let look = Some(Box::pin(tokio::time::sleep(FIRST)));
-        (Connection { stream, requests: Requests::new(), look, stalled: None }, address)
+        let (stream, address) = Listener::accept(&mut self.0).await;
+        // Responses are small, and clients want them at once.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        (Connection::new(stream), address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+        self.0.local_addr()
     }
 }
 
-/// The requests of one connection. Clones share them.
+/// The router as a service that tells each connection when its requests begin and end.
+pub(crate) fn with_request_tracking(router: Router) -> IntoMakeServiceWithConnectInfo<Router, RequestTracker> {
+    router.layer(middleware::from_fn(track)).into_make_service_with_connect_info()
+}
+
+/// Tracks the requests of one connection. Clones share the state.
 #[derive(Clone)]
-pub(crate) struct Requests(Arc<Mutex<State>>);
+pub(crate) struct RequestTracker(Arc<Mutex<RequestState>>);
 
-/// What a connection's requests say about it.
-struct State {
-    under_way: u32,
-    /// Until when the next request's head has to be here, where none is under way.
-    until: Instant,
-    /// Whether the connection was upgraded: it never waits for a request again.
-    upgraded: bool,
+struct RequestState {
+    in_progress: u32,
+    /// When the connection has waited too long for the next head, unless a request is in progress.
+    head_deadline: Instant,
+    /// An upgraded connection never waits for a request again.
+    is_upgraded: bool,
 }
 
-impl Requests {
+impl RequestTracker {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { under_way: 0, until: Instant::now() + FIRST, upgraded: false })))
+        let head_deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
+        Self(Arc::new(Mutex::new(RequestState { in_progress: 0, head_deadline, is_upgraded: false })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RequestState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<F: FnMut(&TcpStream) + Send + 'static> Connected<IncomingStream<'_, Accepting<F>>> for Requests {
-    fn connect_info(stream: IncomingStream<'_, Accepting<F>>) -> Self {
+impl Connected<IncomingStream<'_, ConnectionListener>> for RequestTracker {
+    fn connect_info(stream: IncomingStream<'_, ConnectionListener>) -> Self {
         stream.io().requests.clone()
     }
 }
 
-/// A request that is under way; done also when its client hangs up.
-struct UnderWay(Requests);
+/// A request in progress. It ends on drop, and so also when the client hangs up.
+struct RequestInProgress(RequestTracker);
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.under_way -= 1;
-        state.until = Instant::now() + NEXT;
+impl RequestInProgress {
+    fn begin(tracker: RequestTracker) -> Self {
+        tracker.lock().in_progress += 1;
+        Self(tracker)
     }
 }
 
-/// Notes that a request's head has come, and when it is answered. Goes around everything.
-pub(crate) async fn note(ConnectInfo(requests): ConnectInfo<Requests>, request: Request, next: Next) -> Response {
-    requests.lock().under_way += 1;
-    let under_way = UnderWay(requests);
+impl Drop for RequestInProgress {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.in_progress -= 1;
+        state.head_deadline = Instant::now() + NEXT_HEAD_TIMEOUT;
+    }
+}
+
+/// The outermost middleware: it runs from the head of a request to its response.
+async fn track(ConnectInfo(tracker): ConnectInfo<RequestTracker>, request: Request, next: Next) -> Response {
+    let in_progress = RequestInProgress::begin(tracker);
     let response = next.run(request).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        under_way.0.lock().upgraded = true;
+        in_progress.0.lock().is_upgraded = true;
     }
     response
 }
 
-/// A connection that fails when the head of a request doesn't come in time, however much of it comes, and when its
-/// client takes nothing for [`STALLED`].
+/// A connection whose reads fail when the head of a request is late, and whose writes fail when the client stalls for
+/// [`WRITE_TIMEOUT`].
 pub(crate) struct Connection {
     stream: TcpStream,
-    requests: Requests,
-    /// When to look whether a request is late; none once it can't be any more. Always there before, also while one is
-    /// under way: hyper needn't read again at its end.
-    look: Option<Pin<Box<Sleep>>>,
-    /// When the client has taken nothing for too long; there while something waits for it.
-    stalled: Option<Pin<Box<Sleep>>>,
+    requests: RequestTracker,
+    /// When to check again whether a head is late. `None` after an upgrade. The timer also runs while a request is in
+    /// progress, because hyper doesn't necessarily read again at its end.
+    next_check: Option<Pin<Box<Sleep>>>,
+    /// When the client has taken no bytes for too long. `None` while no bytes wait for it.
+    write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    /// Whether it has waited for a request for too long.
+    fn new(stream: TcpStream) -> Self {
+        let next_check = Some(Box::pin(tokio::time::sleep(FIRST_HEAD_TIMEOUT)));
+        Self { stream, requests: RequestTracker::new(), next_check, write_deadline: None }
+    }
+
+    /// Whether the connection has waited too long for the head of a request.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        while let Some(look) = &mut self.look {
-            if look.as_mut().poll(cx).is_pending() {
+        while let Some(next_check) = &mut self.next_check {
+            if next_check.as_mut().poll(cx).is_pending() {
                 return false;
             }
             let (state, now) = (self.requests.lock(), Instant::now());
-            if state.upgraded {
+            if state.is_upgraded {
                 drop(state);
-                self.look = None;
-            } else if state.under_way > 0 {
-                look.as_mut().reset(now + NEXT);
-            } else if state.until > now {
-                look.as_mut().reset(state.until);
+                self.next_check = None;
+            } else if state.in_progress > 0 {
+                next_check.as_mut().reset(now + NEXT_HEAD_TIMEOUT);
+            } else if state.head_deadline > now {
+                next_check.as_mut().reset(state.head_deadline);
             } else {
                 return true;
             }
@@ -138,14 +161,14 @@ impl Connection {
         false
     }
 
-    /// What writing came to, unless the client stalls.
-    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+    /// Replaces the result of a write by an error if the client has stalled for too long.
+    fn check_write(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.write_deadline = None;
+            return result;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
-        stalled.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
+        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        deadline.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
     }
 }
 
@@ -160,8 +183,8 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(cx, written)
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.check_write(cx, result)
     }
 
     fn poll_write_vectored(
@@ -169,8 +192,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.written(cx, written)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.check_write(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -188,78 +211,77 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::lifecycle::serve;
 
     const REQUEST: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
-    /// More than the system holds for a client.
+    /// More than the kernels of both sides hold for a client.
     const LARGE: usize = 32 << 20;
 
-    /// A client of a server that takes a minute to give one of its answers, and has a large one.
+    /// A client of a server with one route that takes a minute and one with a large response.
     async fn client() -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = || tokio::time::sleep(Duration::from_secs(60));
         let router = Router::new().route("/slow", get(slow)).route("/large", get(|| async { vec![0; LARGE] }));
-        tokio::spawn(serve(listener, router, CancellationToken::new()));
+        let server = axum::serve(ConnectionListener(listener), with_request_tracking(router));
+        tokio::spawn(async move { server.await });
         TcpStream::connect(address).await.unwrap()
     }
 
-    /// How many seconds it takes until the server closes the connection.
-    async fn closed(client: &mut TcpStream) -> u64 {
+    /// How many seconds pass until the server closes the connection.
+    async fn seconds_until_closed(client: &mut TcpStream) -> u64 {
         let since = Instant::now();
-        // Reset, if something of what was sent was never read.
+        // An error if the server closes the connection with unread bytes: a reset.
         let _ = client.read_to_end(&mut Vec::new()).await;
         since.elapsed().as_secs()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_asks_for_nothing_is_let_go_after_ten_seconds_however_slowly_it_begins() {
-        assert_eq!(closed(&mut client().await).await, 10);
+    async fn the_server_closes_a_connection_without_a_complete_head_after_ten_seconds() {
+        assert_eq!(seconds_until_closed(&mut client().await).await, 10);
         let mut client = client().await;
         let since = Instant::now();
         for byte in REQUEST.iter().take(8) {
             client.write_all(&[*byte]).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        closed(&mut client).await;
+        seconds_until_closed(&mut client).await;
         assert_eq!(since.elapsed().as_secs(), 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_is_waited_for_and_the_next_request_for_seventy_five_seconds() {
+    async fn the_server_waits_for_a_slow_handler_and_then_75_seconds_for_the_next_request() {
         let mut client = client().await;
         for _ in 0..2 {
             client.write_all(REQUEST).await.unwrap();
-            // It is small enough to come in one piece.
-            let mut answer = [0; 1_024];
-            assert_ne!(client.read(&mut answer).await.unwrap(), 0);
-            assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+            // Small enough for a single read.
+            let mut response = [0; 1_024];
+            assert_ne!(client.read(&mut response).await.unwrap(), 0);
+            assert!(response.starts_with(b"HTTP/1.1 200 OK"));
             tokio::time::sleep(Duration::from_secs(70)).await;
         }
-        assert_eq!(closed(&mut client).await, 5);
+        assert_eq!(seconds_until_closed(&mut client).await, 5);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_of_an_answer_for_ten_seconds_is_let_go_and_who_takes_it_slowly_is_not() {
-        for (rest, gets_all) in [(9, true), (11, false)] {
+    async fn the_server_closes_the_connection_of_a_stalled_reader_but_not_of_a_slow_one() {
+        for (pause, gets_all) in [(9, true), (11, false)] {
             let mut client = client().await;
             client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-            let (mut piece, mut got) = (vec![0; LARGE / 4], 0);
+            let mut piece = vec![0; LARGE / 4];
+            let mut received = 0;
             loop {
-                tokio::time::sleep(Duration::from_secs(rest)).await;
+                tokio::time::sleep(Duration::from_secs(pause)).await;
                 match client.read_exact(&mut piece).await {
-                    Ok(read) => got += read,
+                    Ok(read) => received += read,
                     Err(_) => break,
                 }
             }
-            // As many bytes are left over as the head has.
-            assert_eq!(got == LARGE, gets_all, "{got} bytes with rests of {rest} s");
+            // The stream has four pieces and as many more bytes as the head of the response has.
+            assert_eq!(received == LARGE, gets_all, "{received} bytes with pauses of {pause} s");
         }
     }
 }

@@ -1,15 +1,18 @@
-//! Which pages of other origins may call the API and the sockets (CORS, as the Fetch standard has it).
+//! CORS: the pages of which other origins may call the API and the sockets, by the rules of the Fetch standard.
+//!
+//! The caller's token is in a header that the page sets itself. So this module must never allow credentials: a browser
+//! would add them to the requests of any page.
 
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// How long a browser may remember what it was allowed.
+/// How long a browser may remember the answer to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// What a page may send.
-const SENT: [HeaderName; 7] = [
+/// The request headers that a page may send.
+const REQUEST_HEADERS: [HeaderName; 7] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_NONE_MATCH,
@@ -19,8 +22,8 @@ const SENT: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// What a page may read besides what it always may.
-const READ: [HeaderName; 12] = [
+/// The response headers that a page may read, in addition to those that browsers always reveal.
+const RESPONSE_HEADERS: [HeaderName; 12] = [
     header::ALLOW,
     header::ETAG,
     header::LOCATION,
@@ -35,27 +38,25 @@ const READ: [HeaderName; 12] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// An origin as the configuration names it: `https://app.example`, or `*` for any.
+/// Parses an origin of `CORS_ORIGINS`: `https://app.example`, or `*` for any.
 ///
 /// # Errors
-/// When it is neither.
-pub fn origin(text: &str) -> Result<HeaderValue, String> {
-    let wrong = || "must be * or an origin such as https://app.example, without a path".to_owned();
+/// When the text is neither. The error says what is expected.
+pub fn parse_origin(text: &str) -> Result<HeaderValue, String> {
+    let error = || "must be * or an origin such as https://app.example, without a path".to_owned();
     if text != "*" {
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
-        // Browsers send it just so; anything else would never match.
+        let uri: Uri = text.parse().map_err(|_| error())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(error()) };
+        // Browsers send exactly this form. Any other form would never match.
         if text != format!("{scheme}://{authority}").to_lowercase() || authority.as_str().contains('@') {
-            return Err(wrong());
+            return Err(error());
         }
     }
-    HeaderValue::from_str(text).map_err(|_| wrong())
+    HeaderValue::from_str(text).map_err(|_| error())
 }
 
-/// What answers preflights and tells browsers what pages of these origins may read. None where there are no origins:
-/// then only pages of the API's own origin can use it.
-///
-/// No cookie is ever asked for: who calls is in a header that the page itself has to set. So no origin gets credentials.
+/// The layer that answers preflight requests and tells browsers what pages of these origins may read. `None` without
+/// origins: then only pages of the API's own origin can use it.
 pub(crate) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     let allowed = match origins {
         [] => return None,
@@ -63,8 +64,8 @@ pub(crate) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
         origins => AllowOrigin::list(origins.iter().cloned()),
     };
     let methods = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE];
-    let layer = CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(SENT);
-    Some(layer.expose_headers(READ).max_age(MAX_AGE))
+    let layer = CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(REQUEST_HEADERS);
+    Some(layer.expose_headers(RESPONSE_HEADERS).max_age(MAX_AGE))
 }
 
 #[cfg(test)]
@@ -72,11 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_scheme_a_host_and_maybe_a_port() {
-        for right in ["*", "https://app.example", "http://127.0.0.1:5173", "http://[::1]:80", "capacitor://localhost"] {
-            assert_eq!(origin(right).unwrap(), right);
+    fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
+        for valid in ["*", "https://app.example", "http://127.0.0.1:5173", "http://[::1]:80", "capacitor://localhost"] {
+            assert_eq!(parse_origin(valid).unwrap(), valid);
         }
-        for wrong in [
+        for invalid in [
             "",
             "app.example",
             "https://",
@@ -87,7 +88,7 @@ mod tests {
             "null",
             "https://*.example ",
         ] {
-            assert!(origin(wrong).is_err(), "{wrong}");
+            assert!(parse_origin(invalid).is_err(), "{invalid}");
         }
     }
 }

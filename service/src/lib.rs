@@ -1,13 +1,16 @@
-//! What every process is made of: configuration, telemetry, authentication, problems, HTTP and lifecycle.
+//! What every process needs: configuration, telemetry, authentication, HTTP with its errors, and an orderly shutdown.
+//!
+//! This crate must never know Kafka, Postgres or Redis, nor what a command or a query does.
 
 pub mod auth;
 pub mod config;
 mod connection;
 pub mod cors;
 pub mod http;
+mod json_body;
 pub mod lifecycle;
 pub mod openapi;
-pub mod params;
+mod params;
 pub mod problem;
 pub mod readiness;
 pub mod response;

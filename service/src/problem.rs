@@ -1,5 +1,6 @@
-//! Problems: errors as clients see them (RFC 9457). What happened inside is logged where it happened, and
-//! never shown.
+//! Problems: errors as clients see them (RFC 9457).
+//!
+//! A problem tells the client what to do. It must never reveal an internal error: the code that meets one logs it.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,30 +8,30 @@ use domain::{FieldError, Rejection};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A problem's JSON.
+/// The JSON of a problem.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
-    /// The code as a URN.
+    /// `code` as a URN.
     #[serde(rename = "type")]
     #[schema(example = "urn:messages:problem:required")]
     kind: String,
-    /// The status in words.
+    /// The reason phrase of the HTTP status.
     #[schema(example = "Unprocessable Entity")]
     title: &'static str,
-    /// The status.
+    /// The HTTP status.
     #[schema(minimum = 400, maximum = 599, example = 422)]
     status: u16,
-    /// Stable, for programs. With one error in `errors`, it is that one's.
+    /// What went wrong. Stable, for programs. If a request body has a single error, this is the code of that error.
     #[schema(example = "required")]
     code: &'static str,
-    /// For people.
-    #[schema(example = "the request's body is wrong")]
+    /// What went wrong and what to do. For people; the wording may change.
+    #[schema(example = "the request body is invalid")]
     detail: &'a str,
-    /// What is wrong with which field, parameter or header.
+    /// Each invalid field, parameter or header.
     errors: &'a [FieldError],
-    /// The request's id, which is also in the log.
+    /// The id of the request. The server's log lines about the request have it, too.
     #[schema(example = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
     request_id: &'a str,
 }
@@ -46,7 +47,7 @@ pub const APPEND_UNKNOWN: &str = "the command may have been executed; try again 
 /// The detail of 503 `busy`.
 pub const BUSY: &str = "too many requests of this kind are under way; try again";
 
-/// An error for a client.
+/// An error response: its status, code, detail, field errors and headers.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -57,36 +58,36 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of any kind.
+    /// A problem with any status and code.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Box::default() }
     }
 
-    /// 400: a header that is wrong.
+    /// 400: a header is invalid.
     pub fn invalid_header(name: &'static str, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, format!("the header {name} is wrong"))
+        Self::new(StatusCode::BAD_REQUEST, code, format!("the header {name} is invalid"))
             .with_errors(vec![FieldError::new(name, code, detail)])
     }
 
-    /// 400: a path or query parameter that is wrong.
+    /// 400: a path or query parameter is invalid.
     pub fn invalid_parameter(name: &str, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, format!("the parameter {name} is wrong"))
+        Self::new(StatusCode::BAD_REQUEST, code, format!("the parameter {name} is invalid"))
             .with_errors(vec![FieldError::new(name, code, detail)])
     }
 
-    /// 422: fields of the body that are wrong.
+    /// 422: fields of the body are invalid.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
-        // One error gives the problem its code, so that clients can tell the common ones at once.
+        // A client can react to a single error without reading the list.
         let code = match errors.as_slice() {
             [error] => error.code,
             _ => "invalid_body",
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, "the request's body is wrong").with_errors(errors)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, "the request body is invalid").with_errors(errors)
     }
 
-    /// 401: no good token.
+    /// 401: the token is missing, expired or invalid.
     pub fn unauthorized(code: &'static str, detail: &str) -> Self {
-        // RFC 6750: who gave no token is told the scheme, and not that something is wrong with it.
+        // RFC 6750, section 3.1: the challenge for a request without a token has no error code.
         let challenge = match code {
             "missing_token" => "Bearer".to_owned(),
             _ => format!("Bearer error=\"invalid_token\", error_description=\"{code}\""),
@@ -94,7 +95,7 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code, detail).with_header(header::WWW_AUTHENTICATE, &challenge)
     }
 
-    /// 404: not there, or not the caller's to see.
+    /// 404: nothing has this id, or the caller may not see it.
     pub fn not_found(field: &str) -> Self {
         let detail = "there is nothing with this id that you can see";
         Self::new(StatusCode::NOT_FOUND, "not_found", detail).with_errors(vec![FieldError::new(
@@ -104,18 +105,18 @@ impl Problem {
         )])
     }
 
-    /// 409.
+    /// 409: the request contradicts an earlier one.
     pub fn conflict(code: &'static str, detail: &str) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// 429, with `Retry-After` in seconds.
+    /// 429: the caller is over a limit. `retry_after` is in seconds.
     pub fn too_many_requests(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
             .with_header(header::RETRY_AFTER, &retry_after.to_string())
     }
 
-    /// 503, with `Retry-After` in seconds.
+    /// 503: the client should try again. `retry_after` is in seconds.
     pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
             .with_header(header::RETRY_AFTER, &retry_after.to_string())
@@ -141,19 +142,19 @@ impl Problem {
         Self::unavailable("append_refused", detail, retry_after)
     }
 
-    /// 500: our fault. What it was is in the log, under the request's id.
+    /// 500: a bug or corrupt data. The code that calls this logs the reason, with the request's id.
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it was logged")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error occurred; the server logged it")
     }
 
-    /// With what is wrong with which field.
+    /// Adds the errors of fields, parameters or headers.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// With a header on the answer.
+    /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -162,22 +163,22 @@ impl Problem {
         self
     }
 
-    /// The headers of the answer.
+    /// The additional headers of the response.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
 
-    /// The stable code.
+    /// The stable code, for programs.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The status.
+    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The JSON, with the request's id in it.
+    /// The JSON, which includes the request's id.
     pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
         ProblemBody {
             kind: format!("urn:messages:problem:{}", self.code),
@@ -190,15 +191,15 @@ impl Problem {
         }
     }
 
-    /// The answer, with the request's id in it.
+    /// The complete response, which includes the request's id.
     pub fn render(&self, request_id: &str) -> Response {
-        // Some errors, such as 404, may be cached when nothing is said: what was missing may be there by now.
-        let kind = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-        (self.status, (*self.headers).clone(), kind, axum::Json(self.body(request_id))).into_response()
+        // By default a cache may keep some errors, such as a 404. But a missing message may appear at any time.
+        let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+        (self.status, (*self.headers).clone(), headers, axum::Json(self.body(request_id))).into_response()
     }
 }
 
-/// The answer without a body: the outermost layer writes it, for it knows the request's id.
+/// A response without a body. The middleware renders the problem, because it knows the request's id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -214,7 +215,7 @@ impl From<Rejection> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "not_found", error.detail.clone()).with_errors(vec![error])
             }
             Rejection::NotAuthor => {
-                Self::new(StatusCode::FORBIDDEN, "not_author", "only its author can change a message")
+                Self::new(StatusCode::FORBIDDEN, "not_author", "only the author of a message can change it")
             }
             Rejection::MessageDeleted => {
                 let error = FieldError::new("messageId", "message_deleted", "the message is deleted");

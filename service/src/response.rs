@@ -1,32 +1,32 @@
-//! What the JSON of an answer is in.
+//! The JSON envelopes of successful responses: `data`, and `page` for lists.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// An answer that isn't given in pages.
+/// A response that isn't divided into pages.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DataResponse<T> {
-    /// What was asked for.
+    /// The requested data.
     pub data: T,
 }
 
-/// A page of a list, or of something with a list in it.
+/// One page of a list, or of an object that includes a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PageResponse<T> {
-    /// What is on this page.
+    /// The data on this page.
     pub data: T,
-    /// How to go on.
+    /// Where this page is in the list.
     pub page: PageInfo,
 }
 
-/// Where in a list an answer is.
+/// The position of a page in its list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageInfo {
-    /// Leads to the next page, given back as `cursor`; null on the last one.
+    /// Send this as `cursor` to get the next page. Null on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
-    /// How many a page has at most.
+    /// How many items a page has at most.
     #[schema(minimum = 1, maximum = 100, example = 20)]
     pub limit: i64,
 }

@@ -1,6 +1,12 @@
-//! Traces (W3C Trace Context): from a request through its event's record to what is made of that, in whatever process.
+//! Traces (W3C Trace Context): they connect a request with the record of its event, and with every process that handles
+//! the record.
 //!
-//! Each request and record belongs to a trace also where none are exported: analysts can follow one by its records.
+//! An example: a client sends `POST /api/messages` with a `traceparent`. The server begins a span for the request, and
+//! a span `append MESSAGE_SENT` within it. It writes the `traceparent` of the second span to the record's headers. The
+//! projector later begins a span `fold MESSAGE_SENT` with that parent, and realtime a span `deliver MESSAGE_SENT`.
+//!
+//! Without a collector, spans must cost next to nothing. Yet every request and record has a `traceparent` then too, and
+//! analysts can follow a request by its records.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -21,52 +27,54 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use uuid::Uuid;
 
-/// How long the last spans may take to be exported.
-const LAST_SPANS: Duration = Duration::from_secs(2);
+/// How long the export of the last spans may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-static EXPORTED: OnceLock<(SdkTracerProvider, SdkTracer)> = OnceLock::new();
+/// Empty while this process exports no spans.
+static EXPORTER: OnceLock<(SdkTracerProvider, SdkTracer)> = OnceLock::new();
 
-/// Traces can't be exported.
+/// The process can't export spans with its configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
 pub struct ExportError(#[from] opentelemetry_otlp::ExporterBuildError);
 
-/// Exports spans from now on to a collector (OTLP over HTTP), as a service of this name; for the rest, as
-/// OpenTelemetry's own variables (`OTEL_…`) say. The second time, it does nothing.
+/// Begins to export spans to a collector (OTLP over HTTP), as the service of this name. OpenTelemetry's own variables
+/// (`OTEL_…`) take precedence over the protocol and the name, and configure the rest. A second call does nothing.
 ///
 /// # Errors
-/// When that can't be done.
-pub fn export(collector: &str, service: &str) -> Result<(), ExportError> {
-    if EXPORTED.get().is_some() {
+/// When the exporter can't be built.
+pub fn start_export(collector: &str, service: &str) -> Result<(), ExportError> {
+    if EXPORTER.get().is_some() {
         return Ok(());
     }
-    let said = |name| std::env::var_os(name).is_some();
+    let is_set = |name| std::env::var_os(name).is_some();
     let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
     let mut exporter = SpanExporter::builder().with_http().with_endpoint(endpoint);
-    if !said("OTEL_EXPORTER_OTLP_PROTOCOL") && !said("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") {
+    if !is_set("OTEL_EXPORTER_OTLP_PROTOCOL") && !is_set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") {
         exporter = exporter.with_protocol(Protocol::HttpBinary);
     }
     let exporter = exporter.build()?;
     let mut resource = Resource::builder();
-    if !said("OTEL_SERVICE_NAME") {
+    if !is_set("OTEL_SERVICE_NAME") {
         resource = resource.with_service_name(service.to_owned());
     }
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
     let tracer = provider.tracer("messages");
-    let _ = EXPORTED.set((provider, tracer));
+    let _ = EXPORTER.set((provider, tracer));
     Ok(())
 }
 
-/// Exports the spans that are still here. Blocks for 2 s at most.
-pub fn finish() {
-    if let Some((provider, _)) = EXPORTED.get()
-        && let Err(error) = provider.shutdown_with_timeout(LAST_SPANS)
+/// Exports the remaining spans. Blocks for at most 2 s.
+pub fn stop_export() {
+    if let Some((provider, _)) = EXPORTER.get()
+        && let Err(error) = provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT)
     {
-        tracing::warn!(%error, "the last spans could not be exported");
+        tracing::warn!(%error, "exporting the last spans failed; they are lost");
     }
 }
 
-/// Where in a trace something belongs: the `traceparent` of what it leads to.
+/// A span's identity: its trace, its own id, and whether it is sampled. Written as `traceparent`, it is the parent of
+/// the spans that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
     trace: TraceId,
@@ -75,7 +83,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads a `traceparent`; none where it isn't well-formed.
+    /// Parses a `traceparent`. `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
         let [version, trace, span, flags] = parts[..] else { return None };
@@ -90,16 +98,21 @@ impl TraceContext {
         (trace != TraceId::INVALID && span != SpanId::INVALID).then_some(Self { trace, span, flags })
     }
 
-    /// A new span of its own, in the trace of `parent` or in a new one.
+    /// Parses the header `traceparent` of a request.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Self::parse)
+    }
+
+    /// The context of a new span, in the trace of `parent` or in a new trace.
     fn fresh(parent: Option<Self>) -> Self {
         let trace = parent.map_or_else(|| TraceId::from_bytes(Uuid::new_v4().into_bytes()), |parent| parent.trace);
         let flags = parent.map_or(TraceFlags::SAMPLED, |parent| parent.flags);
         let (_, span) = Uuid::new_v4().as_u64_pair();
-        // The variant's bits make it other than zero.
+        // Never zero: the half begins with the bits of the UUID's variant.
         Self { trace, span: SpanId::from_bytes(span.to_be_bytes()), flags }
     }
 
-    /// The trace's id, as logs have it.
+    /// The id of the trace, for log lines.
     pub fn trace_id(self) -> impl std::fmt::Display {
         self.trace
     }
@@ -111,31 +124,26 @@ impl std::fmt::Display for TraceContext {
     }
 }
 
-/// The context of the request, which [`crate::http::finish`] has given it.
+/// The context of the request's span, which the middleware has added to the request.
 impl<S: Send + Sync> FromRequestParts<S> for TraceContext {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let given = parts.extensions.get::<Self>().copied();
-        Ok(given.unwrap_or_else(|| Self::fresh(of_request(&parts.headers))))
+        let of_span = parts.extensions.get::<Self>().copied();
+        Ok(of_span.unwrap_or_else(|| Self::fresh(Self::from_headers(&parts.headers))))
     }
 }
 
-/// Where a request says that it belongs.
-pub(crate) fn of_request(headers: &HeaderMap) -> Option<TraceContext> {
-    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
-}
-
-/// Something that takes time and belongs to a trace. It ends when it is dropped.
+/// A piece of work within a trace. It ends on drop.
 pub struct Span {
     context: TraceContext,
     exported: Option<opentelemetry_sdk::trace::Span>,
 }
 
 impl Span {
-    /// Begins one. Its name is only asked for where somebody wants to know.
+    /// Begins a span. Only calls `name` if this process exports spans.
     pub fn begin(kind: SpanKind, name: impl FnOnce() -> String, parent: Option<TraceContext>) -> Self {
-        let Some((_, tracer)) = EXPORTED.get() else {
+        let Some((_, tracer)) = EXPORTER.get() else {
             return Self { context: TraceContext::fresh(parent), exported: None };
         };
         let context = parent.map_or_else(Context::new, |TraceContext { trace, span, flags }| {
@@ -148,32 +156,33 @@ impl Span {
         Self { context, exported: Some(span) }
     }
 
-    /// Its context, for what it leads to.
+    /// The span's context: the parent of the spans that follow.
     pub fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// Says more about it, in the names of OpenTelemetry's semantic conventions.
+    /// Sets an attribute. Names follow OpenTelemetry's semantic conventions.
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<opentelemetry::Value>) {
         if let Some(span) = &mut self.exported {
             span.set_attribute(KeyValue::new(name, value));
         }
     }
 
-    /// Says that it failed.
-    pub fn fail(&mut self, what: impl Into<Cow<'static, str>>) {
+    /// Marks the span as failed, for this reason.
+    pub fn fail(&mut self, reason: impl Into<Cow<'static, str>>) {
         if let Some(span) = &mut self.exported {
-            span.set_status(Status::error(what));
+            span.set_status(Status::error(reason));
         }
     }
 }
 
-/// What is done with a record, such as `fold`, as part of the record's trace. None where nobody wants to know.
-pub fn of_record(what: &str, event_type: Option<&str>, traceparent: Option<&str>) -> Option<Span> {
-    EXPORTED.get()?;
+/// Begins a span for the work on a record, such as `fold`, in the record's trace. `None` if this process exports no
+/// spans, or the trace isn't sampled.
+pub fn record_span(operation: &str, event_type: Option<&str>, traceparent: Option<&str>) -> Option<Span> {
+    EXPORTER.get()?;
     let parent = traceparent.and_then(TraceContext::parse).filter(|parent| parent.flags.is_sampled())?;
     let mut span =
-        Span::begin(SpanKind::Consumer, || format!("{what} {}", event_type.unwrap_or("record")), Some(parent));
+        Span::begin(SpanKind::Consumer, || format!("{operation} {}", event_type.unwrap_or("record")), Some(parent));
     span.set_attribute("messaging.system", "kafka");
     span.set_attribute("messaging.operation.type", "process");
     Some(span)
@@ -184,14 +193,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_written_as_it_is_read() {
+    fn a_context_keeps_its_text() {
         for text in [
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
         ] {
             assert_eq!(TraceContext::parse(text).unwrap().to_string(), text);
         }
-        for wrong in [
+        for malformed in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
@@ -201,7 +210,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
             "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b77-01",
         ] {
-            assert_eq!(TraceContext::parse(wrong), None, "{wrong}");
+            assert_eq!(TraceContext::parse(malformed), None, "{malformed}");
         }
     }
 

@@ -73,7 +73,7 @@ impl Failing {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let beside = System::beside(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();
-        let router = service::http::finish(api.router(), &command_api::routes().into_openapi(), &[]);
+        let router = service::http::with_middleware(api.router(), &command_api::routes().into_openapi(), &[]);
         tokio::spawn(lifecycle::serve(listener, router, shutdown.clone()));
         Self { system, beside, broker, conversation, _stop: shutdown.drop_guard() }
     }

@@ -72,7 +72,7 @@ async fn log_lines_are_json_that_names_the_request_and_its_trace() {
     request.header("traceparent", format!("00-{TRACE}-{CALLER}-01")).send().await;
     let line = loop {
         let line = next().await;
-        if line["message"] == "answered" && line["span"]["id"] == "mine" {
+        if line["message"] == "request answered" && line["span"]["id"] == "mine" {
             break line;
         }
     };
