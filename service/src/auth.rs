@@ -1,36 +1,41 @@
-//! Who is calling.
+//! Authentication: which user, or which of our own services, sends a request.
+//!
+//! A user sends a JWT (HS256) that somebody signed with the shared secret. A service sends the service token, which it
+//! derives from the same secret. Neither kind of token may ever be accepted in place of the other.
 
 use std::sync::Arc;
 
 use ::http::header;
 use ::http::request::Parts;
+use aws_lc_rs::{constant_time, hmac};
 use axum::extract::{FromRef, FromRequestParts};
 use domain::{Timestamp, UserId};
-use hmac::{Hmac, Mac};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
 
-/// Why a token is no good.
+/// 9999-12-31T23:59:59Z in milliseconds: the latest expiry that [`Timestamp`] can hold.
+const LATEST_EXPIRY_MS: i64 = 253_402_300_799_000;
+
+/// Why a request or a socket isn't authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// There is none.
-    #[error("a token is needed: Authorization: Bearer <JWT>")]
+    /// The client sent no token.
+    #[error("a token is required: send the header Authorization: Bearer <JWT>")]
     Missing,
-    /// Its time is over.
+    /// The token's `exp` has passed.
     #[error("the token has expired; get a new one")]
     Expired,
-    /// It isn't a JWT that was signed here, or its `sub` is no user id.
-    #[error("the token is not valid here")]
+    /// The token isn't a JWT signed with our secret, isn't valid yet, or its `sub` is no user id.
+    #[error("the token is invalid")]
     Invalid,
 }
 
 impl AuthError {
-    /// The stable code.
+    /// The stable code, for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "missing_token",
@@ -46,23 +51,23 @@ impl From<AuthError> for Problem {
     }
 }
 
-/// What a good token says.
+/// The verified content of a user's token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Who calls.
+    /// The user who sends the token (`sub`).
     pub user: UserId,
-    /// Until when the token is good.
+    /// The token is valid before this moment (`exp`).
     pub expires_at: Timestamp,
 }
 
 #[derive(Deserialize)]
 struct JwtClaims {
     sub: String,
-    /// Seconds since 1970. RFC 7519 lets it have a fraction, and some libraries write one.
+    /// Seconds since 1970. RFC 7519 allows a fraction, and some libraries write one.
     exp: f64,
 }
 
-/// Checks and signs tokens with one secret. Clones share it.
+/// Verifies and signs tokens with one secret. Clones share the keys.
 #[derive(Clone)]
 pub struct Auth(Arc<Keys>);
 
@@ -74,28 +79,29 @@ struct Keys {
 }
 
 impl Auth {
-    /// From the secret: its UTF-8 bytes are the key (HS256).
+    /// Derives all keys from the secret. Its UTF-8 bytes are the key of the JWTs.
     pub fn new(secret: &str) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp", "sub"]);
         validation.leeway = 0;
-        // From the second of the expiry on it is no good (RFC 7519); by itself the library lets that second pass.
+        // A token is invalid from the second of its expiry on (RFC 7519). By default the library accepts it then.
         validation.reject_tokens_expiring_in_less_than = 1;
         validation.validate_nbf = true;
-        // Tokens are made elsewhere and may be for more than this.
+        // Tokens come from elsewhere, and their `aud` may name other services as well.
         validation.validate_aud = false;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         Self(Arc::new(Keys {
             decoding: DecodingKey::from_secret(secret.as_bytes()),
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             validation,
-            service_token: hex(&keyed_hash(secret.as_bytes(), &[b"messages/service-token/v1"])),
+            service_token: hex(hmac::sign(&key, b"messages/service-token/v1").as_ref()),
         }))
     }
 
-    /// Checks a token.
+    /// Verifies a user's token.
     ///
     /// # Errors
-    /// When it is no good.
+    /// When the token has expired or is invalid.
     pub fn authenticate(&self, token: &str) -> Result<Claims, AuthError> {
         let decoded = jsonwebtoken::decode::<JwtClaims>(token, &self.0.decoding, &self.0.validation);
         let claims = decoded.map_err(|error| match error.kind() {
@@ -103,62 +109,40 @@ impl Auth {
             _ => AuthError::Invalid,
         })?;
         let user = claims.claims.sub.parse().map_err(|_| AuthError::Invalid)?;
-        // Further off than the year 9999 is as good as that.
         let expires_at = Timestamp::from_millis((claims.claims.exp * 1_000.0) as i64).ok();
-        let expires_at = expires_at.or_else(|| Timestamp::from_millis(253_402_300_799_000).ok());
+        let expires_at = expires_at.or_else(|| Timestamp::from_millis(LATEST_EXPIRY_MS).ok());
         Ok(Claims { user, expires_at: expires_at.ok_or(AuthError::Invalid)? })
     }
 
     /// Signs a token for a user: for development, tests and the command line.
     ///
     /// # Errors
-    /// When it can't be signed.
+    /// When the library can't sign it.
     pub fn mint(&self, user: &UserId, expires_at: Timestamp) -> Result<String, jsonwebtoken::errors::Error> {
         let claims = json!({"sub": user.as_str(), "exp": expires_at.as_millis().div_euclid(1_000)});
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0.encoding)
     }
 
-    /// What services show one another. It is no JWT, so that none can be taken for the other.
+    /// The token with which our services authenticate to one another. It isn't a JWT, so it can't pass for a user's.
     pub fn service_token(&self) -> &str {
         &self.0.service_token
     }
-}
-
-/// HMAC-SHA256 over the parts, one after the other.
-pub(crate) fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    // A key of one block, as HMAC itself makes it of any other: this way there is no error to answer with a hash
-    // that anyone could guess.
-    let mut block = [0; 64];
-    if key.len() <= block.len() {
-        block[..key.len()].copy_from_slice(key);
-    } else {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    }
-    let mut mac = Hmac::<Sha256>::new(&block.into());
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
-/// Compares without telling by its time how much is equal.
-pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bearer(parts: &Parts) -> Result<&str, AuthError> {
+/// The token of the only `Authorization` header, whose scheme must be `Bearer` in any case.
+fn bearer_token(parts: &Parts) -> Result<&str, AuthError> {
     let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(AuthError::Missing)?.to_str().map_err(|_| AuthError::Invalid)?;
     let (scheme, token) = value.split_once(' ').ok_or(AuthError::Invalid)?;
-    let only = values.next().is_none();
-    if only && scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(AuthError::Invalid) }
+    let is_only = values.next().is_none();
+    if is_only && scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(AuthError::Invalid) }
 }
 
-/// The user who calls. A handler that takes it can't be reached without a good token.
+/// The authenticated user. A handler with this argument only runs for requests with a valid token.
 pub struct Caller(pub UserId);
 
 impl<S> FromRequestParts<S> for Caller
@@ -169,12 +153,12 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let claims = Auth::from_ref(state).authenticate(bearer(parts)?)?;
+        let claims = Auth::from_ref(state).authenticate(bearer_token(parts)?)?;
         Ok(Self(claims.user))
     }
 }
 
-/// Another of our own services calls.
+/// One of our own services. A handler with this argument only runs for requests with the service token.
 pub struct ServiceCaller;
 
 impl<S> FromRequestParts<S> for ServiceCaller
@@ -186,20 +170,28 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let auth = Auth::from_ref(state);
-        if equal(bearer(parts)?.as_bytes(), auth.service_token().as_bytes()) {
-            Ok(Self)
-        } else {
-            Err(AuthError::Invalid.into())
-        }
+        let token = bearer_token(parts)?.as_bytes();
+        // In constant time: otherwise the duration would reveal how many bytes are right.
+        constant_time::verify_slices_are_equal(token, auth.service_token().as_bytes())
+            .map_err(|_| AuthError::Invalid)?;
+        Ok(Self)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::post;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::json_body::JsonBody;
+
+    const SECRET: &str = "a secret for tests";
 
     fn auth() -> Auth {
-        Auth::new("a secret for tests")
+        Auth::new(SECRET)
     }
 
     fn now() -> i64 {
@@ -211,31 +203,29 @@ mod tests {
     }
 
     #[test]
-    fn a_good_token_names_its_user() {
-        let token =
-            signed(&serde_json::json!({"sub": "alice", "exp": now() + 60}), "a secret for tests", Algorithm::HS256);
+    fn a_valid_token_names_its_user() {
+        let token = signed(&json!({"sub": "alice", "exp": now() + 60}), SECRET, Algorithm::HS256);
         assert_eq!(auth().authenticate(&token).unwrap().user.as_str(), "alice");
     }
 
     #[test]
-    fn a_token_is_refused_from_the_second_of_its_expiry_on() {
+    fn a_token_expires_in_the_second_of_its_expiry() {
         for exp in [now() - 1, now()] {
-            let token =
-                signed(&serde_json::json!({"sub": "alice", "exp": exp}), "a secret for tests", Algorithm::HS256);
+            let token = signed(&json!({"sub": "alice", "exp": exp}), SECRET, Algorithm::HS256);
             assert_eq!(auth().authenticate(&token), Err(AuthError::Expired));
         }
     }
 
     #[test]
     fn other_secrets_algorithms_and_subjects_are_refused() {
-        let good = serde_json::json!({"sub": "alice", "exp": now() + 60});
+        let valid = json!({"sub": "alice", "exp": now() + 60});
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.";
         for token in [
-            signed(&good, "another secret", Algorithm::HS256),
-            signed(&good, "a secret for tests", Algorithm::HS512),
-            signed(&serde_json::json!({"sub": "alice"}), "a secret for tests", Algorithm::HS256),
-            signed(&serde_json::json!({"exp": now() + 60}), "a secret for tests", Algorithm::HS256),
-            signed(&serde_json::json!({"sub": "a b", "exp": now() + 60}), "a secret for tests", Algorithm::HS256),
+            signed(&valid, "another secret", Algorithm::HS256),
+            signed(&valid, SECRET, Algorithm::HS512),
+            signed(&json!({"sub": "alice"}), SECRET, Algorithm::HS256),
+            signed(&json!({"exp": now() + 60}), SECRET, Algorithm::HS256),
+            signed(&json!({"sub": "a b", "exp": now() + 60}), SECRET, Algorithm::HS256),
             unsigned.to_owned(),
             auth().service_token().to_owned(),
             String::new(),
@@ -245,21 +235,21 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_no_good_before_its_time() {
-        let claims = serde_json::json!({"sub": "alice", "exp": now() + 60, "nbf": now() + 30});
-        let token = signed(&claims, "a secret for tests", Algorithm::HS256);
+    fn a_token_is_invalid_before_its_nbf() {
+        let claims = json!({"sub": "alice", "exp": now() + 60, "nbf": now() + 30});
+        let token = signed(&claims, SECRET, Algorithm::HS256);
         assert_eq!(auth().authenticate(&token), Err(AuthError::Invalid));
     }
 
     #[test]
     fn an_expiry_may_have_a_fraction() {
-        let claims = serde_json::json!({"sub": "alice", "exp": now() as f64 + 60.5});
-        let token = signed(&claims, "a secret for tests", Algorithm::HS256);
+        let claims = json!({"sub": "alice", "exp": now() as f64 + 60.5});
+        let token = signed(&claims, SECRET, Algorithm::HS256);
         assert!(auth().authenticate(&token).is_ok());
     }
 
     #[test]
-    fn a_minted_token_is_good_until_it_expires() {
+    fn a_minted_token_is_valid_until_it_expires() {
         let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
         let user: UserId = "alice".parse().unwrap();
         let token = auth().mint(&user, expires_at).unwrap();
@@ -267,55 +257,51 @@ mod tests {
     }
 
     #[test]
-    fn a_keyed_hash_is_hmac_whatever_the_keys_length() {
-        for length in [0, 1, 63, 64, 65, 200] {
-            let key = vec![7; length];
-            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&key).unwrap();
-            mac.update(b"one");
-            mac.update(b"two");
-            let expected: [u8; 32] = mac.finalize().into_bytes().into();
-            assert_eq!(keyed_hash(&key, &[b"one", b"two"]), expected, "{length}");
-        }
+    fn processes_with_the_same_secret_have_the_same_service_token() {
+        let expected = "0a9aa85fa803cda8aab5127008f95eab35b504b0684870546cd7f84fe27db372";
+        assert_eq!(auth().service_token(), expected);
     }
 
-    async fn answer(path: &str, authorization: Option<&str>) -> axum::response::Response {
-        use axum::routing::post;
-        use tower::ServiceExt;
-
-        let routes = axum::Router::new()
-            .route("/user", post(|Caller(user): Caller, _: crate::http::JsonBody| async move { user.to_string() }))
+    async fn send(path: &str, authorization: &[&str]) -> axum::response::Response {
+        let routes = Router::new()
+            .route("/user", post(|_: Caller, _: JsonBody| async {}))
             .route("/service", post(|_: ServiceCaller| async {}))
             .with_state(auth());
         let mut request = ::http::Request::post(path);
-        if let Some(value) = authorization {
-            request = request.header(header::AUTHORIZATION, value);
+        for value in authorization {
+            request = request.header(header::AUTHORIZATION, *value);
         }
-        let body = axum::body::Body::from("not JSON");
-        crate::http::with_middleware(routes, &Default::default(), &[])
-            .oneshot(request.body(body).unwrap())
-            .await
-            .unwrap()
+        routes.oneshot(request.body(Body::from("not JSON")).unwrap()).await.unwrap()
+    }
+
+    fn token() -> String {
+        let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
+        format!("bEARER {}", auth().mint(&"alice".parse().unwrap(), expires_at).unwrap())
     }
 
     #[tokio::test]
-    async fn without_a_good_token_nothing_else_about_a_request_is_told() {
-        for (authorization, challenge) in [
-            (None, "Bearer"),
-            (Some("Bearer nonsense"), "Bearer error=\"invalid_token\", error_description=\"invalid_token\""),
-            (Some("Basic YTpi"), "Bearer error=\"invalid_token\", error_description=\"invalid_token\""),
+    async fn a_request_without_a_valid_token_gets_401_whatever_else_is_wrong() {
+        let token = token();
+        assert_eq!(send("/user", &[&token]).await.status(), 415);
+        let no_details = "Bearer";
+        let invalid_token = "Bearer error=\"invalid_token\", error_description=\"invalid_token\"";
+        for (authorization, code, challenge) in [
+            (&[][..], "missing_token", no_details),
+            (&["Bearer nonsense"], "invalid_token", invalid_token),
+            (&["Basic YTpi"], "invalid_token", invalid_token),
+            (&[token.as_str(), token.as_str()], "invalid_token", invalid_token),
         ] {
-            let response = answer("/user", authorization).await;
-            assert_eq!(response.status(), 401);
-            assert_eq!(response.headers()[header::WWW_AUTHENTICATE], challenge);
+            let response = send("/user", authorization).await;
+            let problem = response.extensions().get::<Problem>().unwrap();
+            assert_eq!((response.status().as_u16(), problem.code()), (401, code));
+            assert_eq!(problem.render("id").headers()[header::WWW_AUTHENTICATE], challenge);
         }
     }
 
     #[tokio::test]
     async fn a_users_token_opens_no_internal_route() {
-        let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
-        let token = auth().mint(&"alice".parse().unwrap(), expires_at).unwrap();
-        assert_eq!(answer("/service", Some(&format!("Bearer {token}"))).await.status(), 401);
+        assert_eq!(send("/service", &[&token()]).await.status(), 401);
         let own = format!("bearer {}", auth().service_token());
-        assert_eq!(answer("/service", Some(&own)).await.status(), 200);
+        assert_eq!(send("/service", &[&own]).await.status(), 200);
     }
 }

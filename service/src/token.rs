@@ -1,43 +1,63 @@
-//! Position tokens: what an answer includes, as an opaque text that can't be forged.
+//! Position tokens: opaque texts that tell the server what a response included.
 //!
-//! A token is base64url of: a version byte, the topic's id, eight bytes of the user's hash, the next offset of
-//! every partition as LEB128, where a page ended within an event the partition and a byte, and sixteen bytes of HMAC-SHA256 over all of it.
+//! A client sends the token of an earlier response to demand data that is at least as recent, or to catch up from
+//! there. Nobody without the secret can make or change a token, and a token must never be accepted from another user.
+//!
+//! A token is these bytes, one after the other, in base64url without padding:
+//!
+//! | Bytes | Content | Example |
+//! |---|---|---|
+//! | 1 | the version of the format | `01` |
+//! | 16 | the id of the topic | `00…07` |
+//! | 8 | the first bytes of the SHA-256 of the user's id | `2bd806c97f0e00af` (`alice`) |
+//! | 1 to 9 per partition | the offset of the partition's next event, as LEB128 | `05 ac02 07` (5, 300 and 7) |
+//! | none, or at least 2 | a partition as LEB128, and a number of kinds | `02 01` |
+//! | 16 | the first bytes of the HMAC-SHA256 of everything before | `b28fe41c…` |
+//!
+//! The token with these bytes is `AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0`. It includes every
+//! event below the offsets 5, 300 and 7.
+//!
+//! The optional part exists only in tokens of a client that catches up, and only if its page ended within an event. One
+//! event can change things of several kinds: a conversation, a message and a read mark. In the example, the page ended
+//! after the first kind (`01`) of the next event of partition 2, whose offset is 7. The next page continues with the
+//! second kind.
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::sync_cursor::{PartialEvent, SyncCursor};
 use domain::{Position, PositionVector, UserId};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::auth::{equal, keyed_hash};
 use crate::problem::Problem;
 
 const VERSION: u8 = 1;
+const TOPIC_BYTES: usize = 16;
 const USER_BYTES: usize = 8;
-const HEAD_BYTES: usize = 1 + 16 + USER_BYTES;
+const HEAD_BYTES: usize = 1 + TOPIC_BYTES + USER_BYTES;
 const MAC_BYTES: usize = 16;
-/// Longer than any token of a topic with thousands of partitions.
+/// More characters than any token has, even for a topic with thousands of partitions.
 const MAX_CHARS: usize = 64 << 10;
 
-/// Why a token or position is refused.
+/// Why the server refuses a token or a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Neither a position nor a token of ours.
-    #[error("must be a position such as 3:42, or a token as an earlier answer gave it")]
+    /// The text is neither a position nor a token that we made.
+    #[error("must be a position such as 3:42, or a token from an earlier response")]
     Broken,
-    /// It was given to somebody else.
-    #[error("the token was given to another user")]
+    /// The token belongs to another user.
+    #[error("the token belongs to another user")]
     Foreign,
-    /// It is of a topic that is no more; start anew without it.
-    #[error("the token is of another topic; start anew without it")]
+    /// The token belongs to an earlier topic, which somebody has replaced.
+    #[error("the token belongs to an earlier topic; start again without it")]
     OtherTopic,
 }
 
 impl TokenError {
-    /// The stable code.
+    /// The stable code, for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Broken => "invalid_position",
@@ -56,26 +76,27 @@ impl From<TokenError> for Problem {
 /// Issues and reads the tokens of one topic. Clones share the key.
 #[derive(Clone)]
 pub struct PositionTokens {
-    key: Arc<[u8]>,
+    key: Arc<hmac::Key>,
     topic: Uuid,
     partitions: usize,
 }
 
 impl PositionTokens {
-    /// For a topic, under the processes' common secret.
+    /// Tokens for a topic. All processes have the same secret, and so read each other's tokens.
     pub fn new(secret: &str, topic: Uuid, partitions: usize) -> Self {
-        let key = keyed_hash(secret.as_bytes(), &[b"messages/position-token/v1"]);
-        Self { key: Arc::from(key.as_slice()), topic, partitions }
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let key = hmac::sign(&secret, b"messages/position-token/v1");
+        Self { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())), topic, partitions }
     }
 
-    /// A token for a user that includes everything below these offsets.
+    /// Makes a token for a user, for a response that includes every event below these offsets.
     pub fn issue(&self, user: &UserId, includes: &PositionVector) -> String {
         self.write(user, includes, None)
     }
 
-    /// A token for a user who catches up, with which they go on where they are.
-    pub fn issue_sync_cursor(&self, user: &UserId, reached: &SyncCursor) -> String {
-        self.write(user, &reached.includes, reached.partial)
+    /// Makes a token with which a user who catches up continues behind this page.
+    pub fn issue_sync_cursor(&self, user: &UserId, cursor: &SyncCursor) -> String {
+        self.write(user, &cursor.includes, cursor.partial)
     }
 
     fn write(&self, user: &UserId, includes: &PositionVector, partial: Option<PartialEvent>) -> String {
@@ -91,20 +112,20 @@ impl PositionTokens {
             write_varint(&mut bytes, u64::try_from(partition).unwrap_or(0));
             bytes.push(kinds);
         }
-        let mac = keyed_hash(&self.key, &[&bytes]);
-        bytes.extend(&mac[..MAC_BYTES]);
+        let mac = hmac::sign(&self.key, &bytes);
+        bytes.extend(&mac.as_ref()[..MAC_BYTES]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads a token that was issued to this user.
+    /// Reads a token of this user.
     ///
     /// # Errors
-    /// When it is broken, another user's, or another topic's.
+    /// When the token is broken, or belongs to another user or topic.
     pub fn read(&self, token: &str, user: &UserId) -> Result<PositionVector, TokenError> {
-        self.read_sync_cursor(token, user).map(|reached| reached.includes)
+        self.read_sync_cursor(token, user).map(|cursor| cursor.includes)
     }
 
-    /// Reads a token that was issued to this user, with where within an event they are.
+    /// Reads a token of this user, including the position within an event.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -115,35 +136,42 @@ impl PositionTokens {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Broken)?;
         let split = bytes.len().checked_sub(MAC_BYTES).filter(|split| *split >= HEAD_BYTES);
         let (signed, mac) = bytes.split_at(split.ok_or(TokenError::Broken)?);
-        if !equal(&keyed_hash(&self.key, &[signed])[..MAC_BYTES], mac) || signed[0] != VERSION {
+        let expected = hmac::sign(&self.key, signed);
+        // In constant time: otherwise the duration would reveal how many bytes are right.
+        let is_ours = constant_time::verify_slices_are_equal(&expected.as_ref()[..MAC_BYTES], mac).is_ok();
+        if !is_ours || signed[0] != VERSION {
             return Err(TokenError::Broken);
         }
-        let (head, mut offsets) = signed.split_at(HEAD_BYTES);
-        if head[17..] != user_hash(user) {
+        let (head, mut rest) = signed.split_at(HEAD_BYTES);
+        let (topic, user_part) = head[1..].split_at(TOPIC_BYTES);
+        if user_part != user_hash(user) {
             return Err(TokenError::Foreign);
         }
-        if head[1..17] != *self.topic.as_bytes() {
+        if topic != self.topic.as_bytes() {
             return Err(TokenError::OtherTopic);
         }
         let mut includes = PositionVector::zero(self.partitions);
         for next in &mut includes.0 {
-            let read = read_varint(&mut offsets).and_then(|value| i64::try_from(value).ok());
-            *next = read.ok_or(TokenError::Broken)?;
+            let offset = read_varint(&mut rest).and_then(|value| i64::try_from(value).ok());
+            *next = offset.ok_or(TokenError::Broken)?;
         }
-        let partial =
-            if offsets.is_empty() { None } else { Some(read_partial(&mut offsets).ok_or(TokenError::Broken)?) };
-        if offsets.is_empty() { Ok(SyncCursor { includes, partial }) } else { Err(TokenError::Broken) }
+        let partial = if rest.is_empty() { None } else { Some(read_partial(&mut rest).ok_or(TokenError::Broken)?) };
+        if rest.is_empty() { Ok(SyncCursor { includes, partial }) } else { Err(TokenError::Broken) }
     }
 
-    /// Reads what a request demands at least: a position `P:O`, which has to be included, or a token.
+    /// Reads what a response must include at least: the event at a position `P:O`, or everything that a token includes.
     ///
     /// # Errors
-    /// When it is neither, or a partition that the topic doesn't have.
+    /// When the text is neither, or the topic doesn't have the partition.
     pub fn parse_at_least(&self, text: &str, user: &UserId) -> Result<PositionVector, TokenError> {
         let Ok(position) = text.parse::<Position>() else { return self.read(text, user) };
-        let known = usize::try_from(position.partition).is_ok_and(|partition| partition < self.partitions);
-        // No record has the last offset that there could be: nothing comes after it.
-        if known && position.offset < i64::MAX { Ok(PositionVector::up_to(position)) } else { Err(TokenError::Broken) }
+        let is_known = usize::try_from(position.partition).is_ok_and(|partition| partition < self.partitions);
+        // No record can have the last possible offset, and adding one to it would overflow.
+        if is_known && position.offset < i64::MAX {
+            Ok(PositionVector::up_to(position))
+        } else {
+            Err(TokenError::Broken)
+        }
     }
 }
 
@@ -155,8 +183,8 @@ fn read_partial(bytes: &mut &[u8]) -> Option<PartialEvent> {
 }
 
 fn user_hash(user: &UserId) -> [u8; USER_BYTES] {
-    let hash = Sha256::digest(user.as_str().as_bytes());
-    std::array::from_fn(|index| hash[index])
+    let hash = digest::digest(&SHA256, user.as_str().as_bytes());
+    std::array::from_fn(|index| hash.as_ref()[index])
 }
 
 fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
@@ -193,23 +221,25 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_back_as_it_was_given() {
+    fn a_token_keeps_its_offsets() {
         let includes = PositionVector(vec![0, 1 << 40, 127]);
         let token = tokens().issue(&user("alice"), &includes);
         assert_eq!(tokens().read(&token, &user("alice")), Ok(includes));
     }
 
     #[test]
-    fn who_catches_up_goes_on_within_an_event() {
+    fn a_token_keeps_the_position_within_an_event() {
         let partial = Some(PartialEvent { partition: 2, kinds: 1 });
-        let reached = SyncCursor { includes: PositionVector(vec![5, 6, 7]), partial };
-        let token = tokens().issue_sync_cursor(&user("alice"), &reached);
-        assert_eq!(tokens().read(&token, &user("alice")), Ok(reached.includes.clone()));
-        assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(reached));
+        let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), partial };
+        let token = tokens().issue_sync_cursor(&user("alice"), &cursor);
+        // The example of the module's documentation. Clients keep tokens: a new version must still read it.
+        assert_eq!(token, "AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0");
+        assert_eq!(tokens().read(&token, &user("alice")), Ok(cursor.includes.clone()));
+        assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(cursor));
     }
 
     #[test]
-    fn a_token_is_good_for_its_user_and_topic_only() {
+    fn a_token_is_valid_only_for_its_user_and_topic() {
         let token = tokens().issue(&user("alice"), &PositionVector::zero(3));
         assert_eq!(tokens().read(&token, &user("bob")), Err(TokenError::Foreign));
         let other = PositionTokens::new("secret", Uuid::from_u128(8), 3);
@@ -217,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_a_token_can_be_changed() {
+    fn a_token_with_a_changed_byte_is_refused() {
         let token = tokens().issue(&user("alice"), &PositionVector(vec![5, 6, 7]));
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
         for index in 0..bytes.len() {
@@ -229,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn a_position_demands_that_it_is_included() {
+    fn a_position_demands_the_event_at_it() {
         let at_least = tokens().parse_at_least("2:41", &user("alice")).unwrap();
         assert_eq!(at_least, PositionVector(vec![0, 0, 42]));
-        for wrong in ["3:1", "1:-1", "1:+1", "1:9223372036854775807", "x", "", ":", "1:"] {
-            assert_eq!(tokens().parse_at_least(wrong, &user("alice")), Err(TokenError::Broken), "{wrong}");
+        for invalid in ["3:1", "1:-1", "1:+1", "1:9223372036854775807", "x", "", ":", "1:"] {
+            assert_eq!(tokens().parse_at_least(invalid, &user("alice")), Err(TokenError::Broken), "{invalid}");
         }
     }
 }
