@@ -1,27 +1,19 @@
-//! Realtime: from the log to the sockets of those whom it concerns, without a database and without waiting for
-//! the projector.
+//! Realtime: delivers events from the log to the sockets of the users whom they concern.
 //!
-//! Every node reads the whole topic and looks into what has a room here. Rooms are kept here rather than in the
-//! Socket.IO library, because a frame that doesn't fit into a socket's buffer must be known by its socket.
+//! Every node reads the whole topic, and decodes only the records for which it has a room. Realtime must never open
+//! Postgres, and never wait for the projector before it delivers an event.
+//!
+//! From the bottom up: `transport` has the connections under the sockets, `rooms` the users and conversations of this
+//! node, `delivery` the way from the log to the rooms, `presence` who is online, and `session` a socket's life.
 
-mod connect;
-mod deliver;
-mod frames;
-mod memberships;
-mod pace;
+mod clock;
+mod delivery;
 mod presence;
-mod recent;
-mod redirect;
-mod relay;
 mod rooms;
-mod seats;
-mod stream;
-#[cfg(test)]
-mod suites;
+mod session;
 mod transport;
-mod typing;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -31,8 +23,8 @@ use event_log::{LogConsumer, LogError, StartAt};
 use service::auth::Auth;
 use service::readiness::Readiness;
 use service::token::PositionTokens;
+use socketioxide::SocketIo;
 use socketioxide::service::SocketIoService;
-use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -40,215 +32,261 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-/// Where the sockets are.
-const PATH: &str = "/socket.io/";
-/// The largest message that a client may send.
-const MESSAGE_BYTES: usize = 64 << 10;
-/// How many frames may wait for a slow socket.
-const SOCKET_BUFFER: usize = 128;
-/// How often a socket is asked whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How long it may take to say so.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may stay without a socket that was let in.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long sockets may take to hear that the node stops.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// How many sockets may be joining their rooms at a time, so that thousands at once don't fell the query side.
-const JOINING: usize = 64;
-/// How long the log may take to say where it ends.
-const LOG_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before it is asked again.
-const LOG_AGAIN_AFTER: Duration = Duration::from_millis(100);
+use delivery::{FrameSender, LagMonitor, Relay, RelayHealth, RelayedOffsets, TypingTimeouts};
+use presence::{Heartbeat, NodeExpiry, PresencePublisher, PresenceQuery, UserChanges};
+use rooms::{MembershipLookup, Rooms};
+use session::{CONCURRENT_JOINS, SessionContext, SocketLimit};
+use transport::Connections;
+
+/// How long sockets may take to close when the node shuts down.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long Kafka may take to report the log's end.
+const LOG_END_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before Kafka is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What realtime is made of.
 pub struct Parts {
-    /// Who may connect.
+    /// Authenticates sockets.
     pub auth: Auth,
     /// Issues the tokens of `connection:ready`.
     pub tokens: PositionTokens,
     /// Memberships and presence.
     pub cache: Cache,
-    /// How far the projector is.
+    /// The projector's published progress.
     pub progress: Progress,
-    /// Reads the topic; a consumer of realtime's own, for it is assigned here.
+    /// Reads the topic of record. Realtime assigns its partitions, so nothing else may use this consumer.
     pub log: LogConsumer,
-    /// Reads the topic of typing events, where that is another one.
+    /// Reads the topic of typing events, if that is a separate topic.
     pub typing_log: Option<LogConsumer>,
-    /// Where query-api is, for memberships that Redis doesn't have.
+    /// The base URL of query-api, for memberships that Redis doesn't have.
     pub query_api_url: String,
 }
 
 /// Why realtime can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The log can't be read.
+    /// Reading the log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// There can be no client for query-api.
-    #[error("the HTTP client: {0}")]
+    /// The HTTP client for query-api can't be created.
+    #[error("creating the HTTP client failed: {0}")]
     Http(#[from] reqwest::Error),
 }
 
-/// What the handlers and tasks share.
-struct Shared {
-    auth: Auth,
-    tokens: PositionTokens,
+/// What the tasks and the sessions of this node share.
+struct Node {
+    /// Identifies this node in presence.
+    id: Uuid,
     cache: Cache,
-    memberships: memberships::Memberships,
-    rooms: rooms::Rooms,
-    seats: seats::Seats,
-    transports: transport::Transports,
-    presence: presence::Presence,
-    typing: typing::Typing,
-    health: relay::Health,
+    rooms: Arc<Rooms>,
+    memberships: Arc<MembershipLookup>,
+    connections: Connections,
+    frames: FrameSender,
+    typing: Arc<TypingTimeouts>,
+    relayed: Arc<RelayedOffsets>,
+    health: Arc<RelayHealth>,
+    user_changes: Arc<UserChanges>,
     partitions: usize,
-    /// Everything below these offsets was relayed, or is being relayed.
-    processed: Mutex<PositionVector>,
-    joining: Semaphore,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    /// Which node this is, in presence.
-    node: Uuid,
 }
 
-impl Shared {
-    fn processed(&self) -> PositionVector {
-        self.processed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl Node {
+    /// A node whose relay begins at the log's `end`.
+    fn new(parts: &Parts, end: PositionVector, shutdown: CancellationToken) -> Result<Self, reqwest::Error> {
+        let rooms = Arc::new(Rooms::default());
+        let connections = Connections::new();
+        Ok(Self {
+            id: Uuid::new_v4(),
+            cache: parts.cache.clone(),
+            frames: FrameSender::new(rooms.clone(), connections.clone()),
+            rooms,
+            memberships: Arc::new(MembershipLookup::new(parts)?),
+            connections,
+            typing: Arc::default(),
+            partitions: end.0.len(),
+            relayed: Arc::new(RelayedOffsets::new(end)),
+            health: Arc::default(),
+            user_changes: Arc::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+        })
+    }
+
+    /// Starts the tasks that run until the shutdown.
+    fn spawn_tasks(&self, log: Arc<LogConsumer>, typing_log: Option<LogConsumer>) -> Vec<AbortHandle> {
+        let publisher = Arc::new(PresencePublisher {
+            cache: self.cache.clone(),
+            rooms: self.rooms.clone(),
+            frames: self.frames.clone(),
+            memberships: self.memberships.clone(),
+            node: self.id,
+        });
+        let heartbeat = Heartbeat::new(
+            self.cache.clone(),
+            self.rooms.clone(),
+            self.user_changes.clone(),
+            publisher.clone(),
+            self.id,
+        );
+        let expiry = NodeExpiry {
+            cache: self.cache.clone(),
+            publisher: publisher.clone(),
+            node: self.id,
+            shutdown: self.shutdown.clone(),
+        };
+        let monitor = LagMonitor {
+            log: log.clone(),
+            relayed: self.relayed.clone(),
+            health: self.health.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let tasks = &self.tasks;
+        let mut running = vec![
+            tasks.spawn(self.relay(log, Some(self.relayed.clone())).run()).abort_handle(),
+            tasks.spawn(monitor.run()).abort_handle(),
+            tasks.spawn(self.typing.clone().run(self.frames.clone(), self.shutdown.clone())).abort_handle(),
+            tasks.spawn(heartbeat.run(self.shutdown.clone())).abort_handle(),
+            tasks.spawn(publisher.follow_other_nodes(self.shutdown.clone())).abort_handle(),
+            tasks.spawn(expiry.run()).abort_handle(),
+        ];
+        if let Some(log) = typing_log {
+            running.push(tasks.spawn(self.relay(Arc::new(log), None).run()).abort_handle());
+        }
+        running
+    }
+
+    fn relay(&self, log: Arc<LogConsumer>, relayed: Option<Arc<RelayedOffsets>>) -> Relay {
+        Relay {
+            log,
+            relayed,
+            partitions: self.partitions,
+            rooms: self.rooms.clone(),
+            frames: self.frames.clone(),
+            typing: self.typing.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn session_context(&self, auth: Auth, tokens: PositionTokens) -> SessionContext {
+        SessionContext {
+            auth,
+            tokens,
+            rooms: self.rooms.clone(),
+            memberships: self.memberships.clone(),
+            frames: self.frames.clone(),
+            connections: self.connections.clone(),
+            relayed: self.relayed.clone(),
+            user_changes: self.user_changes.clone(),
+            presence: PresenceQuery {
+                cache: self.cache.clone(),
+                rooms: self.rooms.clone(),
+                memberships: self.memberships.clone(),
+                relayed: self.relayed.clone(),
+            },
+            socket_limit: SocketLimit::default(),
+            joins: Semaphore::new(CONCURRENT_JOINS),
+            tasks: self.tasks.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Closes all sockets at the shutdown.
+    fn spawn_close(&self, io: SocketIo) {
+        let (shutdown, connections) = (self.shutdown.clone(), self.connections.clone());
+        self.tasks.spawn(async move {
+            shutdown.cancelled().await;
+            // A client that reads nothing doesn't receive the close either, so the node cuts the streams that remain.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, io.close()).await;
+            connections.cut_all();
+        });
     }
 }
 
-/// A running realtime worker; its copies are the same.
+/// A running realtime node. Clones share everything.
 #[derive(Clone)]
 pub struct Realtime {
     service: SocketIoService<Router>,
-    shared: Arc<Shared>,
+    node: Arc<Node>,
     /// The tasks that must not end before the shutdown.
     running: Arc<[AbortHandle]>,
 }
 
 impl Realtime {
-    /// Starts to relay from the log's end on, until the shutdown, which also closes all sockets. Needs a tokio
-    /// runtime.
+    /// Starts to relay from the log's end. The shutdown stops the relay and closes all sockets. Needs a tokio runtime.
     ///
     /// # Errors
     /// When Kafka doesn't answer.
-    pub async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
+    pub async fn start(mut parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
         let end = end_offsets(&parts.log).await?;
-        relay::begin(&parts.log, &end).await?;
-        let typing_log = match parts.typing_log {
-            Some(ref log) => Some(end_offsets(log).await?),
-            None => None,
-        };
-        let shared = Arc::new(Shared {
-            memberships: memberships::Memberships::new(&parts)?,
-            auth: parts.auth,
-            tokens: parts.tokens,
-            cache: parts.cache,
-            rooms: rooms::Rooms::default(),
-            seats: seats::Seats::default(),
-            transports: transport::Transports::new(),
-            presence: presence::Presence::default(),
-            typing: typing::Typing::default(),
-            health: relay::Health::default(),
-            partitions: end.0.len(),
-            processed: Mutex::new(end),
-            joining: Semaphore::new(JOINING),
-            tasks: TaskTracker::new(),
-            shutdown,
-            node: Uuid::new_v4(),
-        });
-        let tasks = &shared.tasks;
-        let log = Arc::new(parts.log);
-        let mut running = vec![
-            tasks.spawn(relay::run(shared.clone(), log.clone(), Some(shared.processed()))).abort_handle(),
-            tasks.spawn(relay::watch(shared.clone(), log)).abort_handle(),
-            tasks.spawn(typing::run(shared.clone())).abort_handle(),
-            tasks.spawn(presence::run(shared.clone())).abort_handle(),
-            tasks.spawn(presence::follow(shared.clone())).abort_handle(),
-            tasks.spawn(presence::sweep(shared.clone())).abort_handle(),
-        ];
-        if let (Some(log), Some(end)) = (parts.typing_log, typing_log) {
+        Relay::assign_before(&parts.log, &end).await?;
+        let typing_log = parts.typing_log.take();
+        if let Some(log) = &typing_log {
+            let end = end_offsets(log).await?;
             let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();
             log.assign(&starts)?;
-            running.push(tasks.spawn(relay::run(shared.clone(), Arc::new(log), None)).abort_handle());
         }
-        let (service, io) = socket_io(&shared);
-        let leaving = shared.clone();
-        shared.tasks.spawn(async move {
-            leaving.shutdown.cancelled().await;
-            // Whoever takes nothing doesn't take their leave either.
-            let _ = tokio::time::timeout(GOODBYE, io.close()).await;
-            leaving.transports.cut_all();
-        });
-        Ok(Self { service, shared, running: running.into() })
+        let node = Node::new(&parts, end, shutdown)?;
+        let running = node.spawn_tasks(Arc::new(parts.log), typing_log);
+        let context = Arc::new(node.session_context(parts.auth, parts.tokens));
+        let (service, io) = transport::socket_io_builder().with_state(context).build_with_inner_svc(Router::new());
+        session::register(&io);
+        node.spawn_close(io);
+        Ok(Self { service, node: Arc::new(node), running: running.into() })
     }
 
-    /// The route of Socket.IO: `/socket.io/`.
+    /// The Socket.IO route: `/socket.io/`.
     pub fn router(&self) -> Router {
-        let shared = &self.shared;
-        transport::router(PATH, self.service.clone(), shared.transports.clone(), shared.shutdown.clone())
+        let Node { connections, shutdown, .. } = &*self.node;
+        transport::router(transport::PATH, self.service.clone(), connections.clone(), shutdown.clone())
     }
 
-    /// The next offset of each partition that the relay looks at: everything below was relayed, or is being relayed.
+    /// The next offset of each partition that the relay looks at: it has relayed everything below, or is relaying it.
     pub fn relayed(&self) -> PositionVector {
-        self.shared.processed()
+        self.node.relayed.get()
     }
 
-    /// Adds whether the relay follows the log to what a process needs to be ready, and query-api to what helps it.
+    /// Adds the checks of realtime: the process needs a relay that keeps up with the log, and can go on without
+    /// query-api.
     #[must_use]
     pub fn readiness(&self, readiness: Readiness) -> Readiness {
-        let (shared, running) = (self.shared.clone(), self.running.clone());
-        let asking = shared.clone();
+        let memberships = self.node.memberships.clone();
         let readiness = readiness.with_optional("query-api", move || {
-            let asking = asking.clone();
-            async move { asking.memberships.reachable().await }
+            let memberships = memberships.clone();
+            async move { memberships.check_query_api().await }
         });
+        let running = self.running.clone();
+        let relay_health = self.node.health.clone();
         readiness.with_required("realtime", move || {
             let ended = running.iter().any(AbortHandle::is_finished);
-            let health = if ended { Err("a task ended".to_owned()) } else { shared.health.now() };
+            let health = if ended { Err("a task has ended".to_owned()) } else { relay_health.get() };
             async move { health }
         })
     }
 
-    /// Waits, at most `limit`, until what the shutdown began is done: all sockets are told goodbye and the tasks
-    /// have ended. Call it once the shutdown is cancelled.
-    pub async fn finish(&self, limit: Duration) {
-        self.shared.tasks.close();
-        if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
-            tracing::warn!("stopped before every socket was closed");
+    /// Waits at most `timeout` until all sockets are closed and all tasks have ended. Call this after the shutdown is
+    /// cancelled.
+    pub async fn finish(&self, timeout: Duration) {
+        let tasks = &self.node.tasks;
+        tasks.close();
+        if tokio::time::timeout(timeout, tasks.wait()).await.is_err() {
+            tracing::warn!(unfinished = tasks.len(), "the process stops before every socket is closed");
         }
     }
 }
 
-/// Where the log ends. Of a topic that another process made a moment ago, not every broker knows yet what it leads.
+/// The log's end. Retries for a while: right after a process has created the topic, some brokers don't know yet that
+/// they lead its partitions.
 async fn end_offsets(log: &LogConsumer) -> Result<PositionVector, LogError> {
-    let deadline = Instant::now() + LOG_TIMEOUT;
+    let deadline = Instant::now() + LOG_END_TIMEOUT;
     loop {
         match log.end_offsets().await {
-            Err(error) if Instant::now() < deadline => tracing::info!(%error, "the log's end isn't known yet"),
-            known => return known,
+            Err(error) if Instant::now() < deadline => {
+                tracing::info!(%error, "reading the log's end failed; retrying");
+            }
+            result => return result,
         }
-        tokio::time::sleep(LOG_AGAIN_AFTER).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
-}
-
-/// The Socket.IO library, as it is set up here.
-fn library() -> SocketIoBuilder {
-    SocketIo::builder()
-        .max_payload(MESSAGE_BYTES as u64)
-        .ws_max_message_size(MESSAGE_BYTES)
-        .ws_max_frame_size(MESSAGE_BYTES)
-        .max_buffer_size(SOCKET_BUFFER)
-        .ping_interval(PING_INTERVAL)
-        .ping_timeout(PING_TIMEOUT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        // Nothing binary is ever sent to us.
-        .with_parser(ParserConfig::common().max_incoming_binaries(0))
-}
-
-fn socket_io(shared: &Arc<Shared>) -> (SocketIoService<Router>, SocketIo) {
-    let (service, io) = library().with_state(shared.clone()).build_with_inner_svc(Router::new());
-    connect::serve(&io);
-    (service, io)
 }

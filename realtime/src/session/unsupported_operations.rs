@@ -1,12 +1,15 @@
-//! Operations that a client emits: sockets only tell, so it is told where to ask.
+//! Operations that clients emit on a socket, although sockets only deliver. The node responds with the HTTP request
+//! that does the same, and must never execute it.
 
 use serde_json::{Map, Value, json};
 
-/// An operation, and the route that does it.
+/// An operation, and the HTTP route for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Operation {
-    pub(crate) event: &'static str,
+pub(super) struct Operation {
+    /// The event that the client emits.
+    pub(super) event: &'static str,
     method: &'static str,
+    /// The `action` in the body, where the route is `POST /api/messages`.
     action: Option<&'static str>,
 }
 
@@ -14,8 +17,8 @@ const fn post(event: &'static str, action: &'static str) -> Operation {
     Operation { event, method: "POST", action: Some(action) }
 }
 
-/// All of them.
-pub(crate) const OPERATIONS: [Operation; 8] = [
+/// All operations that sockets don't support.
+pub(super) const OPERATIONS: [Operation; 8] = [
     post("message:send", "message"),
     Operation { event: "message:edit", method: "PATCH", action: None },
     Operation { event: "message:delete", method: "DELETE", action: None },
@@ -27,18 +30,18 @@ pub(crate) const OPERATIONS: [Operation; 8] = [
 ];
 
 impl Operation {
-    /// What to ask instead, with what the client gave.
-    pub(crate) fn redirect(&self, given: &Value) -> Value {
-        let mut fields: Map<String, Value> = given.as_object().cloned().unwrap_or_default();
+    /// The HTTP request to send instead, with the fields of the client's payload.
+    pub(super) fn redirect(&self, payload: &Value) -> Value {
+        let mut fields: Map<String, Value> = payload.as_object().cloned().unwrap_or_default();
         let (path, body) = if let Some(action) = self.action {
             fields.insert("action".to_owned(), Value::from(action));
             ("/api/messages".to_owned(), Value::Object(fields))
         } else {
             let id = fields.remove("messageId").or_else(|| fields.remove("id"));
-            // Anything else would make another path of it.
-            let plain =
+            // Any other character could turn the path into a different one.
+            let is_plain =
                 |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-            let id = id.as_ref().and_then(Value::as_str).filter(plain);
+            let id = id.as_ref().and_then(Value::as_str).filter(is_plain);
             let body = if self.method == "PATCH" { json!({"content": fields.remove("content")}) } else { Value::Null };
             (format!("/api/messages/{}", id.unwrap_or("{messageId}")), body)
         };
@@ -51,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_is_shown_its_route() {
-        let redirect = |event: &str, given: Value| {
-            OPERATIONS.iter().find(|operation| operation.event == event).unwrap().redirect(&given)
+    fn each_operation_is_redirected_to_its_http_request() {
+        let redirect = |event: &str, payload: Value| {
+            OPERATIONS.iter().find(|operation| operation.event == event).unwrap().redirect(&payload)
         };
         assert_eq!(
             redirect("message:send", json!({"content": "hi"})),

@@ -1,46 +1,49 @@
-//! What an event means for the sockets: pure.
+//! The frames of each event. Pure: it must never read a clock, a room or a cache.
 
 use domain::event::{Event, EventData};
 use domain::view::{ConversationView, MessageView, ParticipantView};
 use domain::{ConversationId, Position, UserId, limits};
 use serde_json::{Value, json};
 
-/// Read marks and presence go to conversations of up to this size.
-pub(crate) const SOCIABLE: i64 = 50;
+use crate::rooms::PRESENCE_PARTICIPANTS_MAX;
 
-/// Who gets a frame.
+/// The recipients of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// Everyone in the conversation. Such frames carry the position of the one before, so that a gap shows.
+pub(super) enum Audience {
+    /// Everyone in the conversation. These frames have the position of the frame before, from which a client sees a
+    /// gap.
     Room,
-    /// Everyone in the conversation but one.
-    Others(UserId),
-    /// One user, if they are in the conversation.
+    /// Everyone in the conversation, except this user.
+    RoomExcept(UserId),
+    /// This user, if they are in the conversation.
     Member(UserId),
 }
 
 /// A frame to send.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Delivery {
-    pub(crate) name: &'static str,
-    pub(crate) payload: Value,
-    pub(crate) audience: Audience,
+pub(super) struct Frame {
+    pub(super) name: &'static str,
+    /// The frame's first argument.
+    pub(super) payload: Value,
+    pub(super) audience: Audience,
 }
 
-fn to_room(name: &'static str, payload: Value) -> Delivery {
-    Delivery { name, payload, audience: Audience::Room }
+fn to_room(name: &'static str, payload: Value) -> Frame {
+    Frame { name, payload, audience: Audience::Room }
 }
 
-/// The frames that an event makes in a conversation of so many participants.
-pub(crate) fn deliveries(event: &Event, position: Position, participants: i64) -> Vec<Delivery> {
+/// The frames of an event, in a conversation with this number of participants.
+pub(super) fn frames_of(event: &Event, position: Position, participants: i64) -> Vec<Frame> {
     let (conversation, actor, at) = (event.conversation_id, &event.actor_id, event.occurred_at);
     let frame = match &event.data {
-        EventData::ConversationCreated { .. } => to_room("conversation:created", json!(created(event, position))),
+        EventData::ConversationCreated { .. } => {
+            to_room("conversation:created", json!(new_conversation(event, position)))
+        }
         EventData::MessageSent(sent) => {
             let mut view = MessageView::sent(conversation, actor.clone(), sent.clone(), at);
             view.position = Some(position);
             let mut frames = vec![to_room("message:new", json!(view))];
-            frames.extend(sent.mentions.iter().filter(|user| *user != actor).map(|user| Delivery {
+            frames.extend(sent.mentions.iter().filter(|user| *user != actor).map(|user| Frame {
                 name: "mention:new",
                 payload: json!({
                     "messageId": sent.message_id, "conversationId": conversation, "userId": user, "by": actor,
@@ -68,24 +71,24 @@ pub(crate) fn deliveries(event: &Event, position: Position, participants: i64) -
                 "label": null,
             }),
         ),
-        EventData::MessagesRead { message_id } if participants <= SOCIABLE => {
+        EventData::MessagesRead { message_id } if participants <= PRESENCE_PARTICIPANTS_MAX => {
             to_room("messages:read", json!({"conversationId": conversation, "userId": actor, "messageId": message_id}))
         }
-        EventData::TypingStart {} => typing("typing:start", actor, conversation),
-        EventData::TypingStop {} => typing("typing:stop", actor, conversation),
+        EventData::TypingStart {} => typing_frame("typing:start", actor, conversation),
+        EventData::TypingStop {} => typing_frame("typing:stop", actor, conversation),
         EventData::MessagesRead { .. } | EventData::MentionNotification { .. } => return Vec::new(),
     };
     vec![frame]
 }
 
-/// That somebody types, or stopped.
-pub(crate) fn typing(name: &'static str, user: &UserId, conversation: ConversationId) -> Delivery {
+/// A `typing:start` or `typing:stop` frame of a user.
+pub(super) fn typing_frame(name: &'static str, user: &UserId, conversation: ConversationId) -> Frame {
     let payload = json!({"userId": user, "conversationId": conversation});
-    Delivery { name, payload, audience: Audience::Others(user.clone()) }
+    Frame { name, payload, audience: Audience::RoomExcept(user.clone()) }
 }
 
-/// A conversation as it began.
-fn created(event: &Event, position: Position) -> Option<ConversationView> {
+/// The view of a conversation that has just been created; none for other events.
+fn new_conversation(event: &Event, position: Position) -> Option<ConversationView> {
     let EventData::ConversationCreated { kind, title, participant_ids } = &event.data else { return None };
     let participant = |user: &UserId| ParticipantView { user_id: user.clone(), last_read_seq: 0, last_read_at: None };
     Some(ConversationView {
@@ -114,7 +117,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn of(data: EventData, participants: i64) -> Vec<Delivery> {
+    fn frames(data: EventData, participants: i64) -> Vec<Frame> {
         let event = Event {
             event_id: EventId(Uuid::nil()),
             occurred_at: Timestamp::from_millis(0).unwrap(),
@@ -123,7 +126,7 @@ mod tests {
             request: None,
             data,
         };
-        deliveries(&event, Position { partition: 3, offset: 7 }, participants)
+        frames_of(&event, Position { partition: 3, offset: 7 }, participants)
     }
 
     fn message() -> MessageId {
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_goes_to_the_room_and_its_mentions_to_the_others_mentioned() {
+    fn a_message_goes_to_the_room_and_to_mentioned_users_except_its_author() {
         let sent = MessageSent {
             message_id: message(),
             content: "@alice @bob".to_owned(),
@@ -140,21 +143,21 @@ mod tests {
             mentions: vec![user("alice"), user("bob")],
             reply_to_id: None,
         };
-        let frames = of(EventData::MessageSent(sent), 2);
+        let frames = frames(EventData::MessageSent(sent), 2);
         assert_eq!(frames.iter().map(|frame| frame.name).collect::<Vec<_>>(), ["message:new", "mention:new"]);
         assert_eq!(frames[0].audience, Audience::Room);
         assert_eq!(frames[0].payload["position"], "3:7");
-        assert!(frames[0].payload.get("seq").is_none(), "the fold alone knows it");
+        assert!(frames[0].payload.get("seq").is_none(), "only the fold knows the seq");
         assert_eq!(frames[1].audience, Audience::Member(user("bob")));
         let nil = Uuid::nil();
         assert_eq!(frames[1].payload, json!({"messageId": nil, "conversationId": nil, "userId": "bob", "by": "alice"}));
     }
 
     #[test]
-    fn a_new_conversation_is_shown_with_the_first_fifty() {
+    fn a_new_conversation_lists_its_first_fifty_participants() {
         let participant_ids = (0..60).map(|number| user(&number.to_string())).collect();
         let frames =
-            of(EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids }, 60);
+            frames(EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids }, 60);
         assert_eq!(frames[0].name, "conversation:created");
         assert_eq!(frames[0].payload["participantCount"], 60);
         assert_eq!(frames[0].payload["participants"].as_array().unwrap().len(), 50);
@@ -163,19 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn read_marks_stay_in_small_conversations() {
+    fn read_marks_are_sent_only_in_small_conversations() {
         let read = || EventData::MessagesRead { message_id: None };
-        assert_eq!(of(read(), SOCIABLE)[0].payload["messageId"], Value::Null);
-        assert_eq!(of(read(), SOCIABLE + 1), []);
+        assert_eq!(frames(read(), PRESENCE_PARTICIPANTS_MAX)[0].payload["messageId"], Value::Null);
+        assert_eq!(frames(read(), PRESENCE_PARTICIPANTS_MAX + 1), []);
     }
 
     #[test]
-    fn typing_goes_to_the_others() {
-        assert_eq!(of(EventData::TypingStart {}, 2)[0].audience, Audience::Others(user("alice")));
+    fn typing_goes_to_everyone_except_the_typist() {
+        assert_eq!(frames(EventData::TypingStart {}, 2)[0].audience, Audience::RoomExcept(user("alice")));
     }
 
     #[test]
-    fn changes_of_a_message_go_to_the_room() {
+    fn changes_to_a_message_go_to_the_room() {
         let emoji = || "👍".to_owned();
         let (nil, epoch) = (Uuid::nil(), "1970-01-01T00:00:00.000Z");
         let reaction = |label: Value| json!({"messageId": nil, "conversationId": nil, "userId": "alice", "emoji": "👍", "label": label});
@@ -200,12 +203,12 @@ mod tests {
                 reaction(Value::Null),
             ),
         ] {
-            assert_eq!(of(event, 1_000), [Delivery { name, payload, audience: Audience::Room }]);
+            assert_eq!(frames(event, 1_000), [Frame { name, payload, audience: Audience::Room }]);
         }
     }
 
     #[test]
-    fn notifications_are_for_others_than_sockets() {
-        assert_eq!(of(EventData::MentionNotification { message_id: message(), user_id: user("bob") }, 2), []);
+    fn mention_notifications_have_no_frames() {
+        assert_eq!(frames(EventData::MentionNotification { message_id: message(), user_id: user("bob") }, 2), []);
     }
 }

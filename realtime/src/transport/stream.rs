@@ -1,4 +1,4 @@
-//! The bytes under a WebSocket, where it can be cut, and held to its pace.
+//! The bytes under a WebSocket: a stream that the node can cut, and that enforces the rate limit.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -9,36 +9,36 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::pace::{Frames, Pace};
-use crate::transport;
+use super::rate_limit::RateLimit;
+use super::websocket_frames::FrameCounter;
 
-/// A stream that can be cut from outside, and that fails when its peer sends too many frames.
+/// A stream that fails once its `cut` token is cancelled, or once its peer sends too many frames.
 pub(crate) struct Stream {
     io: TokioIo<Upgraded>,
     cut: CancellationToken,
-    // One each: reader and writer are different tasks, and each has to be woken.
+    // The reader and the writer are different tasks, and each has to be woken. So each has a future of its own.
     cut_reading: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_writing: Pin<Box<WaitForCancellationFutureOwned>>,
-    pace: Pace,
-    frames: Frames,
-    ended: Option<Box<dyn FnOnce() + Send>>,
+    rate_limit: RateLimit,
+    frames: FrameCounter,
+    on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Stream {
-    /// `ended` is called when nobody has the stream any more.
-    pub(crate) fn new(upgraded: Upgraded, cut: CancellationToken, ended: Option<Box<dyn FnOnce() + Send>>) -> Self {
+    /// Wraps an upgraded connection. The stream calls `on_drop` when it is dropped.
+    pub(super) fn new(upgraded: Upgraded, cut: CancellationToken, on_drop: Option<Box<dyn FnOnce() + Send>>) -> Self {
         Self {
             io: TokioIo::new(upgraded),
             cut_reading: Box::pin(cut.clone().cancelled_owned()),
             cut_writing: Box::pin(cut.clone().cancelled_owned()),
             cut,
-            pace: Pace::new(),
-            frames: Frames::default(),
-            ended,
+            rate_limit: RateLimit::new(),
+            frames: FrameCounter::default(),
+            on_drop,
         }
     }
 
-    /// Something that writes, unless the stream is cut.
+    /// Runs a write operation, unless the stream is cut. A failed write cuts the stream.
     fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -49,7 +49,7 @@ impl Stream {
         }
         let written = write(Pin::new(&mut self.io), cx);
         if matches!(written, Poll::Ready(Err(_))) {
-            // Whoever reads only learns from this that nothing can be answered any more.
+            // The reader has no other way to learn that the node can't answer the client any more.
             self.cut.cancel();
         }
         written
@@ -58,8 +58,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(ended) = self.ended.take() {
-            ended();
+        if let Some(on_drop) = self.on_drop.take() {
+            on_drop();
         }
     }
 }
@@ -71,9 +71,8 @@ impl AsyncRead for Stream {
         }
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let frames = self.frames.begun(&buf.filled()[before..]);
-        if frames > 0 && !self.pace.count(frames) {
-            transport::too_many_packets();
+        let frames = self.frames.count(&buf.filled()[before..]);
+        if frames > 0 && !self.rate_limit.admit(frames) {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         Poll::Ready(Ok(()))

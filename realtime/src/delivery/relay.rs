@@ -1,0 +1,166 @@
+//! The relay: reads records from the log and delivers their events to the rooms of this node.
+//!
+//! It must never deliver an event twice, and never hold up all rooms because of one socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::event::{Event, EventData};
+use domain::{ConversationId, PositionVector};
+use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use service::trace;
+use tokio_util::sync::CancellationToken;
+
+use super::dedup::{REMEMBERED_EVENTS, RecentEventIds};
+use super::events::frames_of;
+use super::frame_sender::FrameSender;
+use super::relayed_offsets::RelayedOffsets;
+use super::typing::{TYPING_TIMEOUT, TypingTimeouts};
+use crate::clock;
+use crate::rooms::{EventRef, Rooms};
+
+/// The most records in a batch.
+const BATCH_RECORDS: usize = 1_000;
+/// The most bytes of values in a batch.
+const BATCH_BYTES: usize = 8 << 20;
+/// After how many records the relay yields to the sockets' tasks. Far fewer than the frames that fit into a socket's
+/// buffer, so a burst of events fills only the buffers of slow clients.
+const RECORDS_PER_TURN: usize = 16;
+/// The pause after Kafka's first error. Each pause after that is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Relays the records of one topic.
+pub(crate) struct Relay {
+    pub(crate) log: Arc<LogConsumer>,
+    /// Advances with the topic of record. None for the separate topic of typing events: tokens don't cover it.
+    pub(crate) relayed: Option<Arc<RelayedOffsets>>,
+    pub(crate) partitions: usize,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) frames: FrameSender,
+    pub(crate) typing: Arc<TypingTimeouts>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Relay {
+    /// Makes a consumer of the topic of record read from some way before the log's end: far enough for the relay to
+    /// recognize the copy of an event that another node has relayed already.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer.
+    pub(crate) async fn assign_before(log: &LogConsumer, end: &PositionVector) -> Result<(), LogError> {
+        let per_partition = i64::try_from(REMEMBERED_EVENTS / end.0.len().max(1)).unwrap_or(i64::MAX);
+        let beginning = log.beginning_offsets().await?;
+        let from = end.0.iter().zip(&beginning.0).map(|(end, beginning)| (end - per_partition).max(*beginning));
+        Self::assign(log, &PositionVector(from.collect()))
+    }
+
+    /// Makes a consumer read from these offsets on.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the assignment.
+    pub(super) fn assign(log: &LogConsumer, from: &PositionVector) -> Result<(), LogError> {
+        let starts: Vec<_> = (0..).zip(&from.0).map(|(partition, next)| (partition, StartAt::Offset(*next))).collect();
+        log.assign(&starts)
+    }
+
+    /// Relays until the shutdown. Records below the offsets at which [`RelayedOffsets`] begins are only remembered.
+    pub(crate) async fn run(self) {
+        let start = self.relayed.as_ref().map(|relayed| relayed.get());
+        let mut recent = RecentEventIds::default();
+        let mut pause = FIRST_PAUSE;
+        while let Some(read) = self.shutdown.run_until_cancelled(self.log.next_batch(BATCH_RECORDS, BATCH_BYTES)).await
+        {
+            match read {
+                Ok(records) => {
+                    pause = FIRST_PAUSE;
+                    for (number, record) in records.iter().enumerate() {
+                        if start.as_ref().is_some_and(|start| start.includes(record.position)) {
+                            self.remember(&mut recent, record);
+                            continue;
+                        }
+                        if let Some(relayed) = &self.relayed {
+                            relayed.pass(record.position);
+                        }
+                        self.relay(&mut recent, record);
+                        if number % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                }
+                Err(error) => {
+                    metrics::counter!("realtime_read_failures_total").increment(1);
+                    tracing::warn!(%error, ?pause, "reading the log failed; retrying after a pause");
+                    let _ = self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn relay(&self, recent: &mut RecentEventIds, record: &LogRecord) {
+        if !self.may_concern_a_room(record) {
+            self.remember(recent, record);
+            return;
+        }
+        let event = match record.event(self.partitions) {
+            Ok(event) => event,
+            Err(error) => {
+                metrics::counter!("realtime_undecodable_total").increment(1);
+                tracing::error!(position = %record.position, %error, "a record is not an event; skipping it");
+                return;
+            }
+        };
+        if !recent.insert(event.event_id) {
+            return;
+        }
+        let event_ref =
+            EventRef { conversation: event.conversation_id, position: record.position, event_id: event.event_id };
+        if !self.prepare(&event, record, event_ref) {
+            return;
+        }
+        let Some(participants) = self.rooms.participant_count(event.conversation_id) else { return };
+        let _span = trace::record_span("deliver", record.event_type.as_deref(), record.traceparent.as_deref());
+        for frame in frames_of(&event, record.position, participants) {
+            self.frames.deliver(event_ref, &frame);
+        }
+        metrics::histogram!("realtime_delivery_seconds").record(clock::since_millis(record.timestamp_ms));
+    }
+
+    /// Remembers an event that the relay doesn't deliver: one of its participants may come before its copy does.
+    fn remember(&self, recent: &mut RecentEventIds, record: &LogRecord) {
+        // The command API sets the header on every record, which saves decoding the value.
+        let id = record.event_id.or_else(|| record.event(self.partitions).ok().map(|event| event.event_id));
+        if let Some(id) = id {
+            recent.insert(id);
+        }
+    }
+
+    /// Whether a room on this node may need the record. Decided by its key and headers, without decoding the value.
+    fn may_concern_a_room(&self, record: &LogRecord) -> bool {
+        match record.event_type.as_deref() {
+            Some("MENTION_NOTIFICATION") => false,
+            // A new conversation has no room yet, and a record without the header may create one.
+            Some("CONVERSATION_CREATED") | None => true,
+            Some(_) => {
+                let key = std::str::from_utf8(&record.key).ok().and_then(|key| key.parse::<ConversationId>().ok());
+                key.is_some_and(|id| self.rooms.participant_count(id).is_some())
+            }
+        }
+    }
+
+    /// Applies an event to the rooms and to typing, before its frames are sent. Returns whether it has frames to send.
+    fn prepare(&self, event: &Event, record: &LogRecord, event_ref: EventRef) -> bool {
+        match &event.data {
+            EventData::ConversationCreated { participant_ids, .. } => {
+                self.rooms.open(event.conversation_id, participant_ids);
+            }
+            EventData::TypingStart {} if clock::since_millis(record.timestamp_ms) > TYPING_TIMEOUT => return false,
+            EventData::TypingStart {} => self.typing.start(&event.actor_id, event_ref),
+            EventData::TypingStop {} => self.typing.stop(&event.actor_id, event_ref),
+            _ => {}
+        }
+        true
+    }
+}

@@ -1,0 +1,104 @@
+//! The conversations that a user is in: from Redis if it is new enough, else from query-api. It never returns
+//! memberships that are older than the caller demands.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use cache::{Cache, Progress, ViewKey};
+use domain::{ConversationId, PositionVector, UserId};
+use serde::Deserialize;
+use service::token::PositionTokens;
+
+use crate::Parts;
+
+/// How long a look-up waits until Redis is new enough. The projector is usually only milliseconds behind.
+const PROGRESS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long query-api may take to respond: it waits for the projector for up to a second itself.
+const QUERY_API_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A conversation that a user is in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Membership {
+    pub(crate) conversation_id: ConversationId,
+    pub(crate) participant_count: i64,
+}
+
+/// The body of query-api's response, which is also the cached view in Redis.
+#[derive(Deserialize)]
+struct MembershipsBody {
+    data: Vec<Membership>,
+}
+
+/// Looks memberships up.
+pub(crate) struct MembershipLookup {
+    cache: Cache,
+    progress: Progress,
+    tokens: PositionTokens,
+    http: reqwest::Client,
+    url: String,
+    service_token: String,
+}
+
+impl MembershipLookup {
+    /// A look-up with an HTTP client of its own for query-api.
+    ///
+    /// # Errors
+    /// When the HTTP client can't be created.
+    pub(crate) fn new(parts: &Parts) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            cache: parts.cache.clone(),
+            progress: parts.progress.clone(),
+            tokens: parts.tokens.clone(),
+            http: reqwest::Client::builder().timeout(QUERY_API_TIMEOUT).build()?,
+            url: format!("{}/internal/memberships", parts.query_api_url.trim_end_matches('/')),
+            service_token: parts.auth.service_token().to_owned(),
+        })
+    }
+
+    /// Checks that query-api responds.
+    ///
+    /// # Errors
+    /// When nothing responds, or something other than query-api.
+    pub(crate) async fn check_query_api(&self) -> Result<(), String> {
+        // The request names no user, so query-api refuses it with 400.
+        let response = self.http.get(&self.url).bearer_auth(&self.service_token).send().await;
+        match response.map_err(|error| error.to_string())?.status() {
+            StatusCode::BAD_REQUEST => Ok(()),
+            status => Err(format!("{} responds with {status}", self.url)),
+        }
+    }
+
+    /// Waits until memberships in Redis include these offsets. Returns false if that takes longer than `timeout`.
+    pub(crate) async fn wait_for(&self, at_least: &PositionVector, timeout: Duration) -> bool {
+        self.progress.reached(at_least, timeout).await
+    }
+
+    /// A user's memberships, which include at least these offsets.
+    ///
+    /// # Errors
+    /// When neither Redis nor query-api has them.
+    pub(crate) async fn memberships_of(
+        &self,
+        user: &UserId,
+        at_least: &PositionVector,
+    ) -> Result<Vec<Membership>, String> {
+        // After the timeout the look-up goes on: Postgres, which query-api reads, may be ahead of Redis.
+        let _ = self.wait_for(at_least, PROGRESS_TIMEOUT).await;
+        if let Ok(found) = self.cache.view(&ViewKey::Memberships(user.clone())).await
+            && let Some(body) = found.body.filter(|_| found.progress.covers(at_least))
+            && let Ok(body) = serde_json::from_str::<MembershipsBody>(&body)
+        {
+            return Ok(body.data);
+        }
+        let request = self
+            .http
+            .get(&self.url)
+            .query(&[("userId", user.as_str())])
+            .bearer_auth(&self.service_token)
+            .header("Messages-Position", self.tokens.issue(user, at_least));
+        let response = request.send().await.and_then(reqwest::Response::error_for_status);
+        let body = response.map_err(|error| error.to_string())?.json::<MembershipsBody>().await;
+        body.map(|body| body.data).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,244 @@
+//! The rooms of this node: which users have sockets here, and which conversations those users are in.
+//!
+//! A room belongs to a conversation and lists users, not sockets. A user stays in their rooms for a few seconds after
+//! their last socket ends, so a user who comes back in time needs no new memberships. Rooms must never list a user who
+//! isn't a participant, and must never miss one whose [`Rooms::enter`] returned true.
+//!
+//! Realtime keeps rooms itself, and doesn't use those of the Socket.IO library: when a frame doesn't fit into a
+//! socket's buffer, the node must know which socket it was.
+
+mod memberships;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::{ConversationId, EventId, Position, UserId};
+use serde::Serialize;
+use socketioxide::extract::SocketRef;
+use uuid::Uuid;
+
+pub(crate) use memberships::{Membership, MembershipLookup};
+
+/// Presence and read marks are sent only in conversations of up to this many participants. Unrelated to
+/// `domain::limits::SMALL_CONVERSATION_MAX`, which is about the order of conversation lists.
+pub(crate) const PRESENCE_PARTICIPANTS_MAX: i64 = 50;
+
+/// A conversation with a participant who is in the rooms of this node.
+#[derive(Debug)]
+struct Room {
+    participant_count: i64,
+    /// The position of the last frame to the whole room since the room was opened on this node.
+    last_position: Option<Position>,
+    users: HashSet<UserId>,
+}
+
+/// A user who is in the rooms of this node.
+#[derive(Default)]
+struct LocalUser {
+    /// The user's sockets, by the ids of their sessions.
+    sockets: HashMap<Uuid, SocketRef>,
+    conversations: HashSet<ConversationId>,
+    /// Whether the user is in the rooms of all their conversations.
+    complete: bool,
+}
+
+#[derive(Default)]
+struct RoomTable {
+    rooms: HashMap<ConversationId, Room>,
+    users: HashMap<UserId, LocalUser>,
+}
+
+impl RoomTable {
+    fn sockets(&self, user: &UserId) -> impl Iterator<Item = SocketRef> {
+        self.users.get(user).into_iter().flat_map(|user| user.sockets.values().cloned())
+    }
+
+    /// Puts a user into a room, and opens the room if need be. Does nothing if the user isn't on this node.
+    fn join(&mut self, user: &UserId, conversation: ConversationId, participant_count: i64) {
+        let Some(local_user) = self.users.get_mut(user) else { return };
+        local_user.conversations.insert(conversation);
+        let room = self.rooms.entry(conversation).or_insert_with(|| Room {
+            participant_count,
+            last_position: None,
+            users: HashSet::new(),
+        });
+        room.users.insert(user.clone());
+    }
+
+    fn report_room_count(&self) {
+        metrics::gauge!("realtime_rooms").set(self.rooms.len() as f64);
+    }
+}
+
+/// The rooms of this node.
+#[derive(Default)]
+pub(crate) struct Rooms(Mutex<RoomTable>);
+
+/// The event behind a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventRef {
+    /// The conversation that the event belongs to.
+    pub(crate) conversation: ConversationId,
+    /// Where the event is on the log.
+    pub(crate) position: Position,
+    /// The event's id, the same in each copy of its record.
+    pub(crate) event_id: EventId,
+}
+
+/// The second argument of a frame to a whole room, from which a client learns whether it missed a frame.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrameSequence {
+    position: Position,
+    /// The position of the frame before, in the same room; null for the first since this node opened the room.
+    previous: Option<Position>,
+    event_id: EventId,
+}
+
+/// The recipients of a frame to a whole room, with the frame's second argument.
+pub(crate) struct RoomFrame {
+    pub(crate) sockets: Vec<SocketRef>,
+    pub(crate) sequence: FrameSequence,
+}
+
+impl Rooms {
+    fn lock(&self) -> MutexGuard<'_, RoomTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a user's socket. From now on the user joins the rooms of conversations as they are created. Returns whether
+    /// the user is in all other rooms already.
+    pub(crate) fn enter(&self, user: &UserId, session: Uuid, socket: &SocketRef) -> bool {
+        let mut table = self.lock();
+        let local_user = table.users.entry(user.clone()).or_default();
+        if local_user.sockets.insert(session, socket.clone()).is_none() {
+            metrics::gauge!("realtime_sockets").increment(1);
+        }
+        local_user.complete
+    }
+
+    /// Removes a user's socket. Returns whether it was the user's last on this node.
+    pub(crate) fn leave(&self, user: &UserId, session: Uuid) -> bool {
+        let mut table = self.lock();
+        let Some(local_user) = table.users.get_mut(user) else { return false };
+        if local_user.sockets.remove(&session).is_none() {
+            return false;
+        }
+        metrics::gauge!("realtime_sockets").decrement(1);
+        local_user.sockets.is_empty()
+    }
+
+    /// Takes a user without a socket out of all rooms. Does nothing if the user has a socket again.
+    pub(crate) fn forget(&self, user: &UserId) {
+        let mut table = self.lock();
+        if table.users.get(user).is_none_or(|local_user| !local_user.sockets.is_empty()) {
+            return;
+        }
+        let Some(local_user) = table.users.remove(user) else { return };
+        for conversation in local_user.conversations {
+            if let Some(room) = table.rooms.get_mut(&conversation) {
+                room.users.remove(user);
+                if room.users.is_empty() {
+                    table.rooms.remove(&conversation);
+                }
+            }
+        }
+        table.report_room_count();
+    }
+
+    /// Puts a user into the rooms of the conversations that existed when their socket entered. Does nothing if that
+    /// socket has ended: its memberships may be too old for sockets that entered later.
+    pub(crate) fn join_all(&self, user: &UserId, session: Uuid, memberships: &[Membership]) {
+        let mut table = self.lock();
+        if !table.users.get(user).is_some_and(|local_user| local_user.sockets.contains_key(&session)) {
+            return;
+        }
+        for membership in memberships {
+            table.join(user, membership.conversation_id, membership.participant_count);
+        }
+        if let Some(local_user) = table.users.get_mut(user) {
+            local_user.complete = true;
+        }
+        table.report_room_count();
+    }
+
+    /// Opens the room of a new conversation, with those of its participants who are on this node.
+    pub(crate) fn open(&self, conversation: ConversationId, participants: &[UserId]) {
+        let mut table = self.lock();
+        let count = i64::try_from(participants.len()).unwrap_or(i64::MAX);
+        for user in participants {
+            table.join(user, conversation, count);
+        }
+        table.report_room_count();
+    }
+
+    /// The number of a conversation's participants; none if the conversation has no room on this node.
+    pub(crate) fn participant_count(&self, conversation: ConversationId) -> Option<i64> {
+        self.lock().rooms.get(&conversation).map(|room| room.participant_count)
+    }
+
+    /// Whether a user has a socket on this node.
+    pub(crate) fn has_socket(&self, user: &UserId) -> bool {
+        self.lock().users.get(user).is_some_and(|local_user| !local_user.sockets.is_empty())
+    }
+
+    /// A user's conversations; none if this node doesn't know all of them.
+    pub(crate) fn conversations_of(&self, user: &UserId) -> Option<HashSet<ConversationId>> {
+        let table = self.lock();
+        table
+            .users
+            .get(user)
+            .filter(|local_user| local_user.complete)
+            .map(|local_user| local_user.conversations.clone())
+    }
+
+    /// Whether a user is in one of these conversations; none if this node doesn't know all of the user's.
+    pub(crate) fn is_in_any(&self, user: &UserId, conversations: &HashSet<ConversationId>) -> Option<bool> {
+        let table = self.lock();
+        let local_user = table.users.get(user).filter(|local_user| local_user.complete)?;
+        Some(!local_user.conversations.is_disjoint(conversations))
+    }
+
+    /// The sockets of a room, and the next [`FrameSequence`]; none without a room. Only the relay may call this,
+    /// because it sends the frames of a room in the order of their positions.
+    pub(crate) fn next_frame(&self, event: EventRef) -> Option<RoomFrame> {
+        let mut table = self.lock();
+        let room = table.rooms.get_mut(&event.conversation)?;
+        let previous = room.last_position.replace(event.position);
+        let sequence = FrameSequence { position: event.position, previous, event_id: event.event_id };
+        let room = table.rooms.get(&event.conversation)?;
+        Some(RoomFrame { sockets: room.users.iter().flat_map(|user| table.sockets(user)).collect(), sequence })
+    }
+
+    /// The sockets of a room, except those of one user.
+    pub(crate) fn room_except(&self, conversation: ConversationId, except: &UserId) -> Vec<SocketRef> {
+        let table = self.lock();
+        let users = table.rooms.get(&conversation).into_iter().flat_map(|room| &room.users);
+        users.filter(|user| *user != except).flat_map(|user| table.sockets(user)).collect()
+    }
+
+    /// The sockets of one user, if the user is in the room.
+    pub(crate) fn member(&self, conversation: ConversationId, user: &UserId) -> Vec<SocketRef> {
+        let table = self.lock();
+        let is_in = table.rooms.get(&conversation).is_some_and(|room| room.users.contains(user));
+        if is_in { table.sockets(user).collect() } else { Vec::new() }
+    }
+
+    /// The conversations of a user that are small enough for presence, as far as this node knows them.
+    pub(crate) fn presence_conversations_of(&self, user: &UserId) -> Vec<ConversationId> {
+        let table = self.lock();
+        let conversations = table.users.get(user).into_iter().flat_map(|local_user| &local_user.conversations);
+        let is_small = |id: &&ConversationId| {
+            table.rooms.get(id).is_some_and(|room| room.participant_count <= PRESENCE_PARTICIPANTS_MAX)
+        };
+        conversations.filter(is_small).copied().collect()
+    }
+
+    /// The sockets of everyone in any of these rooms, each once, except those of one user.
+    pub(crate) fn rooms_except(&self, conversations: &[ConversationId], except: &UserId) -> Vec<SocketRef> {
+        let table = self.lock();
+        let rooms = conversations.iter().filter_map(|id| table.rooms.get(id));
+        let users: HashSet<&UserId> = rooms.flat_map(|room| &room.users).filter(|user| *user != except).collect();
+        users.into_iter().flat_map(|user| table.sockets(user)).collect()
+    }
+}

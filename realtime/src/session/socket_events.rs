@@ -1,0 +1,62 @@
+//! The events that a socket may emit, and its end.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use socketioxide::extract::{AckSender, SocketRef, State, TryData};
+use socketioxide::socket::DisconnectReason;
+
+use super::context::{Session, SessionContext};
+use super::unsupported_operations::OPERATIONS;
+use crate::presence;
+
+/// Registers the handlers of an authenticated socket.
+pub(super) fn register(socket: &SocketRef, session: &Arc<Session>) {
+    on_disconnect(socket, session.clone());
+    on_operations(socket);
+    on_presence_get(socket, session.clone());
+}
+
+fn on_disconnect(socket: &SocketRef, session: Arc<Session>) {
+    socket.on_disconnect(
+        async move |socket: SocketRef, State(context): State<Arc<SessionContext>>, reason: DisconnectReason| {
+            session.ended.cancel();
+            session.leave(&context);
+            // For every other reason the connection has ended, too. A task waits, not this handler: the library removes
+            // the socket only after the handler has returned.
+            if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
+                let task = context.clone();
+                context.tasks.spawn(async move {
+                    task.shutdown.run_until_cancelled(task.connections.close_if_unused(socket)).await;
+                });
+            }
+        },
+    );
+}
+
+fn on_operations(socket: &SocketRef) {
+    for operation in OPERATIONS {
+        socket.on(
+            operation.event,
+            async move |socket: SocketRef,
+                        State(context): State<Arc<SessionContext>>,
+                        TryData(payload): TryData<Value>| {
+                let redirect = operation.redirect(&payload.unwrap_or_default());
+                context.frames.send(&socket, "message:redirect_to_api", &(redirect,));
+            },
+        );
+    }
+}
+
+fn on_presence_get(socket: &SocketRef, session: Arc<Session>) {
+    socket.on(
+        "presence:get",
+        async move |State(context): State<Arc<SessionContext>>, TryData(payload): TryData<Value>, ack: AckSender| {
+            let response = match session.queries.try_acquire() {
+                Ok(_permit) => context.presence.respond(&session.user, &payload.unwrap_or_default()).await,
+                Err(_) => presence::error_response("too_many_questions", "wait until earlier queries are answered"),
+            };
+            let _ = ack.send(&response);
+        },
+    );
+}

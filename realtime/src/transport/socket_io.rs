@@ -1,0 +1,32 @@
+//! The Socket.IO library's settings: its path, limits and timeouts.
+
+use std::time::Duration;
+
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
+
+/// The path at which clients connect.
+pub(crate) const PATH: &str = "/socket.io/";
+/// The largest message that a client may send, in bytes.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+/// How many frames may wait for a slow socket.
+const SOCKET_BUFFER: usize = 128;
+/// How often the node pings each connection.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a client may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may stay open without an authenticated socket.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The Socket.IO library with the settings of this node.
+pub(crate) fn socket_io_builder() -> SocketIoBuilder {
+    SocketIo::builder()
+        .max_payload(MAX_MESSAGE_BYTES as u64)
+        .ws_max_message_size(MAX_MESSAGE_BYTES)
+        .ws_max_frame_size(MAX_MESSAGE_BYTES)
+        .max_buffer_size(SOCKET_BUFFER)
+        .ping_interval(PING_INTERVAL)
+        .ping_timeout(PING_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        // Clients send no binary data.
+        .with_parser(ParserConfig::common().max_incoming_binaries(0))
+}
