@@ -1,5 +1,6 @@
-//! Makes the chat page's files from `web/` and the client library: TypeScript becomes JavaScript, so that building
-//! needs nothing but cargo. What `index.html` names is served, and every module that is loaded from there on.
+//! Builds the chat page's files from `web/` and from the client library. It compiles TypeScript to JavaScript itself:
+//! building the executable needs nothing but cargo. The page gets the files that `index.html` names, and every module
+//! that these import, directly or not. All other files stay out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,45 +19,49 @@ use oxc_span::SourceType;
 use oxc_transformer::{TransformOptions, Transformer};
 use sha2::{Digest, Sha256};
 
-/// Where the page's own files are, seen from here.
-const PAGE: &str = "../web";
-/// Where the client library's are.
-const LIBRARY: &str = "../clients/typescript/src";
-/// Under which path the files are served.
-const SERVED: &str = "/web/";
-/// What the page's inline script stands between; its hash is all that the policy allows besides files.
-const IMPORT_MAP: (&str, &str) = ("<script type=\"importmap\">", "</script>");
-/// Where the page has the modules named, so that all of them are fetched at once.
-const MODULES: &str = "<!-- modules -->";
-/// What the page of development says more: that it can ask for a token of any user.
-const ELEMENT: (&str, &str) = ("<html lang=\"en\">", "<html lang=\"en\" data-development>");
+/// The folder of the page's own files, relative to this crate.
+const PAGE_FOLDER: &str = "../web";
+/// The folder of the client library's files.
+const CLIENT_FOLDER: &str = "../clients/typescript/src";
+/// The URL path below which the server serves the files.
+const URL_PREFIX: &str = "/web/";
+/// The tags around the page's only inline script. The content security policy allows its hash, and files.
+const IMPORT_MAP_TAGS: (&str, &str) = ("<script type=\"importmap\">", "</script>");
+/// The page's placeholder for the list of all modules; the browser then fetches them all at once.
+const MODULES_PLACEHOLDER: &str = "<!-- modules -->";
+/// The root element of the page. In development mode an attribute says that the server signs in any user.
+const ROOT_ELEMENT: &str = "<html lang=\"en\">";
+const DEVELOPMENT_ROOT_ELEMENT: &str = "<html lang=\"en\" data-development>";
 
 fn main() {
-    if let Err(error) = make() {
-        // Each line is an error to cargo, which then stops.
+    if let Err(error) = build() {
+        // Cargo shows each line as an error, and stops.
         for line in format!("{error:#}").lines() {
             println!("cargo::error={line}");
         }
     }
 }
 
-fn make() -> anyhow::Result<()> {
-    for folder in [PAGE, LIBRARY] {
+fn build() -> anyhow::Result<()> {
+    for folder in [PAGE_FOLDER, CLIENT_FOLDER] {
         println!("cargo:rerun-if-changed={folder}");
     }
-    let page = fs::read_to_string(format!("{PAGE}/index.html")).context("web/index.html")?;
-    let import_map = between(&page, IMPORT_MAP).context("web/index.html has no import map")?;
+    let page = fs::read_to_string(format!("{PAGE_FOLDER}/index.html")).context("web/index.html")?;
+    let import_map = between(&page, IMPORT_MAP_TAGS).context("web/index.html has no import map")?;
     println!("cargo:rustc-env=IMPORT_MAP_HASH=sha256-{}", STANDARD.encode(Sha256::digest(import_map)));
-    let files = files(&page, &names(import_map)?)?;
-    let modules = files.keys().filter(|name| name.ends_with(".js"));
+    let assets = collect_assets(&page, &parse_import_map(import_map)?)?;
+    let modules = assets.keys().filter(|name| name.ends_with(".js"));
     let preloads: Vec<String> =
-        modules.map(|name| format!("<link rel=\"modulepreload\" href=\"{SERVED}{name}\">")).collect();
-    ensure!(page.contains(MODULES) && page.contains(ELEMENT.0), "web/index.html lacks {MODULES} or {}", ELEMENT.0);
-    let page = page.replace(MODULES, &preloads.join("\n  "));
+        modules.map(|name| format!("<link rel=\"modulepreload\" href=\"{URL_PREFIX}{name}\">")).collect();
+    ensure!(
+        page.contains(MODULES_PLACEHOLDER) && page.contains(ROOT_ELEMENT),
+        "web/index.html lacks {MODULES_PLACEHOLDER} or {ROOT_ELEMENT}"
+    );
+    let page = page.replace(MODULES_PLACEHOLDER, &preloads.join("\n  "));
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("index.html"), &page)?;
-    fs::write(out.join("index.development.html"), page.replace(ELEMENT.0, ELEMENT.1))?;
-    fs::write(out.join("files.rs"), table(&files, &out)?)?;
+    fs::write(out.join("index.development.html"), page.replace(ROOT_ELEMENT, DEVELOPMENT_ROOT_ELEMENT))?;
+    fs::write(out.join("assets.rs"), write_assets(&assets, &out)?)?;
     Ok(())
 }
 
@@ -64,55 +69,56 @@ fn between<'a>(text: &'a str, (start, end): (&str, &str)) -> Option<&'a str> {
     Some(text.split_once(start)?.1.split_once(end)?.0)
 }
 
-/// The bare names of modules and where they are served, as the import map says.
-fn names(import_map: &str) -> anyhow::Result<BTreeMap<String, String>> {
-    let map: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(import_map).context("the import map")?;
+/// The import map: from the name of a package to the URL path of its module.
+fn parse_import_map(json: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let map: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(json).context("the import map")?;
     map.into_iter()
-        .find_map(|(key, names)| (key == "imports").then_some(names))
+        .find_map(|(key, imports)| (key == "imports").then_some(imports))
         .context("the import map has no imports")
 }
 
-/// Every file that the page needs, by the name under which it is served.
-fn files(page: &str, names: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-    let mut files = BTreeMap::new();
-    let mut wanted: Vec<String> =
-        page.split('"').filter_map(|part| part.strip_prefix(SERVED)).map(str::to_owned).collect();
-    while let Some(name) = wanted.pop() {
-        if files.contains_key(&name) {
+/// Every file that the page needs, by its name below [`URL_PREFIX`].
+fn collect_assets(page: &str, import_map: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut assets = BTreeMap::new();
+    let mut pending: Vec<String> =
+        page.split('"').filter_map(|part| part.strip_prefix(URL_PREFIX)).map(str::to_owned).collect();
+    while let Some(name) = pending.pop() {
+        if assets.contains_key(&name) {
             continue;
         }
-        let source = source(&name);
+        let source = source_path(&name);
         let bytes = fs::read(&source).with_context(|| format!("{}, which the page needs", source.display()))?;
         let bytes = if source.extension().is_some_and(|extension| extension == "ts") {
-            let module = javascript(&source, &String::from_utf8(bytes)?)?;
+            let module = compile(&source, &String::from_utf8(bytes)?)?;
             for import in &module.imports {
-                wanted.push(resolve(import, &name, names).with_context(|| format!("{}: {import}", source.display()))?);
+                let imported = resolve(import, &name, import_map);
+                pending.push(imported.with_context(|| format!("{}: {import}", source.display()))?);
             }
             module.code.into_bytes()
         } else {
             bytes
         };
-        files.insert(name, bytes);
+        assets.insert(name, bytes);
     }
-    Ok(files)
+    Ok(assets)
 }
 
-/// What is served under a name: scripts are made from TypeScript, all else is as it is.
-fn source(name: &str) -> PathBuf {
-    let (folder, name) = name.strip_prefix("client/").map_or((PAGE, name), |name| (LIBRARY, name));
-    let made = name.ends_with(".js") && !name.starts_with("vendor/");
+/// The source file of an asset: TypeScript for a script, unless the script is vendored; else the file itself.
+fn source_path(name: &str) -> PathBuf {
+    let (folder, name) = name.strip_prefix("client/").map_or((PAGE_FOLDER, name), |name| (CLIENT_FOLDER, name));
+    let is_compiled = name.ends_with(".js") && !name.starts_with("vendor/");
     let path = Path::new(folder).join(name);
-    if made { path.with_extension("ts") } else { path }
+    if is_compiled { path.with_extension("ts") } else { path }
 }
 
-/// The name under which an imported module is served.
-fn resolve(import: &str, importer: &str, names: &BTreeMap<String, String>) -> anyhow::Result<String> {
+/// The asset's name of an imported module.
+fn resolve(import: &str, importer: &str, import_map: &BTreeMap<String, String>) -> anyhow::Result<String> {
     if let Some(sibling) = import.strip_prefix("./") {
         let folder = importer.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         return Ok(format!("{folder}{sibling}"));
     }
-    let served = names.get(import).context("the import map doesn't say where this is")?;
-    served.strip_prefix(SERVED).map(str::to_owned).context("not under /web/")
+    let url_path = import_map.get(import).context("the import map has no entry for this import")?;
+    url_path.strip_prefix(URL_PREFIX).map(str::to_owned).context("not under /web/")
 }
 
 struct Module {
@@ -120,25 +126,25 @@ struct Module {
     imports: Vec<String>,
 }
 
-/// A module without its types, and what it still imports.
-fn javascript(path: &Path, source: &str) -> anyhow::Result<Module> {
+/// Compiles a module to JavaScript. Its imports are those that remain: imports of types are gone.
+fn compile(path: &Path, source: &str) -> anyhow::Result<Module> {
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, source, SourceType::ts()).parse();
-    complain(path, source, parsed.diagnostics.errors())?;
+    fail_on(path, source, parsed.diagnostics.errors())?;
     let mut program = parsed.program;
     let checked = SemanticBuilder::new().with_check_syntax_error(true).build(&program);
-    complain(path, source, checked.diagnostics.errors())?;
+    fail_on(path, source, checked.diagnostics.errors())?;
     let scoping = checked.semantic.into_scoping();
     let options = TransformOptions::default();
     let transformed = Transformer::new(&allocator, path, &options).build_with_scoping(scoping, &mut program);
-    complain(path, source, transformed.diagnostics.errors())?;
+    fail_on(path, source, transformed.diagnostics.errors())?;
     let statements = program.body.iter().filter_map(|statement| statement.as_module_declaration());
     let imports = statements.filter_map(|declaration| declaration.source()).map(|source| source.value.to_string());
     Ok(Module { imports: imports.collect(), code: Codegen::new().build(&program).code })
 }
 
-/// Fails with everything that is wrong in a file, each as `file:line: what`.
-fn complain<'a>(path: &Path, source: &str, errors: impl Iterator<Item = &'a OxcDiagnostic>) -> anyhow::Result<()> {
+/// Fails if a file has errors, and lists each as `file:line: error`.
+fn fail_on<'a>(path: &Path, source: &str, errors: impl Iterator<Item = &'a OxcDiagnostic>) -> anyhow::Result<()> {
     let mut text = String::new();
     for error in errors {
         let offset = error.labels.first().map_or(0, |label| label.offset() as usize);
@@ -151,21 +157,22 @@ fn complain<'a>(path: &Path, source: &str, errors: impl Iterator<Item = &'a OxcD
     Ok(())
 }
 
-/// The table of files as Rust: an array of `File`.
-fn table(files: &BTreeMap<String, Vec<u8>>, out: &Path) -> anyhow::Result<String> {
-    let mut table = "[".to_owned();
-    for (name, bytes) in files {
+/// Writes the assets to files. Returns Rust source that includes them: an array of `Asset`, as `web_page.rs` has it.
+fn write_assets(assets: &BTreeMap<String, Vec<u8>>, out: &Path) -> anyhow::Result<String> {
+    let mut array = "[".to_owned();
+    for (name, bytes) in assets {
         let path = out.join("files").join(name);
-        fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+        fs::create_dir_all(path.parent().context("an asset's path has a folder")?)?;
         fs::write(&path, bytes)?;
-        let kind = match name.rsplit_once('.') {
+        let content_type = match name.rsplit_once('.') {
             Some((_, "js")) => "text/javascript; charset=utf-8",
             Some((_, "css")) => "text/css; charset=utf-8",
             Some((_, "svg")) => "image/svg+xml",
-            _ => return Err(anyhow!("{name}: say in messages/build.rs what kind of file that is")),
+            _ => return Err(anyhow!("{name}: add the content type of such files to messages/build.rs")),
         };
-        let tag = format!("\"{}\"", STANDARD.encode(&Sha256::digest(bytes)[..15]));
-        write!(table, "File {{ name: {name:?}, kind: {kind:?}, tag: {tag:?}, content: include_bytes!({path:?}) }}, ")?;
+        let etag = format!("\"{}\"", STANDARD.encode(&Sha256::digest(bytes)[..15]));
+        write!(array, "Asset {{ name: {name:?}, content_type: {content_type:?}, etag: {etag:?}, ")?;
+        write!(array, "content: include_bytes!({path:?}) }}, ")?;
     }
-    Ok(table + "]")
+    Ok(array + "]")
 }

@@ -1,41 +1,33 @@
-//! The command line.
+//! The command line: parses it and runs the chosen command. The texts here are the `--help`.
 
-use std::time::{Duration, SystemTime};
+use clap::{Parser, Subcommand};
+use service::config::Config;
 
-use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
-use domain::{Timestamp, UserId};
-use read_model::ReadModel;
-use service::auth::Auth;
-use service::config::{Config, Environment, SECRET_BYTES};
-use service::{lifecycle, telemetry, trace};
-use time::OffsetDateTime;
-
-use crate::process::{self, Roles};
-use crate::{dead_letters, development, doctor, rebuild, topic};
+use crate::commands::{dead_letters, doctor, migrate, rebuild, serve, token, topic};
+use crate::process::Roles;
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
 ///
-/// Every option can be set in the environment under the name that its help shows. The help of a command shows what it
-/// uses; `messages all`, which runs everything in one process on one port, shows everything.
+/// Every option can be set in the environment under the name that its help shows. The help of a command shows only the
+/// options that the command uses; `messages all`, which runs everything in one process on one port, shows all of them.
 #[derive(Parser)]
 #[command(name = "messages", version, max_term_width = 120, after_help = FIRST_STEPS)]
 pub struct Cli {
     #[command(subcommand)]
-    task: Task,
+    command: CliCommand,
 }
 
 const FIRST_STEPS: &str = "\
 On your own machine:
   scripts/services up                          start Kafka, Postgres and Redis
-  eval \"$(scripts/services env)\"              say where they are
-  MESSAGES_ENV=development messages all        run everything, with a page at http://127.0.0.1:8080
+  eval \"$(scripts/services env)\"              set their addresses in this shell
+  MESSAGES_ENV=development messages all        run everything, with the chat page at http://127.0.0.1:8080
 
 Elsewhere, with KAFKA_BROKERS, DATABASE_URL, REDIS_URL and AUTH_JWT_SECRET set:
-  messages topic --make && messages migrate    make the topic and the schema
+  messages topic --make && messages migrate    create the topic and the schema
   messages projector, command-api, query-api, realtime
                                                run the services, any number of each
-  messages doctor                              see whether all is well, and what to do if not";
+  messages doctor                              check the system, with advice for each problem";
 
 const TOKEN_EXAMPLE: &str = "\
 Example:
@@ -46,151 +38,78 @@ Example, in a new cluster:
   KAFKA_PARTITIONS=24 messages topic --make";
 
 const DOCTOR_EXAMPLE: &str = "\
-Example, before a deployment is let through:
+Example, as the last step of a deployment:
   messages doctor || exit 1";
 
 const REALTIME_EXAMPLE: &str = "\
-Example, with query-api behind one address:
+Example, with all query-apis behind one address:
   QUERY_API_URL=http://query-api:8080 PORT=8083 messages realtime";
 
 #[derive(Subcommand)]
-enum Task {
+enum CliCommand {
     /// Run all four services in one process on one port, with the chat page at /.
     ///
-    /// Makes the topic and the schema where they are missing.
+    /// Creates the topic and the schema if they are missing.
     All(Config),
-    /// Run the command API: POST, PATCH and DELETE under /api become events on the topic.
+    /// Run the command API: turn POST, PATCH and DELETE under /api into events on the topic.
     CommandApi(Config),
-    /// Run a projector: folds the topic into Postgres and tells the caches. Any number of them share the work.
+    /// Run a projector: fold the topic into Postgres and invalidate caches. Any number of projectors share the work.
     ///
-    /// Makes the schema where it is missing.
+    /// Creates the schema if it is missing.
     Projector(Config),
-    /// Run the query API: GET under /api, from Redis where it can be, else from Postgres.
+    /// Run the query API: answer GET under /api from Redis if possible, else from Postgres.
     QueryApi(Config),
-    /// Run the realtime worker: relays the topic to Socket.IO rooms. Needs QUERY_API_URL.
+    /// Run a realtime node: relay the topic to Socket.IO rooms. Needs QUERY_API_URL.
     #[command(after_help = REALTIME_EXAMPLE)]
     Realtime(Config),
-    /// Make the read model's schema, or bring it up to date. Safe to run at any time.
+    /// Create the read model's schema, or bring it up to date. Safe to run at any time.
     Migrate(Config),
-    /// Show the topic: how it is set up, and how far each partition goes.
+    /// Show the topic: its settings, and the offsets of each partition.
     ///
-    /// Fails where there is none, or where it is set up otherwise than a system of record must be.
+    /// Fails if the topic doesn't exist, or if a setting is wrong for a system of record.
     #[command(after_help = TOPIC_EXAMPLE)]
-    Topic(topic::Topic),
-    /// Check Kafka, Postgres, Redis, the topic, the schema, projectors and lag, and say what to do.
+    Topic(topic::TopicArgs),
+    /// Check Kafka, Postgres, Redis, the topic, the schema, the projectors and the lag, and say what to do.
     ///
-    /// Changes nothing. Prints a line for each thing it looked at: ✓ well, ! works but could be better, ✗ wrong.
-    /// Fails when something is wrong.
+    /// Changes nothing. Prints a line for each check: ✓ ok, ! works but could be better, ✗ wrong. Fails if anything is
+    /// wrong.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Config),
-    /// Empty the read model and fold the topic again from its beginning.
+    /// Rebuild the read model: empty it, then fold the topic from its beginning.
     ///
-    /// Services that run go on; until it is through, they answer from what is folded already.
-    Rebuild(RebuildArgs),
-    /// See to the records that could not be folded into the read model.
+    /// Running services keep running. Until the rebuild is complete, they answer from the events that are folded so
+    /// far.
+    Rebuild(rebuild::RebuildArgs),
+    /// List, retry or discard the records that could not be folded into the read model.
     ///
-    /// Such a record (another program wrote it, or a newer version) stays on the topic and holds nothing up.
+    /// Such a record (written by another program, or by a newer version) stays on the topic and blocks nothing.
     #[command(subcommand)]
-    DeadLetters(dead_letters::Task),
+    DeadLetters(dead_letters::Command),
     /// Print an access token for a user, signed with AUTH_JWT_SECRET (in development, with the fixed secret).
     #[command(after_help = TOKEN_EXAMPLE)]
-    Token(TokenArgs),
-}
-
-#[derive(Args)]
-struct RebuildArgs {
-    /// Yes, throw the read model away first. Without it, nothing is done.
-    #[arg(long, required = true)]
-    reset: bool,
-    #[command(flatten)]
-    config: Config,
-}
-
-#[derive(Args)]
-struct TokenArgs {
-    /// Whom the token is for: 1 to 128 visible characters without spaces.
-    user: UserId,
-    /// For how many hours it is good.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=87_600))]
-    hours: u32,
-    #[command(flatten)]
-    config: Config,
+    Token(token::TokenArgs),
 }
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the chosen command. A service runs until a signal stops it.
     ///
     /// # Errors
-    /// With a message that says what to do next.
+    /// When the command fails; the message says what to do next.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.task {
-            Task::All(config) => serve(config, Roles::ALL).await,
-            Task::CommandApi(config) => serve(config, Roles::COMMAND_API).await,
-            Task::Projector(config) => serve(config, Roles::PROJECTOR).await,
-            Task::QueryApi(config) => serve(config, Roles::QUERY_API).await,
-            Task::Realtime(config) => serve(config, Roles::REALTIME).await,
-            Task::Migrate(config) => migrate(&config).await,
-            Task::Rebuild(arguments) => {
-                debug_assert!(arguments.reset, "clap demands it");
-                telemetry::start(&arguments.config.log, arguments.config.log_format);
-                rebuild::run(&arguments.config).await
-            }
-            Task::Topic(topic) => topic.run().await,
-            Task::Doctor(config) => doctor::run(&config).await,
-            Task::DeadLetters(task) => task.run().await,
-            Task::Token(arguments) => token(&arguments),
+        match self.command {
+            CliCommand::All(config) => serve::run(config, Roles::ALL).await,
+            CliCommand::CommandApi(config) => serve::run(config, Roles::COMMAND_API).await,
+            CliCommand::Projector(config) => serve::run(config, Roles::PROJECTOR).await,
+            CliCommand::QueryApi(config) => serve::run(config, Roles::QUERY_API).await,
+            CliCommand::Realtime(config) => serve::run(config, Roles::REALTIME).await,
+            CliCommand::Migrate(config) => migrate::run(&config).await,
+            CliCommand::Topic(arguments) => topic::run(&arguments).await,
+            CliCommand::Doctor(config) => doctor::run(&config).await,
+            CliCommand::Rebuild(arguments) => rebuild::run(&arguments).await,
+            CliCommand::DeadLetters(command) => command.run().await,
+            CliCommand::Token(arguments) => token::run(&arguments),
         }
     }
-}
-
-async fn serve(config: Config, roles: Roles) -> anyhow::Result<()> {
-    telemetry::start(&config.log, config.log_format);
-    if let Some(collector) = &config.otlp_endpoint {
-        trace::start_export(collector, &format!("messages-{}", roles.service_name()))?;
-    }
-    // Before anything is touched: without a secret nothing starts.
-    let auth = Auth::new(config.secret()?);
-    let address = config.listen_on();
-    let socket = lifecycle::bind(address.into())
-        .with_context(|| format!("can't listen on {}:{}; set HOST and PORT to what is free", address.0, address.1))?;
-    if config.has_weak_secret() {
-        tracing::warn!("AUTH_JWT_SECRET can be guessed: set it to at least {SECRET_BYTES} random characters");
-    }
-    let shutdown = lifecycle::shutdown_on_signal();
-    let process = tokio::select! {
-        started = process::start(&config, roles, socket, shutdown.clone()) => started?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    tracing::info!(address = %process.address(), roles = %roles, "ready");
-    if config.environment == Environment::Development && roles == Roles::ALL {
-        development::welcome(&auth, process.address())?;
-    }
-    let finished = process.finished().await;
-    tokio::task::spawn_blocking(trace::stop_export).await?;
-    finished
-}
-
-async fn migrate(config: &Config) -> anyhow::Result<()> {
-    telemetry::start(&config.log, config.log_format);
-    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)?;
-    read_model.migrate().await.context(process::POSTGRES_HINT)?;
-    tracing::info!(schema = config.database_schema, "the schema is up to date");
-    Ok(())
-}
-
-fn token(arguments: &TokenArgs) -> anyhow::Result<()> {
-    let auth = Auth::new(arguments.config.secret()?);
-    let lasts = Duration::from_secs(u64::from(arguments.hours) * 3_600);
-    println!("{}", auth.mint(&arguments.user, from_now(lasts)?)?);
-    Ok(())
-}
-
-/// The moment that is so far from now.
-///
-/// # Errors
-/// When that is after the year 9999.
-pub(crate) fn from_now(ahead: Duration) -> anyhow::Result<Timestamp> {
-    Ok(Timestamp::from_date_time(OffsetDateTime::from(SystemTime::now() + ahead))?)
 }
 
 #[cfg(test)]
@@ -198,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebuild_says_that_it_empties_the_read_model() {
+    fn a_rebuild_needs_a_confirmation() {
         assert!(Cli::try_parse_from(["messages", "rebuild"]).is_err());
         assert!(Cli::try_parse_from(["messages", "rebuild", "--reset"]).is_ok());
     }

@@ -1,28 +1,28 @@
-//! What `--help` shows: of the many settings, a command's own help only those that matter to it.
+//! The `--help` of each command: it shows only the settings that the command uses.
 
 use clap::{Command, CommandFactory};
 
 use crate::cli::Cli;
 
-/// The command line. Settings that a command doesn't use are accepted, so that all processes can have the same
-/// environment, but not shown.
+/// The command line. A command accepts settings that it doesn't use, because all processes may share one environment;
+/// its help hides them.
 pub fn command() -> Command {
-    Cli::command().mut_subcommands(without_what_is_unused)
+    Cli::command().mut_subcommands(hide_unused_settings)
 }
 
-fn without_what_is_unused(command: Command) -> Command {
-    let used = used(command.get_name());
-    let is_unused = |name: &str| used.is_some_and(|used| !used.iter().any(|beginning| name.starts_with(beginning)));
+fn hide_unused_settings(command: Command) -> Command {
+    let prefixes = used_settings(command.get_name());
+    let is_unused = |name: &str| prefixes.is_some_and(|prefixes| !prefixes.iter().any(|it| name.starts_with(it)));
     command
         .mut_args(|argument| {
             let hidden = argument.get_env().is_some() && is_unused(argument.get_id().as_str());
             argument.hide(hidden)
         })
-        .mut_subcommands(without_what_is_unused)
+        .mut_subcommands(hide_unused_settings)
 }
 
-/// What the names of the settings begin with that a command uses; none where it uses all.
-fn used(command: &str) -> Option<&'static [&'static str]> {
+/// The prefixes of the settings that a command uses; none if it uses all settings.
+fn used_settings(command: &str) -> Option<&'static [&'static str]> {
     Some(match command {
         "projector" => &["environment", "host", "port", "auth", "kafka", "database", "redis", "log", "otlp"],
         "query-api" => &["environment", "host", "port", "auth", "kafka", "database", "redis", "cors", "log", "otlp"],
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_shows_what_it_uses_and_accepts_the_rest() {
+    fn a_command_shows_the_settings_that_it_uses_and_accepts_the_others() {
         let all = help(&["all"]);
         for setting in ["AUTH_JWT_SECRET", "KAFKA_TOPIC", "DATABASE_URL", "REDIS_URL", "LIMIT_EDITS", "CORS_ORIGINS"] {
             assert!(all.contains(setting), "{setting}");

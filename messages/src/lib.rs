@@ -1,14 +1,11 @@
-//! Puts the services together into processes, and gives them a command line.
+//! Assembles the services into processes, and is their command line.
+//!
+//! The layers from top to bottom: `cli` parses the command line, `commands` has one module for each command, `process`
+//! runs services, and `site` serves pages and documents. A module never uses a layer above its own.
 
+mod access_token;
 pub mod cli;
-mod dead_letters;
-mod development;
-mod doctor;
+mod commands;
 pub mod help;
-mod openapi;
 pub mod process;
-mod rebuild;
-mod topic;
-mod topic_guard;
-mod wait_for_services;
-mod web;
+mod site;

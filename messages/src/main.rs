@@ -1,4 +1,4 @@
-//! The one executable: every service by itself or all in one process, and what admins need.
+//! The executable: it runs one service, or all of them in one process, and the operator's commands.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use clap::FromArgMatches;
 use messages::cli::Cli;
 use messages::help;
 
-/// How long is waited for threads that block when all is done.
-const LEFT: Duration = Duration::from_millis(500);
+/// How long the process waits at its end for threads that block.
+const BLOCKING_THREADS_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = match Cli::from_arg_matches(&help::command().get_matches()) {
@@ -18,14 +18,15 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("✗ no threads to run on: {error}");
+            eprintln!("✗ can't start the runtime's threads: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(cli.run());
-    // What had to be finished is. A look for Kafka, which nobody can break off, may be left.
-    runtime.shutdown_timeout(LEFT);
-    match ended {
+    let result = runtime.block_on(cli.run());
+    // Everything that had to finish has finished. A request to Kafka blocks its thread and can't be cancelled; the
+    // process doesn't wait for it any longer.
+    runtime.shutdown_timeout(BLOCKING_THREADS_TIMEOUT);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("✗ {error:#}");

@@ -27,11 +27,11 @@ async fn the_doctor_finds_a_system_that_runs_well() {
     for line in [
         "✓ AUTH_JWT_SECRET is set",
         "✓ Kafka answers",
-        "! what is acknowledged is on 1 broker's disk only",
+        "! an acknowledged event is on 1 broker only",
         "✓ Postgres ",
         "✓ the schema ",
         "✓ Redis ",
-        "✓ projectors at work: 1",
+        "✓ projectors running: 1",
         "✓ the read model is 0 events behind",
         "✓ no dead letters",
     ] {
@@ -52,7 +52,7 @@ async fn the_doctor_says_what_to_do_about_a_service_that_is_away() {
     for advice in ["or set KAFKA_BROKERS", "or set DATABASE_URL", "or set REDIS_URL"] {
         assert!(printed.contains(advice), "{advice}: {printed}");
     }
-    assert!(printed.contains("2 of these are wrong"), "without Redis everything goes on: {printed}");
+    assert!(printed.contains("2 checks failed"), "without Redis everything goes on: {printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn the_doctor_leads_from_nothing_to_a_system_that_runs() {
         let (_, printed) = run(&config, &["doctor"], &[]).await;
         assert!(printed.contains(advice), "{advice}: {printed}");
     };
-    advised("make it: messages topic --make").await;
+    advised("create it: messages topic --make").await;
     assert!(!run(&config, &["topic"], &[]).await.0, "there is none yet");
     let (made, printed) = run(&config, &["topic", "--make"], &[]).await;
     assert!(made && printed.contains(&format!("{PARTITIONS} partitions")), "{printed}");
@@ -74,7 +74,7 @@ async fn the_doctor_leads_from_nothing_to_a_system_that_runs() {
     let (well, printed) = run(&config, &["doctor"], &[]).await;
     assert!(well, "{printed}");
     projector.stop().await;
-    advised("nobody projects the partitions [0, 1, 2]").await;
+    advised("no projector owns partitions [0, 1, 2]").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

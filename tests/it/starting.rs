@@ -43,7 +43,7 @@ impl Starting {
         let told = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 if line.contains(&format!("{service} doesn't answer"))
-                    || line.contains(&format!("{service} isn't there"))
+                    || line.contains(&format!("{service} isn't available"))
                 {
                     return;
                 }

@@ -154,7 +154,7 @@ async fn a_topic_that_was_deleted_and_made_again_is_noticed_and_refused() {
     .await;
     let ready = eventually("it is noticed", async || {
         let ready = system.request("GET", "/readyz").send().await;
-        ready.body.to_string().contains("made again").then_some(ready)
+        ready.body.to_string().contains("created again").then_some(ready)
     })
     .await;
     assert_eq!(ready.status, 503);

@@ -1,4 +1,4 @@
-//! The HTTP API as a document: of every route, wherever it is served.
+//! The OpenAPI document of the HTTP API. Each process serves the whole document, also the routes of other services.
 
 use axum::Router;
 use axum::middleware::map_response;
@@ -11,21 +11,22 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 const DESCRIPTION: &str = "\
-A messaging backend. Commands become events on a log and are answered once that has them; queries read what is made of \
-it. A position on the log (`P:O`, partition and offset) in `Messages-Position` says what an answer includes, and in a \
-request what it has to include. Live deliveries come over Socket.IO at `/socket.io/`, which this document doesn't cover.
+A messaging backend. The server answers a command once the command's event is on a log; queries read a model that \
+projectors fold from the log. A position on the log (`P:O`, partition and offset) in the `Messages-Position` header \
+says what a response includes, and in a request what the response must include. Clients receive live events over \
+Socket.IO at `/socket.io/`, which this document doesn't cover.
 
 Errors are `application/problem+json` (RFC 9457), also for unknown routes (404 `no_such_route`), wrong methods (405 \
-`method_not_allowed`, with `Allow`) and what takes too long (503 `timeout`). `code` is stable and for programs, `detail` \
-is for people. An error changed nothing, except `append_unknown`.";
+`method_not_allowed`, with `Allow`) and requests that take too long (503 `timeout`). `code` is stable and for \
+programs, `detail` is for people. A request that fails has changed nothing, unless its code is `append_unknown`.";
 
-/// Only what comes from here runs. The page sets styles of its own.
-const POLICY: HeaderValue = HeaderValue::from_static(
+/// The browser runs only scripts from this server. The page of Swagger UI needs inline styles.
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'",
 );
 
-/// The whole contract.
+/// The document of all services.
 pub(crate) fn document() -> OpenApi {
     let mut document = OpenApiBuilder::new()
         .info(
@@ -48,9 +49,9 @@ pub(crate) fn document() -> OpenApi {
 fn components() -> utoipa::openapi::Components {
     type Problem = service::problem::ProblemBody<'static>;
     let token = |description| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
-    let user =
-        token("HS256, signed with the server's secret, with `exp` and `sub`: the user's id.").bearer_format("JWT");
-    let service = token("What processes show one another; derived from the secret, never given to users.");
+    let user = token("A token signed with the server's secret (HS256), with `exp`, and the user's id as `sub`.")
+        .bearer_format("JWT");
+    let service = token("The token of processes among themselves; derived from the secret, never given to users.");
     ComponentsBuilder::new()
         .schema(Problem::name(), Problem::schema())
         .schema(domain::FieldError::name(), domain::FieldError::schema())
@@ -59,12 +60,12 @@ fn components() -> utoipa::openapi::Components {
         .build()
 }
 
-/// The document at `/openapi.json`, and a page to read it at `/docs`.
+/// The document at `/openapi.json`, and Swagger UI at `/docs`.
 pub(crate) fn router(document: OpenApi) -> Router {
     let config = Config::from("/openapi.json").persist_authorization(true).display_request_duration(true);
     let page: Router = SwaggerUi::new("/docs").url("/openapi.json", document).config(config).into();
     page.layer(map_response(async |mut response: Response| {
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
     }))

@@ -1,0 +1,287 @@
+//! `messages doctor`: checks the whole system from outside and says what to do. It changes nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::bail;
+use cache::Cache;
+use event_log::{LogConsumer, TopicDescription, describe_topic};
+use read_model::ReadModel;
+use service::config::{Config, Environment};
+
+use super::topic::durability;
+
+/// How long each check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+/// The oldest supported version of Postgres, as `server_version_num`.
+const MIN_POSTGRES: i32 = 130_000;
+/// The oldest supported version of Redis: the first with all commands in use (GETEX).
+const MIN_REDIS: (u32, u32) = (6, 2);
+/// A lag from here on is wrong: in a steady stream the projector is a quarter of a second behind.
+const MAX_LAG: Duration = Duration::from_secs(10);
+
+/// A line of the output: what a check found, and advice unless that is ok.
+struct Finding {
+    severity: Severity,
+    message: String,
+    advice: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Ok,
+    /// The system works, but could be better.
+    Warning,
+    Error,
+}
+
+impl Finding {
+    fn ok(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Ok, message: message.into(), advice: "" }
+    }
+
+    fn warning(message: impl Into<String>, advice: &'static str) -> Self {
+        Self { severity: Severity::Warning, message: message.into(), advice }
+    }
+
+    fn error(message: impl Into<String>, advice: &'static str) -> Self {
+        Self { severity: Severity::Error, message: message.into(), advice }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.severity {
+            Severity::Ok => '✓',
+            Severity::Warning => '!',
+            Severity::Error => '✗',
+        };
+        write!(f, "{sign} {}", self.message)?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, "\n    → {}", self.advice) }
+    }
+}
+
+/// The result of a check: its findings, and what later checks need of it, unless it failed.
+struct Checked<T> {
+    findings: Vec<Finding>,
+    output: Option<T>,
+}
+
+impl<T> Checked<T> {
+    fn failed(finding: Finding) -> Self {
+        Self { findings: vec![finding], output: None }
+    }
+}
+
+/// Runs all checks and prints their findings.
+///
+/// # Errors
+/// When a finding is an error.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
+    println!("messages {}", env!("CARGO_PKG_VERSION"));
+    let mut findings = vec![check_secret(config)];
+    let (kafka, postgres, redis) = tokio::join!(
+        with_timeout(check_kafka(config), "Kafka did not answer within 15 s"),
+        with_timeout(check_postgres(config), "Postgres did not answer within 15 s"),
+        with_timeout(check_redis(config), "Redis did not answer within 15 s"),
+    );
+    findings.extend(kafka.findings);
+    findings.extend(postgres.findings);
+    findings.extend(redis.findings);
+    if let (Some(topic), Some(read_model)) = (kafka.output, postgres.output) {
+        let check = check_projection(config, &topic, &read_model);
+        findings.extend(with_timeout(check, "the projection could not be checked within 15 s").await.findings);
+    }
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.iter().filter(|finding| finding.severity == Severity::Error).count() {
+        0 => Ok(()),
+        1 => bail!("1 check failed: follow the advice after its arrow"),
+        failed => bail!("{failed} checks failed: follow the advice after their arrows"),
+    }
+}
+
+/// Ends a check that takes longer than [`CHECK_TIMEOUT`] with an error.
+async fn with_timeout<T>(check: impl Future<Output = Checked<T>>, timeout_message: &str) -> Checked<T> {
+    tokio::time::timeout(CHECK_TIMEOUT, check).await.unwrap_or_else(|_| {
+        Checked::failed(Finding::error(
+            timeout_message,
+            "check whether it is overloaded, and whether a firewall drops connections",
+        ))
+    })
+}
+
+fn check_secret(config: &Config) -> Finding {
+    match config.secret() {
+        Err(error) => Finding::error(
+            error.to_string(),
+            "create one with openssl rand -base64 48, and set the same for all processes",
+        ),
+        Ok(_) if config.environment == Environment::Development => Finding::warning(
+            "development mode: anyone can sign tokens",
+            "set MESSAGES_ENV=production before others use the system",
+        ),
+        Ok(secret) if config.has_weak_secret() => Finding::warning(
+            format!("AUTH_JWT_SECRET has {} bytes", secret.len()),
+            "use at least 32 random bytes: an attacker can guess a shorter secret and sign tokens with it",
+        ),
+        Ok(_) => Finding::ok("AUTH_JWT_SECRET is set"),
+    }
+}
+
+async fn check_kafka(config: &Config) -> Checked<TopicDescription> {
+    let name = &config.kafka_topic;
+    let topic = match describe_topic(&config.kafka_brokers, name).await {
+        Ok(Some(topic)) => topic,
+        Ok(None) => {
+            let message = format!("Kafka answers, but the topic {name} doesn't exist");
+            return Checked::failed(Finding::warning(message, "create it: messages topic --make"));
+        }
+        Err(error) => {
+            let advice = "start Kafka, or set KAFKA_BROKERS (scripts/services up starts one for development)";
+            return Checked::failed(Finding::error(error.to_string(), advice));
+        }
+    };
+    let mut findings = vec![Finding::ok(format!(
+        "Kafka answers and supports topic ids (2.8 or newer), brokers: {}; the topic {name} has {} partitions",
+        topic.brokers, topic.partitions
+    ))];
+    findings.extend(topic.wrong().map(|setting| {
+        Finding::error(
+            format!("the topic has {}={}, but needs {}", setting.name, setting.found, setting.wanted),
+            "correct it with kafka-configs --alter: the topic is the system of record",
+        )
+    }));
+    if !topic.leaderless.is_empty() {
+        let advice = "start the brokers that store them; until then, their conversations can't be written or read";
+        findings.push(Finding::error(format!("partitions without a leader: {:?}", topic.leaderless), advice));
+    }
+    let durability = durability(&topic);
+    findings.push(if topic.copies() < 2 {
+        Finding::warning(durability, "with three brokers, set three replicas and min.insync.replicas=2 for the topic")
+    } else if topic.in_sync < topic.replicas {
+        let message = format!("{durability}; only {} of {} replicas are in sync", topic.in_sync, topic.replicas);
+        Finding::warning(message, "check the brokers whose replicas lag")
+    } else {
+        Finding::ok(durability)
+    });
+    Checked { findings, output: Some(topic) }
+}
+
+async fn check_postgres(config: &Config) -> Checked<ReadModel> {
+    let connected = match ReadModel::connect(&config.database_url, &config.database_schema, 2) {
+        Ok(read_model) => read_model.health().await.map(|health| (health, read_model)),
+        Err(error) => Err(error),
+    };
+    let (health, read_model) = match connected {
+        Ok(connected) => connected,
+        Err(error) => {
+            let advice = "start Postgres, or set DATABASE_URL (scripts/services up starts one for development)";
+            return Checked::failed(Finding::error(error.to_string(), advice));
+        }
+    };
+    let mut findings = vec![if health.version_number < MIN_POSTGRES {
+        Finding::error(format!("Postgres is version {}", health.version), "upgrade it to 13 or newer")
+    } else {
+        Finding::ok(format!("Postgres {} answers", health.version))
+    }];
+    if i64::from(config.database_connections) * 2 > health.max_connections {
+        let message = format!(
+            "Postgres accepts {} connections, and each process opens up to {}",
+            health.max_connections, config.database_connections
+        );
+        findings.push(Finding::warning(message, "raise max_connections, or lower DATABASE_CONNECTIONS"));
+    }
+    if health.pending_migrations > 0 {
+        let message = format!("the schema {} lacks {} migrations", config.database_schema, health.pending_migrations);
+        findings.push(Finding::error(message, "run messages migrate; a projector also migrates when it starts"));
+        return Checked { findings, output: None };
+    }
+    findings.push(Finding::ok(format!("the schema {} is up to date", config.database_schema)));
+    Checked { findings, output: Some(read_model) }
+}
+
+async fn check_redis(config: &Config) -> Checked<()> {
+    let answered = match Cache::connect(&config.redis_url, &config.redis_prefix) {
+        Ok(cache) => cache.health().await,
+        Err(error) => Err(error),
+    };
+    let health = match answered {
+        Ok(health) => health,
+        Err(error) => {
+            let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
+            return Checked::failed(Finding::warning(error.to_string(), advice));
+        }
+    };
+    let mut parts = health.version.split('.').map(|part| part.parse().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let mut findings = vec![if version < MIN_REDIS {
+        Finding::error(format!("Redis is version {}", health.version), "upgrade it to 6.2 or newer")
+    } else {
+        Finding::ok(format!("Redis {} answers", health.version))
+    }];
+    if health.eviction != "noeviction" {
+        let message = format!("Redis evicts keys when it is full (maxmemory-policy {})", health.eviction);
+        findings.push(Finding::warning(
+            message,
+            "set maxmemory-policy noeviction: Redis then never evicts limits or idempotency keys",
+        ));
+    }
+    Checked { findings, output: Some(()) }
+}
+
+async fn check_projection(config: &Config, topic: &TopicDescription, read_model: &ReadModel) -> Checked<()> {
+    let failed =
+        |error: &dyn fmt::Display| Checked::failed(Finding::error(error.to_string(), "run messages doctor again"));
+    match read_model.topic_id().await {
+        Ok(None) => {
+            return Checked::failed(Finding::warning(
+                "no projector has run yet",
+                "start a projector: messages projector, or messages all",
+            ));
+        }
+        Ok(Some(folded)) if folded != topic.id => {
+            let advice = "if KAFKA_TOPIC is right, run messages rebuild --reset, then restart all processes";
+            return Checked::failed(Finding::error("the read model was folded from another topic", advice));
+        }
+        Ok(Some(_)) => {}
+        Err(error) => return failed(&error),
+    }
+    let mut findings = Vec::new();
+    match read_model.leases().await {
+        Ok(leases) if leases.unowned.is_empty() => {
+            findings.push(Finding::ok(format!("projectors running: {}", leases.projectors)));
+        }
+        Ok(leases) => findings.push(Finding::error(
+            format!("no projector owns partitions {:?}", leases.unowned),
+            "start a projector: messages projector; until then, reads become stale",
+        )),
+        Err(error) => return failed(&error),
+    }
+    match lag(config, read_model).await {
+        Ok(lag) if lag.oldest < MAX_LAG => {
+            findings.push(Finding::ok(format!("the read model is {} events behind", lag.events)));
+        }
+        Ok(lag) => findings.push(Finding::error(
+            format!("the read model is {} events behind; the oldest of them is {:.0?} old", lag.events, lag.oldest),
+            "check the projectors' logs; more projectors share the partitions, up to one for each partition",
+        )),
+        Err(error) => return failed(&error),
+    }
+    let partitions: Vec<i32> = (0..).take(topic.partitions).collect();
+    match read_model.count_dead_letters(topic.id, &partitions).await {
+        Ok(0) => findings.push(Finding::ok("no dead letters")),
+        Ok(count) => {
+            findings.push(Finding::warning(format!("dead letters: {count}"), "list them: messages dead-letters list"));
+        }
+        Err(error) => return failed(&error),
+    }
+    Checked { findings, output: Some(()) }
+}
+
+async fn lag(config: &Config, read_model: &ReadModel) -> anyhow::Result<projector::Lag> {
+    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor")?;
+    let next = read_model.offsets().await?;
+    Ok(projector::lag(&log, (0..).zip(next.0)).await?)
+}

@@ -1,0 +1,10 @@
+//! The commands of the command line, a module each. A command never uses the command line that calls it.
+
+pub(crate) mod dead_letters;
+pub(crate) mod doctor;
+pub(crate) mod migrate;
+pub(crate) mod rebuild;
+pub(crate) mod serve;
+pub(crate) mod token;
+pub(crate) mod topic;
+mod welcome;

@@ -1,0 +1,46 @@
+//! What `/readyz` checks, for the roles of a process.
+
+use std::sync::Arc;
+
+use service::readiness::Readiness;
+use tokio_util::sync::CancellationToken;
+
+use super::resources::SharedResources;
+use super::roles::Roles;
+
+/// The checks of the services that the process requires, and of Redis, which is optional. Realtime adds checks of its
+/// own.
+///
+/// # Errors
+/// When librdkafka rejects the settings.
+pub(super) fn checks(
+    resources: &SharedResources,
+    roles: Roles,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Readiness> {
+    let cache = resources.cache.clone();
+    let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
+        let cache = cache.clone();
+        async move { cache.ping().await.map_err(|error| error.to_string()) }
+    });
+    if roles.need_kafka() {
+        let log = Arc::new(resources.consumer(&resources.topic.name, "readiness")?);
+        readiness = readiness.with_required("kafka", move || {
+            let log = log.clone();
+            async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
+        });
+    }
+    let topic_guard = resources.topic_guard.clone();
+    readiness = readiness.with_required("topic", move || {
+        let mismatch = topic_guard.borrow().clone();
+        async move { mismatch.map_or(Ok(()), Err) }
+    });
+    if roles.need_postgres() {
+        let read_model = resources.read_model.clone();
+        readiness = readiness.with_required("postgres", move || {
+            let read_model = read_model.clone();
+            async move { read_model.ping().await.map_err(|error| error.to_string()) }
+        });
+    }
+    Ok(readiness)
+}

@@ -1,0 +1,162 @@
+//! What the services of a process share, and how each service is built from it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use cache::{Cache, Progress};
+use command_api::{CommandApi, Limits};
+use event_log::{LogConsumer, Producer, Topic, TopicError, TopicWatch};
+use projector::Projector;
+use query_api::QueryApi;
+use read_model::ReadModel;
+use realtime::Realtime;
+use service::auth::Auth;
+use service::config::{Config, LimitConfig};
+use service::token::PositionTokens;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::roles::Roles;
+use super::topic_guard;
+use super::topics::ensure_topics;
+use super::wait_for_services::wait_for;
+
+/// The configuration, secrets and connections of a process.
+pub(super) struct SharedResources {
+    pub(super) config: Config,
+    pub(super) auth: Auth,
+    pub(super) topic: Topic,
+    topic_watch: TopicWatch,
+    /// Why nothing may be appended; none while the topic and the read model belong together.
+    pub(super) topic_guard: watch::Receiver<Option<String>>,
+    tokens: PositionTokens,
+    pub(super) read_model: ReadModel,
+    pub(super) cache: Cache,
+    progress: Progress,
+    /// The address that the process will listen on.
+    pub(super) address: SocketAddr,
+}
+
+impl SharedResources {
+    /// Waits for Kafka and ensures the topics. Postgres and Redis need not answer yet.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer for a minute, or the configuration is wrong.
+    pub(super) async fn connect(config: &Config, roles: Roles, address: SocketAddr) -> anyhow::Result<Self> {
+        let secret = config.secret()?;
+        let is_worth_retrying = |error: &TopicError| !matches!(error, TopicError::Misconfigured { .. });
+        let topic = wait_for("Kafka", || ensure_topics(config), is_worth_retrying).await?;
+        let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
+            .context("DATABASE_URL")?;
+        let cache = Cache::connect(&config.redis_url, &config.redis_prefix).context("REDIS_URL")?;
+        let topic_watch = topic.watch(&config.kafka_brokers)?;
+        let guarded = roles.need_postgres().then(|| read_model.clone());
+        let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), guarded).await;
+        Ok(Self {
+            auth: Auth::new(secret),
+            tokens: PositionTokens::new(secret, topic.id, topic.partitions),
+            topic_watch,
+            topic_guard,
+            topic,
+            read_model,
+            progress: Progress::follow(cache.clone()),
+            cache,
+            address,
+            config: config.clone(),
+        })
+    }
+
+    pub(super) fn consumer(&self, topic: &str, name: &'static str) -> anyhow::Result<LogConsumer> {
+        Ok(LogConsumer::new(&self.config.kafka_brokers, topic, name)?)
+    }
+
+    pub(super) fn projector(&self) -> Projector {
+        Projector {
+            brokers: self.config.kafka_brokers.clone(),
+            topic: self.topic.clone(),
+            topic_watch: self.topic_watch.clone(),
+            read_model: self.read_model.clone(),
+            cache: self.cache.clone(),
+            owner: Uuid::now_v7().to_string(),
+        }
+    }
+
+    /// A producer that has connected to the brokers: the first command needn't wait for that.
+    pub(super) async fn producer(&self) -> anyhow::Result<Producer> {
+        let config = &self.config;
+        let producer = Producer::new(&config.kafka_brokers, &self.topic.name, config.kafka_typing_topic.as_deref())?;
+        producer.warm_up().await.context("Kafka")?;
+        Ok(producer)
+    }
+
+    pub(super) fn command_api(&self, producer: Producer) -> anyhow::Result<CommandApi> {
+        Ok(CommandApi::new(command_api::Parts {
+            auth: self.auth.clone(),
+            tokens: self.tokens.clone(),
+            producer,
+            log: Arc::new(self.consumer(&self.topic.name, "command-api")?),
+            partitions: self.topic.partitions,
+            cache: self.cache.clone(),
+            progress: self.progress.clone(),
+            read_model: self.read_model.clone(),
+            limits: limits(&self.config.limits),
+            append_block: self.topic_guard.clone(),
+        }))
+    }
+
+    pub(super) fn query_api(&self) -> QueryApi {
+        QueryApi::new(query_api::Parts {
+            auth: self.auth.clone(),
+            tokens: self.tokens.clone(),
+            cache: self.cache.clone(),
+            progress: self.progress.clone(),
+            read_model: self.read_model.clone(),
+        })
+    }
+
+    pub(super) async fn realtime(&self, roles: Roles, shutdown: CancellationToken) -> anyhow::Result<Realtime> {
+        let query_api_url = match &self.config.query_api_url {
+            Some(url) => url.clone(),
+            None if roles.query_api => format!("http://{}", own_address(self.address)),
+            None => anyhow::bail!(
+                "realtime needs QUERY_API_URL: the address of a query-api, which it asks for the members of rooms"
+            ),
+        };
+        let typing_topic = self.config.kafka_typing_topic.as_ref();
+        let parts = realtime::Parts {
+            auth: self.auth.clone(),
+            tokens: self.tokens.clone(),
+            cache: self.cache.clone(),
+            progress: self.progress.clone(),
+            log: self.consumer(&self.topic.name, "realtime")?,
+            typing_log: typing_topic.map(|topic| self.consumer(topic, "realtime-typing")).transpose()?,
+            query_api_url,
+        };
+        Ok(Realtime::start(parts, shutdown).await?)
+    }
+}
+
+/// An address at which the process reaches itself. It can't connect to an unspecified address, such as 0.0.0.0.
+fn own_address(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn limits(config: &LimitConfig) -> Limits {
+    Limits {
+        messages: config.limit_messages,
+        reactions: config.limit_reactions,
+        edits: config.limit_edits,
+        deletions: config.limit_deletions,
+        conversations: config.limit_conversations,
+        read_marks: config.limit_read_marks,
+        window: Duration::from_secs(u64::from(config.limit_window_seconds)),
+    }
+}
