@@ -2,14 +2,14 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PORT ?= 8080
 
-# There once JavaScript packages are installed; npm writes it.
+# npm writes these files once the JavaScript packages are installed.
 JS_PACKAGES := $(patsubst %,%/node_modules/.package-lock.json,clients/typescript tests/js)
 
-# There once the packages of the Python tests are installed.
+# The rule below writes this file once the packages of the Python tests are installed.
 PY_PACKAGES := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard tests/py/requirements.txt))
 
 .PHONY: help
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
@@ -20,19 +20,19 @@ run: ## Start Kafka, Postgres, Redis and Messages on http://127.0.0.1:8080 (anot
 	  PORT=$(PORT) MESSAGES_ENV=development exec "$${CARGO_TARGET_DIR:-target}/release/messages" all
 
 .PHONY: test
-test: ## Check the format, lint and run all tests; stops at the first failure
+test: ## Check the format, lint and run all tests; stop at the first failure
 	@scripts/phase "services" scripts/services up --with-test-tools
 	@$(MAKE) --no-print-directory js py
 	@scripts/phase "cargo fmt" cargo fmt --all --check
 	@scripts/phase "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@eval "$$(scripts/services env)"; scripts/phase "cargo test" cargo test --workspace --locked && \
-	  scripts/phase "cargo test, the contract with each service apart behind nginx" \
+	  scripts/phase "cargo test, the contract with two processes of each service behind nginx" \
 	    env MESSAGES_TEST_LAYOUT=apart RUST_TEST_THREADS=2 cargo test --workspace --locked --test it -- contract:: && \
-	  scripts/phase "cargo test, what needs the machine for itself" \
+	  scripts/phase "cargo test, tests that need the whole machine" \
 	    cargo test --workspace --locked --test it -- --ignored --test-threads 1
 
 .PHONY: bench
-bench: ## Measure latency and throughput beside Kafka and Postgres alone (options: make bench ARGS=--help)
+bench: ## Measure latency and throughput, next to Kafka and Postgres alone (options: make bench ARGS=--help)
 	@scripts/services up
 	@cargo build --release --locked -p messages -p bench
 	@eval "$$(scripts/services env)"; exec "$${CARGO_TARGET_DIR:-target}/release/bench" $(ARGS)
@@ -42,11 +42,11 @@ fmt: ## Format the code
 	@cargo fmt --all
 
 .PHONY: down
-down: ## Stop Kafka, Postgres and Redis; the data stay
+down: ## Stop Kafka, Postgres and Redis; keep their data
 	@scripts/services down
 
 .PHONY: clean
-clean: ## Stop them and delete their data, the build and the installed packages
+clean: ## Stop Kafka, Postgres and Redis; delete their data, the build and the installed packages
 	@scripts/services down --wipe
 	@cargo clean
 	@rm -rf .services clients/typescript/{dist,node_modules} tests/js/node_modules tests/py/.venv

@@ -1,26 +1,26 @@
-# What the services share: addresses, ports, processes, waiting.
+# Addresses, ports, processes and waiting, for all services.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $root and $state are set by scripts/services
 
 say() { printf '· %s\n' "$*" >&2; }
 die() { printf '✗ %s\n' "$*" >&2; exit 1; }
 
-# Shows the end of a log, says where it is and gives up: die_with_log LOG MESSAGE
+# Prints the end of a log and its path, then exits: die_with_log LOG MESSAGE
 die_with_log() {
   tail -n 20 "$1" >&2 || true
-  die "$2; the whole log: $1"
+  die "$2; full log: $1"
 }
 
-# Two commands at once take turns, so that each service is started once.
+# Only one command runs at a time: two would start the same service twice.
 lock() {
   command -v flock >/dev/null || die "flock is missing: install util-linux (Debian) or flock (Homebrew)"
   mkdir -p "$state"
   exec 9>"$state/lock"
-  flock -n 9 || { say "waiting for another scripts/services in this checkout"; flock 9; }
+  flock -n 9 || { say "waiting for another scripts/services of this checkout"; flock 9; }
   printf '%s\n' "$root" >"$state/root"
 }
 
-# The state of a checkout that was copied or moved names the processes and folders of the original.
+# Deletes the state of a copied or moved checkout: it names the processes and folders of the original.
 forget_copied_state() {
   if [ -s "$state/root" ] && [ "$(cat "$state/root")" != "$root" ]; then
     rm -rf "$state"/*.pid "$state/ports" "$state/postgres.dir" "$state/root"
@@ -35,7 +35,7 @@ variable() {
   esac
 }
 
-# Where a service of ours is, as programs are told.
+# The address of a service that this script runs, as the value of its environment variable.
 address() {
   case "$1" in
     kafka) echo "127.0.0.1:$(port kafka)" ;;
@@ -44,8 +44,8 @@ address() {
   esac
 }
 
-# The address that the user gave for a service; nothing when the service is ours to run. A shell that took over
-# our own `env` has given nothing.
+# Prints the address that the user has set for a service; nothing if this script runs the service. An address that
+# comes from `scripts/services env` doesn't count as the user's.
 given() {
   local name value
   name="$(variable "$1")"
@@ -56,7 +56,7 @@ given() {
   printf '%s' "$value"
 }
 
-# The services that are ours to run.
+# The services that this script runs.
 ours() {
   local service
   for service in kafka postgres redis; do
@@ -80,13 +80,13 @@ default_port() {
   esac
 }
 
-# The port that a service has, or would get.
+# The port that a service has, or its default.
 port() { cat "$state/ports/$1" 2>/dev/null || default_port "$1"; }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Gives a service that doesn't run its port: the one it had, else the default, else the next that is free. It is
-# remembered, so that two checkouts can run side by side.
+# Chooses the port of a service that isn't running: the last one, else the default, else the next free one. Stores it,
+# because two checkouts may run at the same time and then have different ports.
 choose_port() {
   local candidate
   candidate="$(port "$1")"
@@ -104,7 +104,7 @@ daemon() {
   echo $! >"$state/$name.pid"
 }
 
-# Lets go of the locks, and of what the caller of this script may be waiting to see closed.
+# Closes the locks' files, and all others: the caller of this script may wait until a pipe is closed.
 close_files() {
   local fd
   for fd in /dev/fd/*; do
@@ -113,7 +113,7 @@ close_files() {
   done
 }
 
-# A process's command line; nothing when it is gone.
+# A process's command line; nothing if the process has ended.
 command_line() {
   if [ -d /proc/self ]; then
     { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null || true
@@ -122,14 +122,14 @@ command_line() {
   fi
 }
 
-# Whether a process is gone. One that ended stays listed until its parent has noticed.
+# Whether a process has ended. It may still be listed: as a zombie, until its parent waits for it.
 gone() {
   kill -0 "$1" 2>/dev/null || return 0
   case "$(cat "/proc/$1/stat" 2>/dev/null)" in *") Z "*) return 0 ;; *) return 1 ;; esac
 }
 
-# Whether a service of this checkout runs. The number in the pid file alone doesn't say: it may have gone to
-# another process since.
+# Whether a service of this checkout is running. The pid alone isn't enough: the system may have reused it for another
+# process.
 alive() {
   local pid
   pid="$(cat "$state/$1.pid" 2>/dev/null)" && [ -n "$pid" ] || return 1
@@ -139,7 +139,7 @@ alive() {
   esac
 }
 
-# Stops a daemon: politely, then after 20 s by force.
+# Stops a daemon with a signal, and kills it after 20 s.
 stop_daemon() {
   local name="$1" signal="${2:-TERM}" pid
   if alive "$name"; then
@@ -151,7 +151,7 @@ stop_daemon() {
       sleep 0.1
     done
     if ! gone "$pid"; then
-      say "$name doesn't stop; killing it"
+      say "$name doesn't stop after 20 s; killing it"
       kill -KILL "$pid" 2>/dev/null || true
     fi
   fi
@@ -165,7 +165,7 @@ wait_for() {
   while [ $((SECONDS - begun)) -lt 60 ]; do
     if "${1}_answers"; then return 0; fi
     if gone "$pid"; then
-      die_with_log "$state/log/$1.log" "$1 ended instead of starting. Once that is mended, run: scripts/services up"
+      die_with_log "$state/log/$1.log" "$1 ended instead of starting. Fix the cause, then run: scripts/services up"
     fi
     sleep 0.1
   done

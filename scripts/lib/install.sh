@@ -1,11 +1,11 @@
-# Finding what the services and the build need; installing it as root on Debian.
+# Finds the programs that the services and the build need, and installs them as root on Debian.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $state is set by scripts/services
 
-# What each needs, a line each: what is looked for | Debian's package | Homebrew's formula
+# The programs of a group, a line each: program | Debian package | Homebrew formula
 needs() {
   case "$1" in
-    # librdkafka is built from source, with configure and make, in C and C++.
+    # The build compiles librdkafka from source: with configure and make, in C and C++.
     build) printf '%s\n' 'make|make|make' 'cc|gcc libc6-dev|gcc' 'c++|g++|gcc' ;;
     kafka) printf '%s\n' 'java|default-jre-headless|openjdk' 'mvn|maven|maven' ;;
     postgres) printf '%s\n' 'postgres|postgresql|postgresql@15' ;;
@@ -26,7 +26,7 @@ has() {
   esac
 }
 
-# Kafka 4 runs on Java 17 and newer.
+# Kafka 4 needs Java 17 or newer.
 has_java() {
   local major
   major="$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)" || return 1
@@ -41,10 +41,10 @@ has_chromium() {
   [ -d /Applications/Chromium.app ] || [ -d "/Applications/Google Chrome.app" ]
 }
 
-# Debian has what makes environments in a package of its own.
+# Debian has the modules that create virtual environments in a separate package.
 has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
-# What is missing, as lines of the table above: missing_tools GROUP...
+# Prints the missing programs as lines of the table above: missing_tools GROUP...
 missing_tools() {
   local group line
   for group in "$@"; do
@@ -54,13 +54,13 @@ missing_tools() {
   done
 }
 
-# install_tools GROUP...: afterwards everything is there, or nothing has been started.
+# Installs the missing programs, or lists them and exits before anything is started: install_tools GROUP...
 install_tools() {
   local missing
   missing="$(missing_tools "$@")"
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    # shellcheck disable=SC2046  # names of packages
+    # shellcheck disable=SC2046  # a list of package names
     debian_install $(cut -d'|' -f2 <<<"$missing")
     missing="$(missing_tools "$@")"
     [ -n "$missing" ] || return 0
@@ -71,27 +71,27 @@ install_tools() {
 
 explain() {
   local tool debian brew
-  printf '✗ These are missing. Install them, then run this again:\n' >&2
+  printf '✗ These programs are missing. Install them, then run the command again:\n' >&2
   while IFS='|' read -r tool debian brew; do
     case "$tool" in java) tool="java (17 or newer)" ;; esac
     printf '    %-20s Debian: apt install %-26s Homebrew: brew install %s\n' "$tool" "$debian" "$brew" >&2
   done <<<"$1"
 }
 
-# In a subshell, so that its clean-up happens however it ends.
+# Runs in a subshell: its trap then removes the temporary files however it ends.
 debian_install() (
   say "installing $*"
   log="$state/log/install.log"
   made=""
   trap '[ -z "$made" ] || rm -f $made' EXIT
   trap 'exit 130' INT TERM
-  # The packages would start services of their own on the usual ports, which may be the user's.
+  # The packages would start services on the default ports, which the user may need.
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     made+=" /usr/sbin/policy-rc.d"
-    printf '#!/bin/sh\n# Only while scripts/services of Messages installs packages.\nexit 101\n' >/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\n# Temporary: scripts/services of Messages installs packages.\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod +x /usr/sbin/policy-rc.d
   fi
-  # And Postgres's would make a cluster that nobody asked for.
+  # The package of Postgres would create a cluster, which nobody needs.
   if ! has postgres && [ ! -e /etc/postgresql-common/createcluster.d/messages.conf ]; then
     made+=" /etc/postgresql-common/createcluster.d/messages.conf"
     mkdir -p /etc/postgresql-common/createcluster.d
@@ -100,6 +100,6 @@ debian_install() (
   export DEBIAN_FRONTEND=noninteractive
   if ! { apt-get update && apt-get install -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@"; } \
     </dev/null >"$log" 2>&1 8>&- 9>&-; then
-    die_with_log "$log" "could not install $*"
+    die_with_log "$log" "installing failed: $*"
   fi
 )

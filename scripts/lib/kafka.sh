@@ -1,4 +1,4 @@
-# One Kafka broker that is its own controller (KRaft).
+# A single Kafka broker, which is also the controller (KRaft).
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $root and $state are set by scripts/services
 
@@ -6,8 +6,8 @@ kafka_mark() { echo "kafka.Kafka $state/kafka/server.properties"; }
 
 kafka_answers() { alive kafka && kafka_brokers >/dev/null; }
 
-# Asks Kafka for its metadata: only a broker that takes part in the cluster names itself there. An open port
-# is not enough, for it opens before topics can be made.
+# Requests Kafka's metadata, which lists the broker only once it has joined the cluster. An open port isn't enough: it
+# opens before the broker can create topics.
 kafka_brokers() (
   exec 3<>"/dev/tcp/127.0.0.1/$(port kafka)" || exit 1
   # Length 14, Metadata (3) version 1, correlation 0, no client id, no topics.
@@ -23,16 +23,16 @@ kafka_has_jars() {
   [ -s "$state/kafka/libs/.made-from" ] && [ "$(cat "$state/kafka/libs/.made-from")" = "$(kafka_libs_version)" ]
 }
 
-# The jars, by Maven; again whenever the pom changes.
+# Downloads the jars with Maven: once, and again when the pom has changed.
 kafka_jars() {
   local libs="$state/kafka/libs" log="$state/log/maven.log"
   kafka_has_jars && return 0
-  say "fetching Kafka (once)"
+  say "downloading Kafka (only the first time)"
   rm -rf "$libs"
   mkdir -p "$libs"
   mvn -q -B -f "$root/scripts/kafka/pom.xml" -DoutputDirectory="$libs" -DincludeScope=runtime \
     org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies </dev/null >"$log" 2>&1 ||
-    die_with_log "$log" "Maven could not fetch Kafka. Once that is mended, run: scripts/services up"
+    die_with_log "$log" "Maven could not download Kafka. Fix the cause, then run: scripts/services up"
   kafka_libs_version >"$libs/.made-from"
 }
 
@@ -53,22 +53,22 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-# The tests make a topic each, mostly empty: small indexes keep them cheap.
+# Each test creates a topic, which is mostly empty: small indexes save disk space.
 log.index.size.max.bytes=1048576
-# Only the offsets of consumer groups are compacted, and nothing here has a group.
+# The cleaner compacts only the offsets of consumer groups, and no consumer here has a group.
 log.cleaner.dedupe.buffer.size=4194304
 CONFIG
 }
 
 kafka_format() {
   local log="$state/log/kafka-format.log" id
-  # A Kafka id is 16 bytes in URL-safe base64; one that begins with a dash would be taken for an option.
+  # A Kafka id is 16 bytes in URL-safe base64. It begins with a letter: a leading dash would look like an option.
   id="M$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 2-22)"
   java -Xmx512m -Dlog4j2.configurationFile="$root/scripts/kafka/log4j2.yaml" -cp "$state/kafka/libs/*" \
     kafka.tools.StorageTool format --standalone -t "$id" -c "$state/kafka/server.properties" \
     </dev/null >"$log" 2>&1 || {
     rm -rf "$state/kafka/data"
-    die_with_log "$log" "Kafka's storage could not be made"
+    die_with_log "$log" "could not create Kafka's storage"
   }
 }
 

@@ -1,8 +1,8 @@
-# Redis, in memory only: all that it holds can be had again.
+# Redis, without persistence: everything in it can be restored from Postgres and Kafka.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $state is set by scripts/services
 
-# The name that Redis gives its process.
+# The title that Redis sets for its process.
 redis_mark() { echo "redis-server 127.0.0.1:$(port redis)"; }
 
 redis_answers() { alive redis && redis_ping; }
