@@ -1,4 +1,4 @@
-//! Kafka with nothing around it: librdkafka's acknowledgement, and produce to consume.
+//! Measures Kafka alone, as the baseline of the latencies: librdkafka's acknowledgement, and produce to consume.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,70 +13,72 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::events::{Events, Shape, number_in};
-use crate::pace::Pace;
-use crate::report::{Faults, Latencies, Measured, Progress};
-use crate::{PARTITIONS, load};
+use crate::report::{Failures, Latencies, LatencyRecorder, Progress};
+use crate::schedule::{ARRIVAL_TIMEOUT, Schedule};
+use crate::workload::{Events, Population, number_in};
 
-/// How long a flush or an order to the cluster may take.
+/// The number of partitions of each topic: the default of Messages.
+pub(crate) const PARTITIONS: i32 = 12;
+/// How long a flush or an admin operation may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the consumer looks whether it waits in vain.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the consumer waits for a record before it checks whether to go on.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// A constant header, as long as those that Messages writes.
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// As the event log's own clients are set up.
-fn config(kafka: &str) -> ClientConfig {
+/// The settings that the clients of the event log have, too.
+fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka).set("socket.nagle.disable", "true");
+    config.set("bootstrap.servers", brokers).set("socket.nagle.disable", "true");
     config
 }
 
-/// Notes when records are acknowledged.
-struct Acknowledgements {
-    latencies: Option<Arc<Latencies>>,
-    faults: Arc<Faults>,
+/// Records the latency of each acknowledgement, if it has a recorder, and each failure.
+struct DeliveryContext {
+    latencies: Option<Arc<LatencyRecorder>>,
+    failures: Arc<Failures>,
 }
 
-impl ClientContext for Acknowledgements {}
+impl ClientContext for DeliveryContext {}
 
-impl ProducerContext for Acknowledgements {
+impl ProducerContext for DeliveryContext {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         match (result, &self.latencies) {
-            (Ok(_), Some(latencies)) => latencies.note(number as u64),
+            (Ok(_), Some(latencies)) => latencies.record(number as u64),
             (Ok(_), None) => {}
-            (Err((error, _)), _) => self.faults.add(format!("raw: {error}"), 1),
+            (Err((error, _)), _) => self.failures.add(format!("raw: {error}"), 1),
         }
     }
 }
 
-type RawProducer = ThreadedProducer<Acknowledgements>;
+type BaselineProducer = ThreadedProducer<DeliveryContext>;
 
-fn producer(kafka: &str, acknowledgements: Acknowledgements) -> Result<RawProducer, KafkaError> {
-    config(kafka)
+fn producer(brokers: &str, context: DeliveryContext) -> Result<BaselineProducer, KafkaError> {
+    config(brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("linger.ms", "0")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
-        .create_with_context(acknowledgements)
+        .create_with_context(context)
 }
 
-/// Queues an event as a record like those of the event log; waits while the queue is full.
-fn produce(producer: &RawProducer, topic: &str, number: usize, event: &Event) -> Result<(), KafkaError> {
+/// Queues an event as a record like those of the event log. Waits while the queue is full.
+fn produce(producer: &BaselineProducer, topic: &str, number: usize, event: &Event) -> Result<(), KafkaError> {
     let mut headers = OwnedHeaders::new();
     for (key, value) in &envelope::headers(event) {
         headers = headers.insert(Header { key, value: Some(value) });
     }
-    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
+    headers = headers.insert(Header { key: "traceparent", value: Some(TRACEPARENT) });
     let (key, value) = (event.conversation_id.to_string(), envelope::encode(event));
     let mut record = BaseRecord::with_opaque_to(topic, number).key(&key).payload(&value).headers(headers);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                record = back;
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), rejected)) => {
+                record = rejected;
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err((error, _)) => return Err(error),
@@ -84,55 +86,56 @@ fn produce(producer: &RawProducer, topic: &str, number: usize, event: &Event) ->
     }
 }
 
-/// Puts events on a topic, as fast as it goes.
-pub(crate) fn fill(kafka: &str, topic: &str, events: &[Event], faults: &Arc<Faults>) -> anyhow::Result<()> {
-    let producer = producer(kafka, Acknowledgements { latencies: None, faults: faults.clone() })?;
+/// Appends events to a topic as fast as possible.
+pub(crate) fn fill(brokers: &str, topic: &str, events: &[Event], failures: &Arc<Failures>) -> anyhow::Result<()> {
+    let producer = producer(brokers, DeliveryContext { latencies: None, failures: failures.clone() })?;
     for event in events {
         produce(&producer, topic, 0, event)?;
     }
     Ok(producer.flush(TIMEOUT)?)
 }
 
-/// Produces at a pace, and consumes at the same time.
+/// Produces on schedule and consumes at the same time.
 pub(crate) async fn measure(
-    kafka: &str,
+    brokers: &str,
     topic: &str,
-    shape: Shape,
-    pace: Pace,
-    faults: &Arc<Faults>,
-) -> anyhow::Result<Measured> {
-    let (answers, frames) = (Arc::new(Latencies::new(pace)), Arc::new(Latencies::new(pace)));
-    let acknowledgements = Acknowledgements { latencies: Some(answers.clone()), faults: faults.clone() };
-    let producer = producer(kafka, acknowledgements)?;
-    let consumer = consumer(kafka, topic)?;
+    population: Population,
+    schedule: Schedule,
+    failures: &Arc<Failures>,
+) -> anyhow::Result<Latencies> {
+    let responses = Arc::new(LatencyRecorder::new(schedule));
+    let frames = Arc::new(LatencyRecorder::new(schedule));
+    let context = DeliveryContext { latencies: Some(responses.clone()), failures: failures.clone() };
+    let producer = producer(brokers, context)?;
+    let consumer = consumer(brokers, topic)?;
     let consuming = tokio::task::spawn_blocking({
         let frames = frames.clone();
-        move || consume(&consumer, pace.count(), &frames)
+        move || consume(&consumer, schedule.count(), &frames)
     });
     let producing = tokio::task::spawn_blocking({
-        let (topic, faults, events) = (topic.to_owned(), faults.clone(), Events::new(shape));
-        let progress = Progress::new("Kafka alone", pace.count())?;
+        let (topic, failures, events) = (topic.to_owned(), failures.clone(), Events::new(population));
+        let progress = Progress::new("Kafka alone", schedule.count())?;
         move || {
-            pace.run(|number| {
+            schedule.run(|number| {
                 let queued = events
-                    .sent(number)
+                    .message_sent(number)
                     .and_then(|event| Ok(produce(&producer, &topic, usize::try_from(number)?, &event)?));
                 if let Err(error) = queued {
-                    faults.add(format!("raw: {error}"), 1);
+                    failures.add(format!("raw: {error}"), 1);
                 }
-                progress.show(number);
+                progress.update(number);
             });
             producer.flush(TIMEOUT)
         }
     });
     producing.await??;
     consuming.await?.context("raw: Kafka")?;
-    faults.add("raw: records that were never consumed", pace.count() - frames.seen());
-    Ok(Measured { answers: answers.take(), frames: frames.take() })
+    failures.add("raw: records that were never consumed", schedule.count() - frames.recorded());
+    Ok(Latencies { responses: responses.take(), frames: frames.take() })
 }
 
-fn consumer(kafka: &str, topic: &str) -> Result<BaseConsumer, KafkaError> {
-    let consumer: BaseConsumer = config(kafka)
+fn consumer(brokers: &str, topic: &str) -> Result<BaseConsumer, KafkaError> {
+    let consumer: BaseConsumer = config(brokers)
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
         .set("fetch.min.bytes", "1")
@@ -147,14 +150,14 @@ fn consumer(kafka: &str, topic: &str) -> Result<BaseConsumer, KafkaError> {
     Ok(consumer)
 }
 
-/// Consumes so many records, until none comes any more.
-fn consume(consumer: &BaseConsumer, count: u64, frames: &Latencies) -> Result<(), KafkaError> {
-    let mut last = Instant::now();
-    while frames.seen() < count && last.elapsed() < load::GRACE {
-        if let Some(message) = consumer.poll(LOOK_EVERY) {
-            last = Instant::now();
+/// Consumes until it has `count` records, or no record arrives for [`ARRIVAL_TIMEOUT`].
+fn consume(consumer: &BaseConsumer, count: u64, frames: &LatencyRecorder) -> Result<(), KafkaError> {
+    let mut last_arrival = Instant::now();
+    while frames.recorded() < count && last_arrival.elapsed() < ARRIVAL_TIMEOUT {
+        if let Some(message) = consumer.poll(POLL_TIMEOUT) {
+            last_arrival = Instant::now();
             if let Some(number) = number_in(message?.payload().unwrap_or_default()) {
-                frames.note(number);
+                frames.record(number);
             }
         }
     }
@@ -162,11 +165,11 @@ fn consume(consumer: &BaseConsumer, count: u64, frames: &Latencies) -> Result<()
 }
 
 /// Deletes topics.
-pub(crate) async fn delete_topics(kafka: &str, topics: &[&str]) -> anyhow::Result<()> {
-    let admin: AdminClient<DefaultClientContext> = config(kafka).create()?;
+pub(crate) async fn delete_topics(brokers: &str, topics: &[&str]) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     for deleted in admin.delete_topics(topics, &options).await? {
-        deleted.map_err(|(topic, code)| anyhow::anyhow!("the topic {topic} can't be deleted: {code}"))?;
+        deleted.map_err(|(topic, code)| anyhow::anyhow!("can't delete the topic {topic}: {code}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Many users who send, and a few sockets that receive.
+//! Measures the latencies of Messages: many users send over HTTP, and a few sockets receive.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,107 +8,119 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::child::Child;
-use crate::events::{Shape, content, number_in, user};
-use crate::pace::Pace;
-use crate::report::{Faults, Latencies, Measured, Progress};
+use crate::messages_process::MessagesProcess;
+use crate::options::{Options, Services};
+use crate::report::{Failures, Latencies, LatencyRecorder, Progress};
+use crate::schedule::{ARRIVAL_TIMEOUT, Schedule};
 use crate::socket::Socket;
-use crate::{Options, Services};
+use crate::workload::{Population, content, number_in, user_id};
 
-/// How many sockets receive: few, so that receiving isn't what is measured.
+/// The number of sockets: few, because receiving must not become what is measured.
 const SOCKETS: u32 = 20;
-/// How long what was sent may take to arrive once nothing more is sent.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long a response may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Sends at a pace, and receives at the same time.
+/// Sends on schedule and receives at the same time.
 pub(crate) async fn measure(
     services: &Services,
     name: &str,
-    shape: Shape,
+    population: Population,
     options: &Options,
-    faults: &Arc<Faults>,
-) -> anyhow::Result<Measured> {
-    let mut child = Child::start(services, name, "all")?;
-    child.ready().await?;
-    let senders = Arc::new(Senders::prepare(&child, shape).await?);
-    let watched = watched(shape);
+    failures: &Arc<Failures>,
+) -> anyhow::Result<Latencies> {
+    let mut messages = MessagesProcess::start(services, name, "all")?;
+    messages.ready().await?;
+    let senders = Arc::new(Senders::prepare(&messages, population).await?);
+    let watched = watched_conversations(population);
     let mut sockets = Vec::with_capacity(watched.len());
     for conversation in &watched {
-        let member = shape.members(*conversation).last().context("a conversation has members")?;
-        sockets.push(Socket::connect(&child.address, &child.token(&user(member)?)?).await?);
+        let member = population.members(*conversation).last().context("a conversation has members")?;
+        sockets.push(Socket::connect(&messages.address, &messages.token(&user_id(member)?)?).await?);
     }
-    let pace = Pace::new(options.rate, options.seconds);
-    let (answers, frames) = (Arc::new(Latencies::new(pace)), Arc::new(Latencies::new(pace)));
-    let mut receiving = JoinSet::new();
+    let schedule = Schedule::new(options.rate, options.seconds);
+    let responses = Arc::new(LatencyRecorder::new(schedule));
+    let frames = Arc::new(LatencyRecorder::new(schedule));
+    let mut receivers = JoinSet::new();
     for socket in sockets {
-        let (frames, faults) = (frames.clone(), faults.clone());
-        receiving.spawn(async move {
-            let ended =
-                socket.receive(|packet| number_in(packet.as_bytes()).into_iter().for_each(|it| frames.note(it)));
-            let how = ended.await.err().map_or_else(|| "closed".to_owned(), |error| error.to_string());
-            faults.add(format!("a socket ended: {how}"), 1);
-        });
+        receivers.spawn(receive(socket, frames.clone(), failures.clone()));
     }
-    send(senders, pace, &answers, faults).await?;
-    let of_watched = |number: &u64| watched.contains(&shape.conversation_of(shape.sender(*number)));
-    let expected = (0..pace.count()).filter(of_watched).count() as u64;
-    let deadline = Instant::now() + GRACE;
-    while frames.seen() < expected && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    send(senders, schedule, &responses, failures).await?;
+    let is_watched = |number: &u64| watched.contains(&population.conversation_of(population.sender(*number)));
+    let expected = (0..schedule.count()).filter(is_watched).count() as u64;
+    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+    while frames.recorded() < expected && Instant::now() < deadline {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    faults.add("frames that never came", expected.saturating_sub(frames.seen()));
-    child.check()?;
-    // Before the process goes, so that nobody takes its end for a fault.
-    receiving.shutdown().await;
-    child.stop().await?;
-    Ok(Measured { answers: answers.take(), frames: frames.take() })
+    failures.add("frames that never arrived", expected.saturating_sub(frames.recorded()));
+    messages.ensure_running()?;
+    // Before the process ends: its end would count as a failure of each socket.
+    receivers.shutdown().await;
+    messages.kill().await?;
+    Ok(Latencies { responses: responses.take(), frames: frames.take() })
 }
 
-/// The conversations in which somebody receives, evenly among all.
-fn watched(shape: Shape) -> Vec<u32> {
-    let sockets = SOCKETS.min(shape.conversations);
-    (0..sockets).map(|number| number * shape.conversations / sockets).collect()
+/// The conversations that have a socket, evenly spread over all.
+fn watched_conversations(population: Population) -> Vec<u32> {
+    let sockets = SOCKETS.min(population.conversations);
+    (0..sockets).map(|number| number * population.conversations / sockets).collect()
 }
 
-/// Begins a request whenever one is due, then waits for all answers.
-async fn send(senders: Arc<Senders>, pace: Pace, answers: &Arc<Latencies>, faults: &Arc<Faults>) -> anyhow::Result<()> {
-    let (runtime, progress) = (Handle::current(), Progress::new("Messages", pace.count())?);
-    let (answers, faults) = (answers.clone(), faults.clone());
-    let begun: Vec<JoinHandle<()>> = tokio::task::spawn_blocking(move || {
-        let mut begun = Vec::new();
-        pace.run(|number| {
-            let (request, answers, faults) = (senders.request(number), answers.clone(), faults.clone());
-            begun.push(runtime.spawn(async move {
+/// Records each frame until the socket ends, which is a failure.
+async fn receive(socket: Socket, frames: Arc<LatencyRecorder>, failures: Arc<Failures>) {
+    let received = socket.receive(|packet| {
+        if let Some(number) = number_in(packet.as_bytes()) {
+            frames.record(number);
+        }
+    });
+    let reason = received.await.err().map_or_else(|| "closed".to_owned(), |error| error.to_string());
+    failures.add(format!("a socket ended: {reason}"), 1);
+}
+
+/// Starts each request when it is due, then waits for all responses.
+async fn send(
+    senders: Arc<Senders>,
+    schedule: Schedule,
+    responses: &Arc<LatencyRecorder>,
+    failures: &Arc<Failures>,
+) -> anyhow::Result<()> {
+    let (runtime, progress) = (Handle::current(), Progress::new("Messages", schedule.count())?);
+    let (responses, failures) = (responses.clone(), failures.clone());
+    let requests: Vec<JoinHandle<()>> = tokio::task::spawn_blocking(move || {
+        let mut requests = Vec::new();
+        schedule.run(|number| {
+            let (request, responses, failures) = (senders.request(number), responses.clone(), failures.clone());
+            requests.push(runtime.spawn(async move {
                 match created(request).await {
-                    Ok(_) => answers.note(number),
-                    Err(error) => faults.add(format!("{error:#}"), 1),
+                    Ok(_) => responses.record(number),
+                    Err(error) => failures.add(format!("{error:#}"), 1),
                 }
             }));
-            progress.show(number);
+            progress.update(number);
         });
-        begun
+        requests
     })
     .await?;
-    for request in begun {
+    for request in requests {
         request.await?;
     }
     Ok(())
 }
 
-/// Sends a request and reads its answer, which has to be a 201.
+/// Sends a request and returns the body of its response, which must be a 201.
 async fn created(request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-    let answer = request.send().await.map_err(|error| anyhow::anyhow!("a request failed: {}", error.without_url()))?;
-    let status = answer.status();
-    let body: Value = answer.json().await?;
-    anyhow::ensure!(status == 201, "an answer {status} {}", body["code"].as_str().unwrap_or_default());
+    let response =
+        request.send().await.map_err(|error| anyhow::anyhow!("a request failed: {}", error.without_url()))?;
+    let status = response.status();
+    let body: Value = response.json().await?;
+    let code = body["code"].as_str().unwrap_or_default();
+    anyhow::ensure!(status == 201, "a response with status {status} {code}");
     Ok(body)
 }
 
-/// Users with their tokens, in conversations that are there.
+/// Users with their tokens, in existing conversations.
 struct Senders {
-    shape: Shape,
+    population: Population,
     http: reqwest::Client,
     url: String,
     tokens: Vec<String>,
@@ -116,21 +128,22 @@ struct Senders {
 }
 
 impl Senders {
-    /// Lets the first user of each conversation begin it.
-    async fn prepare(child: &Child, shape: Shape) -> anyhow::Result<Self> {
-        let tokens = (0..shape.users).map(|number| child.token(&user(number)?)).collect::<anyhow::Result<_>>()?;
+    /// Creates the conversations: each by its first user.
+    async fn prepare(messages: &MessagesProcess, population: Population) -> anyhow::Result<Self> {
+        let tokens =
+            (0..population.users).map(|number| messages.token(&user_id(number)?)).collect::<anyhow::Result<_>>()?;
         let mut senders = Self {
-            shape,
-            http: reqwest::Client::builder().timeout(ANSWER).build()?,
-            url: format!("http://{}/api/messages", child.address),
+            population,
+            http: reqwest::Client::builder().timeout(RESPONSE_TIMEOUT).build()?,
+            url: format!("http://{}/api/messages", messages.address),
             tokens,
             conversations: Vec::new(),
         };
-        for conversation in 0..shape.conversations {
-            let members = shape.members(conversation).map(user).collect::<anyhow::Result<Vec<_>>>()?;
+        for conversation in 0..population.conversations {
+            let members = population.members(conversation).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
             let body = json!({"action": "conversation", "participantIds": members, "title": "A conversation"});
-            let begun = created(senders.post(conversation, &body)).await?;
-            let id = begun["data"]["id"].as_str().context("a conversation without an id")?;
+            let response = created(senders.post(conversation, &body)).await?;
+            let id = response["data"]["id"].as_str().context("a conversation without an id")?;
             senders.conversations.push(id.to_owned());
         }
         Ok(senders)
@@ -141,8 +154,8 @@ impl Senders {
     }
 
     fn request(&self, number: u64) -> reqwest::RequestBuilder {
-        let sender = self.shape.sender(number);
-        let conversation = &self.conversations[self.shape.conversation_of(sender) as usize];
+        let sender = self.population.sender(number);
+        let conversation = &self.conversations[self.population.conversation_of(sender) as usize];
         self.post(sender, &json!({"conversationId": conversation, "content": content(number)}))
     }
 }

@@ -1,4 +1,4 @@
-//! The executable as a process of its own.
+//! Runs the release build of `messages` as a process of its own.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -7,33 +7,34 @@ use std::time::Duration;
 use anyhow::Context;
 use domain::{Timestamp, UserId};
 use service::auth::Auth;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use uuid::Uuid;
 
-use crate::Services;
+use crate::options::Services;
 
-/// How long it may take to be ready.
-const READY: Duration = Duration::from_secs(60);
-/// Beyond what anyone sends here.
+/// How long the process may take until it is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// A limit that no benchmark reaches.
 const NO_LIMIT: &str = "1000000000";
-/// The end of the year 9999, in Unix milliseconds.
-const FOR_EVER: i64 = 253_402_300_799_000;
+/// The end of the year 9999 in Unix milliseconds: the latest timestamp that exists.
+const TOKEN_EXPIRY_MS: i64 = 253_402_300_799_000;
 
-/// A process of `messages`; killed at the latest when this is dropped.
-pub(crate) struct Child {
-    process: tokio::process::Child,
-    /// Where it serves.
+/// A process of `messages`. Dropping it kills the process.
+pub(crate) struct MessagesProcess {
+    child: Child,
+    /// The host and port that it listens on.
     pub(crate) address: String,
     auth: Auth,
 }
 
-impl Child {
-    /// Starts `messages ROLE` with a topic, schema and key prefix of this name.
+impl MessagesProcess {
+    /// Starts `messages ROLE`, with `name` as its topic, schema and key prefix.
     pub(crate) fn start(services: &Services, name: &str, role: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?.with_file_name("messages");
         let secret = Uuid::new_v4().to_string();
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let process = Command::new(&program)
+        let child = Command::new(&program)
             .arg(role)
             .env("MESSAGES_ENV", "production")
             .env("AUTH_JWT_SECRET", &secret)
@@ -52,28 +53,28 @@ impl Child {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{} can't be started; use `make bench`, which builds it", program.display()))?;
-        Ok(Self { process, address: address.to_string(), auth: Auth::new(&secret) })
+            .with_context(|| format!("can't start {}; use `make bench`, which builds it", program.display()))?;
+        Ok(Self { child, address: address.to_string(), auth: Auth::new(&secret) })
     }
 
-    /// Waits until it can serve.
+    /// Waits until the process is ready.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         let url = format!("http://{}/readyz", self.address);
         let ready = async {
             loop {
-                self.check()?;
-                if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                self.ensure_running()?;
+                if reqwest::get(&url).await.is_ok_and(|response| response.status().is_success()) {
                     return Ok(());
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        tokio::time::timeout(READY, ready).await.context("messages is not ready after 60 s")?
+        tokio::time::timeout(READY_TIMEOUT, ready).await.context("messages is not ready after 60 s")?
     }
 
-    /// Whether it still runs.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
-        match self.process.try_wait()? {
+    /// Fails if the process has ended.
+    pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => anyhow::bail!("messages ended early: {status}"),
         }
@@ -81,11 +82,11 @@ impl Child {
 
     /// A token for a user.
     pub(crate) fn token(&self, user: &UserId) -> anyhow::Result<String> {
-        Ok(self.auth.mint(user, Timestamp::from_millis(FOR_EVER)?)?)
+        Ok(self.auth.mint(user, Timestamp::from_millis(TOKEN_EXPIRY_MS)?)?)
     }
 
-    /// Ends it, at once: what it has acknowledged is kept, and nothing else matters.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        Ok(self.process.kill().await?)
+    /// Kills the process: acknowledged events are on the log, and the benchmark needs nothing else.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 }

@@ -1,4 +1,4 @@
-//! A projector that folds a full topic, and its rows put into an equal table by hand.
+//! Measures how fast a projector folds a full topic. The baseline inserts the same rows into an equal table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,72 +10,85 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::Services;
-use crate::child::Child;
-use crate::events::{Events, Shape};
-use crate::raw;
-use crate::report::{Faults, Progress, Rates};
+use crate::kafka_baseline;
+use crate::messages_process::MessagesProcess;
+use crate::options::Services;
+use crate::report::{Failures, Progress, Rates};
+use crate::workload::{Events, Population};
 
-/// Rows of a batch: as many as the projector's own batches have.
-const BATCH: usize = 2_000;
-/// How often the projector's progress is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a projector may stand still.
-const STILL: Duration = Duration::from_secs(30);
+/// Rows in a batch: as many as the projector takes at once.
+const BATCH_ROWS: usize = 2_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long the projector may make no progress.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Fills the topic, lets a projector fold it into an empty schema, and then inserts the messages' rows again.
+/// Fills the topic, measures a projector that folds it into an empty schema, then measures inserts of the messages'
+/// rows.
 pub(crate) async fn measure(
     services: &Services,
     name: &str,
-    shape: Shape,
+    population: Population,
     count: u32,
-    faults: &Arc<Faults>,
+    failures: &Arc<Failures>,
 ) -> anyhow::Result<Rates> {
-    let events = Events::new(shape);
-    let mut all = events.begun()?;
+    let generator = Events::new(population);
+    let mut events = generator.conversations_created()?;
     for number in 0..u64::from(count) {
-        all.push(events.sent(number)?);
+        events.push(generator.message_sent(number)?);
     }
-    let rows = Rows::batches(&all);
-    tracing::info!(events = all.len(), "filling a topic");
-    let total = i64::try_from(all.len())?;
-    let (kafka, topic, seen) = (services.kafka_brokers.clone(), name.to_owned(), faults.clone());
-    tokio::task::spawn_blocking(move || raw::fill(&kafka, &topic, &all, &seen)).await??;
+    let batches = Rows::batches(&events);
+    tracing::info!(events = events.len(), "filling a topic");
+    let total = i64::try_from(events.len())?;
+    let (brokers, topic, fill_failures) = (services.kafka_brokers.clone(), name.to_owned(), failures.clone());
+    tokio::task::spawn_blocking(move || kafka_baseline::fill(&brokers, &topic, &events, &fill_failures)).await??;
     let mut postgres = PgConnection::connect(&services.database_url).await.context("DATABASE_URL")?;
-    let mut child = Child::start(services, name, "projector")?;
-    let folded = fold(&mut child, &mut postgres, name, total).await?;
-    child.stop().await?;
-    let table = format!("SELECT count(*) FROM \"{name}\".messages");
-    let messages: i64 = sqlx::query_scalar(AssertSqlSafe(table)).fetch_one(&mut postgres).await?;
-    faults.add("messages that were not folded", u64::from(count).saturating_sub(u64::try_from(messages)?));
-    let inserted = insert(&mut postgres, name, rows, count).await?;
+    let mut projector = MessagesProcess::start(services, name, "projector")?;
+    let folded = measure_fold(&mut projector, &mut postgres, name, total).await?;
+    projector.kill().await?;
+    let count_messages = format!("SELECT count(*) FROM \"{name}\".messages");
+    let messages: i64 = sqlx::query_scalar(AssertSqlSafe(count_messages)).fetch_one(&mut postgres).await?;
+    failures.add("messages that were not folded", u64::from(count).saturating_sub(u64::try_from(messages)?));
+    let inserted = measure_inserts(&mut postgres, name, batches, count).await?;
     postgres.close().await?;
     Ok(Rates { folded, inserted })
 }
 
-/// Events a second, from the first commit that is seen to the last.
-async fn fold(child: &mut Child, postgres: &mut PgConnection, name: &str, total: i64) -> anyhow::Result<f64> {
-    let progress = Progress::new("A projector", u64::try_from(total)?)?;
-    let offsets = format!("SELECT coalesce(sum(next_offset), 0)::bigint FROM \"{name}\".partitions");
-    let (mut first, mut last): (Option<(Instant, i64)>, _) = (None, (Instant::now(), 0));
-    while last.1 < total {
-        tokio::time::sleep(LOOK_EVERY).await;
-        child.check()?;
-        // Until the projector has made it, there is no table.
-        let asked = sqlx::query_scalar(AssertSqlSafe(offsets.as_str())).fetch_one(&mut *postgres).await;
-        let done: i64 = asked.unwrap_or(0);
-        if done > last.1 {
-            last = (Instant::now(), done);
-            first = first.or(Some(last));
-            progress.show(u64::try_from(done)?);
-        }
-        anyhow::ensure!(last.0.elapsed() < STILL, "the projector stands still at {done} of {total}");
-    }
-    let (began, before) = first.context("the topic is empty")?;
-    Ok((total - before) as f64 / last.0.duration_since(began).as_secs_f64())
+/// The number of events that are folded, at the time of an observed commit.
+#[derive(Clone, Copy)]
+struct Commit {
+    at: Instant,
+    folded: i64,
 }
 
-/// The columns of some messages' rows.
+/// Returns the events a second from the first observed commit to the last.
+async fn measure_fold(
+    projector: &mut MessagesProcess,
+    postgres: &mut PgConnection,
+    name: &str,
+    total: i64,
+) -> anyhow::Result<f64> {
+    let progress = Progress::new("A projector", u64::try_from(total)?)?;
+    let sum_offsets = format!("SELECT coalesce(sum(next_offset), 0)::bigint FROM \"{name}\".partitions");
+    let mut first: Option<Commit> = None;
+    let mut last = Commit { at: Instant::now(), folded: 0 };
+    while last.folded < total {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        projector.ensure_running()?;
+        // The query fails until the projector has created the table.
+        let result = sqlx::query_scalar(AssertSqlSafe(sum_offsets.as_str())).fetch_one(&mut *postgres).await;
+        let folded: i64 = result.unwrap_or(0);
+        if folded > last.folded {
+            last = Commit { at: Instant::now(), folded };
+            first = first.or(Some(last));
+            progress.update(u64::try_from(folded)?);
+        }
+        anyhow::ensure!(last.at.elapsed() < STALL_TIMEOUT, "the projector stalls at {folded} of {total} events");
+    }
+    let first = first.context("the topic is empty")?;
+    Ok((total - first.folded) as f64 / last.at.duration_since(first.at).as_secs_f64())
+}
+
+/// Rows of the messages table, by column.
 #[derive(Default)]
 struct Rows {
     conversation_id: Vec<Uuid>,
@@ -88,7 +101,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// The rows that the fold makes of these events, in batches.
+    /// The rows that the fold makes of events, in batches.
     fn batches(events: &[Event]) -> Vec<Self> {
         let sent = events.iter().filter_map(|event| match &event.data {
             EventData::MessageSent(sent) => Some((event, sent)),
@@ -99,7 +112,7 @@ impl Rows {
         for (event, sent) in sent {
             let seq: &mut i64 = seqs.entry(event.conversation_id).or_default();
             *seq += 1;
-            if batches.last().is_some_and(|batch| batch.seq.len() == BATCH) {
+            if batches.last().is_some_and(|batch| batch.seq.len() == BATCH_ROWS) {
                 batches.push(Self::default());
             }
             let Some(batch) = batches.last_mut() else { continue };
@@ -115,10 +128,15 @@ impl Rows {
     }
 }
 
-/// Rows a second, into a table like that of the messages, a transaction a batch.
-async fn insert(postgres: &mut PgConnection, name: &str, batches: Vec<Rows>, count: u32) -> anyhow::Result<f64> {
-    let copy = format!("CREATE TABLE \"{name}\".copy (LIKE \"{name}\".messages INCLUDING ALL)");
-    sqlx::query(AssertSqlSafe(copy)).execute(&mut *postgres).await?;
+/// Inserts rows into a copy of the messages table, a transaction for each batch. Returns the rows a second.
+async fn measure_inserts(
+    postgres: &mut PgConnection,
+    name: &str,
+    batches: Vec<Rows>,
+    count: u32,
+) -> anyhow::Result<f64> {
+    let create_copy = format!("CREATE TABLE \"{name}\".copy (LIKE \"{name}\".messages INCLUDING ALL)");
+    sqlx::query(AssertSqlSafe(create_copy)).execute(&mut *postgres).await?;
     let insert = format!(
         "INSERT INTO \"{name}\".copy (conversation_id, seq, id, sender_id, content, created_at, position, message_type,
                                       attachments, mentions)
@@ -126,9 +144,10 @@ async fn insert(postgres: &mut PgConnection, name: &str, batches: Vec<Rows>, cou
                                               $6::timestamptz[], $7::bigint[])"
     );
     let progress = Progress::new("Postgres alone", u64::from(count))?;
-    let (began, mut done) = (Instant::now(), 0);
+    let started = Instant::now();
+    let mut inserted = 0;
     for batch in batches {
-        let rows = sqlx::query(AssertSqlSafe(insert.as_str()))
+        let result = sqlx::query(AssertSqlSafe(insert.as_str()))
             .bind(batch.conversation_id)
             .bind(batch.seq)
             .bind(batch.id)
@@ -139,13 +158,13 @@ async fn insert(postgres: &mut PgConnection, name: &str, batches: Vec<Rows>, cou
             .bind(Json(Vec::<()>::new()))
             .execute(&mut *postgres)
             .await?;
-        done += rows.rows_affected();
-        progress.show(done);
+        inserted += result.rows_affected();
+        progress.update(inserted);
     }
-    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+    Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// Drops schemas with everything in them.
+/// Drops schemas with all their tables.
 pub(crate) async fn drop_schemas(url: &str, names: &[&str]) -> anyhow::Result<()> {
     let mut postgres = PgConnection::connect(url).await.context("DATABASE_URL")?;
     for name in names {

@@ -1,4 +1,4 @@
-//! A receiver: as little of Socket.IO over a WebSocket as it takes to get frames.
+//! A Socket.IO client over a WebSocket, with just enough of the protocol to receive frames.
 
 use std::time::Duration;
 
@@ -9,23 +9,24 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-/// How long it may take to get into one's rooms.
-const READY: Duration = Duration::from_secs(10);
+/// How long a socket may take until it is in its user's rooms.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Engine.IO's packets that matter here, and Socket.IO's within its messages: protocol 4 of the one, 5 of the other.
+/// The packets that matter here: of Engine.IO (protocol 4), and of Socket.IO (protocol 5) inside its messages.
 const PING: &str = "2";
 const PONG: &str = "3";
 const CONNECT: &str = "40";
 const EVENT: &str = "42";
+const CONNECT_ERROR: &str = "44";
 
-/// A socket that is in its user's rooms.
+/// A socket in its user's rooms.
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
     /// Connects as the token's user and waits for `connection:ready`.
     pub(crate) async fn connect(address: &str, token: &str) -> anyhow::Result<Self> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-        let (stream, _) = connect_async_with_config(url, None, true).await.context("a socket")?;
+        let (stream, _) = connect_async_with_config(url, None, true).await.context("opening a socket")?;
         let mut socket = Self(stream);
         let ready = async {
             socket.0.send(Message::text(format!("{CONNECT}{}", json!({"token": token})))).await?;
@@ -33,29 +34,28 @@ impl Socket {
                 if is_event(&packet, "connection:ready") {
                     return Ok(());
                 }
-                let refused = packet.starts_with("44");
-                anyhow::ensure!(!refused, "a socket was refused: {packet}");
+                anyhow::ensure!(!packet.starts_with(CONNECT_ERROR), "the server refused a socket: {packet}");
             }
-            anyhow::bail!("a socket was closed before it was ready")
+            anyhow::bail!("the server closed a socket before it was ready")
         };
-        tokio::time::timeout(READY, ready).await.context("a socket is not ready after 10 s")??;
+        tokio::time::timeout(READY_TIMEOUT, ready).await.context("a socket is not ready after 10 s")??;
         Ok(socket)
     }
 
-    /// Gives every `message:new` to `got`, as text. Ends only when the socket does.
+    /// Calls `on_message` with the text of each `message:new`. Returns only when the connection closes.
     ///
     /// # Errors
     /// When the connection breaks.
-    pub(crate) async fn receive(mut self, got: impl Fn(&str)) -> anyhow::Result<()> {
+    pub(crate) async fn receive(mut self, on_message: impl Fn(&str)) -> anyhow::Result<()> {
         while let Some(packet) = self.next().await? {
             if is_event(&packet, "message:new") {
-                got(&packet);
+                on_message(&packet);
             }
         }
         Ok(())
     }
 
-    /// The next packet that is no ping: those are answered. None at the end.
+    /// The next packet; none at the end. Answers pings itself.
     async fn next(&mut self) -> anyhow::Result<Option<Utf8Bytes>> {
         while let Some(message) = self.0.next().await {
             match message? {

@@ -1,4 +1,4 @@
-//! What is sent: the same events, whoever appends them.
+//! The events of a benchmark. Messages and the baselines append the same ones.
 
 use std::time::SystemTime;
 
@@ -7,20 +7,20 @@ use domain::{ConversationId, Event, EventData, EventId, MessageId, Timestamp, Us
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// What stands before a message's number. Neither ids nor names have it.
-const MARK: u8 = b'#';
+/// The byte before a message's number. Ids and names never contain it.
+const NUMBER_MARK: u8 = b'#';
 
-/// How users are spread over conversations: user n is in conversation n modulo their number.
+/// How many users are in how many conversations: user n is in conversation n modulo the number of conversations.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct Population {
     pub(crate) users: u32,
     pub(crate) conversations: u32,
 }
 
-impl Shape {
+impl Population {
     /// The user who sends a message.
     pub(crate) fn sender(self, number: u64) -> u32 {
-        // Smaller than a u32.
+        // The remainder is smaller than a u32.
         (number % u64::from(self.users)) as u32
     }
 
@@ -29,25 +29,26 @@ impl Shape {
         user % self.conversations
     }
 
-    /// Everyone in a conversation; at least two.
+    /// The users in a conversation; at least two.
     pub(crate) fn members(self, conversation: u32) -> impl Iterator<Item = u32> {
         (conversation..self.users).step_by(self.conversations as usize)
     }
 }
 
-/// A user's id.
-pub(crate) fn user(number: u32) -> anyhow::Result<UserId> {
+/// The id of a user.
+pub(crate) fn user_id(number: u32) -> anyhow::Result<UserId> {
     Ok(format!("user-{number}").parse()?)
 }
 
-/// A message of a usual length, with its number.
+/// The content of a message: of usual length, with the message's number.
 pub(crate) fn content(number: u64) -> String {
-    format!("Message {}{number}, which says about as much as people say at a time in a chat.", char::from(MARK))
+    let mark = char::from(NUMBER_MARK);
+    format!("Message {mark}{number}, which says about as much as people say at a time in a chat.")
 }
 
-/// The number of the message whose content is somewhere in a text.
+/// The number of the message whose content is part of a text.
 pub(crate) fn number_in(text: &[u8]) -> Option<u64> {
-    let mark = text.iter().position(|byte| *byte == MARK)?;
+    let mark = text.iter().position(|byte| *byte == NUMBER_MARK)?;
     let digits = text[mark + 1..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
@@ -63,31 +64,31 @@ fn event(conversation: ConversationId, actor: UserId, data: EventData) -> anyhow
     })
 }
 
-/// The events of a shape, in the order of the log.
+/// Makes the events of a population, in log order.
 pub(crate) struct Events {
-    shape: Shape,
+    population: Population,
     conversations: Vec<ConversationId>,
 }
 
 impl Events {
-    pub(crate) fn new(shape: Shape) -> Self {
-        let conversations = (0..shape.conversations).map(|_| ConversationId(Uuid::now_v7())).collect();
-        Self { shape, conversations }
+    pub(crate) fn new(population: Population) -> Self {
+        let conversations = (0..population.conversations).map(|_| ConversationId(Uuid::now_v7())).collect();
+        Self { population, conversations }
     }
 
-    /// The conversations' beginnings.
-    pub(crate) fn begun(&self) -> anyhow::Result<Vec<Event>> {
-        let begun = (0..).zip(&self.conversations).map(|(number, conversation)| {
-            let participant_ids = self.shape.members(number).map(user).collect::<anyhow::Result<Vec<_>>>()?;
+    /// The creation of each conversation.
+    pub(crate) fn conversations_created(&self) -> anyhow::Result<Vec<Event>> {
+        let created = (0..).zip(&self.conversations).map(|(number, conversation)| {
+            let participant_ids = self.population.members(number).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
             let data = EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids };
-            event(*conversation, user(number)?, data)
+            event(*conversation, user_id(number)?, data)
         });
-        begun.collect()
+        created.collect()
     }
 
-    /// A message.
-    pub(crate) fn sent(&self, number: u64) -> anyhow::Result<Event> {
-        let sender = self.shape.sender(number);
+    /// The message with this number.
+    pub(crate) fn message_sent(&self, number: u64) -> anyhow::Result<Event> {
+        let sender = self.population.sender(number);
         let sent = MessageSent {
             message_id: MessageId(Uuid::now_v7()),
             content: content(number),
@@ -96,8 +97,8 @@ impl Events {
             mentions: Vec::new(),
             reply_to_id: None,
         };
-        let conversation = self.conversations[self.shape.conversation_of(sender) as usize];
-        event(conversation, user(sender)?, EventData::MessageSent(sent))
+        let conversation = self.conversations[self.population.conversation_of(sender) as usize];
+        event(conversation, user_id(sender)?, EventData::MessageSent(sent))
     }
 }
 
@@ -106,19 +107,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_known_by_its_number_wherever_it_is() {
-        let event = Events::new(Shape { users: 4, conversations: 2 }).sent(1_234).unwrap();
+    fn a_text_with_a_messages_content_has_its_number() {
+        let event = Events::new(Population { users: 4, conversations: 2 }).message_sent(1_234).unwrap();
         assert_eq!(number_in(&domain::envelope::encode(&event)), Some(1_234));
         assert_eq!(number_in(b"no number"), None);
     }
 
     #[test]
-    fn everyone_is_in_the_conversation_to_which_they_send() {
-        let shape = Shape { users: 200, conversations: 50 };
+    fn each_user_is_a_member_of_the_conversation_that_they_send_to() {
+        let population = Population { users: 200, conversations: 50 };
         for number in 0..200 {
-            let sender = shape.sender(number);
-            assert!(shape.members(shape.conversation_of(sender)).any(|member| member == sender));
+            let sender = population.sender(number);
+            assert!(population.members(population.conversation_of(sender)).any(|member| member == sender));
         }
-        assert_eq!(shape.members(49).collect::<Vec<_>>(), [49, 99, 149, 199]);
+        assert_eq!(population.members(49).collect::<Vec<_>>(), [49, 99, 149, 199]);
     }
 }
