@@ -227,3 +227,35 @@ async fn the_chat_of_its_readme_works() {
         }
     }
 }
+
+/// Runs a program in a folder to its successful end and returns what it printed.
+async fn run(folder: &std::path::Path, program: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder).kill_on_drop(true);
+    let output = command.output().await.unwrap_or_else(|error| panic!("{program} can't be started: {error}"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_project_installs_the_library_in_one_step() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("install-{}", Uuid::now_v7()));
+    for file in crate::harness::repository::files() {
+        if let Some(name) = file.strip_prefix("clients/typescript/") {
+            let copy = folder.join("library").join(name);
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(std::path::Path::new(LIBRARY).join(name), copy).unwrap();
+        }
+    }
+    // The first install finds nothing but the tracked files; the second finds a folder that is built already.
+    for project in ["first", "second"].map(|name| folder.join(name)) {
+        std::fs::create_dir_all(&project).unwrap();
+        run(&project, "npm", &["init", "--yes"]).await;
+        run(&project, "npm", &["install", "../library", "--prefer-offline", "--no-audit", "--no-fund"]).await;
+        let import = "import { connect } from 'messages-client'; console.log(typeof connect);";
+        let printed = run(&project, "node", &["--input-type=module", "--eval", import]).await;
+        assert_eq!(printed.trim(), "function");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
