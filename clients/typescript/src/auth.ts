@@ -1,64 +1,67 @@
-// The access token: where it comes from, and when a new one is needed.
+// The access token: holds the current one and requests the next one when it is needed.
 
 import { MessagesError } from './errors.js';
 
-/** A token (JWT), or what gives one: it is asked again whenever the last one is about to expire or was refused. */
+/** A token (a JWT), or a function that returns one. The client calls it before a token expires and after a refusal. */
 export type TokenSource = string | (() => string | Promise<string>);
 
-/** So long before it expires a token isn't used any more, in milliseconds: it has to arrive while it is good. */
-const MARGIN_MS = 10_000;
+/** In milliseconds. A token this close to its expiry isn't used: it has to be valid when it arrives. */
+const EXPIRY_MARGIN_MS = 10_000;
 
-/** The token in use. */
+/** The access token of one client. */
 export class Auth {
-  /** The user of the token; empty until the first one came. */
+  /** The user of the token; empty until the source has returned a token. */
   me = '';
   #current: Promise<string> | undefined;
-  #expires = Infinity;
+  /** Milliseconds since 1970; infinite while no expiry is known. */
+  #expiresAt = Infinity;
   readonly #source: TokenSource;
 
+  /** Throws `token` where a token given as text can't be read. */
   constructor(source: TokenSource) {
     this.#source = source;
     if (typeof source === 'string') this.#read(source);
   }
 
-  /** Whether a new token can be had. */
+  /** Whether the source can return another token. */
   get renewable(): boolean {
     return typeof this.#source === 'function';
   }
 
-  /** The token. Fails with `token` where the source does. */
+  /** Returns the token. Rejects with `token` where the source fails. */
   token(): Promise<string> {
-    if (this.renewable && Date.now() > this.#expires - MARGIN_MS) this.refused();
-    return this.#current ?? this.#anew();
+    if (this.renewable && Date.now() > this.#expiresAt - EXPIRY_MARGIN_MS) this.invalidate();
+    return this.#current ?? this.#request();
   }
 
-  /** The server has refused the token: the next one is asked for anew. */
-  refused(): void {
+  /** Drops a token that the server refused; the next call of {@link Auth.token} requests another one. */
+  invalidate(): void {
     this.#current = undefined;
-    this.#expires = Infinity;
+    this.#expiresAt = Infinity;
   }
 
-  #anew(): Promise<string> {
-    const asked = this.#ask();
-    this.#current = asked;
-    asked.catch(() => { // which may be at once
-      if (this.#current === asked) this.#current = undefined;
+  #request(): Promise<string> {
+    const request = this.#callSource();
+    this.#current = request;
+    request.catch(() => { // a failure isn't cached: the next call asks the source again
+      if (this.#current === request) this.#current = undefined;
     });
-    return asked;
+    return request;
   }
 
-  async #ask(): Promise<string> {
+  async #callSource(): Promise<string> {
     try {
       const token = typeof this.#source === 'string' ? this.#source : await this.#source();
       this.#read(token);
       return token;
     } catch (cause) {
       if (cause instanceof MessagesError) throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new MessagesError('token', `no access token could be had: ${why}`, { cause });
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new MessagesError('token', `the token source failed: ${reason}`, { cause });
     }
   }
 
+  /** Takes the user and the expiry from a token. The server verifies it; the client doesn't. */
   #read(token: string): void {
     try {
       const payload = atob((token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/'));
@@ -66,9 +69,9 @@ export class Auth {
       const { sub, exp } = JSON.parse(new TextDecoder().decode(bytes)) as { sub?: unknown; exp?: unknown };
       if (typeof sub !== 'string' || !sub) throw new Error('without sub');
       this.me = sub;
-      this.#expires = typeof exp === 'number' ? exp * 1000 : Infinity;
+      this.#expiresAt = typeof exp === 'number' ? exp * 1000 : Infinity;
     } catch (cause) {
-      throw new MessagesError('token', 'that is not an access token: it needs a user id (sub)', { cause });
+      throw new MessagesError('token', 'this is not an access token: it must be a JWT with a user id (sub)', { cause });
     }
   }
 }

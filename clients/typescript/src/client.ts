@@ -1,105 +1,107 @@
-// The client: what an application sees of all this.
+// The client: the public interface of the library, which connects its parts.
 
 import { Auth, type TokenSource } from './auth.js';
-import { Company } from './company.js';
 import { Connection } from './connection.js';
-import type { Conversation, Message, Position, Presence } from './contract.js';
-import { MessagesError, closed } from './errors.js';
+import type { StoredMessage } from './conversation-state.js';
+import { MessagesError, closedError } from './errors.js';
 import { Emitter, type Events, type State } from './events.js';
-import { Follower } from './follow.js';
 import { Http } from './http.js';
 import { uuidV7 } from './ids.js';
-import { Library } from './library.js';
 import { Outbox, type Draft } from './outbox.js';
+import { PageLoader } from './page-loader.js';
+import { PresenceTracker } from './presence.js';
 import { Store } from './store.js';
-import type { StoredMessage } from './talk.js';
+import { Synchronizer } from './synchronizer.js';
+import type { Conversation, Message, Position, Presence } from './types.js';
 
-/** Where to connect, and as whom. */
+/** The server to connect to, and the user to connect as. */
 export interface Options {
-  /** Where the server is, such as `https://chat.example.org`. */
+  /** The address of the server, such as `https://chat.example.org`. */
   url: string;
-  /** An access token, or what gives one: it is asked again before a token expires, and when one is refused. */
+  /** An access token, or a function that returns one; it is called before a token expires and after a refusal. */
   token: TokenSource;
 }
 
-/** What a conversation begins with. */
-interface Beginning {
+/** A conversation to start. */
+interface NewConversation {
   participantIds: string[];
   type?: Conversation['type'] | undefined;
   title?: string | undefined;
 }
 
-/** For how long a command other than a message is tried, in milliseconds. */
-const PATIENCE_MS = 30_000;
-/** How long closing waits for what is under way, in milliseconds. */
-const CLOSING_MS = 5_000;
-/** How many people's presence is asked for, and how many at once: the server's limit. */
-const ASKED = 500;
-const ASKED_AT_ONCE = 100;
-/** Presence is only told in conversations of up to so many. */
-const SOCIABLE = 50;
+/** How long a command other than a message is retried, in milliseconds. */
+const RETRY_FOR_MS = 30_000;
+/** How long `close` waits for commands and messages, in milliseconds. */
+const CLOSE_TIMEOUT_MS = 5_000;
+/** For how many users the client requests the presence, and how many at once: the server's limit. */
+const PRESENCE_USERS_MAX = 500;
+const PRESENCE_USERS_PER_REQUEST = 100;
+/** The server publishes presence in conversations of up to this many participants. */
+const SMALL_CONVERSATION_MAX = 50;
 
-/** Connects; the client is ready once {@link Client.ready} is. */
+/** Creates a client and connects it. It can be used at once; {@link Client.ready} says when it is live. */
 export const connect = (options: Options): Client => new Client(options);
 
-/** One user's view of the server, live. */
+/** One user's live view of the server. */
 export class Client {
-  /** Done once everything was read and the connection is live; fails where that can't be. */
+  /** Resolves when everything is loaded and the connection is live; rejects where the client is closed before. */
   readonly ready: Promise<void>;
   #state: State = 'connecting';
-  #trouble: MessagesError | undefined;
+  #connectionError: MessagesError | undefined;
   #closing: Promise<void> | undefined;
-  /** Commands that weren't answered yet, and messages that weren't sent. */
-  readonly #underway = new Set<Promise<unknown>>();
-  readonly #ended = new AbortController();
+  /** The commands without a response, and the messages that aren't sent. */
+  readonly #inFlight = new Set<Promise<unknown>>();
+  readonly #closed = new AbortController();
   readonly #emitter = new Emitter();
   readonly #auth: Auth;
   readonly #http: Http;
   readonly #store: Store;
-  readonly #follower: Follower;
+  readonly #synchronizer: Synchronizer;
   readonly #connection: Connection;
   readonly #outbox: Outbox;
-  readonly #company: Company;
-  readonly #library: Library;
-  readonly #online = (): void => this.#wake();
+  readonly #presence: PresenceTracker;
+  readonly #pageLoader: PageLoader;
+  readonly #onOnline = (): void => this.#retryNow();
 
   constructor({ url, token }: Options) {
     this.#auth = new Auth(token);
-    this.#http = new Http(url, this.#auth, this.#ended.signal, (error) => this.#stuck(error));
+    this.#http = new Http(url, this.#auth, this.#closed.signal, (error) => this.#reportConnectionError(error));
     this.#store = new Store(this.#emitter);
-    this.#company = new Company(this.#emitter, this.#http);
-    this.#follower = new Follower(this.#store, this.#http, (error) => this.#broken(error), () => this.#live());
-    this.#library = new Library(this.#store, this.#http, this.#follower);
-    this.#outbox = new Outbox(this.#store, this.#http, (position) => this.#follower.settle(position));
+    this.#presence = new PresenceTracker(this.#emitter, this.#http);
+    this.#synchronizer = new Synchronizer(
+      this.#store, this.#http, (error) => this.#syncFailed(error), () => this.#caughtUp(),
+    );
+    this.#pageLoader = new PageLoader(this.#store, this.#http, this.#synchronizer);
+    this.#outbox = new Outbox(this.#store, this.#http, (position) => this.#synchronizer.confirm(position));
     this.#connection = new Connection(url, this.#auth, {
-      ready: (position) => this.#follower.ready(position),
-      left: () => this.#left(),
-      deliver: (delivery) => this.#follower.deliver(delivery),
-      typing: (typing, on) => this.#company.typing(typing, on),
-      presence: (presence) => this.#company.saw(presence),
-      trouble: (error) => this.#stuck(error),
+      connected: (position) => this.#synchronizer.connected(position),
+      disconnected: () => this.#disconnected(),
+      delivery: (delivery) => this.#synchronizer.receive(delivery),
+      typing: (typing, active) => this.#presence.setTyping(typing, active),
+      presence: (presence) => this.#presence.setPresence(presence),
+      connectionError: (error) => this.#reportConnectionError(error),
       failed: (error) => this.#fail(error),
     });
     this.#store.me = this.#auth.me;
-    this.ready = new Promise((done, failed) => {
-      const off = [
+    this.ready = new Promise((resolve, reject) => {
+      const listeners = [
         this.on('state', (state) => {
-          if (state === 'live') done();
-          if (state === 'closed') failed(closed());
-          if (state === 'live' || state === 'closed') off.forEach((end) => end());
+          if (state === 'live') resolve();
+          if (state === 'closed') reject(closedError());
+          if (state === 'live' || state === 'closed') listeners.forEach((remove) => remove());
         }),
-        this.on('error', failed),
+        this.on('error', reject),
       ];
     });
-    this.ready.catch(() => undefined); // who doesn't wait for it hears `error`
-    this.on('conversation:created', (conversation) => void this.#askPresence([conversation]));
-    globalThis.addEventListener?.('online', this.#online);
-    void this.#begin();
+    this.ready.catch(() => undefined); // an application that doesn't wait for it receives `error`
+    this.on('conversation:created', (conversation) => void this.#requestPresence([conversation]));
+    globalThis.addEventListener?.('online', this.#onOnline);
+    void this.#start();
   }
 
-  // ---- How it is
+  // ---- The state of the client
 
-  /** This user's id; empty until the token source has given a token. */
+  /** This user's id; empty until the token source has returned a token. */
   get me(): string {
     return this.#auth.me;
   }
@@ -109,22 +111,22 @@ export class Client {
     return this.#state;
   }
 
-  /** Why it isn't live, as far as that is known: what the last try came to, or why it was closed. */
-  get trouble(): MessagesError | undefined {
-    return this.#trouble;
+  /** Why the client isn't live, where that is known: the error of the last attempt, or the one that closed it. */
+  get connectionError(): MessagesError | undefined {
+    return this.#connectionError;
   }
 
-  /** Listens to what happens; gives what ends that. */
+  /** Adds a listener for an event; returns the function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: (payload: Events[Name]) => void): () => void {
     return this.#emitter.on(name, listener);
   }
 
-  /** Is told after anything changed, once for all that changed together; gives what ends that. */
+  /** Calls `listener` after each batch of changes; returns the function that ends the subscription. */
   subscribe(listener: () => void): () => void {
     return this.#emitter.subscribe(listener);
   }
 
-  // ---- What is here: values are never changed, but replaced
+  // ---- The store: values are replaced, never modified
 
   /** The conversations, the most recently active first. */
   conversations(): readonly Conversation[] {
@@ -132,161 +134,164 @@ export class Client {
   }
 
   conversation(id: string): Conversation | undefined {
-    return this.#store.talk(id).value;
+    return this.#store.conversationState(id).value;
   }
 
-  /** A conversation's messages, the oldest first: what is new since the client began, and the history that was loaded. */
+  /** A conversation's messages, the oldest first: those newer than the client, and the loaded history. */
   messages(conversationId: string): readonly StoredMessage[] {
-    return this.#store.talk(conversationId).messages;
+    return this.#store.conversationState(conversationId).messages;
   }
 
   message(id: string): StoredMessage | undefined {
     return this.#store.message(id);
   }
 
-  /** Whether history was loaded, all of it, or is being loaded. */
+  /** Whether some of a conversation's history is loaded, all of it, or a page is being loaded. */
   history(conversationId: string): { loaded: boolean; complete: boolean; loading: boolean } {
-    const { cursor, loading } = this.#store.talk(conversationId);
-    return { loaded: cursor !== undefined, complete: cursor === null, loading: loading !== undefined };
+    const { historyCursor, loading } = this.#store.conversationState(conversationId);
+    return { loaded: historyCursor !== undefined, complete: historyCursor === null, loading: loading !== undefined };
   }
 
-  /** Whether somebody is there; undefined where that isn't known. */
+  /** A user's presence; undefined where the client doesn't know it. */
   presence(userId: string): Presence | undefined {
-    return this.#company.presence(userId);
+    return this.#presence.presence(userId);
   }
 
-  /** Who is typing in a conversation. */
+  /** The users who type in a conversation. */
   typists(conversationId: string): readonly string[] {
-    return this.#company.typists(conversationId);
+    return this.#presence.typists(conversationId);
   }
 
-  // ---- What can be read
+  // ---- Reads
 
-  /** Whether there are more conversations than are here. */
+  /** Whether there are conversations that aren't loaded. */
   get moreConversations(): boolean {
-    return this.#library.more;
+    return this.#pageLoader.hasMoreConversations;
   }
 
-  /** Reads a further page of the conversations. */
+  /** Loads the next page of conversations. */
   loadConversations(): Promise<void> {
-    return this.#library.conversations();
+    return this.#pageLoader.loadConversations();
   }
 
-  /** Reads a conversation's newest messages, and each time after that an older page. */
+  /** Loads a conversation's newest messages, then an older page with each call. */
   loadMessages(conversationId: string): Promise<void> {
-    return this.#library.messages(conversationId);
+    return this.#pageLoader.loadMessages(conversationId);
   }
 
-  /** Reads who takes part: everyone, where a conversation itself only shows the first fifty. */
+  /** Loads the ids of all participants; a conversation itself names only the first fifty. */
   participants(conversationId: string): Promise<string[]> {
-    return this.#library.participants(conversationId);
+    return this.#pageLoader.loadParticipants(conversationId);
   }
 
-  // ---- What can be done
+  // ---- Commands
 
-  /** Begins a conversation. The direct one of two people is always the same. */
-  startConversation(of: Beginning): Promise<Conversation> {
-    return this.#work(async () => {
-      const { data, position } = await this.#command<{ id: string }>('POST', '/api/messages', { action: 'conversation', ...of });
-      return this.#library.conversation(data.id, position);
+  /** Starts a conversation. Two people have one direct conversation: a second start returns the first one. */
+  startConversation(conversation: NewConversation): Promise<Conversation> {
+    return this.#track(async () => {
+      const body = { action: 'conversation', ...conversation };
+      const { data, position } = await this.#command<{ id: string }>('POST', '/api/messages', body);
+      return this.#pageLoader.loadConversation(data.id, position);
     });
   }
 
   /**
-   * Sends a message. It is in {@link Client.messages} at once, `pending`, and tried for ten minutes; fails where it is
-   * refused, and stays there as `failed` until it is retried or discarded. One goes after the other.
+   * Sends a message. {@link Client.messages} contains it at once as `pending`, and the client retries it for ten
+   * minutes. Rejects where the server refuses it; it then stays as `failed` until it is retried or discarded. Messages
+   * of one conversation are sent one after the other.
    */
   send(conversationId: string, message: string | Draft): Promise<Message> {
-    if (!this.me) return quiet(this.#auth.token().then(() => this.send(conversationId, message)));
-    this.#store.me = this.me; // the id of what is sent derives from it
-    this.#company.stop(conversationId, true);
+    if (!this.me) return ignoreRejection(this.#auth.token().then(() => this.send(conversationId, message)));
+    this.#store.me = this.me; // the id of the message is derived from it
+    this.#presence.stopTyping(conversationId, true);
     const draft = typeof message === 'string' ? { content: message } : message;
-    return quiet(this.#work(() => this.#outbox.send(conversationId, draft)));
+    return ignoreRejection(this.#track(() => this.#outbox.send(conversationId, draft)));
   }
 
-  /** Sends a message that failed once more: it is the same message, should it have arrived. */
+  /** Sends a failed message again; it stays the same message if it did arrive. */
   retry(messageId: string): Promise<Message> {
-    return quiet(this.#work(() => this.#outbox.retry(messageId)));
+    return ignoreRejection(this.#track(() => this.#outbox.retry(messageId)));
   }
 
-  /** Takes a message away that failed. */
+  /** Removes a failed message. */
   discard(messageId: string): void {
     this.#outbox.discard(messageId);
   }
 
-  /** Gives one's own message another content. */
+  /** Replaces the content of a message of this user. */
   async edit(messageId: string, content: string): Promise<void> {
     await this.#command('PATCH', `/api/messages/${encodeURIComponent(messageId)}`, { content });
   }
 
-  /** Deletes one's own message. */
+  /** Deletes a message of this user. */
   async delete(messageId: string): Promise<void> {
     await this.#command('DELETE', `/api/messages/${encodeURIComponent(messageId)}`);
   }
 
-  /** Reacts with an emoji, and a label if one is wanted. */
+  /** Adds a reaction: an emoji, and optionally a label. */
   async react(messageId: string, emoji: string, label?: string): Promise<void> {
     await this.#command('POST', '/api/messages', { action: 'reaction', messageId, emoji, reaction: label });
   }
 
-  /** Takes a reaction back. */
+  /** Removes a reaction. */
   async unreact(messageId: string, emoji: string): Promise<void> {
     await this.#command('POST', '/api/messages', { action: 'remove_reaction', messageId, emoji });
   }
 
-  /** Everything up to a message is read, or everything. Says nothing where that is known. */
+  /** Marks a conversation as read, up to a message or completely. Sends nothing where it is read already. */
   async markRead(conversationId: string, messageId?: string): Promise<void> {
-    const { value, myRead, newest } = this.#store.talk(conversationId);
-    if (value?.unreadCount === 0 && myRead !== undefined && myRead >= (newest ?? Infinity)) return;
-    const { position } = await this.#command('POST', '/api/messages', { action: 'mark_read', conversationId, messageId });
-    this.#follower.settle(position); // large conversations aren't told of read marks
+    const { value, ownLastReadSeq, newestSeq } = this.#store.conversationState(conversationId);
+    if (value?.unreadCount === 0 && ownLastReadSeq !== undefined && ownLastReadSeq >= (newestSeq ?? Infinity)) return;
+    const body = { action: 'mark_read', conversationId, messageId };
+    const { position } = await this.#command('POST', '/api/messages', body);
+    this.#synchronizer.confirm(position); // the server doesn't deliver read marks to large conversations
   }
 
-  /** This user types: to be called with each key. Others see it until a few seconds after the last one. */
+  /** This user types: call it with each key. Others see it until a few seconds after the last call. */
   typing(conversationId: string): void {
-    this.#company.type(conversationId);
+    this.#presence.startTyping(conversationId);
   }
 
-  /** This user no longer types. A message that is sent says so, too. */
+  /** This user stopped typing. Sending a message implies it. */
   stopTyping(conversationId: string): void {
-    this.#company.stop(conversationId);
+    this.#presence.stopTyping(conversationId);
   }
 
   /**
-   * Ends the connection; nothing new is done from now on. While it is live, it first lets what is under way finish,
-   * for 5 s at most; what is cut off then fails with `closed`. Done once it is closed.
+   * Closes the client, which from now on refuses new commands. While it is live, it first waits up to 5 s for commands
+   * and messages; those that don't finish fail with `closed`. Resolves once the client is closed.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#finish();
+    this.#closing ??= this.#drainAndShutDown();
     return this.#closing;
   }
 
-  // ---- The inside
+  // ---- Internals
 
-  async #finish(): Promise<void> {
-    if (this.#state === 'live' && this.#underway.size) {
+  async #drainAndShutDown(): Promise<void> {
+    if (this.#state === 'live' && this.#inFlight.size) {
       let timer;
-      const late = new Promise((done) => { timer = setTimeout(done, CLOSING_MS); });
-      await Promise.race([Promise.allSettled(this.#underway), late]);
+      const timeout = new Promise((resolve) => { timer = setTimeout(resolve, CLOSE_TIMEOUT_MS); });
+      await Promise.race([Promise.allSettled(this.#inFlight), timeout]);
       clearTimeout(timer);
     }
-    this.#end();
+    this.#shutDown();
   }
 
-  #end(): void {
+  #shutDown(): void {
     if (this.#state === 'closed') return;
-    globalThis.removeEventListener?.('online', this.#online);
-    this.#ended.abort();
-    this.#follower.end();
+    globalThis.removeEventListener?.('online', this.#onOnline);
+    this.#closed.abort();
+    this.#synchronizer.stop();
     this.#connection.close();
-    this.#company.end();
-    this.#become('closed');
+    this.#presence.close();
+    this.#setState('closed');
   }
 
-  /** Reads what there is, then listens. */
-  async #begin(): Promise<void> {
+  /** Loads the conversations, then connects the socket. */
+  async #start(): Promise<void> {
     try {
-      await this.#library.begin(() => { this.#store.me = this.#auth.me; });
+      await this.#pageLoader.loadInitial(() => { this.#store.me = this.#auth.me; });
       this.#connection.connect();
     } catch (error) {
       if (!(error instanceof MessagesError)) throw error;
@@ -294,92 +299,93 @@ export class Client {
     }
   }
 
-  async #command<Data>(method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<{ data: Data; position: Position }> {
-    const ask = { method, path, body, key: uuidV7(), patience: PATIENCE_MS };
-    const { body: answer, position } = await this.#work(() => this.#http.ask<{ data: Data }>(ask));
-    return { data: answer.data, position };
+  async #command<Data>(
+    method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: unknown,
+  ): Promise<{ data: Data; position: Position }> {
+    const request = { method, path, body, key: uuidV7(), retryForMs: RETRY_FOR_MS };
+    const response = await this.#track(() => this.#http.request<{ data: Data }>(request));
+    return { data: response.body.data, position: response.position };
   }
 
-  /** Does what closing waits for. */
-  #work<Value>(work: () => Promise<Value>): Promise<Value> {
-    if (this.#closing) return Promise.reject(closed());
-    const done = work();
-    const forget = (): void => void this.#underway.delete(done);
-    this.#underway.add(done);
-    done.then(forget, forget);
-    return done;
+  /** Starts work that `close` waits for. */
+  #track<Value>(work: () => Promise<Value>): Promise<Value> {
+    if (this.#closing) return Promise.reject(closedError());
+    const running = work();
+    const forget = (): void => void this.#inFlight.delete(running);
+    this.#inFlight.add(running);
+    running.then(forget, forget);
+    return running;
   }
 
-  /** All that was missed is here. */
-  #live(): void {
-    if (this.#state !== 'live') void this.#askPresence(this.#store.conversations.slice(0, 100));
-    this.#become('live');
-    this.#http.wake();
+  #caughtUp(): void {
+    if (this.#state !== 'live') void this.#requestPresence(this.#store.conversations.slice(0, 100));
+    this.#setState('live');
+    this.#http.retryNow();
   }
 
-  #left(): void {
-    this.#follower.left();
-    this.#company.left();
-    if (this.#state === 'live') this.#become('offline');
+  #disconnected(): void {
+    this.#synchronizer.disconnected();
+    this.#presence.disconnected();
+    if (this.#state === 'live') this.#setState('offline');
   }
 
-  #wake(): void {
-    this.#http.wake();
+  #retryNow(): void {
+    this.#http.retryNow();
     if (this.#state === 'offline') this.#connection.connect();
   }
 
-  /** What was known leads nowhere: the log is another one, or the token someone else's. All is read anew. */
-  #broken(error: MessagesError): void {
+  /** The server refuses the sync token, because it has another log or the token is another user's: starts again. */
+  #syncFailed(error: MessagesError): void {
     if (error.status !== 400) {
       this.#fail(error);
       return;
     }
-    const opened = this.#store.opened();
+    const withHistory = this.#store.idsWithHistory();
     this.#connection.close();
     this.#store.reset();
     this.#emitter.emit('reset', undefined);
-    void this.#begin().then(() => Promise.all(opened.map((id) => this.loadMessages(id).catch(() => undefined))));
+    void this.#start().then(() => Promise.all(withHistory.map((id) => this.loadMessages(id).catch(() => undefined))));
   }
 
   #fail(error: MessagesError): void {
     if (this.#state === 'closed') return;
-    this.#trouble = error;
+    this.#connectionError = error;
     this.#emitter.emit('error', error);
-    this.#end();
+    this.#shutDown();
   }
 
-  /** Something has to be tried again: while it isn't live, that is why. */
-  #stuck(error: MessagesError): void {
+  /** Records why an attempt failed, while the client isn't live. */
+  #reportConnectionError(error: MessagesError): void {
     if (this.#state === 'live' || this.#state === 'closed') return;
-    const told = this.#trouble?.code === error.code && this.#trouble.message === error.message;
-    this.#trouble = error;
-    if (told) return;
-    this.#emitter.emit('trouble', error);
-    this.#emitter.note();
+    const unchanged = this.#connectionError?.code === error.code && this.#connectionError.message === error.message;
+    this.#connectionError = error;
+    if (unchanged) return;
+    this.#emitter.emit('connectionError', error);
+    this.#emitter.notify();
   }
 
-  #become(state: State): void {
+  #setState(state: State): void {
     if (this.#state === state) return;
     this.#state = state;
-    if (state === 'live') this.#trouble = undefined;
+    if (state === 'live') this.#connectionError = undefined;
     this.#emitter.emit('state', state);
-    this.#emitter.note();
+    this.#emitter.notify();
   }
 
-  async #askPresence(conversations: readonly Conversation[]): Promise<void> {
-    const near = conversations.filter(({ participantCount }) => participantCount <= SOCIABLE);
-    const people = new Set(near.flatMap(({ participants }) => participants.map(({ userId }) => userId)));
-    people.delete(this.me);
-    const asked = [...people].slice(0, ASKED);
-    for (let i = 0; i < asked.length; i += ASKED_AT_ONCE) {
-      const answers = await this.#connection.presences(asked.slice(i, i + ASKED_AT_ONCE));
-      for (const presence of answers) this.#company.saw(presence);
+  async #requestPresence(conversations: readonly Conversation[]): Promise<void> {
+    const small = conversations.filter(({ participantCount }) => participantCount <= SMALL_CONVERSATION_MAX);
+    const others = new Set(small.flatMap(({ participants }) => participants.map(({ userId }) => userId)));
+    others.delete(this.me);
+    const userIds = [...others].slice(0, PRESENCE_USERS_MAX);
+    for (let i = 0; i < userIds.length; i += PRESENCE_USERS_PER_REQUEST) {
+      const presences = await this.#connection.presences(userIds.slice(i, i + PRESENCE_USERS_PER_REQUEST));
+      for (const presence of presences) this.#presence.setPresence(presence);
     }
   }
 }
 
-/** Who doesn't look at the outcome sees it in the store. */
-function quiet<Value>(promise: Promise<Value>): Promise<Value> {
+/** Marks a rejection as handled: the store shows the failure, so an application may ignore the promise. */
+function ignoreRejection<Value>(promise: Promise<Value>): Promise<Value> {
   promise.catch(() => undefined);
   return promise;
 }

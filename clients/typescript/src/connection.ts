@@ -1,61 +1,64 @@
-// The socket: connects, and comes back whatever ended it, with a token that is still good.
+// The socket: connects, and reconnects after every disconnection with a token that is still valid.
 
 import { io, type Socket } from 'socket.io-client';
 import type { Auth } from './auth.js';
-import { FRAMES, type Delivery, type FromServer, type Meta, type Presence, type ToServer, type Typing } from './contract.js';
-import { MessagesError, unreachable } from './errors.js';
+import { MessagesError, unreachableError } from './errors.js';
 import { uuidV7 } from './ids.js';
+import {
+  FRAME_NAMES, type ClientEvents, type Delivery, type Meta, type Presence, type ServerEvents, type Typing,
+} from './types.js';
 
-/** What a connection tells. */
-export interface Told {
-  ready(token: string): void;
-  left(): void;
-  deliver(delivery: Delivery): void;
-  typing(typing: Typing, on: boolean): void;
+/** The callbacks of a connection. */
+export interface ConnectionHandlers {
+  /** Connected: the server delivers everything after this position. */
+  connected(position: string): void;
+  disconnected(): void;
+  delivery(delivery: Delivery): void;
+  typing(typing: Typing, active: boolean): void;
   presence(presence: Presence): void;
-  /** It can't connect, and tries again. */
-  trouble(error: MessagesError): void;
-  /** It can't connect, and won't try again. */
+  /** An attempt failed, and another one follows. */
+  connectionError(error: MessagesError): void;
+  /** The connection can't be established, and no other attempt follows. */
   failed(error: MessagesError): void;
 }
 
-/** The pause before the first and the longest before a later try, in milliseconds. */
-const PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 5_000;
-/** How long the server has to answer a question, in milliseconds. */
-const ANSWER_MS = 10_000;
-/** What the server says about a token that is no good. */
-const NO_GOOD = new Set(['missing_token', 'expired_token', 'invalid_token']);
+/** In milliseconds: the first pause between two attempts, and the longest. */
+const RECONNECT_DELAY_MS = 500;
+const RECONNECT_DELAY_MAX_MS = 5_000;
+/** How long the server may take to answer a request over the socket, in milliseconds. */
+const ACK_TIMEOUT_MS = 10_000;
+/** The codes with which the server refuses a token. */
+const TOKEN_ERRORS = new Set(['missing_token', 'expired_token', 'invalid_token']);
 
 /** The socket of one client. */
 export class Connection {
-  readonly #socket: Socket<FromServer, ToServer>;
+  readonly #socket: Socket<ServerEvents, ClientEvents>;
   readonly #auth: Auth;
-  readonly #told: Told;
+  readonly #handlers: ConnectionHandlers;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #tries = 0;
+  #attempts = 0;
 
-  constructor(url: string, auth: Auth, told: Told) {
+  constructor(url: string, auth: Auth, handlers: ConnectionHandlers) {
     this.#auth = auth;
-    this.#told = told;
+    this.#handlers = handlers;
     this.#socket = io(url, {
-      auth: (give) => void this.#auth.token().then((token) => give({ token }), (error: MessagesError) => {
-        this.#told.trouble(error);
-        this.again();
+      auth: (respond) => void this.#auth.token().then((token) => respond({ token }), (error: MessagesError) => {
+        this.#handlers.connectionError(error);
+        this.reconnect();
       }),
       autoConnect: false,
       forceNew: true,
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
-      reconnectionDelay: PAUSE_MS,
-      reconnectionDelayMax: LONGEST_PAUSE_MS,
-      // All requests of a polling client have to reach the same node: this says which they are.
+      reconnectionDelay: RECONNECT_DELAY_MS,
+      reconnectionDelayMax: RECONNECT_DELAY_MAX_MS,
+      // A load balancer routes all requests of a polling client to one node by this id.
       query: { client: uuidV7() },
     });
     this.#listen();
   }
 
-  /** Connects, or, where it waits to, does so now. */
+  /** Connects now, without waiting for the next attempt. */
   connect(): void {
     clearTimeout(this.#timer);
     if (this.#socket.connected) return;
@@ -63,10 +66,10 @@ export class Connection {
     this.#socket.connect();
   }
 
-  /** Ends the connection and begins another. */
-  again(): void {
+  /** Ends the connection and schedules another one. */
+  reconnect(): void {
     this.#socket.disconnect();
-    this.#later();
+    this.#scheduleReconnect();
   }
 
   close(): void {
@@ -74,59 +77,58 @@ export class Connection {
     this.#socket.disconnect();
   }
 
-  /** Asks who of these people (up to 100) is there; nothing where there is no answer. */
+  /** Requests the presence of up to 100 users; without an answer, the list is empty. */
   async presences(userIds: string[]): Promise<Presence[]> {
     try {
-      const answer = await this.#socket.timeout(ANSWER_MS).emitWithAck('presence:get', { userIds });
-      return Array.isArray(answer) ? answer : [];
+      const response = await this.#socket.timeout(ACK_TIMEOUT_MS).emitWithAck('presence:get', { userIds });
+      return Array.isArray(response) ? response : [];
     } catch {
-      return []; // the next connection asks again
+      return []; // the client requests it again after the next connect
     }
   }
 
   #listen(): void {
     const socket = this.#socket;
     const on = socket.on.bind(socket) as (name: string, listener: (payload: never, meta: never) => void) => void;
-    for (const name of FRAMES) {
-      on(name, (payload, meta: Meta) => this.#told.deliver({ name, payload, meta } as Delivery));
+    for (const name of FRAME_NAMES) {
+      on(name, (payload, meta: Meta) => this.#handlers.delivery({ name, payload, meta } as Delivery));
     }
-    socket.on('typing:start', (typing) => this.#told.typing(typing, true));
-    socket.on('typing:stop', (typing) => this.#told.typing(typing, false));
-    socket.on('presence:update', (presence) => this.#told.presence(presence));
+    socket.on('typing:start', (typing) => this.#handlers.typing(typing, true));
+    socket.on('typing:stop', (typing) => this.#handlers.typing(typing, false));
+    socket.on('presence:update', (presence) => this.#handlers.presence(presence));
     socket.on('connection:ready', ({ position }) => {
-      this.#tries = 0;
-      this.#told.ready(position);
+      this.#attempts = 0;
+      this.#handlers.connected(position);
     });
     socket.on('disconnect', (reason) => {
-      this.#told.left();
-      // By the server, because the token expired: the library doesn't come back from that by itself.
-      if (reason === 'io server disconnect') this.#later();
+      this.#handlers.disconnected();
+      // The server disconnects a socket whose token expires, and then Socket.IO doesn't reconnect by itself.
+      if (reason === 'io server disconnect') this.#scheduleReconnect();
     });
     socket.on('connect_error', (error) => {
-      this.#told.left();
-      if (socket.active) this.#told.trouble(unreachable(error)); // it tries again by itself
-      else this.#refused(error);
+      this.#handlers.disconnected();
+      if (socket.active) this.#handlers.connectionError(unreachableError(error)); // Socket.IO tries again by itself
+      else this.#handleRefusal(error);
     });
   }
 
-  #refused(cause: Error): void {
-    const token = NO_GOOD.has(cause.message);
-    const error = new MessagesError(cause.message, `the ${token ? 'access token' : 'connection'} is refused`, {
-      status: token ? 401 : 0, cause,
-    });
-    if (token && !this.#auth.renewable) {
-      this.#told.failed(error);
+  #handleRefusal(cause: Error): void {
+    const isTokenError = TOKEN_ERRORS.has(cause.message);
+    const message = `the server refuses the ${isTokenError ? 'access token' : 'connection'}`;
+    const error = new MessagesError(cause.message, message, { status: isTokenError ? 401 : 0, cause });
+    if (isTokenError && !this.#auth.renewable) {
+      this.#handlers.failed(error);
       return;
     }
-    if (token) this.#auth.refused();
-    this.#told.trouble(error);
-    this.#later();
+    if (isTokenError) this.#auth.invalidate();
+    this.#handlers.connectionError(error);
+    this.#scheduleReconnect();
   }
 
-  #later(): void {
+  #scheduleReconnect(): void {
     clearTimeout(this.#timer);
-    const pause = Math.min(PAUSE_MS * 2 ** this.#tries, LONGEST_PAUSE_MS) * (0.5 + Math.random());
-    this.#tries += 1;
-    this.#timer = setTimeout(() => this.#socket.connect(), pause);
+    const delay = Math.min(RECONNECT_DELAY_MS * 2 ** this.#attempts, RECONNECT_DELAY_MAX_MS) * (0.5 + Math.random());
+    this.#attempts += 1;
+    this.#timer = setTimeout(() => this.#socket.connect(), delay);
   }
 }

@@ -1,9 +1,9 @@
-// What can go wrong, in one type.
+// Every failure of the library, in one type.
 
-import type { FieldError, Problem } from './contract.js';
+import type { FieldError, Problem } from './types.js';
 
-/** What else is known of it. */
-interface More {
+/** Optional details of an error. */
+interface ErrorDetails {
   status?: number;
   problem?: Partial<Problem>;
   cause?: unknown;
@@ -11,42 +11,44 @@ interface More {
   unknown?: boolean;
 }
 
-/** Why something was not done. `code` is stable and for programs, `message` is for people. */
+/** Why a command or a read failed. `code` is stable and for programs, `message` is for people. */
 export class MessagesError extends Error {
   override readonly name = 'MessagesError';
   /**
-   * The server's code (`empty`, `rate_limited`, `not_found`, …), or one of the library's own: `no_answer` (nobody
-   * answered for as long as was waited), `closed` (the client was closed), `token` (the token source failed),
-   * `not_json` (the answer isn't one of Messages), `too_many_pending` (the outbox is full), `not_failed` (there is
-   * nothing to retry).
+   * The server's code (`empty`, `rate_limited`, `not_found`, …), or one of the library's own: `no_answer` (no server
+   * answered in time), `closed` (the client was closed), `token` (the token source failed), `not_json` (something other
+   * than Messages answered), `too_many_pending` (the outbox is full), `not_failed` (the message has not failed, so
+   * it can't be retried).
    */
   readonly code: string;
-  /** The HTTP status; 0 where there was no answer. */
+  /** The HTTP status; 0 without a response. */
   readonly status: number;
-  /** What is wrong with which field. */
+  /** The invalid fields. */
   readonly errors: readonly FieldError[];
-  /** Under which id the server's log has it. */
+  /** The id of the request in the server's log. */
   readonly requestId: string | undefined;
-  /** After how many seconds the server wants to be asked again (429 and 503). */
+  /** After how many seconds the server accepts a retry (429 and 503). */
   readonly retryAfter: number | undefined;
-  /** Whether the command may have been done although this says that it failed: the same key would tell. */
+  /** Whether the command may have taken effect although it failed: only a retry with the same key can tell. */
   readonly unknown: boolean;
 
-  constructor(code: string, message: string, more: More = {}) {
-    super(message, { cause: more.cause });
+  constructor(code: string, message: string, details: ErrorDetails = {}) {
+    super(message, { cause: details.cause });
     this.code = code;
-    this.status = more.status ?? 0;
-    this.errors = more.problem?.errors ?? [];
-    this.requestId = more.problem?.requestId;
-    this.retryAfter = more.retryAfter;
-    this.unknown = more.unknown ?? (code === 'append_unknown' || code === 'no_answer');
+    this.status = details.status ?? 0;
+    this.errors = details.problem?.errors ?? [];
+    this.requestId = details.problem?.requestId;
+    this.retryAfter = details.retryAfter;
+    this.unknown = details.unknown ?? (code === 'append_unknown' || code === 'no_answer');
   }
 }
 
-/** The error of a client that was closed; `unknown` where that cut off a command that was on its way. */
-export const closed = (unknown = false): MessagesError =>
-  new MessagesError('closed', unknown ? 'the client was closed before there was an answer' : 'the client is closed', { unknown });
+/** The error of a closed client; `unknown` where closing interrupted a command that had been sent. */
+export function closedError(unknown = false): MessagesError {
+  const message = unknown ? 'the client was closed before the server answered' : 'the client is closed';
+  return new MessagesError('closed', message, { unknown });
+}
 
-/** The error of a try that came to nothing. */
-export const unreachable = (cause: unknown): MessagesError =>
+/** The error of an attempt that got no response. */
+export const unreachableError = (cause: unknown): MessagesError =>
   new MessagesError('no_answer', 'the server can’t be reached', { cause });

@@ -1,24 +1,27 @@
-// What a client tells those who listen.
+// The events that a client emits, and the emitter that calls the application's listeners.
 
-import type { Conversation, Message, Presence, ReactionChange, Typing } from './contract.js';
 import type { MessagesError } from './errors.js';
+import type { Conversation, Message, Presence, ReactionChange, Typing } from './types.js';
 
-/** How a client is connected: `live` when it has everything and hears of what is new. */
+/** How a client is connected; `live` means that it has everything and receives what is new. */
 export type State = 'connecting' | 'live' | 'offline' | 'closed';
 
-/** What happened, by name. Each thing is told once, whichever way it came: live, by catching up, or by an answer. */
+/**
+ * The payload of each event. The client emits each change once, however it learns of it: from a delivery, while it
+ * catches up, or from the response to a command.
+ */
 export interface Events {
-  /** A message that wasn't there when the client began; one's own once it is confirmed. */
+  /** A message that is newer than the client; a message of this user's once the server has confirmed it. */
   'message:new': Message;
-  /** A message has another content. Two edits while one was away are told as one. */
+  /** A message has new content. Several edits during an absence are one event. */
   'message:edited': Message;
   /** A message was deleted. */
   'message:deleted': Message;
-  /** A message that isn't held here was changed while one was away: nobody here can tell how. */
+  /** A message that the client doesn't hold was changed during an absence: the client can't tell how. */
   'message:changed': Message;
   'reaction:added': ReactionChange;
   'reaction:removed': ReactionChange;
-  /** Somebody, perhaps oneself elsewhere, has read up to a `seq`. */
+  /** A participant, possibly this user on another device, has read up to a `seq`. */
   'messages:read': { conversationId: string; userId: string; lastReadSeq: number };
   'conversation:created': Conversation;
   /** A new message mentions this user. */
@@ -27,23 +30,23 @@ export interface Events {
   'typing:stop': Typing;
   'presence:update': Presence;
   state: State;
-  /** Why it isn't live yet, or again: told where that is something else than before. It is tried on. */
-  trouble: MessagesError;
-  /** The client can't go on, and is closed: the token is no good, and there is no other. */
+  /** Why the client isn't live. Emitted when the reason changes; the client keeps trying. */
+  connectionError: MessagesError;
+  /** The client has closed itself: the server refuses the token, and the source has no other. */
   error: MessagesError;
-  /** The server's log is another one: what was known is dropped, and all is read anew. */
+  /** The server has another log: the client drops its state and loads everything again. */
   reset: undefined;
 }
 
 type Listener<Payload> = (payload: Payload) => void;
 
-/** Those who listen. What one of them throws reaches no other, and is thrown once all were told. */
+/** The listeners of one client. An exception in one doesn't reach the others; it is rethrown after all were called. */
 export class Emitter {
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
   readonly #subscribers = new Set<() => void>();
-  #noted = false;
+  #notificationQueued = false;
 
-  /** Listens; gives what ends it. */
+  /** Adds a listener; returns the function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners);
@@ -53,29 +56,30 @@ export class Emitter {
 
   emit<Name extends keyof Events>(name: Name, payload: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      guarded(() => (listener as Listener<Events[Name]>)(payload));
+      callSafely(() => (listener as Listener<Events[Name]>)(payload));
     }
   }
 
-  /** Is told after something changed, once for all that changed together; gives what ends it. */
+  /** Calls `subscriber` after each batch of changes; returns the function that ends the subscription. */
   subscribe(subscriber: () => void): () => void {
-    const own = (): void => subscriber();
+    const own = (): void => subscriber(); // two subscriptions of one function are two
     this.#subscribers.add(own);
     return () => this.#subscribers.delete(own);
   }
 
-  /** Something changed. */
-  note(): void {
-    if (this.#noted) return;
-    this.#noted = true;
+  /** Reports a change: the subscribers are called once for all changes of the current task. */
+  notify(): void {
+    if (this.#notificationQueued) return;
+    this.#notificationQueued = true;
     queueMicrotask(() => {
-      this.#noted = false;
-      for (const subscriber of [...this.#subscribers]) guarded(subscriber);
+      this.#notificationQueued = false;
+      for (const subscriber of [...this.#subscribers]) callSafely(subscriber);
     });
   }
 }
 
-function guarded(call: () => void): void {
+/** Rethrows an exception later, when it can't stop the caller. */
+function callSafely(call: () => void): void {
   try {
     call();
   } catch (error) {

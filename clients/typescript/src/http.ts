@@ -1,148 +1,150 @@
-// Asking the HTTP API, and asking again where that is right.
+// The HTTP API: sends requests, and retries those that may succeed later.
 
 import type { Auth } from './auth.js';
-import type { Problem } from './contract.js';
-import { MessagesError, closed, unreachable } from './errors.js';
+import { MessagesError, closedError, unreachableError } from './errors.js';
+import type { Problem } from './types.js';
 
-/** What to ask. */
-export interface Ask {
+/** A request to the HTTP API. */
+export interface HttpRequest {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   path: string;
   body?: unknown;
-  /** The idempotency key of a command: with it a retry is safe. */
+  /** The idempotency key of a command, which makes a retry safe. */
   key?: string;
-  /** What the answer has to include at least: a position or a token. */
-  atLeast?: string | undefined;
-  /** For how long to try, in milliseconds. */
-  patience: number;
-  /** Is told why it has to be tried again. */
-  failing?: (error: MessagesError) => void;
+  /** The response has to include the log up to here: a position or a token. */
+  minPosition?: string | undefined;
+  /** How long to retry, in milliseconds. */
+  retryForMs: number;
+  /** Called with the error of each attempt that is retried. */
+  onRetry?: (error: MessagesError) => void;
 }
 
-/** An answer with 2xx. */
-export interface Answer<Body> {
+/** A response with a 2xx status. */
+export interface HttpResponse<Body> {
   body: Body;
-  /** What the answer includes: a position of the log for a command, a token for a query. */
+  /** What the response includes: for a command its position on the log, for a query a token. */
   position: string;
-  /** Whether this is the first answer to this key, given again. */
+  /** Whether the server repeats its first response to this key. */
   replayed: boolean;
 }
 
-/** One try, in milliseconds: longer than the server takes to say that it can't. */
-const TRY_MS = 15_000;
-/** The longest pause between two tries where the server names none, in milliseconds. */
-const LONGEST_PAUSE_MS = 10_000;
-/** What is worth another try with the same key. */
-const AGAIN = new Set([408, 425, 429, 500, 502, 503, 504]);
+/** The timeout of one attempt, in milliseconds: longer than the server takes to respond with 503. */
+const ATTEMPT_TIMEOUT_MS = 15_000;
+/** The longest pause between two attempts without `Retry-After`, in milliseconds. */
+const RETRY_PAUSE_MAX_MS = 10_000;
+/** The statuses after which a retry with the same key may succeed. */
+const RETRYABLE_STATUSES = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** What one try came to. */
-type Tried<Body> = { answer: Answer<Body> } | { error: MessagesError; again: boolean };
+/** The outcome of one attempt. */
+type Attempt<Body> = { response: HttpResponse<Body> } | { error: MessagesError; retryable: boolean };
 
 /** The HTTP API of one server. */
 export class Http {
   readonly #url: string;
   readonly #auth: Auth;
   readonly #closed: AbortSignal;
-  readonly #failing: (error: MessagesError) => void;
-  readonly #sleepers = new Set<() => void>();
+  readonly #onRetry: (error: MessagesError) => void;
+  /** Ends the pause of each request that waits for its next attempt. */
+  readonly #wakeUps = new Set<() => void>();
 
-  /** `failing` is told why anything has to be tried again. */
-  constructor(url: string, auth: Auth, ended: AbortSignal, failing: (error: MessagesError) => void) {
+  /** `closed` ends every request; `onRetry` is called with the error of each attempt that is retried. */
+  constructor(url: string, auth: Auth, closed: AbortSignal, onRetry: (error: MessagesError) => void) {
     this.#url = url.replace(/\/+$/, '');
     this.#auth = auth;
-    this.#closed = ended;
-    this.#failing = failing;
-    ended.addEventListener('abort', () => this.wake());
+    this.#closed = closed;
+    this.#onRetry = onRetry;
+    closed.addEventListener('abort', () => this.retryNow());
   }
 
-  /** The network is back: what waits for its next try tries now. */
-  wake(): void {
-    for (const sleeper of this.#sleepers) sleeper();
+  /** Retries every waiting request at once, because the network is back. */
+  retryNow(): void {
+    for (const wakeUp of this.#wakeUps) wakeUp();
   }
 
   /**
-   * Asks until there is an answer that another try wouldn't change. Waits as long as `Retry-After` says, else longer
-   * each time, and never exactly as long as others.
+   * Sends a request until a retry would change nothing. Waits as long as `Retry-After` says, otherwise longer after
+   * each attempt, with some randomness: many clients must not retry at the same moment.
    */
-  async ask<Body>(ask: Ask): Promise<Answer<Body>> {
-    const deadline = Date.now() + ask.patience;
-    let [renewed, unknown] = [false, false];
-    for (let tries = 0; !this.#closed.aborted; tries += 1) {
-      const tried = await this.#try<Body>(ask);
-      if ('answer' in tried) return tried.answer;
-      const { error, again } = tried;
+  async request<Body>(request: HttpRequest): Promise<HttpResponse<Body>> {
+    const deadline = Date.now() + request.retryForMs;
+    let tokenRenewed = false;
+    let unknown = false;
+    for (let retries = 0; !this.#closed.aborted; retries += 1) {
+      const attempt = await this.#attempt<Body>(request);
+      if ('response' in attempt) return attempt.response;
+      const { error, retryable } = attempt;
       unknown ||= error.unknown;
       if (this.#closed.aborted) break;
-      if (error.status === 401 && this.#auth.renewable && !renewed) {
-        renewed = true;
-        this.#auth.refused();
+      if (error.status === 401 && this.#auth.renewable && !tokenRenewed) {
+        tokenRenewed = true;
+        this.#auth.invalidate();
         continue;
       }
-      const pause = pauseAfter(error, tries);
-      if (!again || Date.now() + pause > deadline) throw error;
-      this.#failing(error);
-      ask.failing?.(error);
+      const pause = pauseAfter(error, retries);
+      if (!retryable || Date.now() + pause > deadline) throw error;
+      this.#onRetry(error);
+      request.onRetry?.(error);
       await this.#sleep(pause);
     }
-    throw closed(unknown);
+    throw closedError(unknown);
   }
 
-  /** A pause, in milliseconds, that ends early when the network comes back or the client is closed. */
+  /** Waits for some milliseconds, or less where the network comes back or the client is closed. */
   #sleep(ms: number): Promise<void> {
-    return new Promise((done) => {
-      const end = (): void => {
+    return new Promise((resolve) => {
+      const wakeUp = (): void => {
         clearTimeout(timer);
-        this.#sleepers.delete(end);
-        done();
+        this.#wakeUps.delete(wakeUp);
+        resolve();
       };
-      const timer = setTimeout(end, ms);
-      this.#sleepers.add(end);
-      if (this.#closed.aborted) end();
+      const timer = setTimeout(wakeUp, ms);
+      this.#wakeUps.add(wakeUp);
+      if (this.#closed.aborted) wakeUp();
     });
   }
 
-  async #try<Body>(ask: Ask): Promise<Tried<Body>> {
+  async #attempt<Body>(request: HttpRequest): Promise<Attempt<Body>> {
     try {
       const headers: Record<string, string> = { Authorization: `Bearer ${await this.#auth.token()}` };
-      if (ask.key) headers['Idempotency-Key'] = ask.key;
-      if (ask.atLeast) headers['Messages-Position'] = ask.atLeast;
-      if (ask.body !== undefined) headers['Content-Type'] = 'application/json';
-      const response = await fetch(this.#url + ask.path, {
-        method: ask.method,
+      if (request.key) headers['Idempotency-Key'] = request.key;
+      if (request.minPosition) headers['Messages-Position'] = request.minPosition;
+      if (request.body !== undefined) headers['Content-Type'] = 'application/json';
+      const response = await fetch(this.#url + request.path, {
+        method: request.method,
         headers,
-        body: ask.body === undefined ? null : JSON.stringify(ask.body),
-        signal: AbortSignal.any([this.#closed, AbortSignal.timeout(TRY_MS)]),
+        body: request.body === undefined ? null : JSON.stringify(request.body),
+        signal: AbortSignal.any([this.#closed, AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]),
       });
-      return await read<Body>(response);
+      return await parse<Body>(response);
     } catch (cause) {
-      return { error: cause instanceof MessagesError ? cause : unreachable(cause), again: true };
+      return { error: cause instanceof MessagesError ? cause : unreachableError(cause), retryable: true };
     }
   }
 }
 
-async function read<Body>(response: Response): Promise<Tried<Body>> {
+async function parse<Body>(response: Response): Promise<Attempt<Body>> {
   const text = await response.text();
   const retryAfter = secondsOf(response.headers.get('Retry-After'));
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch (cause) {
-    const error = new MessagesError('not_json', `the answer (${response.status}) isn't one of Messages`, {
+    const error = new MessagesError('not_json', `the response (${response.status}) isn't from Messages`, {
       status: response.status, cause, retryAfter,
     });
-    return { error, again: true }; // of whatever stands in between, for now
+    return { error, retryable: true }; // a proxy answered, which may pass
   }
   if (response.ok) {
     const position = response.headers.get('Messages-Position') ?? '';
     const replayed = response.headers.get('Idempotent-Replayed') === 'true';
-    return { answer: { body: body as Body, position, replayed } };
+    return { response: { body: body as Body, position, replayed } };
   }
   const problem = body as Partial<Problem>;
   const details = problem.errors?.map(({ field, detail }) => `${field} ${detail}`).join('; ');
   const error = new MessagesError(problem.code ?? 'unknown', details || problem.detail || response.statusText, {
     status: response.status, problem, retryAfter,
   });
-  return { error, again: AGAIN.has(response.status) };
+  return { error, retryable: RETRYABLE_STATUSES.has(response.status) };
 }
 
 function secondsOf(retryAfter: string | null): number | undefined {
@@ -150,8 +152,8 @@ function secondsOf(retryAfter: string | null): number | undefined {
   return Number.isFinite(seconds) ? seconds : undefined;
 }
 
-/** How long to wait, in milliseconds: a little more than the server asks for, so that not everyone comes back at once. */
-function pauseAfter({ retryAfter }: MessagesError, tries: number): number {
+/** The pause before the next attempt, in milliseconds: a little longer than `Retry-After`, to spread the clients. */
+function pauseAfter({ retryAfter }: MessagesError, retries: number): number {
   if (retryAfter !== undefined) return retryAfter * 1000 * (1 + Math.random() / 4);
-  return Math.min(250 * 2 ** tries, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
+  return Math.min(250 * 2 ** retries, RETRY_PAUSE_MAX_MS) * (0.5 + Math.random() / 2);
 }

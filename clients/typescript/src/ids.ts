@@ -1,9 +1,9 @@
-// Ids that are made here: keys of commands, and the ids that the server derives from them.
+// The ids that a client creates: idempotency keys, and the message ids that the server derives from them.
 
-/** The namespace of every derived id, as the server publishes it. */
+/** The namespace of every derived id, as the server documents it. */
 const NAMESPACE = '8f1d6c5e-3b0a-4e5c-9d27-5a4c7e21b6f0';
 
-/** A UUID of version 7 (RFC 9562): sorts by when it was made. */
+/** Creates a UUID of version 7 (RFC 9562), which sorts by its time. */
 export function uuidV7(now: number = Date.now()): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   for (let i = 0; i < 6; i += 1) bytes[i] = Math.floor(now / 2 ** (8 * (5 - i))) % 256;
@@ -11,8 +11,8 @@ export function uuidV7(now: number = Date.now()): string {
 }
 
 /**
- * The id that a message will have: derived from its conversation, sender and key. So a message that is shown before
- * it is confirmed is known again, whichever comes first: the answer or the delivery.
+ * The id that the server will give a message, derived from its conversation, sender and key. The client knows it before
+ * it sends the message, and recognizes the message whichever comes first: the response or the delivery.
  */
 export function messageId(conversationId: string, senderId: string, key: string): string {
   return uuidV5(JSON.stringify([conversationId, senderId, key, 'message']));
@@ -25,6 +25,7 @@ function uuidV5(name: string): string {
   return format(sha1(Uint8Array.from(bytes)).slice(0, 16), 5);
 }
 
+/** Sets the version and the variant of a UUID, and writes it in the usual form. */
 function format(bytes: Uint8Array, version: number): string {
   const at = (i: number): number => bytes[i] ?? 0;
   bytes[6] = (at(6) % 16) + version * 16;
@@ -34,8 +35,8 @@ function format(bytes: Uint8Array, version: number): string {
 }
 
 /**
- * SHA-1 (RFC 3174). The browser's own is asynchronous and only there on secure origins; a message has to be shown at
- * once, also on a plain http address in a local network.
+ * SHA-1 (RFC 3174). The browser's implementation is asynchronous and needs a secure origin, but the client shows a
+ * message at once, also on a plain http address in a local network.
  */
 function sha1(data: Uint8Array): Uint8Array {
   const padded = new Uint8Array((Math.floor((data.length + 8) / 64) + 1) * 64);
@@ -47,8 +48,8 @@ function sha1(data: Uint8Array): Uint8Array {
   const words = new Uint32Array(80);
   for (let block = 0; block < padded.length; block += 64) {
     for (let i = 0; i < 80; i += 1) {
-      const mixed = word(words, i - 3) ^ word(words, i - 8) ^ word(words, i - 14) ^ word(words, i - 16);
-      words[i] = i < 16 ? view.getUint32(block + i * 4) : left(mixed, 1);
+      const mixed = wordAt(words, i - 3) ^ wordAt(words, i - 8) ^ wordAt(words, i - 14) ^ wordAt(words, i - 16);
+      words[i] = i < 16 ? view.getUint32(block + i * 4) : rotateLeft(mixed, 1);
     }
     compress(state, words);
   }
@@ -58,17 +59,17 @@ function sha1(data: Uint8Array): Uint8Array {
 }
 
 function compress(state: Uint32Array, words: Uint32Array): void {
-  let [a, b, c, d, e] = [0, 1, 2, 3, 4].map((i) => word(state, i)) as [number, number, number, number, number];
+  let [a, b, c, d, e] = [0, 1, 2, 3, 4].map((i) => wordAt(state, i)) as [number, number, number, number, number];
   for (let i = 0; i < 80; i += 1) {
     const [mix, constant] = i < 20 ? [(b & c) | (~b & d), 0x5a827999]
       : i < 40 ? [b ^ c ^ d, 0x6ed9eba1]
         : i < 60 ? [(b & c) | (b & d) | (c & d), 0x8f1bbcdc]
           : [b ^ c ^ d, 0xca62c1d6];
-    const next = (left(a, 5) + mix + e + word(words, i) + constant) >>> 0;
-    [e, d, c, b, a] = [d, c, left(b, 30), a, next];
+    const next = (rotateLeft(a, 5) + mix + e + wordAt(words, i) + constant) >>> 0;
+    [e, d, c, b, a] = [d, c, rotateLeft(b, 30), a, next];
   }
-  [a, b, c, d, e].forEach((value, i) => { state[i] = word(state, i) + value; });
+  [a, b, c, d, e].forEach((value, i) => { state[i] = wordAt(state, i) + value; });
 }
 
-const word = (words: Uint32Array, i: number): number => words[i] ?? 0;
-const left = (value: number, by: number): number => ((value << by) | (value >>> (32 - by))) >>> 0;
+const wordAt = (words: Uint32Array, i: number): number => words[i] ?? 0;
+const rotateLeft = (value: number, by: number): number => ((value << by) | (value >>> (32 - by))) >>> 0;

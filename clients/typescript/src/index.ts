@@ -1,11 +1,11 @@
-// Client library of Messages. Begin with `connect`.
+// The client library of Messages. Start with `connect`.
 
 export { connect, Client, type Options } from './client.js';
 export { MessagesError } from './errors.js';
 export type { TokenSource } from './auth.js';
 export type { Events, State } from './events.js';
 export type { Draft } from './outbox.js';
-export type { StoredMessage } from './talk.js';
+export type { StoredMessage } from './conversation-state.js';
 export type {
   Attachment, Conversation, FieldError, Message, MessageType, Participant, Presence, ReactionChange, Reactions, Typing,
-} from './contract.js';
+} from './types.js';

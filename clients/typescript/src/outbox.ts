@@ -1,61 +1,63 @@
-// Messages on their way: shown at once, sent in order, tried until there is an answer.
+// The messages that aren't confirmed yet: the outbox shows each at once, sends those of a conversation in order, and
+// retries each until the server accepts or refuses it.
 
-import type { Message, Position } from './contract.js';
 import { MessagesError } from './errors.js';
 import type { Http } from './http.js';
 import { messageId, uuidV7 } from './ids.js';
 import type { Store } from './store.js';
+import type { Message, Position } from './types.js';
 
-/** What to send. */
+/** A message to send. */
 export interface Draft {
-  /** Up to 4,000 characters. May be empty only with attachments. */
+  /** Up to 4,000 characters; may be empty only with attachments. */
   content: string;
   messageType?: Message['messageType'] | undefined;
   /** Up to 10. */
   attachments?: Message['attachments'] | undefined;
-  /** The message that it answers. */
+  /** The message that this one replies to. */
   replyToId?: string | null | undefined;
-  /** Whom it mentions besides those whose `@id` is in the content. */
+  /** The users to mention in addition to those whose `@id` is in the content. */
   mentions?: string[] | undefined;
 }
 
-/** For how long a message is tried, in milliseconds. */
-const PATIENCE_MS = 10 * 60_000;
+/** How long a message is retried, in milliseconds. */
+const RETRY_FOR_MS = 10 * 60_000;
 /** How many messages may wait. */
-const MOST = 1_000;
+const PENDING_MAX = 1_000;
 
-interface Waiting {
+interface PendingMessage {
   key: string;
   conversationId: string;
   draft: Draft;
 }
 
-/** The messages of one client that aren't confirmed. */
+/** The outbox of one client. */
 export class Outbox {
   readonly #store: Store;
   readonly #http: Http;
-  /** Is told where a message is in the log, or that it was sent before. */
-  readonly #sent: (position: Position) => void;
-  readonly #waiting = new Map<string, Waiting>();
-  /** What was begun last in each conversation: the next waits for it, so that order stays. */
-  readonly #last = new Map<string, Promise<unknown>>();
+  /** Called with the position of a confirmed message. */
+  readonly #onSent: (position: Position) => void;
+  /** By message id. A failed message stays until it is retried or discarded. */
+  readonly #pending = new Map<string, PendingMessage>();
+  /** The last message of each conversation that is being sent: the next one waits for it, to keep the order. */
+  readonly #lastByConversation = new Map<string, Promise<unknown>>();
 
-  constructor(store: Store, http: Http, sent: (position: Position) => void) {
+  constructor(store: Store, http: Http, onSent: (position: Position) => void) {
     this.#store = store;
     this.#http = http;
-    this.#sent = sent;
+    this.#onSent = onSent;
   }
 
   /** Shows a message and sends it. */
   send(conversationId: string, draft: Draft): Promise<Message> {
-    for (const id of this.#waiting.keys()) if (!this.#store.message(id)?.pending) this.#waiting.delete(id);
-    if (this.#waiting.size >= MOST) {
-      return Promise.reject(new MessagesError('too_many_pending', `${MOST} messages wait to be sent already`));
+    for (const id of this.#pending.keys()) if (!this.#store.message(id)?.pending) this.#pending.delete(id);
+    if (this.#pending.size >= PENDING_MAX) {
+      return Promise.reject(new MessagesError('too_many_pending', `${PENDING_MAX} messages are waiting to be sent`));
     }
     const key = uuidV7();
     const id = messageId(conversationId, this.#store.me, key);
-    this.#waiting.set(id, { key, conversationId, draft });
-    this.#store.pend({
+    this.#pending.set(id, { key, conversationId, draft });
+    this.#store.addPending({
       id,
       conversationId,
       senderId: this.#store.me,
@@ -72,55 +74,57 @@ export class Outbox {
     return this.#enqueue(id);
   }
 
-  /** Sends one that failed again, under its first key: should it have arrived after all, it is one message. */
+  /** Sends a failed message again with its first key: if it did arrive, it stays one message. */
   retry(id: string): Promise<Message> {
-    if (!this.#waiting.has(id) || this.#store.message(id)?.pending !== 'failed') {
-      return Promise.reject(new MessagesError('not_failed', 'no message of that id has failed'));
+    if (!this.#pending.has(id) || this.#store.message(id)?.pending !== 'failed') {
+      return Promise.reject(new MessagesError('not_failed', 'no message with this id has failed'));
     }
-    this.#store.pending(id, { pending: 'sending' });
+    this.#store.updatePending(id, { pending: 'sending' });
     return this.#enqueue(id);
   }
 
-  /** Gives one up that failed. */
+  /** Removes a failed message. */
   discard(id: string): void {
     if (this.#store.message(id)?.pending !== 'failed') return;
-    this.#waiting.delete(id);
-    this.#store.pending(id, undefined);
+    this.#pending.delete(id);
+    this.#store.removePending(id);
   }
 
+  /** Sends a message after those of its conversation that were sent before. */
   #enqueue(id: string): Promise<Message> {
-    const conversationId = this.#waiting.get(id)?.conversationId ?? '';
-    const before = this.#last.get(conversationId) ?? Promise.resolve();
-    const sent = before.then(() => this.#deliver(id));
-    const settled = sent.catch(() => undefined); // who doesn't look at the promise sees it in the store
-    this.#last.set(conversationId, settled);
+    const conversationId = this.#pending.get(id)?.conversationId ?? '';
+    const previous = this.#lastByConversation.get(conversationId) ?? Promise.resolve();
+    const sent = previous.then(() => this.#post(id));
+    const settled = sent.catch(() => undefined); // the store shows the failure, so the promise may be ignored
+    this.#lastByConversation.set(conversationId, settled);
     void settled.then(() => {
-      if (this.#last.get(conversationId) === settled) this.#last.delete(conversationId);
+      if (this.#lastByConversation.get(conversationId) === settled) this.#lastByConversation.delete(conversationId);
     });
     return sent;
   }
 
-  async #deliver(id: string): Promise<Message> {
-    const waiting = this.#waiting.get(id);
-    if (!waiting) throw new MessagesError('not_failed', 'it was discarded');
-    const { conversationId, key, draft } = waiting;
+  async #post(id: string): Promise<Message> {
+    const pending = this.#pending.get(id);
+    if (!pending) throw new MessagesError('not_failed', 'the message was discarded');
+    const { conversationId, key, draft } = pending;
     try {
       const body = { action: 'message', conversationId, ...draft };
-      const answer = await this.#http.ask<{ data: Message }>({
-        method: 'POST', path: '/api/messages', body, key, patience: PATIENCE_MS,
-        failing: (error) => this.#store.pending(id, { pending: 'sending', error }),
+      const response = await this.#http.request<{ data: Message }>({
+        method: 'POST', path: '/api/messages', body, key, retryForMs: RETRY_FOR_MS,
+        onRetry: (error) => this.#store.updatePending(id, { pending: 'sending', error }),
       });
-      this.#waiting.delete(id);
-      // One that was sent before may have changed since: whatever is read of it is newer.
-      const position = answer.replayed ? {} : { position: answer.position };
-      const message = { ...answer.body.data, ...position };
-      this.#store.read(message);
-      this.#sent(answer.position);
+      this.#pending.delete(id);
+      // A repeated response may be older than an edit of the message: without a position it replaces nothing newer.
+      const position = response.replayed ? {} : { position: response.position };
+      const message = { ...response.body.data, ...position };
+      this.#store.upsertMessage(message);
+      this.#onSent(response.position);
       return message;
     } catch (error) {
-      const failed = error instanceof MessagesError ? error : new MessagesError('unknown', String(error), { cause: error });
-      this.#store.pending(id, { pending: 'failed', error: failed });
-      throw failed;
+      const isKnown = error instanceof MessagesError;
+      const failure = isKnown ? error : new MessagesError('unknown', String(error), { cause: error });
+      this.#store.updatePending(id, { pending: 'failed', error: failure });
+      throw failure;
     }
   }
 }

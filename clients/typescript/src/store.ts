@@ -1,355 +1,370 @@
-// What this user has: conversations and messages as the server has them, and what changed with each step. Every value
-// carries the position of its last change: an older one never replaces a newer one. Neither network nor time.
+// The conversations and messages of this user as the server has them, and the events that each change causes. Every
+// value carries the position of its last change, and an older value never replaces a newer one. The store must never
+// use the network or the time.
 
-import { change, reactionDifferences, type Change } from './changes.js';
-import { offset, type Conversation, type Delivery, type Message, type Position, type ReadMark } from './contract.js';
+import { ConversationState, type Entry, type StoredMessage } from './conversation-state.js';
+import { EventQueue } from './event-queue.js';
 import type { Emitter } from './events.js';
-import { Talk, type Entry, type StoredMessage } from './talk.js';
-import { Telling } from './telling.js';
+import { reactionDifferences, reduceMessage, type MessageChange } from './reducers.js';
+import {
+  offset, type Conversation, type Delivery, type Frames, type Message, type Position, type ReadMark,
+} from './types.js';
 
-/** Makes what is pending come after everything that has an offset. */
-const PENDING = Number.MAX_SAFE_INTEGER / 2;
+/** The tie-breakers of pending messages start here, beyond every offset. */
+const PENDING_TIE_BREAKER = Number.MAX_SAFE_INTEGER / 2;
 
-/** The store. */
+/** The store of one client. */
 export class Store {
-  /** Something here is a guess that the server would have to confirm, such as a `seq`. */
-  unsettled = false;
-  /** Whether every conversation is known: one that isn't here was begun since. */
-  whole = false;
-  /** Where the list doesn't reach, what is later than this is new: the last activity of its last conversation. */
-  began = '';
+  /** Whether the store contains a guess that only the server can confirm, such as a `seq`. */
+  unconfirmed = false;
+  /** Whether every conversation is loaded: another one must be new. */
+  hasAllConversations = false;
+  /** The last activity of the last loaded conversation: in a conversation beyond it, what is later counts as new. */
+  newSince = '';
   me = '';
-  readonly #talks = new Map<string, Talk>();
-  /** Where each message is, by its id. */
-  readonly #where = new Map<string, Talk>();
+  readonly #states = new Map<string, ConversationState>();
+  /** The conversation of each message, by message id. */
+  readonly #stateOfMessage = new Map<string, ConversationState>();
   readonly #emitter: Emitter;
-  readonly #telling: Telling;
-  #listed: readonly Conversation[] | undefined;
-  #pending = 0;
+  readonly #events: EventQueue;
+  #sortedConversations: readonly Conversation[] | undefined;
+  #pendingCount = 0;
 
   constructor(emitter: Emitter) {
     this.#emitter = emitter;
-    this.#telling = new Telling(emitter);
+    this.#events = new EventQueue(emitter);
   }
 
-  // ---- What is here
+  // ---- Queries
 
-  /** All conversations, the most recently active first: the server's order. */
+  /** All conversations, the most recently active first, as the server sorts them. */
   get conversations(): readonly Conversation[] {
-    this.#listed ??= [...this.#talks.values()].flatMap((talk) => talk.value ?? [])
+    this.#sortedConversations ??= [...this.#states.values()].flatMap((state) => state.value ?? [])
       .sort((a, b) => compare(b.updatedAt, a.updatedAt) || compare(b.id, a.id));
-    return this.#listed;
+    return this.#sortedConversations;
   }
 
-  talk(id: string): Talk {
-    const known = this.#talks.get(id);
+  /** The state of a conversation, which may have no value yet. */
+  conversationState(id: string): ConversationState {
+    const known = this.#states.get(id);
     if (known) return known;
-    const made = new Talk();
-    this.#talks.set(id, made);
-    return made;
+    const created = new ConversationState();
+    this.#states.set(id, created);
+    return created;
   }
 
   message(id: string): StoredMessage | undefined {
-    return this.#where.get(id)?.entries.get(id)?.value;
+    return this.#stateOfMessage.get(id)?.entries.get(id)?.value;
   }
 
-  /** Conversations with something in their history read. */
-  opened(): string[] {
-    return [...this.#talks].filter(([, talk]) => talk.cursor !== undefined).map(([id]) => id);
+  /** The ids of the conversations with loaded history. */
+  idsWithHistory(): string[] {
+    return [...this.#states].filter(([, state]) => state.historyCursor !== undefined).map(([id]) => id);
   }
 
-  /** Forgets everything but what is being sent. */
+  /** Removes everything but the messages that are being sent. */
   reset(): void {
-    const pending = [...this.#talks].flatMap(([id, talk]) =>
-      [...talk.entries.values()].filter((entry) => entry.value.pending).map((entry) => ({ id, entry })));
-    this.#telling.drop();
-    this.#talks.clear();
-    this.#where.clear();
-    for (const { id, entry } of pending) this.#insert(this.talk(id), entry);
-    Object.assign(this, { whole: false, unsettled: false });
+    const pending = [...this.#states].flatMap(([id, state]) =>
+      [...state.entries.values()].filter((entry) => entry.value.pending).map((entry) => ({ id, entry })));
+    this.#events.discard();
+    this.#states.clear();
+    this.#stateOfMessage.clear();
+    for (const { id, entry } of pending) this.#insert(this.conversationState(id), entry);
+    Object.assign(this, { hasAllConversations: false, unconfirmed: false });
     this.#changed();
   }
 
-  /** Something about it changed that isn't in it. */
-  note(): void {
-    this.#emitter.note();
+  /** Notifies the subscribers of a change that isn't in the values, such as the start of a load. */
+  notify(): void {
+    this.#emitter.notify();
   }
 
-  // ---- What is read
+  // ---- Values from the HTTP API
 
-  /** Some of what was missed comes, `more` of it later: what happened is told once all is here, in order. */
-  missed(apply: () => void, more: boolean): void {
-    this.#telling.gather();
+  /** Applies a part of a catch-up. Its events are emitted in order after the last part. */
+  applyCatchUp(apply: () => void, more: boolean): void {
+    this.#events.collect();
     apply();
-    if (!more) this.#telling.release();
+    if (!more) this.#events.release();
   }
 
-  /** A conversation as the server has it; `first` while the client begins. */
-  conversation(read: Conversation, first = false): void {
-    const talk = this.talk(read.id);
-    const created = !talk.value && !first && (this.whole || read.createdAt > this.began);
-    if (first || created) talk.since(created ? 0 : read.lastMessage?.seq ?? 0);
-    if (first && read.lastMessage && !talk.entries.has(read.lastMessage.id)) this.#insert(talk, entryOf(read.lastMessage));
-    const newest = read.lastMessage?.seq ?? (read.lastMessage ? undefined : 0);
-    if (newest !== undefined) talk.newest = Math.max(talk.newest ?? 0, newest);
-    if (talk.isNewer(read.position)) {
-      this.unsettled = true;
+  /** Stores a conversation; `initial` while the client starts. */
+  upsertConversation(conversation: Conversation, initial = false): void {
+    const { lastMessage } = conversation;
+    const state = this.conversationState(conversation.id);
+    const created = !state.value && !initial && (this.hasAllConversations || conversation.createdAt > this.newSince);
+    if (initial || created) state.setBaseline(created ? 0 : lastMessage?.seq ?? 0);
+    if (initial && lastMessage && !state.entries.has(lastMessage.id)) this.#insert(state, entryOf(lastMessage));
+    const newestSeq = lastMessage?.seq ?? (lastMessage ? undefined : 0);
+    if (newestSeq !== undefined) state.newestSeq = Math.max(state.newestSeq ?? 0, newestSeq);
+    if (state.isNewerThan(conversation.position)) {
+      this.unconfirmed = true;
       return;
     }
-    const before = talk.value;
-    talk.value = read;
-    for (const { userId, lastReadSeq } of read.participants) {
-      if (userId === this.me) talk.myRead = lastReadSeq;
-      const old = before?.participants.find((one) => one.userId === userId);
-      if (old && lastReadSeq > old.lastReadSeq) this.#tellRead(read.id, userId, lastReadSeq);
+    const before = state.value;
+    state.value = conversation;
+    for (const { userId, lastReadSeq } of conversation.participants) {
+      if (userId === this.me) state.ownLastReadSeq = lastReadSeq;
+      const old = before?.participants.find((participant) => participant.userId === userId);
+      if (old && lastReadSeq > old.lastReadSeq) this.#emitRead(conversation.id, userId, lastReadSeq);
     }
-    if (created) this.#telling.tell('conversation:created', read);
+    if (created) this.#events.emit('conversation:created', conversation);
     this.#changed();
   }
 
-  /** A message as the server has it. One that changed, but isn't held and isn't new, is only worth telling with `tell`. */
-  read(read: Message, tell = false): void {
-    const talk = this.talk(read.conversationId);
-    const known = talk.entries.get(read.id);
+  /** Stores a message. `emitChanged`: emits `message:changed` for one that is neither held nor new. */
+  upsertMessage(message: Message, emitChanged = false): void {
+    const state = this.conversationState(message.conversationId);
+    const known = state.entries.get(message.id);
     if (!known || known.value.pending) {
-      if (this.#isNew(talk, read)) {
-        this.#arrive(talk, entryOf(read));
+      if (this.#isNew(state, message)) {
+        this.#addNewMessage(state, entryOf(message));
       } else {
-        this.#insert(talk, entryOf(read));
-        if (tell) this.#telling.tell('message:changed', read);
+        this.#insert(state, entryOf(message));
+        if (emitChanged) this.#events.emit('message:changed', message);
       }
       return;
     }
-    if (read.seq) known.order = read.seq;
-    if (offset(read.position) >= offset(known.value.position)) {
-      this.#replace(talk, known, { ...read, ...seqOf(known.value), ...seqOf(read) });
-    } else if (read.seq && !known.value.seq) {
-      this.unsettled = true;
-      this.#replace(talk, known, { ...known.value, seq: read.seq });
+    if (message.seq) known.order = message.seq;
+    if (offset(message.position) >= offset(known.value.position)) {
+      this.#replace(state, known, { ...message, ...seqOf(known.value), ...seqOf(message) });
+    } else if (message.seq && !known.value.seq) {
+      this.unconfirmed = true;
+      this.#replace(state, known, { ...known.value, seq: message.seq });
     }
   }
 
-  /** A page of history, the newest first, and where the next one begins; what was delivered meanwhile is applied. */
-  history(talk: Talk, page: Message[], cursor: string | null): void {
-    for (const message of page) this.read(message);
-    talk.cursor = cursor;
-    talk.reachTo(cursor === null ? 0 : page.at(-1)?.seq ?? Infinity);
-    for (const delivery of talk.missed.splice(0)) this.#change(delivery, delivery.meta.position);
+  /** Stores a page of history, the newest first, and the cursor of the next page. */
+  addHistoryPage(state: ConversationState, page: Message[], nextCursor: string | null): void {
+    for (const message of page) this.upsertMessage(message);
+    state.historyCursor = nextCursor;
+    state.extendLoadedTo(nextCursor === null ? 0 : page.at(-1)?.seq ?? Infinity);
+    // The page may lack the changes that were delivered while it was being loaded.
+    for (const change of state.changesWhileLoading.splice(0)) this.#applyChange(change, change.meta.position);
     this.#changed();
   }
 
-  /** A read mark as the server has it. */
-  readMark({ conversationId, userId, lastReadSeq, lastReadAt }: ReadMark): void {
-    const talk = this.talk(conversationId);
-    const before = this.#markOf(talk, userId);
-    if (before !== undefined && lastReadSeq < before) return; // they never move back
-    this.#mark(talk, userId, lastReadSeq, lastReadAt);
-    if (before === undefined || lastReadSeq > before) this.#tellRead(conversationId, userId, lastReadSeq);
+  upsertReadMark({ conversationId, userId, lastReadSeq, lastReadAt }: ReadMark): void {
+    const state = this.conversationState(conversationId);
+    const before = this.#lastReadSeqOf(state, userId);
+    if (before !== undefined && lastReadSeq < before) return; // a read mark never moves back
+    this.#setReadMark(state, userId, lastReadSeq, lastReadAt);
+    if (before === undefined || lastReadSeq > before) this.#emitRead(conversationId, userId, lastReadSeq);
   }
 
-  // ---- What is delivered
+  // ---- Deliveries
 
-  /** Applies a delivery that follows all that is known of its conversation. */
-  deliver(delivery: Delivery): void {
+  /** Applies a delivery. Every earlier change of its conversation has been applied. */
+  applyDelivery(delivery: Delivery): void {
     const { name, payload, meta: { position } } = delivery;
-    if (name === 'message:new') this.#sent(payload, position);
-    else if (name === 'conversation:created') this.#created(payload);
-    else if (name === 'messages:read') this.#hasRead(payload, position);
-    else this.#change(delivery, position);
+    if (name === 'message:new') this.#applyNewMessage(payload, position);
+    else if (name === 'conversation:created') this.#applyNewConversation(payload);
+    else if (name === 'messages:read') this.#applyRead(payload, position);
+    else this.#applyChange(delivery, position);
   }
 
-  #sent(payload: Message, position: Position): void {
-    const talk = this.talk(payload.conversationId);
-    const known = talk.entries.get(payload.id);
+  #applyNewMessage(message: Message, position: Position): void {
+    const state = this.conversationState(message.conversationId);
+    const known = state.entries.get(message.id);
     if (known && !known.value.pending && Number.isFinite(known.order)) return;
-    const last = talk.value?.lastMessage;
-    const order = (last?.id === payload.id && last.seq) || talk.next();
-    this.unsettled = true; // its `seq` is only read
+    const last = state.value?.lastMessage;
+    const order = (last?.id === message.id && last.seq) || state.nextOrder();
+    this.unconfirmed = true; // deliveries contain no `seq`
     if (known && !known.value.pending) {
-      this.#place(talk, { ...known, order }); // the answer came first, without saying what came before it
+      this.#place(state, { ...known, order }); // the response came first and didn't name the messages before it
       return;
     }
-    this.#arrive(talk, { value: { ...payload, position }, order, born: offset(position) });
+    this.#addNewMessage(state, { value: { ...message, position }, order, tieBreaker: offset(position) });
   }
 
-  #created(payload: Conversation): void {
-    if (!this.talk(payload.id).value) this.conversation(payload);
+  #applyNewConversation(conversation: Conversation): void {
+    if (!this.conversationState(conversation.id).value) this.upsertConversation(conversation);
   }
 
-  #hasRead({ conversationId, userId, messageId }: { conversationId: string; userId: string; messageId: string | null }, position: Position): void {
-    const talk = this.talk(conversationId);
-    this.unsettled = true; // the time is only read
-    const seq = messageId === null ? talk.newest : talk.entries.get(messageId)?.order;
-    const before = this.#markOf(talk, userId);
+  #applyRead({ conversationId, userId, messageId }: Frames['messages:read'], position: Position): void {
+    const state = this.conversationState(conversationId);
+    this.unconfirmed = true; // deliveries don't contain the time of a read mark
+    const seq = messageId === null ? state.newestSeq : state.entries.get(messageId)?.order;
+    const before = this.#lastReadSeqOf(state, userId);
     if (seq === undefined || !Number.isFinite(seq) || before === undefined || seq <= before) return;
-    this.#mark(talk, userId, seq, this.#markTime(talk, userId));
-    if (userId === this.me) this.#unread(talk, talk.unreadAfter(seq, this.me));
-    this.#moved(talk, position);
-    this.#tellRead(conversationId, userId, seq);
+    this.#setReadMark(state, userId, seq, this.#lastReadAtOf(state, userId));
+    if (userId === this.me) this.#setUnreadCount(state, state.countUnreadAfter(seq, this.me));
+    this.#advancePosition(state, position);
+    this.#emitRead(conversationId, userId, seq);
   }
 
-  #change(delivery: Change, position: Position): void {
-    const { payload } = delivery;
+  #applyChange(change: MessageChange & Delivery, position: Position): void {
+    const { payload } = change;
     const id = 'messageId' in payload ? payload.messageId : payload.id;
-    const talk = this.talk(payload.conversationId);
-    const known = talk.entries.get(id);
+    const state = this.conversationState(payload.conversationId);
+    const known = state.entries.get(id);
     if (!known) {
-      this.unsettled = true; // `sync` brings it as it is now
-      if (talk.loading) talk.missed.push(delivery); // the page that is being read may lack it
+      this.unconfirmed = true; // a sync returns the message as it is now
+      if (state.loading) state.changesWhileLoading.push(change); // the page may lack this change
       return;
     }
     if (offset(position) <= offset(known.value.position)) return;
-    const { value, changed, unsure } = change(known.value, delivery);
-    if (unsure) this.unsettled = true;
+    const { value, changed, uncertain } = reduceMessage(known.value, change);
+    if (uncertain) this.unconfirmed = true;
     if (!changed) return;
-    this.#replace(talk, known, { ...value, position });
-    this.#moved(talk, position);
-    if (delivery.name === 'message:deleted') this.#lessUnread(talk, known);
+    this.#replace(state, known, { ...value, position });
+    this.#advancePosition(state, position);
+    if (change.name === 'message:deleted') this.#decrementUnread(state, known);
   }
 
-  // ---- What this user does
+  // ---- Messages that this user is sending
 
-  /** Shows a message before it is confirmed. */
-  pend(message: Message): void {
-    const talk = this.talk(message.conversationId);
-    if (talk.entries.has(message.id)) return;
-    this.#pending += 1;
-    this.#insert(talk, { value: { ...message, pending: 'sending' }, order: Infinity, born: PENDING + this.#pending });
+  /** Shows a message before the server confirms it. */
+  addPending(message: Message): void {
+    const state = this.conversationState(message.conversationId);
+    if (state.entries.has(message.id)) return;
+    this.#pendingCount += 1;
+    const tieBreaker = PENDING_TIE_BREAKER + this.#pendingCount;
+    this.#insert(state, { value: { ...message, pending: 'sending' }, order: Infinity, tieBreaker });
   }
 
-  /** Changes how a message that isn't confirmed is shown; undefined takes it away. */
-  pending(id: string, how: Pick<StoredMessage, 'pending' | 'error'> | undefined): void {
-    const talk = this.#where.get(id);
-    const entry = talk?.entries.get(id);
-    if (!talk || !entry?.value.pending) return;
-    if (how) {
-      const { error: _, ...value } = entry.value;
-      entry.value = { ...value, ...how };
-      talk.touch();
-    } else {
-      talk.remove(id);
-      this.#where.delete(id);
-    }
+  /** Replaces the status of a message that the server hasn't confirmed. */
+  updatePending(id: string, status: Pick<StoredMessage, 'pending' | 'error'>): void {
+    const state = this.#stateOfMessage.get(id);
+    const entry = state?.entries.get(id);
+    if (!state || !entry?.value.pending) return;
+    const { error: _, ...value } = entry.value;
+    entry.value = { ...value, ...status };
+    state.messagesChanged();
     this.#changed();
   }
 
-  // ---- Steps of the above
-
-  #isNew(talk: Talk, message: Message): boolean {
-    if (talk.entries.get(message.id)?.value.pending) return true;
-    if (talk.baseline === undefined) return message.createdAt > this.began;
-    return !message.seq || message.seq > talk.baseline;
+  /** Removes a message that the server hasn't confirmed. */
+  removePending(id: string): void {
+    const state = this.#stateOfMessage.get(id);
+    if (!state?.entries.get(id)?.value.pending) return;
+    state.remove(id);
+    this.#stateOfMessage.delete(id);
+    this.#changed();
   }
 
-  /** A message that is new: everyone is told once, for the next time it is known. */
-  #arrive(talk: Talk, entry: Entry): void {
+  // ---- Steps of the methods above
+
+  #isNew(state: ConversationState, message: Message): boolean {
+    if (state.entries.get(message.id)?.value.pending) return true;
+    if (state.baselineSeq === undefined) return message.createdAt > this.newSince;
+    return !message.seq || message.seq > state.baselineSeq;
+  }
+
+  /** Adds a new message, updates its conversation, and emits the message once. */
+  #addNewMessage(state: ConversationState, entry: Entry): void {
     const { value } = entry;
-    this.#insert(talk, entry);
-    if (talk.value && offset(value.position) > offset(talk.value.position)) {
-      const updatedAt = value.createdAt > talk.value.updatedAt ? value.createdAt : talk.value.updatedAt;
-      const unreadCount = value.senderId === this.me ? 0 : talk.value.unreadCount + (value.deletedAt ? 0 : 1);
-      talk.value = { ...talk.value, lastMessage: value, updatedAt, unreadCount };
-      this.#moved(talk, value.position);
+    this.#insert(state, entry);
+    if (state.value && offset(value.position) > offset(state.value.position)) {
+      const updatedAt = value.createdAt > state.value.updatedAt ? value.createdAt : state.value.updatedAt;
+      const unreadCount = value.senderId === this.me ? 0 : state.value.unreadCount + (value.deletedAt ? 0 : 1);
+      state.value = { ...state.value, lastMessage: value, updatedAt, unreadCount };
+      this.#advancePosition(state, value.position);
     }
-    this.#place(talk, entry);
-    for (const id of talk.trim()) this.#where.delete(id);
-    this.#tellNew(entry);
+    this.#place(state, entry);
+    for (const id of state.trim()) this.#stateOfMessage.delete(id);
+    this.#emitNewMessage(entry);
   }
 
-  /** One that was deleted before anyone here saw it isn't new to anyone: it is only told that it is gone. */
-  #tellNew({ value }: Entry): void {
+  /** A message that was deleted before the client saw it is emitted as deleted, never as new. */
+  #emitNewMessage({ value }: Entry): void {
     const { id, conversationId } = value;
     if (value.deletedAt) {
-      this.#telling.tell('message:deleted', value);
+      this.#events.emit('message:deleted', value);
       return;
     }
-    const order = (): number => this.#talks.get(conversationId)?.entries.get(id)?.order ?? Infinity;
-    this.#telling.tell('message:new', value, order);
-    if (value.senderId !== this.me && value.mentions.includes(this.me)) this.#telling.tell('mention:new', value, order);
+    const order = (): number => this.#states.get(conversationId)?.entries.get(id)?.order ?? Infinity;
+    this.#events.emit('message:new', value, order);
+    if (value.senderId !== this.me && value.mentions.includes(this.me)) this.#events.emit('mention:new', value, order);
   }
 
-  /** A new message has its place: who wrote it has read what is above. */
-  #place(talk: Talk, entry: Entry): void {
-    talk.put(entry);
+  /** Gives a new message its place. Its sender has read everything before it. */
+  #place(state: ConversationState, entry: Entry): void {
+    state.put(entry);
     if (!Number.isFinite(entry.order)) return;
-    talk.reachTo(entry.order);
-    const before = this.#markOf(talk, entry.value.senderId);
-    if (before !== undefined && before < entry.order) this.#mark(talk, entry.value.senderId, entry.order, entry.value.createdAt);
+    state.extendLoadedTo(entry.order);
+    const { senderId, createdAt } = entry.value;
+    const before = this.#lastReadSeqOf(state, senderId);
+    if (before !== undefined && before < entry.order) this.#setReadMark(state, senderId, entry.order, createdAt);
     this.#changed();
   }
 
-  #insert(talk: Talk, entry: Entry): void {
-    talk.put(entry);
-    this.#where.set(entry.value.id, talk);
+  #insert(state: ConversationState, entry: Entry): void {
+    state.put(entry);
+    this.#stateOfMessage.set(entry.value.id, state);
     this.#changed();
   }
 
-  /** Another state of a message that is held: tells what is different. */
-  #replace(talk: Talk, entry: Entry, value: StoredMessage): void {
+  /** Replaces the value of a held message and emits the differences. */
+  #replace(state: ConversationState, entry: Entry, value: StoredMessage): void {
     const before = entry.value;
     entry.value = value;
-    talk.put(entry);
-    const last = talk.value?.lastMessage;
-    if (talk.value && last?.id === value.id && offset(last.position) <= offset(value.position)) {
-      talk.value = { ...talk.value, lastMessage: value };
+    state.put(entry);
+    const last = state.value?.lastMessage;
+    if (state.value && last?.id === value.id && offset(last.position) <= offset(value.position)) {
+      state.value = { ...state.value, lastMessage: value };
     }
     this.#changed();
     if (value.deletedAt && !before.deletedAt) {
-      this.#telling.tell('message:deleted', value);
+      this.#events.emit('message:deleted', value);
       return;
     }
-    if (value.editedAt !== before.editedAt || value.content !== before.content) this.#telling.tell('message:edited', value);
-    for (const { name, reacted } of reactionDifferences(before, value)) {
-      this.#telling.tell(name, { messageId: value.id, conversationId: value.conversationId, ...reacted });
+    const edited = value.editedAt !== before.editedAt || value.content !== before.content;
+    if (edited) this.#events.emit('message:edited', value);
+    for (const { name, reaction } of reactionDifferences(before, value)) {
+      this.#events.emit(name, { messageId: value.id, conversationId: value.conversationId, ...reaction });
     }
   }
 
-  #markOf(talk: Talk, userId: string): number | undefined {
-    const named = talk.value?.participants.find((one) => one.userId === userId)?.lastReadSeq;
-    return named ?? (userId === this.me ? talk.myRead : undefined);
+  #lastReadSeqOf(state: ConversationState, userId: string): number | undefined {
+    const named = state.value?.participants.find((participant) => participant.userId === userId)?.lastReadSeq;
+    return named ?? (userId === this.me ? state.ownLastReadSeq : undefined);
   }
 
-  #markTime(talk: Talk, userId: string): string | null {
-    return talk.value?.participants.find((one) => one.userId === userId)?.lastReadAt ?? null;
+  #lastReadAtOf(state: ConversationState, userId: string): string | null {
+    return state.value?.participants.find((participant) => participant.userId === userId)?.lastReadAt ?? null;
   }
 
-  #mark(talk: Talk, userId: string, lastReadSeq: number, lastReadAt: string | null): void {
-    if (userId === this.me) talk.myRead = lastReadSeq;
-    if (!talk.value?.participants.some((one) => one.userId === userId)) return;
-    const participants = talk.value.participants.map((one) => (one.userId === userId ? { userId, lastReadSeq, lastReadAt } : one));
-    talk.value = { ...talk.value, participants };
+  #setReadMark(state: ConversationState, userId: string, lastReadSeq: number, lastReadAt: string | null): void {
+    if (userId === this.me) state.ownLastReadSeq = lastReadSeq;
+    if (!state.value?.participants.some((participant) => participant.userId === userId)) return;
+    const participants = state.value.participants.map(
+      (participant) => (participant.userId === userId ? { userId, lastReadSeq, lastReadAt } : participant),
+    );
+    state.value = { ...state.value, participants };
     this.#changed();
   }
 
-  #lessUnread(talk: Talk, { order, value }: Entry): void {
-    if (!talk.value || value.senderId === this.me) return;
-    if (talk.myRead === undefined || !Number.isFinite(order)) this.unsettled = true;
-    else if (order > talk.myRead) this.#unread(talk, Math.max(talk.value.unreadCount - 1, 0));
+  #decrementUnread(state: ConversationState, { order, value }: Entry): void {
+    if (!state.value || value.senderId === this.me) return;
+    if (state.ownLastReadSeq === undefined || !Number.isFinite(order)) this.unconfirmed = true;
+    else if (order > state.ownLastReadSeq) this.#setUnreadCount(state, Math.max(state.value.unreadCount - 1, 0));
   }
 
-  #unread(talk: Talk, unreadCount: number | undefined): void {
-    if (unreadCount === undefined) this.unsettled = true;
-    else if (talk.value) talk.value = { ...talk.value, unreadCount };
+  #setUnreadCount(state: ConversationState, unreadCount: number | undefined): void {
+    if (unreadCount === undefined) this.unconfirmed = true;
+    else if (state.value) state.value = { ...state.value, unreadCount };
     this.#changed();
   }
 
-  /** The conversation's last change is this. */
-  #moved(talk: Talk, position: Position | null | undefined): void {
-    if (!talk.value) this.unsettled = true;
-    else if (position && !talk.isNewer(position)) talk.value = { ...talk.value, position };
+  /** Records that the last change of a conversation is at this position. */
+  #advancePosition(state: ConversationState, position: Position | null | undefined): void {
+    if (!state.value) this.unconfirmed = true;
+    else if (position && !state.isNewerThan(position)) state.value = { ...state.value, position };
     this.#changed();
   }
 
-  #tellRead(conversationId: string, userId: string, lastReadSeq: number): void {
-    this.#telling.tell('messages:read', { conversationId, userId, lastReadSeq });
+  #emitRead(conversationId: string, userId: string, lastReadSeq: number): void {
+    this.#events.emit('messages:read', { conversationId, userId, lastReadSeq });
   }
 
   #changed(): void {
-    this.#listed = undefined;
-    this.#emitter.note();
+    this.#sortedConversations = undefined;
+    this.#emitter.notify();
   }
 }
 
 const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 const seqOf = ({ seq }: Message): Pick<Message, 'seq'> => (seq === undefined ? {} : { seq });
-const entryOf = (value: Message): Entry => ({ value, order: value.seq ?? Infinity, born: offset(value.position) });
+const entryOf = (value: Message): Entry =>
+  ({ value, order: value.seq ?? Infinity, tieBreaker: offset(value.position) });

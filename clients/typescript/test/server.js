@@ -1,59 +1,60 @@
-// What the tests need of a server: where it is, tokens for anyone, and a way to it that can be cut.
+// What the tests need of a server: its address, tokens for any user, and a proxy that can cut the network.
 //
-// MESSAGES_URL says where it is, MESSAGES_SECRET its AUTH_JWT_SECRET.
+// MESSAGES_URL is the server's address, MESSAGES_SECRET its AUTH_JWT_SECRET.
 
 import { createHmac, randomUUID } from 'node:crypto';
-import { connect as dial, createServer } from 'node:net';
+import { connect as connectSocket, createServer } from 'node:net';
 import { connect } from '../dist/index.js';
 
-export const URL_OF_SERVER = process.env.MESSAGES_URL ?? 'http://127.0.0.1:8080';
+export const SERVER_URL = process.env.MESSAGES_URL ?? 'http://127.0.0.1:8080';
 const SECRET = process.env.MESSAGES_SECRET ?? '';
 
-/** A token for a user, good for so many seconds. */
+/** A token of a user, valid for some seconds. */
 export function token(user, seconds = 3600) {
   const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ sub: user, exp: Math.floor(Date.now() / 1000) + seconds })}`;
+  const payload = { sub: user, exp: Math.floor(Date.now() / 1000) + seconds };
+  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode(payload)}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
-/** A user whom nobody had before. */
-export const someone = (name) => `${name}-${randomUUID().slice(0, 8)}`;
+/** A user name that no other test uses. */
+export const uniqueUser = (name) => `${name}-${randomUUID().slice(0, 8)}`;
 
-/** A client that is ready; closed when the test ends. */
-export async function ready(test, user, url = URL_OF_SERVER) {
+/** A client that is ready; it is closed when the test ends. */
+export async function readyClient(test, user, url = SERVER_URL) {
   const client = connect({ url, token: token(user) });
   test.after(() => client.close());
   await client.ready;
   return client;
 }
 
-/** Waits until something holds, ten seconds at most, and gives it. */
-export async function until(what, holds) {
+/** Waits up to ten seconds until a condition holds, and returns its value. */
+export async function until(description, condition) {
   for (const deadline = Date.now() + 10_000; ;) {
-    const value = holds();
+    const value = condition();
     if (value) return value;
-    if (Date.now() > deadline) throw new Error(`not within ten seconds: ${what}`);
-    await new Promise((done) => { setTimeout(done, 20); });
+    if (Date.now() > deadline) throw new Error(`not within ten seconds: ${description}`);
+    await new Promise((resolve) => { setTimeout(resolve, 20); });
   }
 }
 
-/** A way to the server that can be cut: nothing gets through, and what was open ends. */
-export async function way(test) {
-  const { hostname, port } = new URL(URL_OF_SERVER);
-  const open = new Set();
+/** A proxy in front of the server. `cut` ends all connections and refuses new ones, `restore` accepts them again. */
+export async function proxy(test) {
+  const { hostname, port } = new URL(SERVER_URL);
+  const sockets = new Set();
   let down = false;
-  const server = createServer((near) => {
+  const server = createServer((client) => {
     if (down) {
-      near.destroy();
+      client.destroy();
       return;
     }
-    const far = dial(Number(port), hostname);
-    for (const [from, to] of [[near, far], [far, near]]) {
-      open.add(from);
+    const upstream = connectSocket(Number(port), hostname);
+    for (const [from, to] of [[client, upstream], [upstream, client]]) {
+      sockets.add(from);
       from.pipe(to);
       from.on('error', () => to.destroy());
       from.on('close', () => {
-        open.delete(from);
+        sockets.delete(from);
         to.destroy();
       });
     }
@@ -61,14 +62,14 @@ export async function way(test) {
   await new Promise((listening) => { server.listen(0, '127.0.0.1', listening); });
   test.after(() => {
     server.close();
-    for (const socket of open) socket.destroy();
+    for (const socket of sockets) socket.destroy();
   });
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     cut() {
       down = true;
-      for (const socket of open) socket.destroy();
+      for (const socket of sockets) socket.destroy();
     },
-    mend() { down = false; },
+    restore() { down = false; },
   };
 }
