@@ -1,168 +1,171 @@
-// The chat page: who is signed in, which conversation is open, and what is drawn when. Everything that it knows and does
-// goes through the client library.
+// The chat page: signs in, opens conversations, and draws when something changes. All data come from the client
+// library.
 
 import { connect, type Client, type StoredMessage } from 'messages-client';
-import { beginDialog } from './begin.js';
+import { conversationList, totalUnread } from './conversation-list.js';
+import { conversationView } from './conversation-view.js';
 import { $, icon, setText } from './dom.js';
-import { conversationList, unreadInAll } from './list.js';
-import { announce, say } from './notices.js';
-import { avatar, nameOf } from './people.js';
-import { askWho, forget, knownToken } from './sign-in.js';
-import { talk } from './talk.js';
+import { newConversationDialog } from './new-conversation-dialog.js';
+import { avatar, conversationName } from './people.js';
+import { forgetToken, savedToken, showSignIn } from './sign-in.js';
+import { announce, showToast } from './toasts.js';
 
-/** In the address: which conversation is open. */
-const OPEN = '#/';
-/** A connection that comes back at once is not worth a word. */
-const AWAY_MS = 1_500;
+/** The fragment of the address that names the open conversation. */
+const CONVERSATION_HASH = '#/';
+/** The banner appears after this time, in milliseconds: most connections come back earlier. */
+const OFFLINE_BANNER_DELAY_MS = 1_500;
 
-const opened = (): string | null => (location.hash.startsWith(OPEN) ? location.hash.slice(OPEN.length) : null);
+const openConversationId = (): string | null =>
+  (location.hash.startsWith(CONVERSATION_HASH) ? location.hash.slice(CONVERSATION_HASH.length) : null);
 
-/** Draws once for all that changes until the next frame; in a window that isn't seen, now and then. */
-function eventually(draw: () => void): () => void {
-  let asked = false;
+/** Draws at most once a frame; in a hidden window, where no frames are drawn, a few times a second. */
+function throttled(draw: () => void): () => void {
+  let scheduled = false;
   return () => {
-    if (asked) return;
-    asked = true;
-    const now = (): void => {
-      asked = false;
+    if (scheduled) return;
+    scheduled = true;
+    const run = (): void => {
+      scheduled = false;
       draw();
     };
-    if (document.visibilityState === 'visible') requestAnimationFrame(now);
-    else setTimeout(now, 200);
+    if (document.visibilityState === 'visible') requestAnimationFrame(run);
+    else setTimeout(run, 200);
   };
 }
 
-/** Shows how the connection is, and says it where it lasts. */
-function drawState(client: Client): void {
+/** Shows the state of the connection, and a banner if it stays offline. */
+function drawConnectionState(client: Client): void {
   const { state } = client;
   $('connection').dataset['state'] = state;
   setText($('connection'), state);
-  const away = $('away');
-  const lost = state === 'offline' || state === 'connecting';
-  if (!lost) {
-    away.hidden = true;
-    away.dataset['since'] = '';
-  } else if (!away.dataset['since']) {
-    away.dataset['since'] = 'now';
-    setTimeout(() => { away.hidden = away.dataset['since'] === ''; }, AWAY_MS);
+  const offlineBanner = $('offline-banner');
+  const offline = state === 'offline' || state === 'connecting';
+  if (!offline) {
+    offlineBanner.hidden = true;
+    offlineBanner.dataset['pending'] = '';
+  } else if (!offlineBanner.dataset['pending']) {
+    offlineBanner.dataset['pending'] = 'true';
+    setTimeout(() => { offlineBanner.hidden = offlineBanner.dataset['pending'] === ''; }, OFFLINE_BANNER_DELAY_MS);
   }
-  if (lost) setText(away, 'No connection. What you write is sent as soon as there is one.');
+  if (offline) setText(offlineBanner, 'You’re offline. Your messages will be sent when the connection is back.');
 }
 
-/** What a new message says to who can't see it. */
-function readOut(client: Client, message: StoredMessage): void {
+/** Announces a new message to screen readers. */
+function announceMessage(client: Client, message: StoredMessage): void {
   if (message.senderId === client.me) return;
-  if (message.conversationId === opened()) {
+  if (message.conversationId === openConversationId()) {
     announce(`${message.senderId}: ${message.content ?? ''}`);
     return;
   }
   const conversation = client.conversation(message.conversationId);
-  announce(`New message from ${message.senderId}${conversation?.title ? ` in ${nameOf(conversation, client.me)}` : ''}`);
+  const where = conversation?.title ? ` in ${conversationName(conversation, client.me)}` : '';
+  announce(`New message from ${message.senderId}${where}`);
 }
 
-function chat(token: string): void {
+function startChat(token: string): void {
   let client: Client;
   try {
     client = connect({ url: location.origin, token });
   } catch {
-    refuse('That is not a token.', chat);
+    signInAgain('This is not an access token.', startChat);
     return;
   }
   setText($('me'), client.me);
   $('my-avatar').replaceChildren(avatar(client.me));
   $('chat').hidden = false;
 
-  const conversation = talk(client);
+  const view = conversationView(client);
   const drawList = conversationList(client, open);
-  const begin = beginDialog(client, open);
-  const draw = eventually(() => {
-    const id = opened();
-    if (id !== null && client.state === 'live' && !client.conversation(id)) leave(); // such as another user's
-    drawState(client);
-    drawList(opened());
-    conversation.draw();
-    const unread = unreadInAll(client);
+  const openNewConversationDialog = newConversationDialog(client, open);
+  const draw = throttled(() => {
+    const id = openConversationId();
+    // An address may name another user's conversation.
+    if (id !== null && client.state === 'live' && !client.conversation(id)) closeConversation();
+    drawConnectionState(client);
+    drawList(openConversationId());
+    view.draw();
+    const unread = totalUnread(client);
     document.title = unread > 0 ? `(${unread}) Messages` : 'Messages';
   });
 
-  function show(): void {
-    $('chat').dataset['open'] = String(opened() !== null);
-    conversation.open(opened());
+  function showConversation(): void {
+    $('chat').dataset['open'] = String(openConversationId() !== null);
+    view.open(openConversationId());
     draw();
   }
 
+  /** Adds one entry to the browser's history at most, so that Back leads to the list from every conversation. */
   function open(id: string): void {
-    // From the list, the way back leads there; from one conversation to the next, it isn't longer.
-    if (opened() === null) history.pushState({ fromList: true }, '', OPEN + id);
-    else history.replaceState(history.state, '', OPEN + id);
-    show();
+    if (openConversationId() === null) history.pushState({ fromList: true }, '', CONVERSATION_HASH + id);
+    else history.replaceState(history.state, '', CONVERSATION_HASH + id);
+    showConversation();
   }
 
-  function back(): void {
+  function goBack(): void {
     if ((history.state as { fromList?: boolean } | null)?.fromList) {
-      history.back(); // which shows, once it is there
+      history.back(); // `popstate` then shows the list
       return;
     }
-    leave();
+    closeConversation();
   }
 
-  function leave(): void {
+  function closeConversation(): void {
     history.replaceState(null, '', location.pathname);
-    show();
+    showConversation();
   }
 
-  $('start').addEventListener('click', begin);
-  $('empty-start').addEventListener('click', begin);
-  $('back').addEventListener('click', back);
-  const unsent = (): boolean => conversation.unsaved > 0
+  $('new-conversation').addEventListener('click', openNewConversationDialog);
+  $('empty-new-conversation').addEventListener('click', openNewConversationDialog);
+  $('back').addEventListener('click', goBack);
+  const hasUnsent = (): boolean => view.unsavedEdits > 0
     || client.conversations().some(({ id }) => client.messages(id).some(({ pending }) => pending));
   const signOut = (): void => {
     client.close();
-    forget();
-    // Nothing of this user stays behind.
+    forgetToken();
+    // The page starts again without any of this user's data.
     history.replaceState(null, '', location.pathname);
     location.reload();
   };
   $('sign-out').addEventListener('click', () => {
-    if (unsent()) askFirst(signOut);
+    if (hasUnsent()) confirmSignOut(signOut);
     else signOut();
   });
   window.addEventListener('beforeunload', (event) => {
-    if (client.state !== 'closed' && unsent()) event.preventDefault();
+    if (client.state !== 'closed' && hasUnsent()) event.preventDefault();
   });
-  window.addEventListener('popstate', show);
+  window.addEventListener('popstate', showConversation);
   client.subscribe(draw);
   client.on('state', draw);
-  client.on('message:new', (message) => readOut(client, message));
+  client.on('message:new', (message) => announceMessage(client, message));
   client.on('error', (error) => {
     $('chat').hidden = true;
-    // A page that had somebody begins from nothing.
-    refuse(`You were signed out: ${error.message}.`, () => location.reload());
+    // The next user gets a page without any of this user's data.
+    signInAgain(`You were signed out: ${error.message}.`, () => location.reload());
   });
-  show();
+  showConversation();
 }
 
-/** Asks whether to go although something would be lost. */
-function askFirst(go: () => void): void {
-  const dialog = $<HTMLDialogElement>('unsent');
+/** Asks for confirmation before unsent text is lost. */
+function confirmSignOut(signOut: () => void): void {
+  const dialog = $<HTMLDialogElement>('sign-out-dialog');
   dialog.returnValue = '';
-  dialog.onclose = () => { if (dialog.returnValue === 'yes') go(); };
+  dialog.onclose = () => { if (dialog.returnValue === 'yes') signOut(); };
   dialog.showModal();
 }
 
-/** Says why not, and asks anew who it is. */
-function refuse(why: string, then: (token: string) => void): void {
-  forget();
-  askWho(then);
-  say(why);
+/** Forgets the token, says why, and shows the sign-in form. */
+function signInAgain(reason: string, onToken: (token: string) => void): void {
+  forgetToken();
+  showSignIn(onToken);
+  showToast(reason);
 }
 
-$('start').append(icon('new'));
+$('new-conversation').append(icon('new'));
 $('back').append(icon('back'));
-// A link that signs in, opened in a tab that has the page already.
+// A sign-in link, opened in a tab that already shows the page.
 window.addEventListener('hashchange', () => {
-  if (location.hash.startsWith('#token=') && knownToken()) location.reload();
+  if (location.hash.startsWith('#token=') && savedToken()) location.reload();
 });
-const token = knownToken();
-if (token) chat(token);
-else askWho(chat);
+const token = savedToken();
+if (token) startChat(token);
+else showSignIn(startChat);

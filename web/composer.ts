@@ -1,179 +1,187 @@
-// Where one writes: new messages, answers and edits. What was begun stays with its conversation while one looks elsewhere.
+// The composer: new messages, replies and edits. A draft stays with its conversation while another one is open.
 
 import type { Client, StoredMessage } from 'messages-client';
-import { completion } from './completion.js';
 import { $, icon, setAttribute, setText } from './dom.js';
 import type { Edit } from './edits.js';
-import { announce, attempt } from './notices.js';
+import { mentionCompletion } from './mention-completion.js';
+import { announce, reportFailure } from './toasts.js';
 
-/** How much of a message is shown of what one answers. */
-const EXCERPT = 120;
+/** How many characters of the message that is edited or replied to are shown. */
+const EXCERPT_CHARS = 120;
 
-/** How long a message may be, which the server counts in characters. */
-const MOST = 4_000;
-/** So near to that, it's said how many are left. */
-const NEAR = 200;
+/** The server's limit of a message. */
+const CONTENT_MAX_CHARS = 4_000;
+/** The composer shows how many characters are left when fewer than these are. */
+const SHOW_REMAINING_CHARS = 200;
 
-/** What is written, and about which message. */
+/** The text of a conversation that isn't sent, and the message that it edits or replies to. */
 interface Draft {
   text: string;
   reply?: StoredMessage;
   edit?: StoredMessage;
-  /** What was being written before the edit, which it gives way to again. */
-  kept?: Draft;
+  /** The draft before the edit, which is restored after it. */
+  draftBeforeEdit?: Draft;
 }
 
-/** Whom the composer tells, and asks. */
-export interface Around {
-  /** A message goes out. */
-  sent(): void;
-  /** The newest message that can be edited. */
-  lastOwn(): StoredMessage | undefined;
+/** What the composer needs of the conversation view. */
+export interface ComposerCallbacks {
+  /** A message was sent. */
+  onSent(): void;
+  /** Returns this user's newest message that can be edited. */
+  lastEditable(): StoredMessage | undefined;
   save(message: StoredMessage, content: string): void;
 }
 
 export interface Composer {
-  /** Another conversation is open, or none. */
+  /** Shows the draft of a conversation. */
   open(conversationId: string | null): void;
   reply(message: StoredMessage): void;
   edit(message: StoredMessage): void;
-  /** Lets one go on with an edit that wasn't saved, if nothing else is being written there. */
-  giveBack(edit: Edit): boolean;
+  /** Puts the text of an edit that wasn't saved back into its conversation's draft; false where that isn't empty. */
+  restore(edit: Edit): boolean;
   focus(): void;
 }
 
-/** On a touch screen the return key makes a line; elsewhere it sends. */
-const byTouch = (): boolean => matchMedia('(pointer: coarse)').matches;
+/** On a touch screen, Enter starts a new line; elsewhere it sends the message. */
+const isTouchScreen = (): boolean => matchMedia('(pointer: coarse)').matches;
 
-/** How many characters are too many; below zero, so many are left. */
-const tooMany = (text: string): number => [...text.trim()].length - MOST;
+/** How many characters exceed the limit; negative if characters are left. */
+const excessChars = (text: string): number => [...text.trim()].length - CONTENT_MAX_CHARS;
 
-/** What is to be said of a text's length. */
-function remark(text: string): string {
-  const over = tooMany(text);
-  if (over > 0) return `${over} ${over > 1 ? 'characters' : 'character'} too long to be sent.`;
-  return over > -NEAR ? `${-over} left` : '';
+function lengthHint(text: string): string {
+  const excess = excessChars(text);
+  if (excess > 0) return `${excess} ${excess > 1 ? 'characters' : 'character'} too long.`;
+  return excess > -SHOW_REMAINING_CHARS ? `${-excess} left` : '';
 }
 
-/** A field as high as its text, where the browser can't do that by itself. */
-function fit(field: HTMLTextAreaElement): void {
+/** Fits the height of the field to its text in browsers without `field-sizing`. */
+function fitHeight(field: HTMLTextAreaElement): void {
   if (CSS.supports('field-sizing', 'content')) return;
   field.rows = 1;
   while (field.rows < 6 && field.scrollHeight > field.clientHeight) field.rows += 1;
 }
 
-export function composer(client: Client, { sent, lastOwn, save }: Around): Composer {
+export function composer(client: Client, { onSent, lastEditable, save }: ComposerCallbacks): Composer {
   const field = $<HTMLTextAreaElement>('composer');
   const drafts = new Map<string, Draft>();
   let current: string | null = null;
 
   const draft = (): Draft => drafts.get(current ?? '') ?? { text: '' };
 
-  /** Everyone in a conversation of which the server doesn't name all at once. */
-  const crowds = new Map<string, Promise<string[] | undefined>>();
+  /** By conversation id: all participants, where the conversation itself doesn't name all. */
+  const allParticipants = new Map<string, Promise<string[] | undefined>>();
 
-  async function people(): Promise<string[]> {
+  async function mentionablePeople(): Promise<string[]> {
     const conversation = current ? client.conversation(current) : undefined;
     if (!conversation) return [];
     const { id, participants, participantCount } = conversation;
-    const named = participants.map((one) => one.userId);
-    if (named.length < participantCount && !crowds.has(id)) crowds.set(id, attempt(client.participants(id)));
-    return (await crowds.get(id) ?? named).filter((userId) => userId !== client.me);
+    const named = participants.map(({ userId }) => userId);
+    if (named.length < participantCount && !allParticipants.has(id)) {
+      allParticipants.set(id, reportFailure(client.participants(id)));
+    }
+    return (await allParticipants.get(id) ?? named).filter((userId) => userId !== client.me);
   }
 
-  const list = completion(field, $('people'), people, noteText);
+  const completion = mentionCompletion(field, $('mention-options'), mentionablePeople, updateDraft);
+
+  function contextLabel({ edit, reply }: Draft): string {
+    if (edit) return 'Editing';
+    return reply ? `Replying to ${reply.senderId === client.me ? 'yourself' : reply.senderId}` : '';
+  }
 
   function draw(): void {
     const { text, reply, edit } = draft();
-    const about = edit ?? reply;
+    const subject = edit ?? reply;
     if (field.value !== text) field.value = text;
-    $('context').hidden = !about;
-    setText($('context-what'), edit ? 'Editing' : reply ? `Answering ${reply.senderId === client.me ? 'yourself' : reply.senderId}` : '');
-    setText($('context-of'), (about?.content ?? '').slice(0, EXCERPT));
+    $('composer-context').hidden = !subject;
+    setText($('composer-context-label'), contextLabel(draft()));
+    setText($('composer-context-excerpt'), (subject?.content ?? '').slice(0, EXCERPT_CHARS));
     setAttribute($('send'), 'aria-label', edit ? 'Save' : 'Send');
-    say(remark(text));
-    fit(field);
+    showHint(lengthHint(text));
+    fitHeight(field);
   }
 
-  /** Says something about what is written, beside it; aloud only once, and not with each key. */
-  function say(text: string): void {
-    const tooLong = tooMany(field.value) > 0;
+  /** Shows a hint under the field. Announces it once when the text becomes too long, not with each key. */
+  function showHint(text: string): void {
+    const tooLong = excessChars(field.value) > 0;
     if (tooLong && field.getAttribute('aria-invalid') !== 'true') announce(text);
-    setText($('remark'), text);
-    $('remark').classList.toggle('problem', tooLong);
+    setText($('composer-hint'), text);
+    $('composer-hint').classList.toggle('field-error', tooLong);
     setAttribute(field, 'aria-invalid', String(tooLong));
   }
 
-  function sayEmpty(): void {
-    const text = 'Nothing is left of it. To take it back, delete the message instead.';
-    say(text);
+  function showEmptyEditHint(): void {
+    const text = 'The message is empty. To remove it, delete the message instead.';
+    showHint(text);
     announce(text);
   }
 
-  function set(next: Draft): void {
+  function setDraft(next: Draft): void {
     if (current) drafts.set(current, next);
     draw();
   }
 
-  function noteText(): void {
-    set({ ...draft(), text: field.value });
+  /** Takes the field's text into the draft, and reports that this user types. */
+  function updateDraft(): void {
+    setDraft({ ...draft(), text: field.value });
     if (!current || draft().edit) return;
     if (field.value.trim()) client.typing(current);
     else client.stopTyping(current);
   }
 
   function submit(): void {
-    const { text, reply, edit, kept } = draft();
+    const { text, reply, edit, draftBeforeEdit } = draft();
     const content = text.trim();
-    if (edit && !content) sayEmpty();
-    if (!current || !content || tooMany(text) > 0) return;
-    list.close();
+    if (edit && !content) showEmptyEditHint();
+    if (!current || !content || excessChars(text) > 0) return;
+    completion.close();
     client.stopTyping(current);
-    set(kept ?? { text: '' });
+    setDraft(draftBeforeEdit ?? { text: '' });
     if (edit) {
       if (content !== edit.content) save(edit, content);
       return;
     }
-    // Refused, it stays among the messages, which say why: nothing more is to be told here.
+    // The timeline shows a refused message with its error.
     client.send(current, { content, ...(reply ? { replyToId: reply.id } : {}) }).catch(() => {});
-    sent();
+    onSent();
   }
 
   $('send').append(icon('send'));
-  $('context-cancel').append(icon('close'));
-  /** What remains where one neither edits nor answers. */
-  const plain = ({ text, edit, kept }: Draft): Draft => (edit ? kept ?? { text: '' } : { text });
+  $('composer-context-cancel').append(icon('close'));
+  /** The draft without its edit or reply. */
+  const withoutContext = ({ text, edit, draftBeforeEdit }: Draft): Draft =>
+    (edit ? draftBeforeEdit ?? { text: '' } : { text });
   const cancel = (): void => {
-    set(plain(draft()));
+    setDraft(withoutContext(draft()));
     field.focus();
   };
-  $('context-cancel').addEventListener('click', cancel);
-  $('compose').addEventListener('submit', (event) => {
+  $('composer-context-cancel').addEventListener('click', cancel);
+  $('composer-form').addEventListener('submit', (event) => {
     event.preventDefault();
     submit();
     field.focus();
   });
-  field.addEventListener('input', noteText);
+  field.addEventListener('input', updateDraft);
   field.addEventListener('blur', () => current && client.stopTyping(current));
   field.addEventListener('keydown', (event) => {
-    if (list.takes(event) || event.isComposing) return;
-    if (event.key === 'Enter' && !event.shiftKey && !byTouch()) {
+    if (completion.handleKey(event) || event.isComposing) return;
+    if (event.key === 'Enter' && !event.shiftKey && !isTouchScreen()) {
       event.preventDefault();
       submit();
     } else if (event.key === 'Escape' && (draft().edit || draft().reply)) {
       event.preventDefault();
       cancel();
     } else if (event.key === 'ArrowUp' && !field.value) {
-      const own = lastOwn();
-      if (!own) return;
+      const message = lastEditable();
+      if (!message) return;
       event.preventDefault();
-      edit(own);
+      edit(message);
     }
   });
 
   function edit(message: StoredMessage): void {
-    const kept = draft().edit ? draft().kept : draft();
-    set({ text: message.content ?? '', edit: message, ...(kept ? { kept } : {}) });
+    const draftBeforeEdit = draft().edit ? draft().draftBeforeEdit : draft();
+    setDraft({ text: message.content ?? '', edit: message, ...(draftBeforeEdit ? { draftBeforeEdit } : {}) });
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }
@@ -181,12 +189,12 @@ export function composer(client: Client, { sent, lastOwn, save }: Around): Compo
   return {
     edit,
     reply(message) {
-      set({ text: plain(draft()).text, reply: message });
+      setDraft({ text: withoutContext(draft()).text, reply: message });
       field.focus();
     },
-    giveBack({ message, content }) {
-      const there = drafts.get(message.conversationId);
-      if (there?.text || there?.edit || there?.reply) return false;
+    restore({ message, content }) {
+      const existing = drafts.get(message.conversationId);
+      if (existing?.text || existing?.edit || existing?.reply) return false;
       drafts.set(message.conversationId, { text: content, edit: message });
       draw();
       return true;
@@ -194,7 +202,7 @@ export function composer(client: Client, { sent, lastOwn, save }: Around): Compo
     open(conversationId) {
       if (current) client.stopTyping(current);
       current = conversationId;
-      list.close();
+      completion.close();
       draw();
     },
     focus: () => field.focus(),

@@ -1,42 +1,43 @@
-// Edits on their way: what their messages show meanwhile, and what becomes of a text that wasn't saved.
+// Edits that aren't confirmed: what their messages show meanwhile, and what happens to a text that wasn't saved.
 
 import { MessagesError, type Client, type StoredMessage } from 'messages-client';
-import { say, sentence } from './notices.js';
+import { errorSentence, showToast } from './toasts.js';
 
-/** A text that a message is to have. Replaced, never changed. */
+/** The new content of a message. Replaced, never modified. */
 export interface Edit {
   message: StoredMessage;
   content: string;
-  /** Saved, it's shown until the message itself is heard to have changed. */
+  /** A saved edit is shown until the client receives the changed message. */
   state: 'saving' | 'saved' | 'failed';
   error?: unknown;
 }
 
 export class Edits {
   readonly #client: Client;
-  readonly #changed: () => void;
-  readonly #giveBack: (edit: Edit) => boolean;
+  readonly #onChange: () => void;
+  readonly #restore: (edit: Edit) => boolean;
+  /** By message id. */
   readonly #edits = new Map<string, Edit>();
 
-  /** `giveBack` lets the user go on with a text that wasn't saved, and says whether there was room for that. */
-  constructor(client: Client, changed: () => void, giveBack: (edit: Edit) => boolean) {
+  /** `restore` puts a text that wasn't saved back into the composer, and returns false where that isn't empty. */
+  constructor(client: Client, onChange: () => void, restore: (edit: Edit) => boolean) {
     this.#client = client;
-    this.#changed = changed;
-    this.#giveBack = giveBack;
+    this.#onChange = onChange;
+    this.#restore = restore;
   }
 
-  /** How many texts would be lost now. */
-  get unsaved(): number {
+  /** How many edits aren't saved. */
+  get unsavedCount(): number {
     return [...this.#edits.values()].filter(({ state }) => state !== 'saved').length;
   }
 
-  /** What a message is to become. */
+  /** The edit of a message; undefined once the client has received the changed message. */
   of(id: string): Edit | undefined {
     const edit = this.#edits.get(id);
-    const now = this.#client.message(id);
-    if (!edit || !now) return edit;
-    const heard = now.editedAt !== edit.message.editedAt || now.content === edit.content;
-    if (!now.deletedAt && !(edit.state === 'saved' && heard)) return edit;
+    const message = this.#client.message(id);
+    if (!edit || !message) return edit;
+    const received = message.editedAt !== edit.message.editedAt || message.content === edit.content;
+    if (!message.deletedAt && !(edit.state === 'saved' && received)) return edit;
     this.#edits.delete(id);
     return undefined;
   }
@@ -58,17 +59,17 @@ export class Edits {
 
   discard({ message: { id } }: Edit): void {
     this.#edits.delete(id);
-    this.#changed();
+    this.#onChange();
   }
 
   #failed(edit: Edit): void {
-    say(sentence(edit.error, 'Your edit wasn’t saved'));
-    if (this.#giveBack(edit)) this.discard(edit);
+    showToast(errorSentence(edit.error, 'Your edit wasn’t saved'));
+    if (this.#restore(edit)) this.discard(edit);
     else this.#set(edit);
   }
 
   #set(edit: Edit): void {
     this.#edits.set(edit.message.id, edit);
-    this.#changed();
+    this.#onChange();
   }
 }

@@ -1,128 +1,142 @@
-// One message: made once, and brought up to date when it or what surrounds it changes.
+// One message: its element is created once, and updated when the message or its neighbours change.
 
 import type { StoredMessage } from 'messages-client';
-import { button, node, part, setText } from './dom.js';
+import { button, child, createElement, setText } from './dom.js';
 import type { Edit } from './edits.js';
-import { avatar, names } from './people.js';
-import { clock, full } from './times.js';
+import { avatar, joinNames } from './people.js';
+import { fullDateTime, timeOfDay } from './times.js';
 
-/** A message with what its place says of it. */
-export interface Shown {
+/** A message, and what its place in the timeline adds. */
+export interface MessageItem {
   message: StoredMessage;
-  /** The first of several that somebody wrote together. */
-  first: boolean;
-  /** The last of them. */
-  last: boolean;
-  /** What stands under it: who has read it, or how it fares. */
+  /** The first message of a group: several messages of one sender. */
+  groupStart: boolean;
+  /** The last message of a group. */
+  groupEnd: boolean;
+  /** The text below the message: who has read it, or its progress. */
   receipt: string;
-  /** The message that it answers, where that is here. */
+  /** The message that this one replies to, if it is loaded. */
   quoted: StoredMessage | undefined;
-  /** The text that it is to have, while that isn't so yet. */
+  /** The edit of this message that isn't confirmed. */
   edit: Edit | undefined;
 }
 
-/** What can be done within a message. */
-export interface Acts {
+/** The actions inside a message. */
+export interface MessageCallbacks {
   me: string;
   react(message: StoredMessage, emoji: string): void;
-  jump(messageId: string): void;
+  jumpTo(messageId: string): void;
   retry(messageId: string): void;
   discard(messageId: string): void;
 }
 
-/** What each element shows: the same again needs no work. */
-const drawn = new WeakMap<HTMLElement, Shown>();
+/** What each element shows: an equal item needs no update. */
+const drawnItems = new WeakMap<HTMLElement, MessageItem>();
 
-const same = (a: Shown | undefined, b: Shown): boolean =>
-  a !== undefined && a.message === b.message && a.first === b.first && a.last === b.last && a.receipt === b.receipt
-  && a.quoted === b.quoted && a.edit === b.edit;
+const isEqual = (a: MessageItem | undefined, b: MessageItem): boolean =>
+  a !== undefined && a.message === b.message && a.groupStart === b.groupStart && a.groupEnd === b.groupEnd
+  && a.receipt === b.receipt && a.quoted === b.quoted && a.edit === b.edit;
 
-/** The text with its mentions marked; the longest name first, never inside a word. */
-function marked(content: string, mentions: readonly string[], me: string): (Node | string)[] {
+/** Marks the mentions in a text: the longest name first, never inside a word. */
+function markMentions(content: string, mentions: readonly string[], me: string): (Node | string)[] {
   if (mentions.length === 0) return [content];
-  const names = [...mentions].sort((a, b) => b.length - a.length).map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
-  const found = new RegExp(`(?<![\\p{L}\\p{N}_])(@(?:${names.join('|')}))(?![\\p{L}\\p{N}_])`, 'u');
+  const longestFirst = [...mentions].sort((a, b) => b.length - a.length);
+  const names = longestFirst.map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
+  const mention = new RegExp(`(?<![\\p{L}\\p{N}_])(@(?:${names.join('|')}))(?![\\p{L}\\p{N}_])`, 'u');
   // Every second part is a match.
-  return content.split(found).map((text, i) =>
-    (i % 2 ? node('mark', { class: text === `@${me}` ? 'mention me' : 'mention', 'data-testid': 'mention' }, text) : text));
+  return content.split(mention).map((text, i) => {
+    const className = text === `@${me}` ? 'mention me' : 'mention';
+    return i % 2 ? createElement('mark', { class: className, 'data-testid': 'mention' }, text) : text;
+  });
 }
 
-/** An address in a text, without the punctuation that ends a sentence. */
-const ADDRESS = /(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}…])/iu;
+/** A URL in a text, without the punctuation that ends the sentence. */
+const URL_PATTERN = /(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}…])/iu;
 
 const link = (url: string, text: string): HTMLElement =>
-  node('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, text);
+  createElement('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, text);
 
-/** The text with its addresses as links and its mentions marked. */
-function rendered(content: string, mentions: readonly string[], me: string): (Node | string)[] {
-  return content.split(ADDRESS).flatMap((text, i) => (i % 2 && URL.canParse(text) ? [link(text, text)] : marked(text, mentions, me)));
+/** The nodes of a text: its URLs as links, and its mentions marked. */
+function renderContent(content: string, mentions: readonly string[], me: string): (Node | string)[] {
+  return content.split(URL_PATTERN).flatMap(
+    (text, i) => (i % 2 && URL.canParse(text) ? [link(text, text)] : markMentions(text, mentions, me)),
+  );
 }
 
-export function makeMessage({ message }: Shown, me: string): HTMLElement {
-  const mine = message.senderId === me;
-  return node('li', {
-    class: mine ? 'message mine' : 'message', 'data-testid': 'message', 'data-id': message.id, tabindex: '-1',
-  },
-  avatar(message.senderId),
-  node('div', { class: 'body' },
-    node('p', { class: 'meta' },
-      node('strong', { class: mine ? 'author aside' : 'author' }, mine ? 'You' : message.senderId),
-      node('time', { datetime: message.createdAt, title: full(message.createdAt) }, clock(message.createdAt))),
-    node('div', { class: 'bubble' },
-      node('div', { class: 'quote-place' }),
-      node('div', { class: 'content', dir: 'auto' }),
-      node('div', { class: 'attachments' }),
-      node('span', { class: 'edited', 'data-testid': 'edited' })),
-    node('div', { class: 'reactions' }),
-    node('p', { class: 'receipt', 'data-testid': 'receipt' }, node('span', { class: 'receipt-text' }), node('span', { class: 'receipt-acts' }))));
+export function createMessage({ message }: MessageItem, me: string): HTMLElement {
+  const own = message.senderId === me;
+  const sentAt = { datetime: message.createdAt, title: fullDateTime(message.createdAt) };
+  const attributes = { 'data-testid': 'message', 'data-id': message.id, tabindex: '-1' };
+  return createElement('li', { class: own ? 'message own' : 'message', ...attributes },
+    avatar(message.senderId),
+    createElement('div', { class: 'body' },
+      createElement('p', { class: 'meta' },
+        createElement('strong', { class: own ? 'author visually-hidden' : 'author' }, own ? 'You' : message.senderId),
+        createElement('time', sentAt, timeOfDay(message.createdAt))),
+      createElement('div', { class: 'bubble' },
+        createElement('div', { class: 'quote-slot' }),
+        createElement('div', { class: 'content', dir: 'auto' }),
+        createElement('div', { class: 'attachments' }),
+        createElement('span', { class: 'edited', 'data-testid': 'edited' })),
+      createElement('div', { class: 'reactions' }),
+      createElement('p', { class: 'receipt', 'data-testid': 'receipt' },
+        createElement('span', { class: 'receipt-text' }),
+        createElement('span', { class: 'receipt-actions' }))));
 }
 
-export function fillMessage(item: HTMLElement, shown: Shown, acts: Acts): void {
-  const before = drawn.get(item);
-  if (same(before, shown)) return;
-  drawn.set(item, shown);
-  const { message, first, last, receipt, edit } = shown;
+export function updateMessage(element: HTMLElement, item: MessageItem, callbacks: MessageCallbacks): void {
+  const before = drawnItems.get(element);
+  if (isEqual(before, item)) return;
+  drawnItems.set(element, item);
+  const { message, groupStart, groupEnd, receipt, edit } = item;
   const failed = message.pending === 'failed' || edit?.state === 'failed';
-  const gone = message.deletedAt !== null;
-  item.classList.toggle('first', first);
-  item.classList.toggle('last', last);
-  item.classList.toggle('gone', gone);
-  item.classList.toggle('to-me', message.mentions.includes(acts.me) && message.senderId !== acts.me);
-  item.dataset['pending'] = failed ? 'failed' : message.pending ?? (edit ? 'sending' : '');
-  setText(part(item, 'receipt-text'), receipt);
-  if (before?.quoted !== shown.quoted || !before) part(item, 'quote-place').replaceChildren(...quote(shown, acts));
+  const deleted = message.deletedAt !== null;
+  const mentionsMe = message.mentions.includes(callbacks.me) && message.senderId !== callbacks.me;
+  element.classList.toggle('group-start', groupStart);
+  element.classList.toggle('group-end', groupEnd);
+  element.classList.toggle('deleted', deleted);
+  element.classList.toggle('mentions-me', mentionsMe);
+  element.dataset['pending'] = failed ? 'failed' : message.pending ?? (edit ? 'sending' : '');
+  setText(child(element, 'receipt-text'), receipt);
+  if (!before || before.quoted !== item.quoted) {
+    child(element, 'quote-slot').replaceChildren(...quote(item, callbacks));
+  }
   if (before?.message === message && before.edit === edit) return;
-  part(item, 'content').replaceChildren(
-    ...(gone ? ['This message was deleted.'] : rendered(edit?.content ?? message.content ?? '', message.mentions, acts.me)));
-  setText(part(item, 'edited'), message.editedAt && !gone ? 'edited' : '');
-  part(item, 'attachments').replaceChildren(...(gone ? [] : message.attachments)
+  const content = edit?.content ?? message.content ?? '';
+  child(element, 'content').replaceChildren(
+    ...(deleted ? ['This message was deleted.'] : renderContent(content, message.mentions, callbacks.me)));
+  setText(child(element, 'edited'), message.editedAt && !deleted ? 'edited' : '');
+  child(element, 'attachments').replaceChildren(...(deleted ? [] : message.attachments)
     .filter(({ url }) => url.startsWith('https://'))
     .map(({ url, name }) => link(url, name || url)));
-  fillReactions(part(item, 'reactions'), message, acts);
-  part(item, 'receipt-acts').replaceChildren(...(failed ? [
-    button({ class: 'quiet', 'data-testid': 'retry' }, () => acts.retry(message.id), 'Try again'),
-    button({ class: 'quiet', 'data-testid': 'discard' }, () => acts.discard(message.id), 'Discard'),
+  updateReactions(child(element, 'reactions'), message, callbacks);
+  child(element, 'receipt-actions').replaceChildren(...(failed ? [
+    button({ class: 'secondary', 'data-testid': 'retry' }, () => callbacks.retry(message.id), 'Try again'),
+    button({ class: 'secondary', 'data-testid': 'discard' }, () => callbacks.discard(message.id), 'Discard'),
   ] : []));
 }
 
-/** The message that this one answers, in a line; a click goes there. */
-function quote({ message: { replyToId }, quoted }: Shown, acts: Acts): HTMLElement[] {
+/** One line of the message that this one replies to; a click jumps to it. */
+function quote({ message: { replyToId }, quoted }: MessageItem, callbacks: MessageCallbacks): HTMLElement[] {
   if (!replyToId) return [];
-  const author = quoted ? (quoted.senderId === acts.me ? 'You' : quoted.senderId) : '';
-  const text = quoted ? (quoted.deletedAt ? 'This message was deleted.' : quoted.content || 'a file') : 'An earlier message';
-  return [button({ class: 'quote', 'data-testid': 'quote', 'data-of': replyToId, title: 'Go to this message' },
-    () => acts.jump(replyToId), node('strong', {}, author), node('span', { dir: 'auto' }, text))];
+  const author = quoted?.senderId === callbacks.me ? 'You' : quoted?.senderId ?? '';
+  const quotedText = quoted?.deletedAt ? 'This message was deleted.' : quoted?.content || 'a file';
+  const text = quoted ? quotedText : 'An earlier message';
+  const attributes = { class: 'quote', 'data-testid': 'quote', 'data-of': replyToId, title: 'Go to this message' };
+  return [button(attributes, () => callbacks.jumpTo(replyToId),
+    createElement('strong', {}, author), createElement('span', { dir: 'auto' }, text))];
 }
 
-/** Keeps the focus where one toggles a reaction that stays. */
-function fillReactions(place: HTMLElement, message: StoredMessage, acts: Acts): void {
-  const focused = place.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset['emoji'] : undefined;
-  place.replaceChildren(...message.reactions.map(({ emoji, count, userIds }) => {
-    const who = names(userIds, count);
+/** Replaces the buttons of the reactions, and keeps the focus on the one that had it. */
+function updateReactions(container: HTMLElement, message: StoredMessage, callbacks: MessageCallbacks): void {
+  const active = document.activeElement;
+  const focusedEmoji = container.contains(active) ? (active as HTMLElement).dataset['emoji'] : undefined;
+  container.replaceChildren(...message.reactions.map(({ emoji, count, userIds }) => {
+    const people = joinNames(userIds, count);
     return button({
-      class: 'reaction', 'data-testid': 'reaction', 'data-emoji': emoji, title: who,
-      'aria-pressed': String(userIds.includes(acts.me)), 'aria-label': `${emoji} ${count}: ${who}`,
-    }, () => acts.react(message, emoji), emoji, node('span', {}, String(count)));
+      class: 'reaction', 'data-testid': 'reaction', 'data-emoji': emoji, title: people,
+      'aria-pressed': String(userIds.includes(callbacks.me)), 'aria-label': `${emoji} ${count}: ${people}`,
+    }, () => callbacks.react(message, emoji), emoji, createElement('span', {}, String(count)));
   }));
-  if (focused) place.querySelector<HTMLElement>(`[data-emoji="${CSS.escape(focused)}"]`)?.focus();
+  if (focusedEmoji) container.querySelector<HTMLElement>(`[data-emoji="${CSS.escape(focusedEmoji)}"]`)?.focus();
 }

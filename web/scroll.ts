@@ -1,62 +1,63 @@
-// The place of the reader: kept when something comes in above, and at the end for whoever is there.
+// The scroll position of the timeline: it stays at the newest message, or on the same message while others are added.
 
 import { $ } from './dom.js';
 
-/** So near to the end counts as there. */
-const NEAR_PX = 60;
+/** This close to the end counts as the end. */
+const NEAR_END_PX = 60;
 
 export interface Scroller {
-  /** Whether the reader is at the newest message. */
+  /** Whether the newest message is visible. */
   readonly atEnd: boolean;
-  /** How far from the beginning of what is here, in pixels. */
+  /** The distance from the first loaded message, in pixels. */
   readonly fromStart: number;
-  /** Draws, and leaves the reader where they are. */
-  keeping(draw: () => void): void;
+  /** Draws, and keeps the message that the user reads in place. */
+  keepPosition(draw: () => void): void;
   toEnd(smoothly?: boolean): void;
-  /** Goes to an element, and puts it in the middle or at the top. */
+  /** Scrolls an element to the middle or to the top. */
   to(element: Element, block: 'center' | 'start'): void;
 }
 
-/** Watches the place; `moved` is told when the reader scrolls. */
-export function scroller(moved: () => void): Scroller {
-  const scroll = $('scroll');
+/** Tracks the scroll position; calls `onScroll` when it changes. */
+export function scroller(onScroll: () => void): Scroller {
+  const scroll = $('timeline-scroll');
   const list = $('messages');
   let atEnd = true;
-  let gliding = false;
+  let scrollingToEnd = false;
 
-  const distance = (): number => scroll.scrollHeight - scroll.clientHeight - scroll.scrollTop;
+  const distanceToEnd = (): number => scroll.scrollHeight - scroll.clientHeight - scroll.scrollTop;
   const toEnd = (smoothly = false): void => {
     atEnd = true;
-    gliding = smoothly && !matchMedia('(prefers-reduced-motion: reduce)').matches;
-    scroll.scrollTo({ top: scroll.scrollHeight, behavior: gliding ? 'smooth' : 'instant' });
+    scrollingToEnd = smoothly && !matchMedia('(prefers-reduced-motion: reduce)').matches;
+    scroll.scrollTo({ top: scroll.scrollHeight, behavior: scrollingToEnd ? 'smooth' : 'instant' });
   };
 
-  /** The first message that is in sight: halving, for there may be thousands. */
-  function firstInSight(): Element | undefined {
+  /** The first visible message. A binary search, because thousands may be loaded. */
+  function firstVisibleMessage(): Element | undefined {
     const items = list.children;
     const top = scroll.getBoundingClientRect().top;
-    let [low, high] = [0, items.length];
+    let low = 0;
+    let high = items.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if ((items[middle]?.getBoundingClientRect().bottom ?? 0) > top) high = middle;
       else low = middle + 1;
     }
-    // A day's name goes up when there is more of that day.
+    // Only messages stay in place: the divider of a day moves up when earlier messages of that day are loaded.
     while (items[low] && !items[low]?.matches('.message')) low += 1;
     return items[low];
   }
 
   scroll.addEventListener('scroll', () => {
-    if (distance() < NEAR_PX) gliding = false;
-    // On a smooth way to the end, one is as good as there.
-    if (!gliding) atEnd = distance() < NEAR_PX;
-    moved();
+    if (distanceToEnd() < NEAR_END_PX) scrollingToEnd = false;
+    // While the page scrolls smoothly to the end, `atEnd` stays true.
+    if (!scrollingToEnd) atEnd = distanceToEnd() < NEAR_END_PX;
+    onScroll();
   }, { passive: true });
   for (const gesture of ['wheel', 'touchstart', 'pointerdown', 'keydown']) {
-    scroll.addEventListener(gesture, () => { gliding = false; }, { passive: true });
+    scroll.addEventListener(gesture, () => { scrollingToEnd = false; }, { passive: true });
   }
 
-  // A longer draft, a keyboard or a turned phone takes room from the messages: the newest stays in sight.
+  // A longer draft, a phone's keyboard or a rotation shrinks the timeline: the newest message stays visible.
   const sizes = new ResizeObserver(() => { if (atEnd) toEnd(); });
   sizes.observe(scroll);
   sizes.observe(list);
@@ -65,17 +66,17 @@ export function scroller(moved: () => void): Scroller {
     get atEnd() { return atEnd; },
     get fromStart() { return scroll.scrollTop; },
     toEnd,
-    keeping(draw) {
-      const anchor = atEnd ? undefined : firstInSight();
+    keepPosition(draw) {
+      const anchor = atEnd ? undefined : firstVisibleMessage();
       const before = anchor?.getBoundingClientRect().top ?? 0;
       draw();
       if (atEnd) toEnd();
       else if (anchor?.isConnected) scroll.scrollTop += anchor.getBoundingClientRect().top - before;
     },
     to(element, block) {
-      gliding = atEnd = false;
+      scrollingToEnd = atEnd = false;
       element.scrollIntoView({ block, behavior: 'instant' });
-      atEnd = distance() < NEAR_PX;
+      atEnd = distanceToEnd() < NEAR_END_PX;
     },
   };
 }

@@ -1,80 +1,82 @@
-// Who one is. Outside of development that is an access token; in development the server gives one to any name, which
-// is the only thing that this page asks it by itself: all else goes through the client library.
+// Signing in: with an access token, or in development mode with any user name. The request for a development token is
+// the only one that the page sends without the client library.
 
-import { $, button, node } from './dom.js';
-import { say } from './notices.js';
+import { $, button, createElement } from './dom.js';
 import { avatar } from './people.js';
+import { showToast } from './toasts.js';
 
-const KEPT = 'token';
-/** Whom development offers. */
-const USERS = ['alice', 'bob'];
+/** The token's key in the session storage, which belongs to this tab. */
+const STORAGE_KEY = 'token';
+/** The users that development mode suggests. */
+const SUGGESTED_USERS = ['alice', 'bob'];
 
-/** A token that came with the address, which is taken and not left there, or that this tab has kept. */
-export function knownToken(): string | null {
-  const given = new URLSearchParams(location.hash.slice(1)).get('token');
-  if (given) {
+/** Returns the token in the address, which it removes from there, or the one that this tab has saved. */
+export function savedToken(): string | null {
+  const fromAddress = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (fromAddress) {
     history.replaceState(null, '', location.pathname + location.search);
-    sessionStorage.setItem(KEPT, given);
+    sessionStorage.setItem(STORAGE_KEY, fromAddress);
   }
-  return given ?? sessionStorage.getItem(KEPT);
+  return fromAddress ?? sessionStorage.getItem(STORAGE_KEY);
 }
 
-/** Forgets the token. */
-export function forget(): void {
-  sessionStorage.removeItem(KEPT);
+export function forgetToken(): void {
+  sessionStorage.removeItem(STORAGE_KEY);
 }
 
-/** Asks the development server for a token of any user. */
-async function tokenFor(user: string): Promise<string> {
-  const answer = await fetch('/development/token', {
+/** Requests a token of any user from a development server. */
+async function developmentToken(user: string): Promise<string> {
+  const response = await fetch('/development/token', {
     method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ user }),
   });
-  const body = await answer.json() as { data?: { token: string }; detail?: string; errors?: { detail: string }[] };
+  const body = await response.json() as { data?: { token: string }; detail?: string; errors?: { detail: string }[] };
   if (!body.data) throw new Error(body.errors?.[0] ? `The name ${body.errors[0].detail}.` : body.detail);
   return body.data.token;
 }
 
-/** What is done with a token, once there is one. */
-let signIn: ((token: string) => void) | undefined;
+/** Called with the token of the next sign-in. */
+let onSignIn: ((token: string) => void) | undefined;
 
-/** Shows the form, until somebody is signed in. */
-export function askWho(then: (token: string) => void): void {
-  if (!signIn) prepare();
-  signIn = then;
+/** Shows the sign-in form until the user signs in. */
+export function showSignIn(onToken: (token: string) => void): void {
+  if (!onSignIn) prepareForms();
+  onSignIn = onToken;
   $('sign-in').hidden = false;
 }
 
-function done(token: string): void {
+function signIn(token: string): void {
   $('sign-in').hidden = true;
-  say('');
-  sessionStorage.setItem(KEPT, token);
-  signIn?.(token);
+  showToast('');
+  sessionStorage.setItem(STORAGE_KEY, token);
+  onSignIn?.(token);
 }
 
-/** Lets the form work. */
-function prepare(): void {
-  const asUser = async (user: string): Promise<void> => {
+function prepareForms(): void {
+  const signInAs = async (user: string): Promise<void> => {
     try {
-      done(await tokenFor(user));
+      signIn(await developmentToken(user));
     } catch (error) {
-      say(error instanceof TypeError ? 'The server can’t be reached.' : (error as Error).message);
+      showToast(error instanceof TypeError ? 'The server can’t be reached.' : (error as Error).message);
     }
   };
 
-  const development = 'development' in document.documentElement.dataset;
-  $('as-user').hidden = !development;
-  $<HTMLDetailsElement>('as-token').open = !development;
-  $('users').replaceChildren(...USERS.map((user) =>
-    button({ class: 'user', 'data-testid': `as-${user}` }, () => void asUser(user), avatar(user), node('span', {}, user))));
-  $('as-user').addEventListener('submit', (event) => {
+  const isDevelopment = 'development' in document.documentElement.dataset;
+  $('user-form').hidden = !isDevelopment;
+  $<HTMLDetailsElement>('token-section').open = !isDevelopment;
+  $('suggested-users').replaceChildren(...SUGGESTED_USERS.map((user) => button(
+    { class: 'suggested-user', 'data-testid': `sign-in-${user}` },
+    () => void signInAs(user),
+    avatar(user), createElement('span', {}, user),
+  )));
+  $('user-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    void asUser($<HTMLInputElement>('user').value.trim());
+    void signInAs($<HTMLInputElement>('user').value.trim());
   });
-  $('with-token').addEventListener('submit', (event) => {
+  $('token-form').addEventListener('submit', (event) => {
     event.preventDefault();
     const field = $<HTMLTextAreaElement>('token');
     const token = field.value.trim();
     field.value = '';
-    done(token);
+    signIn(token);
   });
 }

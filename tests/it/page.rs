@@ -49,7 +49,7 @@ async fn two_people_chat_in_two_browser_windows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_for_keyboards_phones_and_screen_readers() {
     let system = System::unlimited().await;
-    well(script("page-access.mjs", &system)).await;
+    well(script("page-accessibility.mjs", &system)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +60,7 @@ async fn the_page_outlives_a_network_and_a_server_that_go() {
     let mut server = Some(Running::spawn(port, &config, &["all"], &[]));
     server.as_mut().unwrap().ready().await;
     let system = System::beside(config.clone(), &format!("http://127.0.0.1:{port}"));
-    let mut node = script("page-apart.mjs", &system).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut node = script("page-offline.mjs", &system).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut orders = node.stdin.take().unwrap();
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -104,7 +104,7 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
     let served: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
     for needed in [
         "/web/app.js",
-        "/web/talk.js",
+        "/web/conversation-view.js",
         "/web/client/index.js",
         "/web/client/store.js",
         "/web/style.css",

@@ -1,10 +1,8 @@
-// A real browser for the tests and pictures of the page.
-//
-// CHROMIUM names it (default /usr/bin/chromium).
+// The browser for the tests and the pictures of the page: CHROMIUM, by default /usr/bin/chromium.
 
 import { chromium } from 'playwright-core';
 
-/** How long anything that should happen may take. */
+/** The timeout of every step in the browser, in milliseconds. */
 export const WAIT_MS = 30_000;
 
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
@@ -22,19 +20,19 @@ export function launch() {
   });
 }
 
-/** A window of its own, signed in with a token; `trouble` collects what its console says of errors. */
-export async function openWindow(browser, base, token, trouble, options = DESK) {
+/** Opens a window and signs in with a token; `consoleErrors` collects the errors of its console. */
+export async function openWindow(browser, base, token, consoleErrors, options = DESK) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(WAIT_MS);
   const page = await context.newPage();
   page.on('console', (line) => {
-    if (line.type() === 'error') trouble.push(line.text());
+    if (line.type() === 'error') consoleErrors.push(line.text());
   });
-  page.on('pageerror', (error) => trouble.push(error.stack ?? error.message));
+  page.on('pageerror', (error) => consoleErrors.push(error.stack ?? error.message));
   await page.goto(token ? `${base}/#token=${encodeURIComponent(token)}` : base);
   if (token) await live(page);
   return page;
 }
 
-/** Waits until the page has everything and hears of what is new. */
+/** Waits until the page is live. */
 export const live = (page) => page.locator('[data-testid="connection"][data-state="live"]').waitFor({ state: 'attached' });

@@ -1,4 +1,4 @@
-// What the tests of the chat page have together: steps with names, people who do things in windows, and a result.
+// What the tests of the chat page share: named steps, users with a browser window each, and the output.
 //
 // A script prints {"ok":true}, or {"ok":false, step, error, console, screenshots} and exits with 1.
 
@@ -9,38 +9,38 @@ import { DESK, WAIT_MS, launch, openWindow } from './browser.mjs';
 let current = 'start the browser';
 const people = [];
 
-/** One thing that has to succeed; its name is in the result where it doesn't. */
+/** Runs a step. The output of a failure contains its name. */
 export async function step(name, work) {
   current = name;
   return work();
 }
 
-export function assert(holds, why) {
-  if (!holds) throw new Error(why);
+export function assert(condition, message) {
+  if (!condition) throw new Error(message);
 }
 
-/** Waits until something holds in Node; says what was seen last where it never does. */
-export async function until(what, look) {
+/** Waits until `check` returns true; the error of a timeout contains what it returned last. */
+export async function until(what, check) {
   const deadline = Date.now() + WAIT_MS;
   for (;;) {
-    const seen = await look();
-    if (seen === true) return;
-    if (Date.now() > deadline) throw new Error(`never: ${what}; at last ${JSON.stringify(seen)}`);
+    const result = await check();
+    if (result === true) return;
+    if (Date.now() > deadline) throw new Error(`timeout: ${what}; last result: ${JSON.stringify(result)}`);
     await new Promise((done) => { setTimeout(done, 50); });
   }
 }
 
-/** Somebody in a window. */
+/** A user in a browser window. */
 export class Person {
-  constructor(name, page, trouble) {
-    Object.assign(this, { name, page, trouble });
+  constructor(name, page, consoleErrors) {
+    Object.assign(this, { name, page, consoleErrors });
   }
 
   static async enter(browser, base, name, token, options = DESK) {
-    const trouble = [];
-    const page = await openWindow(browser, base, token, trouble, options);
+    const consoleErrors = [];
+    const page = await openWindow(browser, base, token, consoleErrors, options);
     await page.evaluate(() => { window.neverReloaded = true; });
-    const person = new Person(name, page, trouble);
+    const person = new Person(name, page, consoleErrors);
     people.push(person);
     return person;
   }
@@ -53,13 +53,13 @@ export class Person {
     return this.get('composer');
   }
 
-  /** Begins a conversation with the dialog, and gives its id. */
-  async begin(others, title = '') {
+  /** Starts a conversation with the dialog; returns its id. */
+  async startConversation(others, title = '') {
     await this.get('new-conversation').click();
-    await this.get('begin-people').fill(others);
-    await this.get('begin-title').fill(title);
-    await this.get('begin-submit').click();
-    await this.page.locator('#begin').waitFor({ state: 'hidden' });
+    await this.get('new-conversation-participants').fill(others);
+    await this.get('new-conversation-title').fill(title);
+    await this.get('new-conversation-submit').click();
+    await this.page.locator('#new-conversation-dialog').waitFor({ state: 'hidden' });
     await this.composer.waitFor();
     return new URL(this.page.url()).hash.slice('#/'.length);
   }
@@ -87,15 +87,15 @@ export class Person {
     return this.page.locator(`[data-testid="message"][data-id="${id}"]`);
   }
 
-  /** Waits for a message and gives its id. */
+  /** Waits for a message; returns its id. */
   async sees(text) {
     const message = this.withText(text);
     await message.waitFor();
     return message.getAttribute('data-id');
   }
 
-  /** Clicks one of the buttons that come where one points at a message. */
-  async tool(id, testId, more = '') {
+  /** Clicks an action in the toolbar of a message. */
+  async clickAction(id, testId, more = '') {
     await this.message(id).locator('.bubble').hover();
     await this.message(id).locator(`[data-testid="${testId}"]${more}`).click();
   }
@@ -110,8 +110,8 @@ export class Person {
   }
 }
 
-/** Tokens and colours don't belong in a log. */
-const clean = (text, secrets) => secrets.reduce((left, secret) => left.replaceAll(secret, '[token]'), text)
+/** Removes secrets and terminal colours from a text. */
+const redact = (text, secrets) => secrets.reduce((left, secret) => left.replaceAll(secret, '[token]'), text)
   .replace(/\u001b\[\d+m/g, '');
 
 async function screenshots() {
@@ -122,39 +122,39 @@ async function screenshots() {
       await page.screenshot({ path, timeout: WAIT_MS });
       paths.push(path);
     } catch {
-      // a page that is gone has no picture
+      // the page is closed already
     }
   }
   return paths;
 }
 
-/** Nobody's page was loaded again, and no console has an error but those that belong to what was done. */
-export async function undisturbed(expected = []) {
-  for (const { name, page, trouble } of people) {
-    assert(await page.evaluate(() => window.neverReloaded === true), `the page of ${name} was loaded again`);
-    const odd = trouble.filter((line) => !expected.some((known) => known.test(line)));
-    assert(odd.length === 0, `the console of ${name}: ${odd.join('\n')}`);
+/** Asserts that no page was reloaded, and that no console has errors other than the expected ones. */
+export async function assertUndisturbed(expected = []) {
+  for (const { name, page, consoleErrors } of people) {
+    assert(await page.evaluate(() => window.neverReloaded === true), `the page of ${name} was reloaded`);
+    const unexpected = consoleErrors.filter((line) => !expected.some((known) => known.test(line)));
+    assert(unexpected.length === 0, `the console of ${name}: ${unexpected.join('\n')}`);
   }
 }
 
-/** Runs a story and says how it ended; `secrets` are kept out of that. */
-export async function tell(story, secrets) {
+/** Runs a story and prints its outcome without the `secrets`. */
+export async function run(story, secrets) {
   let browser = null;
   try {
     browser = await launch();
     await story(browser);
     console.log(JSON.stringify({ ok: true }));
   } catch (error) {
-    const lines = Object.fromEntries(people.map(({ name, trouble }) => [name, trouble]));
+    const lines = Object.fromEntries(people.map(({ name, consoleErrors }) => [name, consoleErrors]));
     const failed = { ok: false, step: current, error: error.stack ?? String(error), console: lines, screenshots: await screenshots() };
-    console.log(JSON.stringify(failed, (_, value) => (typeof value === 'string' ? clean(value, secrets) : value)));
+    console.log(JSON.stringify(failed, (_, value) => (typeof value === 'string' ? redact(value, secrets) : value)));
     process.exitCode = 1;
   } finally {
     await browser?.close();
   }
 }
 
-/** The arguments, all of which are needed. */
+/** The arguments of the script; exits with the usage if some are missing. */
 export function arguments_(usage, count) {
   const given = process.argv.slice(2);
   if (given.length < count) {

@@ -1,16 +1,16 @@
-// Makes the pictures of the page in docs/pictures, in both sizes and both themes, from a system that runs in
-// development mode and has no messages yet.
+// Takes the pictures of the page in docs/pictures, in both sizes and both themes, from a system that runs in development
+// mode and has no messages yet.
 //
 // node pictures.mjs BASE_URL [FOLDER]
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { DESK, PHONE as SMALL, launch, live, openWindow } from './browser.mjs';
+import { DESK, PHONE as PHONE_SIZE, launch, live, openWindow } from './browser.mjs';
 
 const [base = 'http://127.0.0.1:8080', folder = join(import.meta.dirname, '../../docs/pictures')] = process.argv.slice(2);
 
-/** Sharp enough, and small as a file. */
-const PHONE = { ...SMALL, deviceScaleFactor: 1.5 };
+/** A compromise between a sharp picture and a small file. */
+const PHONE = { ...PHONE_SIZE, deviceScaleFactor: 1.5 };
 
 const tokens = new Map();
 
@@ -30,48 +30,48 @@ async function act(user, body) {
   return (await answer.json()).data;
 }
 
-const begin = (user, participantIds, title) => act(user, { action: 'conversation', participantIds, ...(title ? { title } : {}) });
-const say = (user, conversation, content, replyTo) =>
+const startConversation = (user, participantIds, title) => act(user, { action: 'conversation', participantIds, ...(title ? { title } : {}) });
+const send = (user, conversation, content, replyTo) =>
   act(user, { conversationId: conversation.id, content, ...(replyTo ? { replyToId: replyTo.id } : {}) });
 const react = (user, message, emoji) => act(user, { action: 'reaction', messageId: message.id, emoji });
 
-/** What is there to see. */
-async function story() {
-  const team = await begin('alice', ['bob', 'carol', 'ada'], 'Design crew');
-  await say('ada', team, 'Slides for Thursday are in the shared folder');
-  const lunch = await begin('carol', ['alice']);
-  await say('carol', lunch, 'Lunch at the usual place?');
-  await say('alice', lunch, 'Yes! Half past twelve');
-  const landlord = await begin('erin', ['alice']);
-  await say('erin', landlord, 'The parcel is with the neighbours downstairs');
-  const bob = await begin('alice', ['bob']);
-  await say('bob', bob, 'Did you see the lake is frozen over?');
-  await say('alice', bob, 'No way. Skates it is');
-  await say('bob', bob, 'I am already looking for mine');
-  const hike = await begin('alice', ['bob', 'carol', 'dan'], 'Weekend hike');
-  await say('bob', hike, 'The forecast changed: Saturday is dry all day, Sunday is not');
-  await say('bob', hike, 'So Saturday?');
-  const plan = await say('carol', hike, 'Saturday works. There is a train at 8:14 that gets us to the trailhead by half past nine');
+/** Creates the conversations that the pictures show. */
+async function createConversations() {
+  const team = await startConversation('alice', ['bob', 'carol', 'ada'], 'Design crew');
+  await send('ada', team, 'Slides for Thursday are in the shared folder');
+  const lunch = await startConversation('carol', ['alice']);
+  await send('carol', lunch, 'Lunch at the usual place?');
+  await send('alice', lunch, 'Yes! Half past twelve');
+  const landlord = await startConversation('erin', ['alice']);
+  await send('erin', landlord, 'The parcel is with the neighbours downstairs');
+  const bob = await startConversation('alice', ['bob']);
+  await send('bob', bob, 'Did you see the lake is frozen over?');
+  await send('alice', bob, 'No way. Skates it is');
+  await send('bob', bob, 'I am already looking for mine');
+  const hike = await startConversation('alice', ['bob', 'carol', 'dan'], 'Weekend hike');
+  await send('bob', hike, 'The forecast changed: Saturday is dry all day, Sunday is not');
+  await send('bob', hike, 'So Saturday?');
+  const plan = await send('carol', hike, 'Saturday works. There is a train at 8:14 that gets us to the trailhead by half past nine');
   await react('alice', plan, '👍');
   await react('bob', plan, '👍');
   await react('dan', plan, '🎉');
-  await say('alice', hike, 'Perfect, I can bring the big thermos 🫖');
-  await say('alice', hike, '@dan do you still have the map from last year?');
-  const map = await say('dan', hike, 'Somewhere. I will dig it out tonight');
-  await say('dan', hike, 'Found it, coffee stains and all. The northern loop is 14 km, about five hours with a long break at the hut');
-  const answer = await say('alice', hike, 'You are the best', map);
+  await send('alice', hike, 'Perfect, I can bring the big thermos 🫖');
+  await send('alice', hike, '@dan do you still have the map from last year?');
+  const map = await send('dan', hike, 'Somewhere. I will dig it out tonight');
+  await send('dan', hike, 'Found it, coffee stains and all. The northern loop is 14 km, about five hours with a long break at the hut');
+  const answer = await send('alice', hike, 'You are the best', map);
   await react('dan', answer, '❤️');
-  await say('carol', hike, 'Then it is settled. @alice can you book the four seats?');
-  const done = await say('alice', hike, 'Done, coach 7, seats 21 to 24');
+  await send('carol', hike, 'Then it is settled. @alice can you book the four seats?');
+  const done = await send('alice', hike, 'Done, coach 7, seats 21 to 24');
   await react('carol', done, '🎉');
   await react('bob', done, '❤️');
   for (const user of ['bob', 'carol', 'dan']) await act(user, { action: 'mark_read', conversationId: hike.id, messageId: done.id });
   return hike;
 }
 
-async function picture(browser, hike, name, size, colorScheme) {
-  const trouble = [];
-  const page = await openWindow(browser, base, await tokenOf('alice'), trouble, { ...size, colorScheme, locale: 'en-GB' });
+async function takePicture(browser, hike, name, size, colorScheme) {
+  const consoleErrors = [];
+  const page = await openWindow(browser, base, await tokenOf('alice'), consoleErrors, { ...size, colorScheme, locale: 'en-GB' });
   await page.locator(`[data-testid="conversation"][data-id="${hike.id}"]`).click();
   await page.getByTestId('message').filter({ hasText: 'seats 21 to 24' }).waitFor();
   await page.waitForTimeout(1_500);
@@ -81,19 +81,19 @@ async function picture(browser, hike, name, size, colorScheme) {
   await page.waitForTimeout(300);
   await page.screenshot({ path: join(folder, `${name}-${colorScheme}.png`) });
   await page.context().close();
-  if (trouble.length > 0) throw new Error(trouble.join('\n'));
+  if (consoleErrors.length > 0) throw new Error(consoleErrors.join('\n'));
 }
 
 mkdirSync(folder, { recursive: true });
 const browser = await launch();
 try {
-  const hike = await story();
+  const hike = await createConversations();
   const others = [];
   for (const user of ['bob', 'carol', 'dan']) others.push(await openWindow(browser, base, await tokenOf(user), []));
   await Promise.all(others.map(live));
   for (const colorScheme of ['light', 'dark']) {
-    await picture(browser, hike, 'desk', DESK, colorScheme);
-    await picture(browser, hike, 'phone', PHONE, colorScheme);
+    await takePicture(browser, hike, 'desk', DESK, colorScheme);
+    await takePicture(browser, hike, 'phone', PHONE, colorScheme);
   }
 } finally {
   await browser.close();
