@@ -57,11 +57,11 @@ export function messageActions(list: HTMLElement, callbacks: ActionCallbacks): v
   function place(item: HTMLElement): void {
     const bubble = child(item, 'bubble');
     bubble.append(toolbar);
-    toolbar.classList.remove('beside');
+    toolbar.classList.remove('next-to-text');
     const itemBox = item.getBoundingClientRect();
     const bubbleBox = bubble.getBoundingClientRect();
     const room = Math.max(bubbleBox.left - itemBox.left, itemBox.right - bubbleBox.right);
-    toolbar.classList.toggle('beside', room > toolbar.offsetWidth + GAP_PX);
+    toolbar.classList.toggle('next-to-text', room > toolbar.offsetWidth + GAP_PX);
   }
 
   function show(item: HTMLElement | null): void {

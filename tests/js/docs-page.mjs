@@ -1,4 +1,4 @@
-// The page that explains the API, in a real browser: it lists every operation, and one can be tried out.
+// The API documentation page in a browser: it lists every operation, and can call one.
 //
 // node docs-page.mjs BASE_URL TOKEN
 // Prints {"ok":true, operations, status}, or {"ok":false, error, console} and exits with 1.

@@ -1,10 +1,11 @@
-// Clients of the library in clients/typescript, who chat at random, remember what they were told, and say what they
-// have.
+// Users with the client library of clients/typescript: they chat at random, record the events of their clients, and
+// report what their stores contain.
 //
 // First line: {"users":[{"user":"alice","token":"…","url":"http://…"}]}
-// Then: {"do":"chat","conversations":["…"],"seed":1,"steps":100}: everyone acts at random in conversations of theirs
-//       {"do":"status"} → {"at":"status", live, busy, failures}: how many are live, still acting, and what failed
-//       {"do":"dump"} → {"at":"dump", user, conversations, messages, wrong} each: all they have, and what they were told wrongly
+// Then: {"do":"chat","conversations":["…"],"seed":1,"steps":100}: each user sends random commands to these conversations
+//       {"do":"status"} → {"at":"status", live, busy, failures}: how many users are live and chatting, and what failed
+//       {"do":"dump"} → {"at":"dump", user, conversations, messages, wrong} for each user: what the store contains, and
+//                       which events are wrong
 //       {"do":"exit"}
 
 import { createInterface } from 'node:readline';
@@ -12,7 +13,7 @@ import { connect } from '../../clients/typescript/dist/index.js';
 
 const EMOJI = ['👍', '❤️', '🎉', '👎'];
 
-/** Numbers that look random, and are the same for a seed (mulberry32). */
+/** A generator of pseudo-random numbers, the same for each seed (mulberry32). */
 function random(seed) {
   let state = seed >>> 0;
   return (below) => {
@@ -23,9 +24,9 @@ function random(seed) {
   };
 }
 
-/** What one user was told, held against what they have. */
-class Told {
-  news = new Map();
+/** The events of one client, which have to agree with its store. */
+class EventRecord {
+  newMessages = new Map();
   created = new Map();
   edits = new Map();
   deletions = new Map();
@@ -33,45 +34,45 @@ class Told {
   wrong = [];
 
   constructor(client) {
-    const once = (map, key, what) => {
+    const recordOnce = (map, key, name) => {
       map.set(key, (map.get(key) ?? 0) + 1);
-      if (map.get(key) > 1) this.wrong.push(`${what} ${key} was told ${map.get(key)} times`);
+      if (map.get(key) > 1) this.wrong.push(`${name} ${key} was emitted ${map.get(key)} times`);
     };
-    client.on('message:new', ({ id }) => once(this.news, id, 'message:new'));
-    client.on('conversation:created', ({ id }) => once(this.created, id, 'conversation:created'));
-    client.on('message:edited', ({ id, content }) => once(this.edits, `${id} ${content}`, 'message:edited'));
-    client.on('message:deleted', ({ id }) => once(this.deletions, id, 'message:deleted'));
-    const reacted = (by) => ({ messageId, userId, emoji }) => {
+    client.on('message:new', ({ id }) => recordOnce(this.newMessages, id, 'message:new'));
+    client.on('conversation:created', ({ id }) => recordOnce(this.created, id, 'conversation:created'));
+    client.on('message:edited', ({ id, content }) => recordOnce(this.edits, `${id} ${content}`, 'message:edited'));
+    client.on('message:deleted', ({ id }) => recordOnce(this.deletions, id, 'message:deleted'));
+    const reactionChange = (difference) => ({ messageId, userId, emoji }) => {
       const key = `${messageId} ${userId} ${emoji}`;
-      const now = (this.reactions.get(key) ?? 0) + by;
-      if (now < 0 || now > 1) this.wrong.push(`reaction ${key} came to ${now}`);
+      const now = (this.reactions.get(key) ?? 0) + difference;
+      if (now < 0 || now > 1) this.wrong.push(`reaction ${key} was counted ${now} times`);
       this.reactions.set(key, now);
     };
-    client.on('reaction:added', reacted(1));
-    client.on('reaction:removed', reacted(-1));
+    client.on('reaction:added', reactionChange(1));
+    client.on('reaction:removed', reactionChange(-1));
   }
 
-  /** What is wrong with all that was told, given what is there: everything here began after the client. */
-  check(conversations, messages) {
+  /** Returns the errors in the events, given the store. Every conversation is newer than the client. */
+  errors(conversations, messages) {
     const wrong = [...this.wrong];
-    for (const { id } of conversations) if (!this.created.has(id)) wrong.push(`conversation ${id} was never told`);
+    for (const { id } of conversations) if (!this.created.has(id)) wrong.push(`conversation ${id} was never emitted`);
     for (const { id, content, editedAt, deletedAt, reactions } of messages) {
-      if (!this.news.has(id) && !this.deletions.has(id)) wrong.push(`message ${id} was never told`);
-      if (Boolean(deletedAt) !== this.deletions.has(id)) wrong.push(`deletion of ${id} was told wrongly`);
-      if (editedAt && !deletedAt && !this.edits.has(`${id} ${content}`) && !this.whole.has(id)) wrong.push(`edit of ${id} was never told`);
+      if (!this.newMessages.has(id) && !this.deletions.has(id)) wrong.push(`message ${id} was never emitted`);
+      if (Boolean(deletedAt) !== this.deletions.has(id)) wrong.push(`the deletion of ${id} was emitted wrongly`);
+      if (editedAt && !deletedAt && !this.edits.has(`${id} ${content}`) && !this.editedBefore.has(id)) wrong.push(`edit of ${id} was never emitted`);
       for (const { emoji, userIds } of reactions) {
-        for (const user of userIds) if (!this.reacted(id, user, emoji)) wrong.push(`reaction ${emoji} of ${user} to ${id} was never told`);
+        for (const user of userIds) if (!this.hasReaction(id, user, emoji)) wrong.push(`reaction ${emoji} of ${user} to ${id} was never emitted`);
       }
     }
-    const told = new Set([...this.news.keys(), ...this.deletions.keys()]);
-    if (told.size !== messages.length) wrong.push(`${told.size} messages were told of ${messages.length}`);
+    const emitted = new Set([...this.newMessages.keys(), ...this.deletions.keys()]);
+    if (emitted.size !== messages.length) wrong.push(`${emitted.size} messages were emitted of ${messages.length}`);
     return wrong;
   }
 
-  /** Messages that came with an edit: those that were sent while one was away come with all that happened to them. */
-  whole = new Set();
+  /** The messages that were edited before the client received them, during an absence. */
+  editedBefore = new Set();
 
-  reacted = (id, user, emoji) => this.reactions.get(`${id} ${user} ${emoji}`) === 1;
+  hasReaction = (id, user, emoji) => this.reactions.get(`${id} ${user} ${emoji}`) === 1;
 }
 
 class User {
@@ -81,11 +82,11 @@ class User {
   constructor({ user, token, url }) {
     this.user = user;
     this.client = connect({ url, token: () => token });
-    this.told = new Told(this.client);
+    this.record = new EventRecord(this.client);
     this.client.on('message:new', (message) => {
-      if (message.editedAt) this.told.whole.add(message.id);
+      if (message.editedAt) this.record.editedBefore.add(message.id);
       for (const { emoji, userIds } of message.reactions) {
-        for (const user of userIds) this.told.reactions.set(`${message.id} ${user} ${emoji}`, 1);
+        for (const user of userIds) this.record.reactions.set(`${message.id} ${user} ${emoji}`, 1);
       }
     });
     this.client.on('error', (error) => this.failures.push(`${user}: ${error.message}`));
@@ -98,23 +99,24 @@ class User {
     for (let step = 0; step < steps; step += 1) {
       const mine = conversations.filter((id) => this.client.conversation(id));
       const id = mine[pick(mine.length || 1)];
-      if (id) running.push(this.act(id, pick, step).catch((error) => this.note(error)));
+      if (id) running.push(this.act(id, pick, step).catch((error) => this.recordFailure(error)));
       await new Promise((done) => { setTimeout(done, 20 + pick(60)); });
     }
     await Promise.all(running);
     this.busy = false;
   }
 
-  /** What somebody else has deleted meanwhile, or this user on another step, is refused. */
-  note(error) {
-    if (!['message_deleted', 'append_unknown', 'no_answer'].includes(error.code)) this.failures.push(`${this.user}: ${error.code} ${error.message}`);
+  /** Records an unexpected failure. Expected are lost responses, and commands to a message that was deleted meanwhile. */
+  recordFailure({ code, message }) {
+    if (['message_deleted', 'append_unknown', 'no_answer'].includes(code)) return;
+    this.failures.push(`${this.user}: ${code} ${message}`);
   }
 
   act(id, pick, step) {
     const { client } = this;
-    const there = client.messages(id).filter((message) => !message.pending && !message.deletedAt);
-    const any = there[pick(there.length || 1)];
-    const own = there.filter((message) => message.senderId === this.user);
+    const existing = client.messages(id).filter((message) => !message.pending && !message.deletedAt);
+    const any = existing[pick(existing.length || 1)];
+    const own = existing.filter((message) => message.senderId === this.user);
     const kind = pick(20);
     if (kind < 3 && own.length) return client.edit(own[pick(own.length)].id, `edited ${step} by ${this.user}`);
     if (kind < 4 && own.length) return client.delete(own[pick(own.length)].id);
@@ -127,7 +129,7 @@ class User {
   dump() {
     const conversations = this.client.conversations();
     const messages = conversations.flatMap(({ id }) => this.client.messages(id));
-    return { at: 'dump', user: this.user, conversations, messages, wrong: this.told.check(conversations, messages) };
+    return { at: 'dump', user: this.user, conversations, messages, wrong: this.record.errors(conversations, messages) };
   }
 }
 

@@ -15,7 +15,7 @@ const replies = createInterface({ input: process.stdin })[Symbol.asyncIterator](
 const EXPECTED_ERRORS = [/net::ERR_/, /WebSocket connection to .* failed/, /status of 50[234]/, /status of 429/, /status of 422/, /status of 403/];
 
 const PROBLEM = { type: 'urn:messages:problem:forbidden', title: 'Forbidden', status: 403, code: 'forbidden', detail: 'not this one', errors: [], requestId: 'x' };
-/** A response that the real server never gives to the requests of the page. */
+/** A response that the real server never sends to the page. */
 const REFUSAL = { status: 403, contentType: 'application/problem+json', body: JSON.stringify(PROBLEM) };
 
 /** Asks the caller to stop or start the server, and waits until it has. */

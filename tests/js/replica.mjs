@@ -1,10 +1,10 @@
-// Clients that follow the documented rule, and nothing else: what they end with must be what the server has.
+// Clients that implement only the documented rule of docs/realtime.md. Each must end with the server's state.
 //
 // First line: {"urls":["http://…"],"users":[{"user":"alice","token":"…","since":"…"}],"transports":["websocket"]}
-//   "since": the token from which a user catches up first; "urls": where to connect, the next one when one fails.
-//   The HTTP API is asked at the same addresses, or at "api" where that is given.
+//   "since": the token from which a user's first sync continues; "urls": the addresses, the next one after a failure.
+//   The HTTP requests go to the same addresses, or to "api" if it is present.
 // Then:       {"do":"status"}, {"do":"dump"}, {"do":"exit"}
-// Out:        {"at":"status", …} the sums over all users; {"at":"dump","user":…,"conversations":[…],"messages":[…]} each
+// Output:     {"at":"status", …} the sums over all users; {"at":"dump","user":…,"conversations":[…],"messages":[…]} each
 
 import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
@@ -15,11 +15,11 @@ const FRAMES = ['message:new', 'message:edited', 'message:deleted', 'reaction:ad
 const wait = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const offset = (position) => (position ? Number(position.split(':')[1]) : -1);
 
-/** What one user has. Every thing carries the offset of its last change: an older one never overwrites a newer one. */
+/** The state of one user. Each message has the offset of its last change: an older value never replaces a newer one. */
 class Store {
   conversations = new Set();
   messages = new Map();
-  known = new Map(); // the last offset known, by conversation
+  known = new Map(); // by conversation: the last known offset
 
   know(conversationId, position) {
     this.known.set(conversationId, Math.max(offset(position), this.known.get(conversationId) ?? -1));
@@ -65,11 +65,11 @@ class Store {
 class Replica {
   store = new Store();
   stats = { ready: 0, readies: 0, frames: 0, again: 0, gaps: 0, syncs: 0, dismissed: 0 };
-  applied = new Set(); // ids of the events that had an effect: none may have one twice
+  applied = new Set(); // the ids of the applied events: none may be applied twice
   syncing = Promise.resolve();
-  unready = true; // from the end of a connection to the next one's `connection:ready`
-  syncs = 0; // how many are running, or waiting for those before them
-  held = []; // the deliveries that wait until this client has caught up
+  unready = true; // from a disconnection until the next `connection:ready`
+  syncs = 0; // how many syncs are running or waiting
+  queue = []; // the deliveries that wait until this client has caught up
 
   constructor({ user, token, since }, config, index) {
     Object.assign(this, { user, bearer: token, since, config, at: index % config.urls.length });
@@ -85,35 +85,35 @@ class Replica {
     this.socket.on('disconnect', (reason) => {
       this.stats.ready = 0;
       this.unready = true;
-      this.elsewhere();
+      this.useNextUrl();
       if (reason !== 'io server disconnect') return;
-      this.stats.dismissed += 1; // by the server, after which a client doesn't come back by itself
+      this.stats.dismissed += 1; // the server closed it, after which Socket.IO doesn't reconnect by itself
       this.socket.connect();
     });
-    this.socket.on('connect_error', () => this.elsewhere());
+    this.socket.on('connect_error', () => this.useNextUrl());
     for (const name of FRAMES) this.socket.on(name, (payload, meta) => this.deliver(name, payload, meta));
   }
 
   url = () => this.config.urls[this.at];
 
-  elsewhere() {
+  useNextUrl() {
     this.at = (this.at + 1) % this.config.urls.length;
     this.socket.io.uri = this.url();
   }
 
   deliver(name, payload, meta) {
     this.stats.frames += 1;
-    this.held.push({ name, payload, meta });
-    this.applyHeld();
+    this.queue.push({ name, payload, meta });
+    this.applyQueue();
   }
 
   /**
-   * Applies what was delivered, in order, but nothing while there is something to fetch: a change applied to what
-   * lacks an earlier one would make it look newer than what the sync brings.
+   * Applies the queue in order, but nothing while something is missing: a value that lacks an earlier change would look
+   * newer than the one that the sync returns.
    */
-  applyHeld() {
-    while (this.held.length && !this.unready && !this.syncs) {
-      const { name, payload, meta } = this.held.shift();
+  applyQueue() {
+    while (this.queue.length && !this.unready && !this.syncs) {
+      const { name, payload, meta } = this.queue.shift();
       this.apply(name, payload, meta);
     }
   }
@@ -124,7 +124,7 @@ class Replica {
     if (offset(meta.position) <= known) return;
     if (offset(meta.previous) > known) {
       this.stats.gaps += 1;
-      this.store.know(id, meta.position); // the sync brings this delivery, too
+      this.store.know(id, meta.position); // the sync returns this delivery, too
       this.sync(meta.position);
       return;
     }
@@ -134,20 +134,20 @@ class Replica {
     this.store.know(id, meta.position);
   }
 
-  /** From the own token until at least a position; one after the other. */
+  /** Syncs from the last token until at least a position, after the sync before. */
   sync(position) {
     this.syncs += 1;
     this.syncing = this.syncing.then(async () => {
       for (let more = true; more;) {
         const page = await this.page(position);
-        await wait(200 * Math.random()); // deliveries overtake what a slow network brings
+        await wait(200 * Math.random()); // simulates a slow network, in which deliveries overtake the response
         page.data.forEach((item) => this.store.item(item));
         this.since = page.next;
         more = page.more;
       }
       this.stats.syncs += 1;
       this.syncs -= 1;
-      this.applyHeld();
+      this.applyQueue();
     });
     return this.syncing;
   }

@@ -1,12 +1,12 @@
-// The official Socket.IO client, driven by a test through JSON lines on stdin and stdout.
+// The official Socket.IO client, controlled by a test with JSON lines on stdin and stdout.
 //
 // First line: {"url":"http://127.0.0.1:PORT","token":"…","transports":["websocket"],"sockets":1}
 //   also: "auth" (instead of {token}), "options" (more options of the client), "sockets": n (lines then have "socket": i),
-//         "tokens" (a socket for each; instead of "token" and "sockets")
+//         "tokens" (one socket for each; instead of "token" and "sockets")
 // Then:       {"do":"emit","name":"…","args":[…],"ack":true,"id":7}, {"do":"connect"}, {"do":"disconnect"},
-//             {"do":"drop"} (cuts the transport, so that the client reconnects), {"do":"exit"}
+//             {"do":"drop"} (cuts the transport; the client then reconnects), {"do":"exit"}
 //   each for the first socket, or for "socket": i
-// Out:        {"at":"connect"|"upgrade"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
+// Output:     {"at":"connect"|"upgrade"|"connect_error"|"disconnect"|"event"|"ack"|"ack_timeout"|"bad_line", …}
 
 import { randomUUID } from 'node:crypto';
 import { writeSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { io } from 'socket.io-client';
 
 const ACK_MS = 5000;
 
-/** Written at once; a full pipe is waited for, so that no line is lost or cut. */
+/** Writes a line synchronously and waits while the pipe is full: no line may be lost or cut. */
 function print(line) {
   let rest = Buffer.from(`${JSON.stringify(line)}\n`);
   while (rest.length > 0) {
@@ -35,10 +35,10 @@ function open(config, index) {
   const socket = io(config.url, {
     auth: config.auth ?? { token: config.tokens?.[index] ?? config.token },
     transports: config.transports ?? ['websocket'],
-    forceNew: true, // one connection each, not one shared
+    forceNew: true, // otherwise the sockets share one connection
     reconnectionDelay: 100,
     reconnectionDelayMax: 500,
-    query: { client: randomUUID() }, // so that polls find their node
+    query: { client: randomUUID() }, // nginx routes the polls of a client to one node by this id
     ...config.options,
   });
   const which = count(config) > 1 ? { socket: index } : {};

@@ -13,7 +13,7 @@ const TYPING_IDLE_MS = 4_000;
 
 type Timer = ReturnType<typeof setTimeout>;
 
-/** The presence and typing of other users, and what the server was told about this user's typing. */
+/** The presence and typing of other users, and what the client last reported of this user's typing. */
 export class PresenceTracker {
   readonly #presences = new Map<string, Presence>();
   /** By conversation and user: the timer that ends the typing. */
@@ -92,7 +92,7 @@ export class PresenceTracker {
     if (sentAt === now) this.#send('typing_start', conversationId);
   }
 
-  /** This user stopped typing. `silently`: a message that is sent tells the server, too. */
+  /** This user stopped typing. `silently`: without a request, because a sent message implies it. */
   stopTyping(conversationId: string, silently = false): void {
     const own = this.#ownTyping.get(conversationId);
     if (!own) return;
