@@ -1,14 +1,17 @@
-//! What every client of Kafka shares: its settings, and where librdkafka's own log goes.
+//! What all Kafka clients of this crate share: their settings, the target of librdkafka's own log, and the thread for
+//! calls that block. A client must never create a topic by itself.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Sends librdkafka's log to `tracing`.
+/// Forwards librdkafka's log to `tracing`. librdkafka reconnects by itself, so none of its lines is an error here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KafkaLogContext;
 
@@ -24,38 +27,42 @@ impl ClientContext for KafkaLogContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka client");
+        tracing::warn!(%error, reason, "the Kafka client reported an error; librdkafka retries");
     }
 }
 
 impl ConsumerContext for KafkaLogContext {}
 
+/// A client for requests about topics. Its clones share one connection.
+pub(crate) type Admin = Arc<AdminClient<KafkaLogContext>>;
+
+/// The settings of every client; callers add their own.
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
         .set("client.id", "messages")
-        // Small requests go out at once.
+        // Send small requests at once.
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
-        // Nobody asks for the telemetry of KIP-714, and measuring for it costs on every request.
+        // Nobody reads the telemetry of KIP-714, and librdkafka would measure for it on every request.
         .set("enable.metrics.push", "false")
-        // A topic that the broker makes by itself forgets: only `ensure_topic` makes one.
+        // The broker would create a topic that deletes old records. Only `ensure_topic` may create one.
         .set("allow.auto.create.topics", "false");
     config
 }
 
-/// Whether librdkafka gets over an error by itself: a lost connection, which it makes again for as long as
-/// it takes. It has been logged by then.
-pub(crate) fn is_passing(error: &KafkaError) -> bool {
+/// Whether librdkafka recovers from an error by itself: a lost connection, which it restores however long that takes.
+/// librdkafka has already logged such an error.
+pub(crate) fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
 }
 
-/// Runs what blocks on a thread for that; a panic there is an error here.
-pub(crate) fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
+/// Runs a blocking call on a thread for such calls. A panic of the call becomes an error.
+pub(crate) fn run_blocking<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T, tokio::task::JoinError>> {
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(call)
 }

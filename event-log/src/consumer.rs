@@ -1,4 +1,5 @@
-//! Reading the log.
+//! Reads the log: as a stream of batches from assigned partitions, and one record or offset at a time. A consumer must
+//! never skip a record silently, and never stores offsets in Kafka.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -8,98 +9,114 @@ use futures_util::FutureExt;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, KafkaLogContext, is_passing};
+use crate::client::{self, KafkaLogContext, is_transient};
 use crate::error::LogError;
-use crate::lookup::{LogLookup, NONE_LATER};
+use crate::lookup::{LogLookup, NO_LATER_RECORD};
 use crate::record::LogRecord;
 
 /// How long Kafka may take to describe the topic.
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a reader that waits looks by itself. The wake-up from librdkafka can fail to come: after a broker that stood
-/// still for a while, one did for as long as the process lived.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a waiting reader checks for records without being woken. librdkafka can fail to wake it: after a broker
+/// was suspended for a while, one reader got no wake-up for the rest of the process's life.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where to begin reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
-    /// At its first record.
+    /// At the partition's first record.
     Beginning,
     /// At this offset.
     Offset(i64),
-    /// After its newest record.
+    /// After the partition's newest record.
     End,
 }
 
-/// Reads the partitions that it is assigned. It joins no group and stores no offsets: those are kept where
-/// the effects are kept. Making one takes a millisecond, its first record tens of them (it connects), and
-/// dropping it blocks for 100 to 200 ms: keep it.
+/// Reads the partitions that it is assigned. It joins no consumer group and stores no offsets: its user stores them
+/// next to the effects of the records.
+///
+/// Keep it. Creating one takes a millisecond and its first record tens of milliseconds, because it connects. Dropping
+/// it blocks for 100 to 200 ms.
 pub struct LogConsumer {
     consumer: StreamConsumer<KafkaLogContext>,
     brokers: String,
     topic: String,
+    /// The purpose of this consumer, as a metric label.
     name: &'static str,
-    /// An error that came after some records of a batch.
-    pending: Mutex<Option<LogError>>,
-    /// Made when something is asked first.
+    /// An error that followed some records of a batch. The next call returns it.
+    pending_error: Mutex<Option<LogError>>,
+    /// Created with the first look-up.
     lookup: OnceLock<Arc<LogLookup>>,
 }
 
+/// When a broker answers a request for records.
+struct FetchSettings {
+    /// As soon as the broker has this many bytes …
+    min_bytes: &'static str,
+    /// … or has held the request for this many milliseconds.
+    max_wait_ms: &'static str,
+}
+
 impl LogConsumer {
-    /// Makes a consumer that gets each record as it comes; `name` says in metrics what it is for. Connects in the
-    /// background.
+    /// Creates a consumer that gets each record at once. `name` is the consumer's purpose, as a metric label. Connects
+    /// in the background.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn new(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
-        Self::fetching(brokers, topic, name, "1", "100")
+        Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "1", max_wait_ms: "100" })
     }
 
-    /// Makes a consumer that gets records up to 10 ms later, for whom the broker gathers what comes meanwhile: in a
-    /// stream of single records that is a tenth of the requests.
+    /// Creates a consumer that gets records up to 10 ms later, because the broker collects those of that time. For a
+    /// stream of single records this needs a tenth of the requests.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
-        Self::fetching(brokers, topic, name, "100000", "10")
+        Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "100000", max_wait_ms: "10" })
     }
 
-    /// Connects and gets to know the topic, which the first record would otherwise wait for.
+    fn with_fetch_settings(
+        brokers: &str,
+        topic: &str,
+        name: &'static str,
+        fetch: &FetchSettings,
+    ) -> Result<Self, LogError> {
+        let consumer = client::config(brokers)
+            // librdkafka demands a group even of consumers that join none.
+            .set("group.id", format!("messages-{name}"))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A missing offset means that the log lost records. The reader must hear of it, not continue elsewhere.
+            .set("auto.offset.reset", "error")
+            .set("fetch.min.bytes", fetch.min_bytes)
+            .set("fetch.wait.max.ms", fetch.max_wait_ms)
+            .set("fetch.error.backoff.ms", "50")
+            // By default librdkafka doesn't fetch a partition for 1 s after its queue was full: a replay would take
+            // five times as long.
+            .set("fetch.queue.backoff.ms", "5")
+            .set("queued.min.messages", "10000")
+            .set("queued.max.messages.kbytes", "32768")
+            .create_with_context(KafkaLogContext)?;
+        Ok(Self {
+            consumer,
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            name,
+            pending_error: Mutex::default(),
+            lookup: OnceLock::new(),
+        })
+    }
+
+    /// Connects and loads the topic's metadata, so the first record doesn't wait for them.
     ///
     /// # Errors
     /// When Kafka doesn't answer within 5 s.
     pub async fn warm_up(self: &Arc<Self>) -> Result<(), LogError> {
         let log = self.clone();
-        let known = client::blocking(move || log.consumer.fetch_metadata(Some(&log.topic), WARM_UP).map(drop));
-        Ok(known.await.map_err(|_| LogError::Stopped)??)
-    }
-
-    /// The broker answers once it has so many bytes, or has held the request for so many milliseconds.
-    fn fetching(
-        brokers: &str,
-        topic: &str,
-        name: &'static str,
-        min_bytes: &str,
-        wait_max_ms: &str,
-    ) -> Result<Self, LogError> {
-        let consumer = client::config(brokers)
-            // Demanded even of consumers that join no group.
-            .set("group.id", format!("messages-{name}"))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // An offset that isn't there means that the log lost something: that must not be passed over.
-            .set("auto.offset.reset", "error")
-            .set("fetch.min.bytes", min_bytes)
-            .set("fetch.wait.max.ms", wait_max_ms)
-            .set("fetch.error.backoff.ms", "50")
-            // By default a partition whose queue was full is not fetched for 1 s: a replay would take five times
-            // as long.
-            .set("fetch.queue.backoff.ms", "5")
-            .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(KafkaLogContext)?;
-        let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-        Ok(Self { consumer, brokers, topic, name, pending: Mutex::default(), lookup: OnceLock::new() })
+        let loaded =
+            client::run_blocking(move || log.consumer.fetch_metadata(Some(&log.topic), WARM_UP_TIMEOUT).map(drop));
+        Ok(loaded.await.map_err(|_| LogError::Stopped)??)
     }
 
     /// Reads these partitions from now on, and no others.
@@ -117,31 +134,21 @@ impl LogConsumer {
             list.add_partition_offset(&self.topic, *partition, offset)?;
         }
         self.consumer.assign(&list)?;
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.pending_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
-    /// Waits for a record, then takes what has come already, up to `max_records` or about `max_bytes` of values.
-    /// Nothing is lost when the future is dropped before it is ready. Lost connections are waited out.
+    /// Waits for a record, then takes those that have already arrived, up to `max_records` or about `max_bytes` of
+    /// values. Waits out lost connections. Dropping the future before it is ready loses no record.
     ///
     /// # Errors
-    /// When Kafka says so; reading may go on after that. But after [`LogError::Lost`] a partition has stopped, and
-    /// every call answers the same until [`LogConsumer::assign`] says where to go on.
+    /// When Kafka reports an error; the next call may succeed. But after [`LogError::OffsetNotFound`] a partition has
+    /// stopped: every call returns that error again, until [`LogConsumer::assign`] sets where to continue.
     pub async fn next_batch(&self, max_records: usize, max_bytes: usize) -> Result<Vec<LogRecord>, LogError> {
-        if let Some(error) = self.pending() {
+        if let Some(error) = self.take_pending_error() {
             return Err(error);
         }
-        let first = loop {
-            match tokio::time::timeout(LOOK_EVERY, self.consumer.recv()).await {
-                Ok(Ok(message)) => break LogRecord::new(&message),
-                Err(_) => {}
-                Ok(Err(error)) if is_passing(&error) => {}
-                Ok(Err(error)) => {
-                    self.keep(error.into());
-                    return Err(self.pending().unwrap_or(LogError::Stopped));
-                }
-            }
-        };
+        let first = self.next_record().await?;
         let mut bytes = first.value.len();
         let mut records = vec![first];
         while records.len() < max_records && bytes < max_bytes {
@@ -151,10 +158,10 @@ impl LogConsumer {
                     bytes += record.value.len();
                     records.push(record);
                 }
-                Some(Err(error)) if is_passing(&error) => {}
-                // librdkafka tells it once: it is kept for the next call.
+                Some(Err(error)) if is_transient(&error) => {}
+                // librdkafka reports an error once, so the next call has to return it.
                 Some(Err(error)) => {
-                    self.keep(error.into());
+                    self.set_pending_error(error.into());
                     break;
                 }
                 None => break,
@@ -164,21 +171,35 @@ impl LogConsumer {
         Ok(records)
     }
 
-    fn keep(&self, error: LogError) {
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    async fn next_record(&self) -> Result<LogRecord, LogError> {
+        loop {
+            match tokio::time::timeout(POLL_INTERVAL, self.consumer.recv()).await {
+                Ok(Ok(message)) => return Ok(LogRecord::new(&message)),
+                Err(_) => {}
+                Ok(Err(error)) if is_transient(&error) => {}
+                Ok(Err(error)) => {
+                    self.set_pending_error(error.into());
+                    return Err(self.take_pending_error().unwrap_or(LogError::Stopped));
+                }
+            }
+        }
     }
 
-    /// The error to answer with, if there is one. One that stopped a partition stays.
-    fn pending(&self) -> Option<LogError> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+    fn set_pending_error(&self, error: LogError) {
+        *self.pending_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Takes the pending error, if there is one. An error that stopped a partition stays pending.
+    fn take_pending_error(&self) -> Option<LogError> {
+        let mut pending = self.pending_error.lock().unwrap_or_else(PoisonError::into_inner);
         match *pending {
-            Some(LogError::Lost) => Some(LogError::Lost),
+            Some(LogError::OffsetNotFound) => Some(LogError::OffsetNotFound),
             _ => pending.take(),
         }
     }
 
-    /// The next offset of each assigned partition that was read from: beyond the last record that was taken,
-    /// and beyond offsets without a record.
+    /// The next offset of each assigned partition of which a record was read. It is above the last record that was
+    /// taken, and above offsets without a record.
     ///
     /// # Errors
     /// When librdkafka doesn't know.
@@ -191,8 +212,8 @@ impl LogConsumer {
         Ok(known.collect())
     }
 
-    /// The next offset of every partition, as the brokers have it now: one request to each broker for all its
-    /// partitions. Includes every event that was acknowledged before the call.
+    /// The present end of the log: the next offset of every partition. Includes every event that Kafka acknowledged
+    /// before the call. Sends one request to each broker, for all its partitions.
     ///
     /// # Errors
     /// When Kafka doesn't answer for every partition within 2 s.
@@ -200,20 +221,21 @@ impl LogConsumer {
         self.lookup()?.offsets(Offset::End).await
     }
 
-    /// The offset of the first record of every partition that the log took at this time or later, in Unix milliseconds;
-    /// where there is none, the next offset.
+    /// The offset of the first record of every partition that the log appended at this time or later, in Unix
+    /// milliseconds. Without such a record, the partition's next offset.
     ///
     /// # Errors
     /// When Kafka doesn't answer for every partition within 4 s.
     pub async fn offsets_at(&self, time_ms: i64) -> Result<PositionVector, LogError> {
-        let (later, mut offsets) = (self.lookup()?.offsets(Offset::Offset(time_ms)).await?, self.end_offsets().await?);
-        for (offset, later) in offsets.0.iter_mut().zip(later.0) {
-            *offset = if later == NONE_LATER { *offset } else { later };
+        let first_later = self.lookup()?.offsets(Offset::Offset(time_ms)).await?;
+        let mut offsets = self.end_offsets().await?;
+        for (offset, first_later) in offsets.0.iter_mut().zip(first_later.0) {
+            *offset = if first_later == NO_LATER_RECORD { *offset } else { first_later };
         }
         Ok(offsets)
     }
 
-    /// The oldest offset of every partition; above 0 where records were deleted by hand.
+    /// The oldest offset of every partition. It is above 0 where an operator deleted records.
     ///
     /// # Errors
     /// When Kafka doesn't answer for every partition within 2 s.
@@ -221,10 +243,10 @@ impl LogConsumer {
         self.lookup()?.offsets(Offset::Beginning).await
     }
 
-    /// Reads one record again, one caller at a time. None where the log has no record at this position.
+    /// Reads one record again. None if the log has no record at this position. Concurrent callers wait for each other.
     ///
     /// # Errors
-    /// When Kafka doesn't answer within 2 s, the wait for one's turn included.
+    /// When Kafka doesn't answer within 2 s, which includes the wait for other callers.
     pub async fn read_at(&self, position: Position) -> Result<Option<LogRecord>, LogError> {
         self.lookup()?.read(position).await
     }
@@ -233,7 +255,7 @@ impl LogConsumer {
         if let Some(lookup) = self.lookup.get() {
             return Ok(lookup.clone());
         }
-        let made = Arc::new(LogLookup::new(&self.brokers, &self.topic)?);
-        Ok(self.lookup.get_or_init(|| made).clone())
+        let lookup = Arc::new(LogLookup::new(&self.brokers, &self.topic)?);
+        Ok(self.lookup.get_or_init(|| lookup).clone())
     }
 }

@@ -1,82 +1,85 @@
-//! The topic as it is, for those who look after it: nothing is made, nothing is refused.
+//! Describes the topic as it is, for `messages topic` and `messages doctor`. It must never create a topic, and accepts
+//! any settings.
 
 use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
-use crate::client;
-use crate::topic::{self, Admin, IN_SYNC, REQUIRED, TIMEOUT, TopicError};
+use crate::client::{self, Admin};
+use crate::topic::{self, KAFKA_TIMEOUT, MIN_IN_SYNC_REPLICAS, REQUIRED_SETTINGS, TopicError};
 use crate::topic_id;
 
-/// A topic that is there, however it is set up.
+/// An existing topic and its settings, whether or not they are right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {
-    /// Its id (KIP-516).
+    /// The topic's id (KIP-516).
     pub id: Uuid,
-    /// How many brokers the cluster has.
+    /// The number of brokers in the cluster.
     pub brokers: usize,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub partitions: usize,
-    /// Those without a leader: nothing can be appended to them or read from them.
+    /// The partitions without a leader: nobody can append to them or read from them.
     pub leaderless: Vec<i32>,
-    /// On how many brokers a record is, at least.
+    /// The number of replicas of the partition that has the fewest.
     pub replicas: usize,
-    /// How many of those follow now, at least.
+    /// The number of replicas in sync now, of the partition that has the fewest.
     pub in_sync: usize,
-    /// How many have to, for a record to be taken.
+    /// `min.insync.replicas`: a broker refuses records while fewer replicas than this are in sync.
     pub min_in_sync: usize,
-    /// The settings that matter.
+    /// The settings that a log of record depends on.
     pub settings: Vec<TopicSetting>,
 }
 
-/// A setting of a topic.
+/// A setting of a topic, compared with what a log of record needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSetting {
-    /// Its name.
+    /// The name in Kafka, such as `retention.ms`.
     pub name: &'static str,
-    /// What it is.
+    /// The present value; empty if the cluster doesn't report one.
     pub found: String,
-    /// What it has to be.
+    /// The value that a log of record needs.
     pub wanted: &'static str,
 }
 
 impl TopicDescription {
-    /// How many copies of a record there are when it is acknowledged: that many brokers have to be lost at once for it
-    /// to be.
+    /// The number of brokers that have a record when Kafka acknowledges it. The record is lost only if all of them are
+    /// lost at once.
     pub fn copies(&self) -> usize {
         self.replicas.min(self.min_in_sync)
     }
 
-    /// The settings that are otherwise than they have to be.
-    pub fn wrong(&self) -> impl Iterator<Item = &TopicSetting> {
+    /// The settings with another value than a log of record needs.
+    pub fn wrong_settings(&self) -> impl Iterator<Item = &TopicSetting> {
         self.settings.iter().filter(|setting| setting.found != setting.wanted)
     }
 }
 
-/// Describes the topic of this name; none where there is none.
+/// Describes the topic of this name. None if it doesn't exist.
 ///
 /// # Errors
 /// When the cluster doesn't answer within 10 s.
 pub async fn describe_topic(brokers: &str, name: &str) -> Result<Option<TopicDescription>, TopicError> {
-    let kafka = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
-    let failed = |reason| TopicError::Topic { topic: name.to_owned(), reason };
+    let kafka_error = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
+    let topic_error = |reason| TopicError::Topic { topic: name.to_owned(), reason };
     let admin = topic::connect(brokers)?;
-    let Some(mut description) = partitions(&admin, name).await.map_err(kafka)? else { return Ok(None) };
-    let entries = topic::settings(&admin, name).await?;
-    let found = |name: &str| entries.get(name).cloned().unwrap_or_default();
-    description.min_in_sync = found(IN_SYNC).parse().unwrap_or(0);
-    description.settings =
-        REQUIRED.into_iter().map(|(name, wanted)| TopicSetting { name, found: found(name), wanted }).collect();
-    let (asked, named) = (admin.clone(), name.to_owned());
-    let id = client::blocking(move || topic_id::describe(&asked, &named)).await;
-    description.id = id.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    let described = describe_partitions(&admin, name).await.map_err(kafka_error)?;
+    let Some(mut description) = described else { return Ok(None) };
+    let settings = topic::settings(&admin, name).await?;
+    let value_of = |setting: &str| settings.get(setting).cloned().unwrap_or_default();
+    description.min_in_sync = value_of(MIN_IN_SYNC_REPLICAS).parse().unwrap_or(0);
+    description.settings = REQUIRED_SETTINGS
+        .into_iter()
+        .map(|(name, wanted)| TopicSetting { name, found: value_of(name), wanted })
+        .collect();
+    description.id = topic_id::topic_id(admin, name.to_owned()).await.map_err(topic_error)?;
     Ok(Some(description))
 }
 
-/// What the metadata say; none where there is no such topic.
-async fn partitions(admin: &Admin, name: &str) -> Result<Option<TopicDescription>, KafkaError> {
-    let (admin, name) = (admin.clone(), name.to_owned());
-    let described = client::blocking(move || {
-        let metadata = admin.inner().fetch_metadata(Some(&name), TIMEOUT)?;
+/// Describes a topic from the cluster's metadata, without its id and settings. None if the topic doesn't exist.
+async fn describe_partitions(admin: &Admin, topic: &str) -> Result<Option<TopicDescription>, KafkaError> {
+    let admin = admin.clone();
+    let topic = topic.to_owned();
+    let described = client::run_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&topic), KAFKA_TIMEOUT)?;
         let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
         if partitions.is_empty() {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! The log: Kafka's topic, how events are appended to it and how they are read. The only crate that knows
-//! librdkafka.
+//! The log: the Kafka topic that is the system of record. This crate creates and checks the topic, appends events to
+//! it, and reads them. It is the only crate that knows librdkafka. It must never delete or change a record.
 
 mod client;
 mod consumer;

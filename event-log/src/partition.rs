@@ -1,6 +1,6 @@
-//! Which partition a key is on, as Kafka's own clients decide it.
+//! Assigns keys to partitions, exactly as Kafka's own clients do.
 
-/// The partition of a key: murmur2, as Java's default partitioner and librdkafka's `murmur2_random` do
+/// The partition of a key: murmur2, as Java's default partitioner and librdkafka's `murmur2_random` use it
 /// (`org.apache.kafka.common.utils.Utils.murmur2`).
 pub fn partition_for(key: &[u8], partitions: usize) -> i32 {
     let positive = murmur2(key) & 0x7fff_ffff;

@@ -1,4 +1,4 @@
-//! Appending events.
+//! Appends events to the log. An append must never report an event as refused that may be on the log.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -13,50 +13,59 @@ use tokio::sync::oneshot;
 
 use crate::client::{self, KafkaLogContext};
 
-/// How long an event may take to be acknowledged, retries included. librdkafka looks once a second: a caller
-/// hears of it within 5 s.
+/// How long Kafka may take to acknowledge an event, retries included. librdkafka checks this once a second, so the
+/// caller hears of it within 5 s.
 const MESSAGE_TIMEOUT_MS: &str = "4000";
-/// How long a flush or a look at the metadata may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// When a new producer has its id, without which the broker takes nothing from it (KIP-98): librdkafka asks for
-/// one 500 ms after the start, since nothing is connected before, and doesn't tell when it has come.
-const HAS_ITS_ID_AFTER: Duration = Duration::from_millis(550);
+/// How long a flush or a request for metadata may take.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a new producer takes to get its id. Without one, a broker accepts nothing from an idempotent producer
+/// (KIP-98). librdkafka requests the id 500 ms after the start, since nothing is connected before, and doesn't report
+/// when it has come.
+const PRODUCER_ID_DELAY: Duration = Duration::from_millis(550);
 
-/// Why events were not acknowledged.
+/// Why an append failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// None of them is on the log, certainly.
+    /// None of the events is on the log, and none ever will be.
     #[error("refused: {0}")]
     Refused(String),
-    /// They may be on the log, all or some: they were sent, and no good answer came for all.
+    /// Some or all of the events may be on the log: the producer sent them, and Kafka did not acknowledge all of them.
     #[error("unknown: {0}")]
     Unknown(String),
 }
 
-type Delivered = Result<Position, AppendError>;
+/// The position of one event, or why Kafka did not acknowledge it.
+type Delivery = Result<Position, AppendError>;
+/// The pending delivery of one event, or why librdkafka's queue refused the event.
+type QueuedEvent = Result<oneshot::Receiver<Delivery>, AppendError>;
 
 impl ProducerContext for KafkaLogContext {
-    type DeliveryOpaque = Box<oneshot::Sender<Delivered>>;
+    type DeliveryOpaque = Box<oneshot::Sender<Delivery>>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
-        let delivered = match result {
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        let delivery = match result {
             Ok(message) if message.offset() >= 0 => {
                 Ok(Position { partition: message.partition(), offset: message.offset() })
             }
-            // A broker that recognizes a retry may not know any more where it put the first try.
-            Ok(_) => Err(AppendError::Unknown("Kafka has it, but did not say where".to_owned())),
+            // A broker that recognizes a retry may no longer know the offset of the first attempt.
+            Ok(_) => Err(AppendError::Unknown("Kafka has the event, but did not report its offset".to_owned())),
             Err((error, message)) => {
                 // SAFETY: the message is borrowed from librdkafka for the length of this callback.
                 let status = unsafe { rd_kafka_message_status(message.ptr()) };
                 let not_persisted = status == rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
-                // librdkafka takes a broker's "unknown server error" for a no; the broker only says that it failed.
-                let unclear = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown);
+                // librdkafka counts a broker's "unknown server error" as a refusal, but it only means that the broker
+                // failed.
+                let may_be_persisted = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown);
                 let reason = error.to_string();
-                Err(if not_persisted && !unclear { AppendError::Refused(reason) } else { AppendError::Unknown(reason) })
+                Err(if not_persisted && !may_be_persisted {
+                    AppendError::Refused(reason)
+                } else {
+                    AppendError::Unknown(reason)
+                })
             }
         };
-        // Whoever waited may be gone.
-        let _ = waiting.send(delivered);
+        // The caller may have stopped waiting.
+        let _ = sender.send(delivery);
     }
 }
 
@@ -66,14 +75,21 @@ pub struct Producer(Arc<Shared>);
 
 struct Shared {
     config: ClientConfig,
+    /// Replaced when it breaks down.
     current: RwLock<ThreadedProducer<KafkaLogContext>>,
     topic: String,
     typing_topic: String,
 }
 
+impl Shared {
+    fn current(&self) -> ThreadedProducer<KafkaLogContext> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Producer {
-    /// Makes a producer. Connects in the background. Typing goes to `typing_topic` if there is one, everything
-    /// else to `topic`.
+    /// Creates a producer. It connects in the background. Typing events go to `typing_topic` if there is one, all other
+    /// events to `topic`.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
@@ -93,62 +109,58 @@ impl Producer {
         Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
     }
 
-    /// Whether typing goes to a topic of its own: then its positions are of that one.
+    /// Whether typing events go to a topic of their own. Their positions are then on that topic.
     pub fn has_typing_topic(&self) -> bool {
         self.0.typing_topic != self.0.topic
     }
 
-    /// Waits, for half a second, for what the first append would otherwise wait for.
+    /// Connects and gets a producer id, so the first append doesn't wait for them. Takes half a second.
     ///
     /// # Errors
     /// When Kafka doesn't answer within 5 s.
     pub async fn warm_up(&self) -> Result<(), KafkaError> {
         let shared = self.0.clone();
-        let metadata = client::blocking(move || {
-            let producer = shared.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let metadata = client::run_blocking(move || {
+            let producer = shared.current();
             for topic in [&shared.topic, &shared.typing_topic] {
-                producer.client().fetch_metadata(Some(topic), TIMEOUT)?;
+                producer.client().fetch_metadata(Some(topic), KAFKA_TIMEOUT)?;
             }
             Ok(())
         });
-        let (metadata, ()) = tokio::join!(metadata, tokio::time::sleep(HAS_ITS_ID_AFTER));
+        let (metadata, ()) = tokio::join!(metadata, tokio::time::sleep(PRODUCER_ID_DELAY));
         metadata.unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// Appends events in their order and waits until all are acknowledged or have failed; gives the position of
-    /// the first. All are queued before this first waits, so that they are sent whether or not it is awaited
-    /// any further.
+    /// Appends events in their order and waits until Kafka has acknowledged or refused each. Returns the position of
+    /// the first. The call queues all events before it first waits, so the producer sends them even if the caller stops
+    /// waiting.
     ///
     /// # Errors
-    /// When one of them is not acknowledged. A full queue refuses at once.
+    /// When Kafka doesn't acknowledge every event. A full queue refuses at once.
     pub async fn append(&self, events: &[Event], traceparent: &str) -> Result<Position, AppendError> {
         let started = Instant::now();
         let _in_flight = InFlight::enter(events.len());
-        let mut each = Vec::with_capacity(events.len());
+        let mut deliveries = Vec::with_capacity(events.len());
         for (event, queued) in events.iter().zip(self.enqueue(events, traceparent)?) {
-            let delivered = match queued {
-                Ok(delivered) => delivered
-                    .await
-                    .unwrap_or_else(|_| Err(AppendError::Unknown("the producer was shut down".to_owned()))),
+            let delivery = match queued {
+                Ok(pending) => {
+                    pending.await.unwrap_or_else(|_| Err(AppendError::Unknown("the producer shut down".to_owned())))
+                }
                 Err(error) => Err(error),
             };
-            if delivered.is_ok() {
+            if delivery.is_ok() {
                 metrics::counter!("events_appended_total", "type" => event.data.type_name()).increment(1);
             }
-            each.push(delivered);
+            deliveries.push(delivery);
         }
-        let position = together(each).inspect_err(count_failure)?;
+        let position = combine(deliveries).inspect_err(count_failure)?;
         metrics::histogram!("append_duration_seconds").record(started.elapsed());
         Ok(position)
     }
 
-    /// Queues events up to the first that the queue doesn't take.
-    fn enqueue(
-        &self,
-        events: &[Event],
-        traceparent: &str,
-    ) -> Result<Vec<Result<oneshot::Receiver<Delivered>, AppendError>>, AppendError> {
-        let producer = self.usable().inspect_err(count_failure)?;
+    /// Queues events, up to the first that the queue refuses.
+    fn enqueue(&self, events: &[Event], traceparent: &str) -> Result<Vec<QueuedEvent>, AppendError> {
+        let producer = self.working_producer().inspect_err(count_failure)?;
         let mut queued = Vec::with_capacity(events.len());
         for event in events {
             queued.push(self.enqueue_one(&producer, event, traceparent));
@@ -164,57 +176,58 @@ impl Producer {
         producer: &ThreadedProducer<KafkaLogContext>,
         event: &Event,
         traceparent: &str,
-    ) -> Result<oneshot::Receiver<Delivered>, AppendError> {
-        let typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
-        let topic = if typing { &self.0.typing_topic } else { &self.0.topic };
+    ) -> QueuedEvent {
+        let is_typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
+        let topic = if is_typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
         for (key, value) in &envelope::headers(event) {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
-        let (sender, delivered) = oneshot::channel();
-        let (key, value) = (event.conversation_id.to_string(), envelope::encode(event));
+        let (sender, delivery) = oneshot::channel();
+        let key = event.conversation_id.to_string();
+        let value = envelope::encode(event);
         let record = BaseRecord::with_opaque_to(topic, Box::new(sender)).key(&key).payload(&value).headers(headers);
         match producer.send(record) {
-            Ok(()) => Ok(delivered),
+            Ok(()) => Ok(delivery),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                Err(AppendError::Refused("too many events wait for Kafka".to_owned()))
+                Err(AppendError::Refused("the queue of events for Kafka is full".to_owned()))
             }
             Err((error, _)) => Err(AppendError::Refused(error.to_string())),
         }
     }
 
-    /// The producer to queue with. After some errors (such as a sequence number that the broker doesn't expect,
-    /// because it lost what it had) librdkafka gives up an idempotent producer for good: a new one takes its
-    /// place. What the old one had not sent is refused.
-    fn usable(&self) -> Result<ThreadedProducer<KafkaLogContext>, AppendError> {
-        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+    /// A producer without a fatal error. librdkafka gives an idempotent producer up after some errors, such as a
+    /// sequence number that the broker doesn't expect because it lost records. A new producer then replaces it, and the
+    /// events that the old one had not sent are refused.
+    fn working_producer(&self) -> Result<ThreadedProducer<KafkaLogContext>, AppendError> {
+        let current = self.0.current();
         if current.client().fatal_error().is_none() {
             return Ok(current);
         }
         let mut slot = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         if let Some((code, reason)) = slot.client().fatal_error() {
-            let made = self.0.config.create_with_context(KafkaLogContext);
-            let made = made.map_err(|error| AppendError::Refused(error.to_string()))?;
-            tracing::error!(%code, reason, "Kafka's producer broke down; a new one takes its place");
-            let broken = std::mem::replace(&mut *slot, made);
-            // It waits for its thread and for what it had in flight.
-            drop(client::blocking(move || drop((broken, current))));
+            let replacement = self.0.config.create_with_context(KafkaLogContext);
+            let replacement = replacement.map_err(|error| AppendError::Refused(error.to_string()))?;
+            tracing::error!(%code, reason, "the Kafka producer broke down; a new one replaces it");
+            let broken = std::mem::replace(&mut *slot, replacement);
+            // Dropping it waits for its thread and for the events that it had in flight.
+            drop(client::run_blocking(move || drop((broken, current))));
         }
         Ok(slot.clone())
     }
 
-    /// Waits up to 5 s until everything queued is acknowledged or has failed; dropping a producer throws away the
-    /// rest.
+    /// Waits up to 5 s until Kafka has acknowledged or refused every queued event. Dropping a producer discards those
+    /// that remain.
     pub async fn flush(&self) {
-        let producer = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Ok(Err(error)) = client::blocking(move || producer.flush(TIMEOUT)).await {
-            tracing::warn!(%error, "stopped before every event was acknowledged");
+        let producer = self.0.current();
+        if let Ok(Err(error)) = client::run_blocking(move || producer.flush(KAFKA_TIMEOUT)).await {
+            tracing::warn!(%error, "Kafka did not acknowledge every queued event in time; the rest is discarded");
         }
     }
 }
 
-/// Events that wait for Kafka, for as long as somebody waits for them.
+/// Counts events in the metric of events in flight, until it is dropped.
 struct InFlight(f64);
 
 impl InFlight {
@@ -231,15 +244,16 @@ impl Drop for InFlight {
     }
 }
 
-/// What became of events together, from what became of each: refused only if none of them can be on the log.
-fn together(each: Vec<Delivered>) -> Delivered {
-    let none_kept = each.iter().all(|delivered| matches!(delivered, Err(AppendError::Refused(_))));
+/// The result of appending several events together: the position of the first, if Kafka acknowledged all. They count as
+/// refused only if none of them can be on the log.
+fn combine(deliveries: Vec<Delivery>) -> Delivery {
+    let all_refused = deliveries.iter().all(|delivery| matches!(delivery, Err(AppendError::Refused(_))));
     let mut first = None;
-    for delivered in each {
-        match delivered {
+    for delivery in deliveries {
+        match delivery {
             Ok(position) => first = first.or(Some(position)),
             Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) => {
-                return Err(if none_kept { AppendError::Refused(reason) } else { AppendError::Unknown(reason) });
+                return Err(if all_refused { AppendError::Refused(reason) } else { AppendError::Unknown(reason) });
             }
         }
     }
@@ -258,27 +272,37 @@ fn count_failure(error: &AppendError) {
 mod tests {
     use domain::Position;
 
-    use super::{AppendError, Delivered, together};
+    use super::{AppendError, Delivery, combine};
 
-    fn kept(offset: i64) -> Delivered {
+    fn acknowledged(offset: i64) -> Delivery {
         Ok(Position { partition: 1, offset })
     }
 
-    fn refused() -> Delivered {
+    fn refused() -> Delivery {
         Err(AppendError::Refused("too large".to_owned()))
     }
 
-    fn unknown() -> Delivered {
+    fn unknown() -> Delivery {
         Err(AppendError::Unknown("timed out".to_owned()))
     }
 
     #[test]
-    fn several_events_are_refused_only_if_none_of_them_can_be_on_the_log() {
-        assert_eq!(together(vec![kept(7), kept(8)]), kept(7));
-        assert_eq!(together(vec![refused(), refused()]), refused());
-        for some_kept in [vec![kept(7), refused()], vec![refused(), kept(7)], vec![refused(), unknown()]] {
-            let outcome = together(some_kept);
-            assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    fn acknowledged_events_have_the_position_of_the_first() {
+        assert_eq!(combine(vec![acknowledged(7), acknowledged(8)]), acknowledged(7));
+    }
+
+    #[test]
+    fn events_are_refused_if_each_is_refused() {
+        assert_eq!(combine(vec![refused(), refused()]), refused());
+    }
+
+    #[test]
+    fn events_are_unknown_if_some_can_be_on_the_log() {
+        for deliveries in
+            [vec![acknowledged(7), refused()], vec![refused(), acknowledged(7)], vec![refused(), unknown()]]
+        {
+            let combined = combine(deliveries);
+            assert!(matches!(combined, Err(AppendError::Unknown(_))), "{combined:?}");
         }
     }
 }

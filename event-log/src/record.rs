@@ -1,4 +1,4 @@
-//! A record as it is read.
+//! A record as the log returns it, and its decoding to an event.
 
 use domain::envelope::{self, DecodeError};
 use domain::{Event, EventId, Position};
@@ -6,46 +6,47 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use crate::partition::partition_for;
 
-/// A record as it was read; its value isn't looked into.
+/// A record of the log. Its value is not decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRecord {
-    /// Where it is.
+    /// The record's partition and offset.
     pub position: Position,
-    /// When the log took it, in Unix milliseconds.
+    /// When the log appended the record, in Unix milliseconds.
     pub timestamp_ms: i64,
-    /// Its key: a conversation's id as text.
+    /// The record's key: a conversation's id as text.
     pub key: Vec<u8>,
-    /// The header `ce_id`, if it has one: the event's id without looking into the value.
+    /// The header `ce_id`, if it holds an id: the event's id, without decoding the value.
     pub event_id: Option<EventId>,
-    /// The header `ce_type`, if it has one: the type without looking into the value.
+    /// The header `ce_type`, if the record has one: the event's type, without decoding the value.
     pub event_type: Option<String>,
-    /// The header `traceparent` (W3C Trace Context), if it has one: the trace of the command.
+    /// The header `traceparent` (W3C Trace Context), if the record has one: the trace of the command.
     pub traceparent: Option<String>,
-    /// Its value.
+    /// The record's value: an encoded event, unless a foreign producer wrote it.
     pub value: Vec<u8>,
 }
 
-/// Why a record counts for nothing.
+/// Why a record is not an event. Such a record has no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAnEvent {
-    /// Its value can't be read.
+    /// This build can't decode the value.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
-    /// It is where its conversation's events aren't: it has no place among them.
+    /// The record is on another partition than the other events of its conversation, so its order among them is
+    /// undefined.
     #[error("it is on partition {found}, but the events of its conversation are on partition {wanted}")]
     Misplaced {
-        /// Where it is.
+        /// The record's partition.
         found: i32,
-        /// Where it would belong.
+        /// The partition of its conversation.
         wanted: i32,
     },
 }
 
 impl LogRecord {
-    /// The event that the record is, on a topic of so many partitions.
+    /// Decodes the record's event, on a topic with this number of partitions.
     ///
     /// # Errors
-    /// When it is none that this build knows.
+    /// When this build can't decode the value, or the record is on the wrong partition.
     pub fn event(&self, partitions: usize) -> Result<Event, NotAnEvent> {
         let event = envelope::decode(&self.value)?;
         let wanted = partition_for(event.conversation_id.to_string().as_bytes(), partitions);
@@ -53,6 +54,7 @@ impl LogRecord {
         if found == wanted { Ok(event) } else { Err(NotAnEvent::Misplaced { found, wanted }) }
     }
 
+    /// Copies a record out of librdkafka's memory.
     pub(crate) fn new(message: &BorrowedMessage<'_>) -> Self {
         let header = |name: &str| {
             let headers = message.headers()?;

@@ -1,269 +1,310 @@
-//! The topic: made as the log of record has to be, and refused where it is set up otherwise.
+//! The topic: creates it with the settings of a log of record, and refuses a topic with other settings. This module
+//! must never change the settings of an existing topic.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::client::{self, KafkaLogContext};
+use crate::client::{self, Admin, KafkaLogContext};
 use crate::topic_id;
+use crate::topic_watch::TopicWatch;
 
 /// How long each call to the cluster may take.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
-/// From how many brokers on records are kept on three of them.
-const REPLICATED_FROM: usize = 3;
-/// How long to wait before a broker that doesn't know the topic yet is asked again.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// The setting that says how many replicas must have a record before it is acknowledged.
-pub(crate) const IN_SYNC: &str = "min.insync.replicas";
+pub(crate) const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+/// A cluster with this many brokers, or more, keeps each record on three of them.
+const MIN_BROKERS_TO_REPLICATE: usize = 3;
+/// The pause before asking again a broker that doesn't know a new topic yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// The setting for how many replicas must have a record before Kafka acknowledges it.
+pub(crate) const MIN_IN_SYNC_REPLICAS: &str = "min.insync.replicas";
 
-/// What a log of record has to be set to: nothing is ever thrown away, and times are the log's.
-pub(crate) const REQUIRED: [(&str, &str); 4] = [
+/// The settings of a log of record: Kafka never deletes a record, and each record has the time at which the log
+/// appended it.
+pub(crate) const REQUIRED_SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-/// What a topic of typing events is made with: nobody wants one that is an hour old.
-const TYPING: [(&str, &str); 3] =
+/// The settings of a new topic of typing events. Kafka deletes them after an hour: nobody needs older ones.
+const TYPING_SETTINGS: [(&str, &str); 3] =
     [("cleanup.policy", "delete"), ("retention.ms", "3600000"), ("message.timestamp.type", "LogAppendTime")];
 
-pub(crate) type Admin = Arc<AdminClient<KafkaLogContext>>;
-
-/// Which topic is wanted.
+/// The topic to use, or to create if it doesn't exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
+    /// The topic's name.
     pub name: String,
-    /// How many partitions it gets when it is made; one that exists keeps its own. Fixed for life: more
-    /// partitions would move keys.
+    /// The number of partitions of a new topic. It is fixed for the topic's life, because more partitions would move
+    /// keys. An existing topic keeps the number that it has.
     pub partitions: i32,
 }
 
-/// A topic that is there and set up right.
+/// An existing topic with the settings of a log of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub name: String,
-    /// Its id (KIP-516): another one means another topic of the same name.
+    /// The topic's id (KIP-516). Another id means another topic of the same name.
     pub id: Uuid,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub partitions: usize,
 }
 
-/// Why there is no topic to work with.
+impl Topic {
+    /// Watches whether another topic takes the name of this one, until the last clone of the watch is dropped. Needs a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the settings.
+    pub fn watch(&self, brokers: &str) -> Result<TopicWatch, KafkaError> {
+        TopicWatch::start(brokers, self.name.clone(), self.id)
+    }
+}
+
+/// Why the topic can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    /// The cluster can't be asked.
+    /// The cluster doesn't answer.
     #[error("Kafka at {brokers}: {source}; is it running, and is KAFKA_BROKERS right?")]
     Kafka {
-        /// The addresses asked.
+        /// The addresses of the brokers.
         brokers: String,
-        /// What went wrong.
+        /// The error of the Kafka client.
         source: KafkaError,
     },
-    /// Something is set otherwise than a log of record needs.
+    /// A setting has another value than a log of record needs.
     #[error(
-        "the topic {topic} has {name}={found}, but needs {wanted}, for it is the system of record; \
+        "the topic {topic} has {name}={found}, but needs {wanted}, because it is the system of record; \
          set it with kafka-configs --alter, or name another topic in KAFKA_TOPIC"
     )]
     Misconfigured {
-        /// The topic.
+        /// The topic's name.
         topic: String,
-        /// The setting.
+        /// The setting's name.
         name: String,
-        /// What it is.
+        /// The present value.
         found: String,
-        /// What it has to be.
+        /// The value that a log of record needs.
         wanted: String,
     },
-    /// The topic can't be described or made.
+    /// The cluster can't describe or create the topic.
     #[error("the topic {topic}: {reason}")]
     Topic {
-        /// The topic.
+        /// The topic's name.
         topic: String,
-        /// What the cluster says.
+        /// The reason that the cluster reports.
         reason: String,
     },
 }
 
-/// Makes the topic if it isn't there, and checks that it is set up as a log of record. With fewer than two copies
-/// of what is acknowledged, it warns.
+/// Creates the topic if it doesn't exist, and checks that it has the settings of a log of record. Warns when Kafka
+/// acknowledges a record with fewer than two copies.
 ///
 /// # Errors
-/// When the cluster doesn't answer, or the topic is set up otherwise.
+/// When the cluster doesn't answer, or a setting of the topic is wrong.
 pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, TopicError> {
-    let failed = |reason| TopicError::Topic { topic: spec.name.clone(), reason };
-    let admin = make(brokers, spec, &REQUIRED).await?;
-    let (partitions, replicas) = partitions_with_leaders(&admin, &spec.name).await?;
-    let in_sync = check(&admin, &spec.name).await?;
-    // A broker acknowledges when all replicas in sync have it, and refuses when fewer are than the setting says.
-    let copies = replicas.min(in_sync);
+    let admin = create_if_missing(brokers, spec, &REQUIRED_SETTINGS).await?;
+    let PartitionCounts { partitions, replicas } = await_leaders(&admin, &spec.name).await?;
+    let min_in_sync = check_settings(&admin, &spec.name).await?;
+    // A broker acknowledges a record when all replicas in sync have it, and refuses it while fewer replicas are in sync
+    // than the setting demands.
+    let copies = replicas.min(min_in_sync);
     if copies < 2 {
         tracing::warn!(
             topic = spec.name,
             replicas,
-            min_insync_replicas = in_sync,
-            "an acknowledged event may be on one broker's disk only, and is lost with it"
+            min_insync_replicas = min_in_sync,
+            "Kafka acknowledges events that only one broker has; losing its disk would lose them"
         );
     }
-    let (asked, name) = (admin.clone(), spec.name.clone());
-    let id = client::blocking(move || topic_id::describe(&asked, &name))
-        .await
-        .map_err(|error| failed(error.to_string()))?
-        .map_err(failed)?;
+    let id = topic_id::topic_id(admin, spec.name.clone()).await;
+    let id = id.map_err(|reason| TopicError::Topic { topic: spec.name.clone(), reason })?;
     Ok(Topic { name: spec.name.clone(), id, partitions })
 }
 
-/// Makes the topic of typing events if it isn't there. Nothing about one that exists matters: what it forgets is
-/// missed by nobody.
+/// Creates the topic of typing events if it doesn't exist. Accepts an existing one with any settings: nobody misses
+/// typing events that Kafka deletes.
 ///
 /// # Errors
 /// When the cluster doesn't answer.
 pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<(), TopicError> {
-    let admin = make(brokers, spec, &TYPING).await?;
-    partitions_with_leaders(&admin, &spec.name).await?;
+    let admin = create_if_missing(brokers, spec, &TYPING_SETTINGS).await?;
+    await_leaders(&admin, &spec.name).await?;
     Ok(())
 }
 
-/// Makes a topic with these settings if it isn't there.
-async fn make(brokers: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<Admin, TopicError> {
-    let kafka = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
+/// Creates a topic with these settings if it doesn't exist.
+async fn create_if_missing(brokers: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<Admin, TopicError> {
+    let kafka_error = |source| TopicError::Kafka { brokers: brokers.to_owned(), source };
     let admin = connect(brokers)?;
-    let cluster = look(&admin, &spec.name).await.map_err(kafka)?;
+    let cluster = describe_cluster(&admin, &spec.name).await.map_err(kafka_error)?;
     if !cluster.has_topic {
         create(&admin, spec, settings, cluster.brokers).await?;
     }
     Ok(admin)
 }
 
-/// A client of the cluster; it connects when it is first asked.
+/// A client of the cluster. It connects with its first request.
 pub(crate) fn connect(brokers: &str) -> Result<Admin, TopicError> {
-    let made = client::config(brokers).create_with_context(KafkaLogContext);
-    Ok(Arc::new(made.map_err(|source| TopicError::Kafka { brokers: brokers.to_owned(), source })?))
+    let admin = client::config(brokers).create_with_context(KafkaLogContext);
+    Ok(Arc::new(admin.map_err(|source| TopicError::Kafka { brokers: brokers.to_owned(), source })?))
 }
 
+/// What creating a topic depends on.
 struct Cluster {
     brokers: usize,
     has_topic: bool,
 }
 
-async fn look(admin: &Admin, topic: &str) -> Result<Cluster, KafkaError> {
-    let (admin, topic) = (admin.clone(), topic.to_owned());
-    let looked = client::blocking(move || {
-        let metadata = admin.inner().fetch_metadata(Some(&topic), TIMEOUT)?;
-        // Where it can't be seen for another reason than that it isn't there, trying to make it says why.
+async fn describe_cluster(admin: &Admin, topic: &str) -> Result<Cluster, KafkaError> {
+    let admin = admin.clone();
+    let topic = topic.to_owned();
+    let described = client::run_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&topic), KAFKA_TIMEOUT)?;
+        // An existing topic may be invisible, say for lack of a permission. Then the attempt to create it reports why.
         let has_topic = metadata.topics().first().is_some_and(|topic| !topic.partitions().is_empty());
         Ok(Cluster { brokers: metadata.brokers().len(), has_topic })
     });
-    looked.await.unwrap_or(Err(KafkaError::Canceled))
+    described.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 async fn create(admin: &Admin, spec: &TopicSpec, settings: &[(&str, &str)], brokers: usize) -> Result<(), TopicError> {
-    let replicated = brokers >= REPLICATED_FROM;
+    let replicated = brokers >= MIN_BROKERS_TO_REPLICATE;
     let replication = TopicReplication::Fixed(if replicated { 3 } else { 1 });
     let mut topic = NewTopic::new(&spec.name, spec.partitions, replication);
     for (name, value) in settings {
         topic = topic.set(name, value);
     }
-    topic = topic.set(IN_SYNC, if replicated { "2" } else { "1" });
-    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-    let failed = |reason: String| TopicError::Topic { topic: spec.name.clone(), reason };
-    let results = admin.create_topics([&topic], &options).await.map_err(|error| failed(error.to_string()))?;
+    topic = topic.set(MIN_IN_SYNC_REPLICAS, if replicated { "2" } else { "1" });
+    let options = AdminOptions::new().operation_timeout(Some(KAFKA_TIMEOUT)).request_timeout(Some(KAFKA_TIMEOUT));
+    let topic_error = |reason: String| TopicError::Topic { topic: spec.name.clone(), reason };
+    let results = admin.create_topics([&topic], &options).await.map_err(|error| topic_error(error.to_string()))?;
     match results.into_iter().next() {
-        Some(Ok(name)) => tracing::info!(topic = name, partitions = spec.partitions, brokers, "made the topic"),
-        // Another process was first.
+        Some(Ok(name)) => tracing::info!(topic = name, partitions = spec.partitions, brokers, "created the topic"),
+        // Another process created it first.
         Some(Err((_, Code::TopicAlreadyExists))) => {}
-        Some(Err((_, code))) => return Err(failed(code.to_string())),
-        None => return Err(failed("the cluster did not say whether it was made".to_owned())),
+        Some(Err((_, code))) => return Err(topic_error(code.to_string())),
+        None => return Err(topic_error("the cluster did not report whether it created the topic".to_owned())),
     }
     Ok(())
 }
 
 /// The topic's settings by name.
 pub(crate) async fn settings(admin: &Admin, topic: &str) -> Result<HashMap<String, String>, TopicError> {
-    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-    let failed = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
-    // Right after it was made, a broker may not know it yet.
-    let deadline = tokio::time::Instant::now() + TIMEOUT;
+    let options = AdminOptions::new().request_timeout(Some(KAFKA_TIMEOUT));
+    let topic_error = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
+    // A broker may not know a new topic yet.
+    let deadline = Instant::now() + KAFKA_TIMEOUT;
     loop {
         let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
-        match described.map_err(|error| failed(error.to_string()))?.into_iter().next() {
+        match described.map_err(|error| topic_error(error.to_string()))?.into_iter().next() {
             Some(Ok(config)) => {
                 let entries = config.entries.into_iter();
                 return Ok(entries.map(|entry| (entry.name, entry.value.unwrap_or_default())).collect());
             }
-            Some(Err(Code::UnknownTopicOrPartition)) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(AGAIN_AFTER).await;
+            Some(Err(Code::UnknownTopicOrPartition)) if Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
-            Some(Err(code)) => return Err(failed(code.to_string())),
-            None => return Err(failed("the cluster described no settings".to_owned())),
+            Some(Err(code)) => return Err(topic_error(code.to_string())),
+            None => return Err(topic_error("the cluster reported no settings".to_owned())),
         }
     }
 }
 
-/// Checks the topic's settings; gives how many replicas have to be in sync for a record to be taken.
-async fn check(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
-    let failed = |reason: String| TopicError::Topic { topic: topic.to_owned(), reason };
+/// Checks the topic's settings. Returns its `min.insync.replicas`.
+async fn check_settings(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
     let settings = settings(admin, topic).await?;
-    let found = |name: &str| settings.get(name).cloned().unwrap_or_default();
-    match misconfigured(found) {
-        None => found(IN_SYNC).parse().map_err(|_| failed(format!("the cluster did not say its {IN_SYNC}"))),
-        Some((name, found, wanted)) => {
-            let (topic, name, wanted) = (topic.to_owned(), name.to_owned(), wanted.to_owned());
-            Err(TopicError::Misconfigured { topic, name, found, wanted })
-        }
+    let value_of = |name: &str| settings.get(name).cloned().unwrap_or_default();
+    if let Some(wrong) = first_wrong_setting(value_of) {
+        return Err(TopicError::Misconfigured {
+            topic: topic.to_owned(),
+            name: wrong.name.to_owned(),
+            found: wrong.found,
+            wanted: wrong.wanted.to_owned(),
+        });
     }
-}
-
-/// The first setting that is not as it has to be: its name, what it is, what it has to be.
-fn misconfigured(found: impl Fn(&str) -> String) -> Option<(&'static str, String, &'static str)> {
-    REQUIRED.into_iter().find_map(|(name, wanted)| {
-        let found = found(name);
-        (found != wanted).then_some((name, found, wanted))
+    value_of(MIN_IN_SYNC_REPLICAS).parse().map_err(|_| {
+        let reason = format!("the cluster did not report its {MIN_IN_SYNC_REPLICAS}");
+        TopicError::Topic { topic: topic.to_owned(), reason }
     })
 }
 
-/// Waits until every partition has a leader, and counts them; also the fewest replicas that one of them has.
-async fn partitions_with_leaders(admin: &Admin, topic: &str) -> Result<(usize, usize), TopicError> {
-    let deadline = tokio::time::Instant::now() + TIMEOUT;
+/// A required setting with another value.
+#[derive(Debug, PartialEq, Eq)]
+struct WrongSetting {
+    name: &'static str,
+    found: String,
+    wanted: &'static str,
+}
+
+/// The first of the required settings with another value. `value_of` returns the present value of a setting.
+fn first_wrong_setting(value_of: impl Fn(&str) -> String) -> Option<WrongSetting> {
+    REQUIRED_SETTINGS.into_iter().find_map(|(name, wanted)| {
+        let found = value_of(name);
+        (found != wanted).then_some(WrongSetting { name, found, wanted })
+    })
+}
+
+struct PartitionCounts {
+    partitions: usize,
+    /// The number of replicas of the partition that has the fewest.
+    replicas: usize,
+}
+
+/// Waits until every partition has a leader, for up to 10 s.
+async fn await_leaders(admin: &Admin, topic: &str) -> Result<PartitionCounts, TopicError> {
+    let deadline = Instant::now() + KAFKA_TIMEOUT;
     loop {
-        let (asked, name) = (admin.clone(), topic.to_owned());
-        let counted = client::blocking(move || {
-            let metadata = asked.inner().fetch_metadata(Some(&name), TIMEOUT).ok()?;
+        let admin = admin.clone();
+        let name = topic.to_owned();
+        let counted = client::run_blocking(move || {
+            let metadata = admin.inner().fetch_metadata(Some(&name), KAFKA_TIMEOUT).ok()?;
             let partitions = metadata.topics().first()?.partitions();
-            let led = partitions.iter().all(|partition| partition.leader() >= 0 && partition.error().is_none());
+            let has_leader = |partition: &MetadataPartition| partition.leader() >= 0 && partition.error().is_none();
             let replicas = partitions.iter().map(|partition| partition.replicas().len()).min()?;
-            led.then_some((partitions.len(), replicas))
+            let all_led = partitions.iter().all(has_leader);
+            all_led.then_some(PartitionCounts { partitions: partitions.len(), replicas })
         });
-        if let Ok(Some(counted)) = counted.await {
-            return Ok(counted);
+        if let Ok(Some(counts)) = counted.await {
+            return Ok(counts);
         }
-        if tokio::time::Instant::now() >= deadline {
-            let reason = "not every partition has a leader".to_owned();
+        if Instant::now() >= deadline {
+            let reason = "some partitions have no leader".to_owned();
             return Err(TopicError::Topic { topic: topic.to_owned(), reason });
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{REQUIRED, misconfigured};
+    use super::{REQUIRED_SETTINGS, WrongSetting, first_wrong_setting};
 
-    fn as_required(name: &str) -> String {
-        REQUIRED.iter().find(|(required, _)| *required == name).map(|(_, value)| (*value).to_owned()).unwrap()
+    fn required_value(name: &str) -> String {
+        let required = REQUIRED_SETTINGS.iter().find(|(required, _)| *required == name);
+        required.map(|(_, value)| (*value).to_owned()).unwrap()
     }
 
     #[test]
-    fn a_topic_that_forgets_is_refused() {
-        assert_eq!(misconfigured(as_required), None);
-        let forgets = |name: &str| if name == "retention.ms" { "604800000".to_owned() } else { as_required(name) };
-        assert_eq!(misconfigured(forgets), Some(("retention.ms", "604800000".to_owned(), "-1")));
+    fn a_topic_with_the_required_settings_is_accepted() {
+        assert_eq!(first_wrong_setting(required_value), None);
+    }
+
+    #[test]
+    fn a_topic_that_deletes_old_records_is_refused() {
+        let one_week = "604800000";
+        let with_retention =
+            |name: &str| if name == "retention.ms" { one_week.to_owned() } else { required_value(name) };
+        let wrong = WrongSetting { name: "retention.ms", found: one_week.to_owned(), wanted: "-1" };
+        assert_eq!(first_wrong_setting(with_retention), Some(wrong));
     }
 }

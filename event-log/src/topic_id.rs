@@ -1,19 +1,21 @@
-//! A topic's id (KIP-516): what tells a topic from another that was made later under the same name.
+//! Asks a broker for a topic's id (KIP-516). The id tells a topic from another that somebody creates later under the
+//! same name.
 //!
-//! librdkafka can ask for it, its Rust wrapper can't yet: hence the calls into C here, and only here.
+//! librdkafka can ask for the id, but its Rust wrapper can't yet. That is why this module calls C. No other module may
+//! call librdkafka's C functions with pointers that it owns.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::bindings as c;
 use uuid::Uuid;
 
-use crate::client::KafkaLogContext;
+use crate::client::{self, Admin, KafkaLogContext};
 
-/// How long the broker may take, in milliseconds.
+/// How long the broker may take to answer, in milliseconds.
 const TIMEOUT_MS: c_int = 10_000;
 
-/// Frees what C gave when it goes out of scope, on every way out.
+/// An object of librdkafka, with its destructor. Frees the object on every path out of a function.
 struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
@@ -25,17 +27,23 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Asks for a topic's id. Blocks up to 10 s.
+/// Asks for a topic's id, for up to 10 s.
 ///
 /// # Errors
-/// What the broker or librdkafka says.
-pub(crate) fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Result<Uuid, String> {
-    let name = CString::new(topic).map_err(|_| "the topic's name holds a NUL".to_owned())?;
+/// What the broker or librdkafka reports, as text.
+pub(crate) async fn topic_id(admin: Admin, topic: String) -> Result<Uuid, String> {
+    let described = client::run_blocking(move || describe(&admin, &topic)).await;
+    described.map_err(|error| error.to_string())?
+}
+
+/// Asks for a topic's id. Blocks up to 10 s.
+fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Result<Uuid, String> {
+    let name = CString::new(topic).map_err(|_| "the topic's name contains a NUL".to_owned())?;
     let client = admin.inner().native_ptr();
     let mut names = [name.as_ptr()];
     // SAFETY: `client` lives as long as `admin`, which is borrowed. `names` and what it points to outlive the
-    // call that reads them. Everything made here is freed by `Owned`, results before the event that owns them
-    // (they borrow from it and have no destructor of their own).
+    // call that reads them. `Owned` frees every object that this function creates: the results before the event that
+    // owns them (they borrow from it and have no destructor of their own).
     unsafe {
         let topics = Owned(
             c::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1),
@@ -66,7 +74,7 @@ pub(crate) fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Res
         }
         let id = c::rd_kafka_TopicDescription_topic_id(*described);
         if id.is_null() {
-            return Err("the broker gave no topic id".to_owned());
+            return Err("the broker returned no topic id".to_owned());
         }
         let high = c::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
         let low = c::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
@@ -74,12 +82,14 @@ pub(crate) fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Res
     }
 }
 
+/// Copies a C string.
+///
 /// # Safety
 /// `pointer` is null or a C string that lives during the call.
-unsafe fn text(pointer: *const std::ffi::c_char) -> String {
+unsafe fn text(pointer: *const c_char) -> String {
     if pointer.is_null() {
         return "an unknown error".to_owned();
     }
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller promises it.
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }

@@ -1,68 +1,65 @@
-//! Noticing that the topic is another one: deleted, and made again under the same name.
+//! Notices when somebody deletes the topic and creates another under the same name. A process must neither append to
+//! nor fold the new topic: its offsets mean other events.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::AdminClient;
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::client::{self, KafkaLogContext};
-use crate::topic::Topic;
+use crate::client::{self, Admin, KafkaLogContext};
 use crate::topic_id;
 
-/// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two requests for the topic's id.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether a topic is still the one that it was. Copies share one look.
+/// Reports whether another topic has taken the name of a topic. Clones share one background task.
 #[derive(Debug, Clone)]
 pub struct TopicWatch(watch::Receiver<Option<Uuid>>);
 
 impl TopicWatch {
-    /// The id of the topic that has taken the name; none while there is no other, as far as was seen within a second
-    /// or so.
-    pub fn other(&self) -> Option<Uuid> {
+    /// Asks once a second for the id of the topic of this name in the background, until the last clone is dropped.
+    /// Needs a tokio runtime.
+    pub(crate) fn start(brokers: &str, topic: String, id: Uuid) -> Result<Self, KafkaError> {
+        let admin: Admin = Arc::new(client::config(brokers).create_with_context(KafkaLogContext)?);
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(poll(admin, topic, id, sender));
+        Ok(Self(receiver))
+    }
+
+    /// The id of the topic that has replaced this one, known within a second or so. None while the topic is the same,
+    /// as far as is known.
+    pub fn replacement(&self) -> Option<Uuid> {
         *self.0.borrow()
     }
 
-    /// Waits until [`Self::other`] may give something else than it did.
+    /// Waits until [`Self::replacement`] may have changed.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            // Nobody looks any more: the runtime ends.
+            // The background task has ended, because the runtime shuts down.
             std::future::pending().await
         }
     }
 }
 
-impl Topic {
-    /// Looks once a second whether the topic is still this one, until the last copy of what this gives is dropped.
-    /// Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// When librdkafka refuses the settings.
-    pub fn watch(&self, brokers: &str) -> Result<TopicWatch, KafkaError> {
-        let admin: Arc<AdminClient<KafkaLogContext>> =
-            Arc::new(client::config(brokers).create_with_context(KafkaLogContext)?);
-        let (sender, receiver) = watch::channel(None);
-        tokio::spawn(look(admin, self.clone(), sender));
-        Ok(TopicWatch(receiver))
-    }
-}
-
-async fn look(admin: Arc<AdminClient<KafkaLogContext>>, topic: Topic, sender: watch::Sender<Option<Uuid>>) {
+async fn poll(admin: Admin, topic: String, expected_id: Uuid, sender: watch::Sender<Option<Uuid>>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
             () = sender.closed() => return,
         }
-        let (asked, name) = (admin.clone(), topic.name.clone());
-        let found = client::blocking(move || topic_id::describe(&asked, &name)).await;
-        // Where it isn't there, or nobody answers, nothing can be appended or read anyway.
-        let Ok(Ok(found)) = found else { continue };
-        let other = (found != topic.id).then_some(found);
-        if sender.send_if_modified(|known| std::mem::replace(known, other) != other) && other.is_some() {
-            tracing::error!(topic = topic.name, was = %topic.id, is = %found, "the topic was deleted and made again");
+        // Where the topic is missing or no broker answers, nobody can append or read either.
+        let Ok(found_id) = topic_id::topic_id(admin.clone(), topic.clone()).await else { continue };
+        let replacement = (found_id != expected_id).then_some(found_id);
+        let changed = sender.send_if_modified(|known| std::mem::replace(known, replacement) != replacement);
+        if changed && replacement.is_some() {
+            tracing::error!(
+                topic,
+                %expected_id,
+                %found_id,
+                "the topic was deleted and created again; this process neither appends to it nor folds it"
+            );
         }
     }
 }

@@ -213,9 +213,9 @@ impl<'a> Session<'a> {
         }
         let started = Instant::now();
         let projector = self.projector;
-        let other = projector.topic_watch.other();
+        let replacement = projector.topic_watch.replacement();
         anyhow::ensure!(
-            other.is_none(),
+            replacement.is_none(),
             "somebody deleted and recreated the topic; the events of the new one are not folded"
         );
         let mut state = projector.read_model.load(&batch.touched()).await?;

@@ -147,7 +147,7 @@ async fn check_kafka(config: &Config) -> Checked<TopicDescription> {
         "Kafka answers and supports topic ids (2.8 or newer), brokers: {}; the topic {name} has {} partitions",
         topic.brokers, topic.partitions
     ))];
-    findings.extend(topic.wrong().map(|setting| {
+    findings.extend(topic.wrong_settings().map(|setting| {
         Finding::error(
             format!("the topic has {}={}, but needs {}", setting.name, setting.found, setting.wanted),
             "correct it with kafka-configs --alter: the topic is the system of record",

@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: &TopicArgs) -> anyhow::Result<()> {
         println!("{partition:>9}  {first:>12}  {next:>12}");
     }
     ensure!(
-        topic.wrong().next().is_none(),
+        topic.wrong_settings().next().is_none(),
         "no process starts with these settings; correct those marked with ✗: kafka-configs --alter"
     );
     Ok(())

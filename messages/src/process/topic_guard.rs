@@ -38,7 +38,7 @@ async fn mismatch(
     read_model: Option<&ReadModel>,
     previous: Option<String>,
 ) -> Option<String> {
-    if topic_watch.other().is_some() {
+    if topic_watch.replacement().is_some() {
         return Some(format!(
             "the topic {} was deleted and created again; if that was intended, run messages rebuild --reset and \
              restart all processes",
