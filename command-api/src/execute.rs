@@ -47,8 +47,13 @@ pub(crate) fn decision_context(request: &CommandRequest) -> Result<Context, Prob
         tracing::error!(%error, "the clock is beyond the year 9999; every command fails");
         Problem::internal()
     })?;
-    let (fresh_event, fresh_entity) = (Uuid::now_v7(), Uuid::now_v7());
-    Ok(Context { actor: request.caller.clone(), now, key: request.key.clone(), fresh_event, fresh_entity })
+    Ok(Context {
+        actor: request.caller.clone(),
+        now,
+        key: request.key.clone(),
+        fresh_event_id: Uuid::now_v7(),
+        fresh_entity_id: Uuid::now_v7(),
+    })
 }
 
 impl Executor {

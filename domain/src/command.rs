@@ -1,95 +1,94 @@
-//! Commands: what a caller asks for, read from the body of a request.
+//! Commands: what a caller wants to do. This module reads them from the bodies of requests. It checks what the body
+//! alone shows; it must not depend on any conversation or message.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::content;
-use crate::emoji;
 use crate::event::{Attachment, ConversationKind, MessageType};
 use crate::fields::Fields;
 use crate::ids::{ConversationId, MessageId, UserId};
-use crate::limits;
 use crate::rejection::FieldError;
+use crate::{content, emoji, limits, mentions};
 
-/// A command that is valid by itself; whether it can be done is for [`crate::decide`] to say.
+/// A command that is valid by itself. [`crate::decide`] decides whether the caller may do it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Command {
-    /// Begin a conversation.
+    /// Create a conversation.
     Conversation {
         /// Direct or group.
         #[serde(rename = "type")]
         kind: ConversationKind,
-        /// The title, of a group only.
+        /// The title. A direct conversation has none.
         title: Option<String>,
-        /// Everyone in it, the caller first, each once.
+        /// All participants, each once, the caller first.
         participant_ids: Vec<UserId>,
     },
     /// Send a message.
     Message(SendMessage),
-    /// Give a message another content.
+    /// Edit a message.
     Edit {
-        /// Which message.
+        /// The message to edit.
         message_id: MessageId,
-        /// The new content, whole.
+        /// The new content. It replaces the old content.
         content: String,
     },
     /// Delete a message.
     Delete {
-        /// Which message.
+        /// The message to delete.
         message_id: MessageId,
     },
-    /// React to a message.
+    /// Add a reaction to a message.
     Reaction {
-        /// Which message.
+        /// The message to react to.
         message_id: MessageId,
         /// One emoji.
         emoji: String,
         /// A label to store with the emoji.
         label: Option<String>,
     },
-    /// Take a reaction back.
+    /// Remove a reaction of the caller from a message.
     RemoveReaction {
-        /// Which message.
+        /// The message with the reaction.
         message_id: MessageId,
-        /// One emoji.
+        /// The emoji of the reaction.
         emoji: String,
     },
-    /// Say that one is typing.
+    /// Announce that the caller is typing.
     TypingStart {
-        /// Where.
+        /// The conversation in which the caller is typing.
         conversation_id: ConversationId,
     },
-    /// Say that one has stopped typing.
+    /// Announce that the caller has stopped typing.
     TypingStop {
-        /// Where.
+        /// The conversation in which the caller was typing.
         conversation_id: ConversationId,
     },
-    /// Say that one has read.
+    /// Move the caller's read mark forward.
     MarkRead {
-        /// Where.
+        /// The conversation that the caller has read.
         conversation_id: ConversationId,
-        /// Up to this message; none: up to the newest.
+        /// The last message that the caller has read. None means the newest.
         message_id: Option<MessageId>,
     },
 }
 
-/// What it takes to send a message.
+/// The command to send a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SendMessage {
-    /// Where to.
+    /// The conversation to send to.
     pub conversation_id: ConversationId,
-    /// The text.
+    /// The text. Empty only with attachments.
     pub content: String,
-    /// What kind of message it is.
+    /// How clients show the message.
     pub message_type: MessageType,
-    /// Files that live elsewhere.
+    /// Files that are stored elsewhere.
     pub attachments: Vec<Attachment>,
-    /// The message that this one answers.
+    /// The message that this one replies to.
     pub reply_to_id: Option<MessageId>,
-    /// People whom the client names as mentioned, besides those in the text.
+    /// Users whom the client mentions, in addition to those whom the content names.
     pub mentions: Vec<UserId>,
 }
 
@@ -99,7 +98,7 @@ impl Command {
     /// Reads the body of `POST /api/messages`.
     ///
     /// # Errors
-    /// Every field that is wrong, unknown ones included.
+    /// One error for each wrong or unknown field.
     pub fn from_post(caller: &UserId, body: Map<String, Value>) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::new("", body);
         let action = match fields.take("action") {
@@ -108,11 +107,12 @@ impl Command {
             Some(_) => return Err(vec![FieldError::new("action", "wrong_type", "must be a string")]),
         };
         let command = match action.as_str() {
-            "conversation" => conversation(caller, &mut fields),
-            "message" => message(&mut fields),
-            "reaction" => reaction(&mut fields),
+            "conversation" => parse_conversation(caller, &mut fields),
+            "message" => parse_message(&mut fields),
+            "reaction" => parse_reaction(&mut fields),
             "remove_reaction" => {
-                let (message_id, emoji) = (fields.required_id("messageId"), emoji_field(&mut fields));
+                let message_id = fields.required_id("messageId");
+                let emoji = parse_emoji(&mut fields);
                 message_id.zip(emoji).map(|(message_id, emoji)| Self::RemoveReaction { message_id, emoji })
             }
             "typing_start" => {
@@ -122,7 +122,8 @@ impl Command {
                 fields.required_id("conversationId").map(|conversation_id| Self::TypingStop { conversation_id })
             }
             "mark_read" => {
-                let (conversation_id, message_id) = (fields.required_id("conversationId"), fields.id("messageId"));
+                let conversation_id = fields.required_id("conversationId");
+                let message_id = fields.id("messageId");
                 conversation_id.map(|conversation_id| Self::MarkRead { conversation_id, message_id })
             }
             _ => {
@@ -130,31 +131,31 @@ impl Command {
                 return Err(vec![error]);
             }
         };
-        finish(command, fields)
+        command_or_errors(command, fields)
     }
 
     /// Reads the body of `PATCH /api/messages/{messageId}`.
     ///
     /// # Errors
-    /// Every field that is wrong, unknown ones included.
+    /// One error for each wrong or unknown field.
     pub fn from_patch(message_id: MessageId, body: Map<String, Value>) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::new("", body);
         let content = fields.required_text("content");
         if let Some(error) = content.as_deref().and_then(content::check) {
             fields.errors.push(error);
         }
-        finish(content.map(|content| Self::Edit { message_id, content }), fields)
+        command_or_errors(content.map(|content| Self::Edit { message_id, content }), fields)
     }
 
-    /// SHA-256 in hex over the command's canonical JSON (RFC 8785): what tells a retry from another request
-    /// under the same key.
+    /// SHA-256 in hex over the command's canonical JSON (RFC 8785). It tells a retry from another request with the same
+    /// idempotency key.
     pub fn hash(&self) -> String {
-        // Plain data with text keys has a canonical form; it can't fail.
+        // Plain data with text keys always has a canonical form, so this can't fail.
         let canonical = serde_json_canonicalizer::to_vec(self).unwrap_or_default();
         Sha256::digest(&canonical).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The conversation that the command names by itself, if it names one.
+    /// The conversation that the command names, if it names one.
     pub fn conversation_id(&self) -> Option<ConversationId> {
         match self {
             Self::Message(send) => Some(send.conversation_id),
@@ -165,7 +166,7 @@ impl Command {
         }
     }
 
-    /// The message that has to be known to decide the command, if there is one.
+    /// The message that the decision needs to know, if it needs one.
     pub fn message_id(&self) -> Option<MessageId> {
         match self {
             Self::Message(send) => send.reply_to_id,
@@ -178,17 +179,19 @@ impl Command {
         }
     }
 
-    /// Whether deciding needs everyone in the conversation, not just whether the caller is in it.
+    /// Whether the decision needs the list of participants, to find mentions. Otherwise it only needs to know whether
+    /// the caller is one.
     pub fn needs_participants(&self) -> bool {
         match self {
-            Self::Message(send) => !send.mentions.is_empty() || content::may_mention(&send.content),
-            Self::Edit { content, .. } => content::may_mention(content),
+            Self::Message(send) => !send.mentions.is_empty() || mentions::may_mention(&send.content),
+            Self::Edit { content, .. } => mentions::may_mention(content),
             _ => false,
         }
     }
 }
 
-fn finish(command: Option<Command>, fields: Fields) -> Result<Command, Vec<FieldError>> {
+/// The command, unless a field is wrong or unknown.
+fn command_or_errors(command: Option<Command>, fields: Fields) -> Result<Command, Vec<FieldError>> {
     let errors = fields.finish();
     match command {
         Some(command) if errors.is_empty() => Ok(command),
@@ -196,119 +199,128 @@ fn finish(command: Option<Command>, fields: Fields) -> Result<Command, Vec<Field
     }
 }
 
-fn conversation(caller: &UserId, fields: &mut Fields) -> Option<Command> {
+fn parse_conversation(caller: &UserId, fields: &mut Fields) -> Option<Command> {
     let words = [("DIRECT", ConversationKind::Direct), ("GROUP", ConversationKind::Group)];
-    let kind = fields.word("type", &words);
-    let title = fields.line("title", limits::TITLE_CHARS);
+    let kind = fields.one_of("type", &words);
+    let title = fields.line("title", limits::MAX_TITLE_CHARS);
     if !fields.require("participantIds") {
         return None;
     }
-    let others = fields.users("participantIds", limits::PARTICIPANTS)?;
+    let others = fields.user_ids("participantIds", limits::MAX_PARTICIPANTS)?;
     let mut participant_ids = vec![caller.clone()];
     participant_ids.extend(others.into_iter().filter(|user| user != caller));
     if participant_ids.len() < 2 && fields.errors.is_empty() {
-        fields.fail("participantIds", "too_few", "must name at least one other user");
+        fields.push_error("participantIds", "too_few", "must name at least one other user");
     }
-    if participant_ids.len() > limits::PARTICIPANTS {
-        let detail = format!("must be at most {} users, the caller included", limits::PARTICIPANTS);
-        fields.fail("participantIds", "too_many", detail);
+    if participant_ids.len() > limits::MAX_PARTICIPANTS {
+        let detail = format!("must be at most {} users, including the caller", limits::MAX_PARTICIPANTS);
+        fields.push_error("participantIds", "too_many", detail);
     }
-    let pair = participant_ids.len() == 2;
-    let kind = kind.unwrap_or(if pair && title.is_none() { ConversationKind::Direct } else { ConversationKind::Group });
+    let is_pair = participant_ids.len() == 2;
+    let default_kind = if is_pair && title.is_none() { ConversationKind::Direct } else { ConversationKind::Group };
+    let kind = kind.unwrap_or(default_kind);
     if kind == ConversationKind::Direct {
         if participant_ids.len() > 2 {
-            fields.fail("participantIds", "too_many", "a direct conversation is between two");
+            fields.push_error("participantIds", "too_many", "a direct conversation has exactly two participants");
         }
         if title.is_some() {
-            fields.fail("title", "not_allowed", "a direct conversation has no title");
+            fields.push_error("title", "not_allowed", "a direct conversation has no title");
         }
     }
     Some(Command::Conversation { kind, title, participant_ids })
 }
 
-fn message(fields: &mut Fields) -> Option<Command> {
+fn parse_message(fields: &mut Fields) -> Option<Command> {
     let conversation_id = fields.required_id("conversationId");
-    let kinds = [
+    let words = [
         ("TEXT", MessageType::Text),
         ("IMAGE", MessageType::Image),
         ("VIDEO", MessageType::Video),
         ("AUDIO", MessageType::Audio),
         ("FILE", MessageType::File),
     ];
-    let message_type = fields.word("messageType", &kinds).unwrap_or_default();
-    let (attachments, any) = attachments(fields);
-    let content = if any { fields.text("content").or(Some(String::new())) } else { fields.required_text("content") };
+    let message_type = fields.one_of("messageType", &words).unwrap_or_default();
+    let AttachmentsField { has_items: has_attachments, valid: attachments } = parse_attachments(fields);
+    let content =
+        if has_attachments { fields.text("content").or(Some(String::new())) } else { fields.required_text("content") };
     let reply_to_id = fields.id("replyToId");
-    let mentions = fields.users("mentions", limits::MENTIONS).unwrap_or_default();
+    let mentions = fields.user_ids("mentions", limits::MAX_MENTIONS).unwrap_or_default();
     let content = content?;
     if let Some(error) = content::check(&content) {
         fields.errors.push(error);
-    } else if !any && content::is_blank(&content) {
+    } else if !has_attachments && content::is_blank(&content) {
         fields.errors.push(content::blank_error());
     }
     let conversation_id = conversation_id?;
     Some(Command::Message(SendMessage { conversation_id, content, message_type, attachments, reply_to_id, mentions }))
 }
 
-/// The attachments that are right, and whether any were given.
-fn attachments(fields: &mut Fields) -> (Vec<Attachment>, bool) {
-    let items = fields.list("attachments", limits::ATTACHMENTS).unwrap_or_default();
-    let any = !items.is_empty();
-    let mut attachments = Vec::with_capacity(items.len());
+/// The field `attachments`.
+struct AttachmentsField {
+    /// Whether the list has items, valid or not.
+    has_items: bool,
+    valid: Vec<Attachment>,
+}
+
+fn parse_attachments(fields: &mut Fields) -> AttachmentsField {
+    let items = fields.list("attachments", limits::MAX_ATTACHMENTS).unwrap_or_default();
+    let has_items = !items.is_empty();
+    let mut valid = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let path = format!("attachments[{index}]");
         let Value::Object(object) = item else {
-            fields.fail(&path, "wrong_type", "must be an object");
+            fields.push_error(&path, "wrong_type", "must be an object");
             continue;
         };
         let mut item = Fields::new(path, object);
-        let url = item.required_line("url", limits::URL_CHARS);
+        let url = item.required_line("url", limits::MAX_URL_CHARS);
         if url.as_deref().is_some_and(|url| !is_https(url)) {
-            item.fail("url", "invalid_url", "must be an https URL");
+            item.push_error("url", "invalid_url", "must be an https URL");
         }
-        let name = item.required_line("name", limits::NAME_CHARS);
-        let mime_type = item.required_line("mimeType", limits::NAME_CHARS);
-        if mime_type.as_deref().is_some_and(|mime| !is_mime(mime)) {
-            item.fail("mimeType", "invalid_value", "must be a media type such as image/png");
+        let name = item.required_line("name", limits::MAX_NAME_CHARS);
+        let mime_type = item.required_line("mimeType", limits::MAX_NAME_CHARS);
+        if mime_type.as_deref().is_some_and(|mime| !is_media_type(mime)) {
+            item.push_error("mimeType", "invalid_value", "must be a media type such as image/png");
         }
-        let size = size(&mut item);
+        let size = parse_size(&mut item);
         fields.errors.extend(item.finish());
         if let (Some(url), Some(name), Some(mime_type), Some(size)) = (url, name, mime_type, size) {
-            attachments.push(Attachment { url, name, mime_type, size });
+            valid.push(Attachment { url, name, mime_type, size });
         }
     }
-    (attachments, any)
+    AttachmentsField { has_items, valid }
 }
 
-fn size(item: &mut Fields) -> Option<u64> {
-    /// Whole numbers up to here are exact in every JSON reader (RFC 8259, section 6).
+fn parse_size(item: &mut Fields) -> Option<u64> {
+    /// Every JSON reader represents whole numbers up to this one exactly (RFC 8259, section 6).
     const MAX: u64 = (1 << 53) - 1;
     match item.take("size") {
-        None => item.fail("size", "required", "is required"),
+        None => item.push_error("size", "required", "is required"),
         Some(value) => match value.as_u64().filter(|size| *size <= MAX) {
             Some(size) => return Some(size),
-            None if value.is_number() => item.fail("size", "invalid_value", "must be a whole number of bytes"),
-            None => item.fail("size", "wrong_type", "must be a number"),
+            None if value.is_number() => item.push_error("size", "invalid_value", "must be a whole number of bytes"),
+            None => item.push_error("size", "wrong_type", "must be a number"),
         },
     }
     None
 }
 
 fn is_https(url: &str) -> bool {
-    let host = |rest: &str| rest.split(['/', '?', '#']).next().is_some_and(|host| !host.is_empty());
-    let scheme = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
-    scheme && host(&url[8..]) && !url.contains(char::is_whitespace)
+    let has_host = |rest: &str| rest.split(['/', '?', '#']).next().is_some_and(|host| !host.is_empty());
+    let has_scheme = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
+    has_scheme && has_host(&url[8..]) && !url.contains(char::is_whitespace)
 }
 
-fn is_mime(text: &str) -> bool {
-    let token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    let essence = text.split(';').next().unwrap_or_default().trim_end();
-    essence.split_once('/').is_some_and(|(kind, sub)| token(kind) && token(sub))
+fn is_media_type(text: &str) -> bool {
+    let is_token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    let without_parameters = text.split(';').next().unwrap_or_default().trim_end();
+    without_parameters.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
-fn reaction(fields: &mut Fields) -> Option<Command> {
-    let (message_id, emoji) = (fields.required_id("messageId"), emoji_field(fields));
-    let reaction = fields.line("reaction", limits::LABEL_CHARS);
+fn parse_reaction(fields: &mut Fields) -> Option<Command> {
+    let message_id = fields.required_id("messageId");
+    let emoji = parse_emoji(fields);
+    let reaction = fields.line("reaction", limits::MAX_LABEL_CHARS);
     let (message_id, emoji) = message_id.zip(emoji)?;
     Some(match reaction.as_deref() {
         Some("remove") => Command::RemoveReaction { message_id, emoji },
@@ -317,11 +329,15 @@ fn reaction(fields: &mut Fields) -> Option<Command> {
     })
 }
 
-fn emoji_field(fields: &mut Fields) -> Option<String> {
+fn parse_emoji(fields: &mut Fields) -> Option<String> {
     let text = fields.required_text("emoji")?;
     if emoji::is_emoji(&text) {
         return Some(text);
     }
-    fields.fail("emoji", "not_an_emoji", format!("must be one emoji of at most {} bytes", limits::EMOJI_BYTES));
+    fields.push_error(
+        "emoji",
+        "not_an_emoji",
+        format!("must be one emoji of at most {} bytes", limits::MAX_EMOJI_BYTES),
+    );
     None
 }

@@ -1,4 +1,4 @@
-//! What counts as an emoji.
+//! Tells whether a text is exactly one emoji, which is all that a reaction may contain.
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -6,10 +6,10 @@ use crate::limits;
 
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// Whether a text is exactly one emoji: one extended grapheme cluster (UAX #29) of at most
-/// [`limits::EMOJI_BYTES`] bytes that is an emoji of UTS #51, or several joined to one.
+/// Whether a text is exactly one emoji: one extended grapheme cluster (UAX #29) of at most [`limits::MAX_EMOJI_BYTES`]
+/// bytes that is an emoji of UTS #51, or several emoji joined to one.
 pub fn is_emoji(text: &str) -> bool {
-    if text.len() > limits::EMOJI_BYTES || text.graphemes(true).count() != 1 {
+    if text.len() > limits::MAX_EMOJI_BYTES || text.graphemes(true).count() != 1 {
         return false;
     }
     text.split(ZERO_WIDTH_JOINER).all(|part| emojis::get(part).is_some()) || emojis::get(text).is_some()
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_emoji_of_any_kind_is_one() {
+    fn one_emoji_of_any_kind_is_accepted() {
         for emoji in [
             "👍",
             "🎉",
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_emoji_or_more_than_one_is_none() {
+    fn other_texts_and_several_emoji_are_refused() {
         for text in [
             "",
             " ",
@@ -78,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn an_emoji_is_of_up_to_32_bytes() {
+    fn an_emoji_has_up_to_32_bytes() {
         let couple = "👩\u{200d}❤\u{fe0f}\u{200d}💋\u{200d}👩";
-        assert!(couple.len() <= limits::EMOJI_BYTES && is_emoji(couple));
+        assert!(couple.len() <= limits::MAX_EMOJI_BYTES && is_emoji(couple));
         let toned = "👩🏽\u{200d}❤\u{fe0f}\u{200d}💋\u{200d}👨🏽";
-        assert!(toned.len() > limits::EMOJI_BYTES && !is_emoji(toned));
+        assert!(toned.len() > limits::MAX_EMOJI_BYTES && !is_emoji(toned));
     }
 }

@@ -1,4 +1,5 @@
-//! The envelope: one JSON value a record, whole by itself. It can never change, only gain versions.
+//! The envelope: the encoding of an event as a record's value, one complete JSON object. A published version of the
+//! format must never change; the format can only gain versions.
 
 use schemars::JsonSchema;
 use serde::de::Error;
@@ -9,42 +10,42 @@ use crate::event::{Event, EventData, Request};
 use crate::ids::{ConversationId, EventId, IdempotencyKey, UserId};
 use crate::timestamp::Timestamp;
 
-/// The version that is written. Readers know every version up to it.
+/// The version that [`encode`] writes. [`decode`] reads every version up to it.
 pub const VERSION: u32 = 1;
 
-/// `ce_source` of every record.
+/// The header `ce_source` of every record.
 pub const SOURCE: &str = "/messages";
 
 /// Why a record's value is not an event that this build knows.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Not one JSON object with the envelope's fields.
+    /// The value is not one JSON object with the envelope's fields.
     #[error("not an event: {0}")]
     NotAnEvent(#[source] serde_json::Error),
-    /// A version from the future.
+    /// The event has a later version than this build knows.
     #[error("{event_type} has version {version}; this build reads up to {VERSION}")]
     UnknownVersion {
-        /// The type as it stands in the envelope.
+        /// The type in the envelope.
         event_type: String,
-        /// The version as it stands in the envelope.
+        /// The version in the envelope.
         version: u32,
     },
-    /// A type or data that this build doesn't know.
+    /// This build doesn't know the type, or the data don't have the type's form.
     #[error("{event_type}: {source}")]
     Data {
-        /// The type as it stands in the envelope.
+        /// The type in the envelope.
         event_type: String,
-        /// What is wrong with it.
+        /// What is wrong with the type or the data.
         source: serde_json::Error,
     },
-    /// The content is encrypted: reserved, and not known yet.
+    /// The content is encrypted. That is reserved for a later version.
     #[error("{event_type} is encrypted, which this build can't read")]
     Encrypted {
-        /// The type as it stands in the envelope.
+        /// The type in the envelope.
         event_type: String,
     },
-    /// A text holds U+0000, which Postgres can't store; commands never let it in.
-    #[error("a text holds the character U+0000")]
+    /// A text contains U+0000, which Postgres can't store. No command writes it.
+    #[error("a text contains the character U+0000")]
     Nul,
 }
 
@@ -60,40 +61,40 @@ struct EncodedEnvelope<'a> {
     idempotency_key: Option<&'a IdempotencyKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_hash: Option<&'a str>,
-    // `type` and `data`, next to each other.
+    // Serializes as the two fields `type` and `data`.
     #[serde(flatten)]
     data: &'a EventData,
 }
 
-/// The value of a record on the topic `messages`: one event, whole by itself. A field that is null means the same as
-/// one that is absent, and fields that are not named here may come. `x-maxLength` (characters), `x-maxBytes` (of
-/// UTF-8) and `x-maxItems` say what commands keep to today: they are no promise about what stands on the log.
+/// The value of a record on the topic `messages`: one complete event. Null and absent fields mean the same. An event
+/// may have fields that this schema doesn't name. `x-maxLength` (characters), `x-maxBytes` (of UTF-8) and `x-maxItems`
+/// are today's limits for commands; the log may contain events beyond them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Event")]
 pub(crate) struct DecodedEnvelope {
-    /// The event's own id. A record with an id that came before in the conversation is a copy: the first counts.
+    /// The event's id. A record that repeats an id of its conversation is a duplicate; the first record counts.
     event_id: EventId,
-    // The schema has it with `data`, in each of its forms.
+    // The schema lists `type` in each form of `data` instead.
     #[serde(rename = "type")]
     #[schemars(skip)]
     event_type: String,
-    /// The version of the type.
+    /// The version of the event's type.
     #[schemars(extend("const" = VERSION))]
     version: u32,
-    /// When the command was accepted. The record's own timestamp is that of the log.
+    /// When a node accepted the command. The record's own timestamp is the time at which the log appended it.
     occurred_at: Timestamp,
-    /// Where it happened; also the record's key.
+    /// The conversation of the event. It is also the record's key.
     conversation_id: ConversationId,
-    /// Who did it.
+    /// The user who did it.
     actor_id: UserId,
-    /// The key that the command came with; its scope is conversation and actor.
+    /// The idempotency key of the command, if the client sent one. Its scope is the conversation and the actor.
     #[serde(default)]
     idempotency_key: Option<IdempotencyKey>,
-    /// SHA-256 in hex over the validated command's canonical JSON (RFC 8785), when there is a key.
+    /// SHA-256 in hex over the validated command's canonical JSON (RFC 8785). Present if there is an idempotency key.
     #[serde(default)]
     request_hash: Option<String>,
-    /// Reserved for encrypted content, which has no form yet.
+    /// Reserved for encrypted content. Its format is not defined yet.
     #[serde(default)]
     #[schemars(with = "()")]
     enc: Option<Value>,
@@ -102,7 +103,7 @@ pub(crate) struct DecodedEnvelope {
     data: Value,
 }
 
-/// The bytes of a record's value.
+/// Encodes an event as the value of a record.
 pub fn encode(event: &Event) -> Vec<u8> {
     let encoded = EncodedEnvelope {
         event_id: event.event_id,
@@ -114,17 +115,17 @@ pub fn encode(event: &Event) -> Vec<u8> {
         request_hash: event.request.as_ref().map(|request| request.hash.as_str()),
         data: &event.data,
     };
-    // Text keys and plain values only: it can't fail.
+    // Plain data with text keys is always valid JSON, so this can't fail.
     serde_json::to_vec(&encoded).unwrap_or_default()
 }
 
-/// Reads a record's value, of any version up to [`VERSION`]. Unknown fields are passed over, so that a
-/// version can gain optional ones.
+/// Decodes a record's value, of any version up to [`VERSION`]. Ignores unknown fields, because a version may gain
+/// optional fields.
 ///
 /// # Errors
-/// When it is not an event that this build knows.
+/// When the value is not an event that this build knows.
 pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
-    // Without this, serde would also read the fields from an array, in their order.
+    // Without this check, serde would also accept an array with the fields in their order.
     if value.trim_ascii_start().first() != Some(&b'{') {
         return Err(DecodeError::NotAnEvent(Error::custom("must be an object")));
     }
@@ -136,10 +137,10 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     if decoded.enc.is_some() {
         return Err(DecodeError::Encrypted { event_type });
     }
-    if holds_nul(&decoded.data) {
+    if contains_nul(&decoded.data) {
         return Err(DecodeError::Nul);
     }
-    let data = data(&event_type, decoded.data).map_err(|source| DecodeError::Data { event_type, source })?;
+    let data = decode_data(&event_type, decoded.data).map_err(|source| DecodeError::Data { event_type, source })?;
     let request = match (decoded.idempotency_key, decoded.request_hash) {
         (Some(key), hash) => Some(Request { key, hash: hash.unwrap_or_default() }),
         (None, _) => None,
@@ -154,7 +155,7 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn data(event_type: &str, data: Value) -> Result<EventData, serde_json::Error> {
+fn decode_data(event_type: &str, data: Value) -> Result<EventData, serde_json::Error> {
     let data = match data {
         Value::Null => Value::Object(Map::new()),
         Value::Object(_) => data,
@@ -166,16 +167,16 @@ fn data(event_type: &str, data: Value) -> Result<EventData, serde_json::Error> {
     ])))
 }
 
-fn holds_nul(value: &Value) -> bool {
+fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(fields) => fields.values().any(holds_nul),
+        Value::Array(values) => values.iter().any(contains_nul),
+        Value::Object(fields) => fields.values().any(contains_nul),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-/// The headers of a record: `CloudEvents` 1.0, Kafka binding, binary mode.
+/// The headers of an event's record: `CloudEvents` 1.0 in the binary mode of its Kafka binding.
 pub fn headers(event: &Event) -> [(&'static str, String); 7] {
     [
         ("ce_specversion", "1.0".to_owned()),

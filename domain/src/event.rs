@@ -1,4 +1,5 @@
-//! Events: what happened, as it stands on the log.
+//! Events: what happened, as the log records it. An event that is on the log must stay readable permanently, so a type
+//! may gain optional fields and nothing else.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,135 +9,135 @@ use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use crate::limits;
 use crate::timestamp::Timestamp;
 
-/// What happened, who did it, when, and in which conversation.
+/// An event: what happened in a conversation, who did it, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The event's own id.
+    /// The event's id, unique within its conversation.
     pub event_id: EventId,
-    /// When the command was accepted.
+    /// When a node accepted the command.
     pub occurred_at: Timestamp,
-    /// Where it happened; also the record's key.
+    /// The conversation of the event. It is also the record's key.
     pub conversation_id: ConversationId,
-    /// Who did it.
+    /// The user who did it.
     pub actor_id: UserId,
-    /// The key and hash of the request, when its client gave a key.
+    /// The key and hash of the request, if its client sent an idempotency key.
     pub request: Option<Request>,
-    /// What happened.
+    /// What happened, by type.
     pub data: EventData,
 }
 
-/// The idempotency key that a command came with, and the hash of what it asked.
+/// The idempotency key of a command, and the hash of the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The client's key; its scope is conversation and actor.
+    /// The client's key. Its scope is the conversation and the actor.
     pub key: IdempotencyKey,
     /// SHA-256 in hex over the validated command's canonical JSON (RFC 8785).
     pub hash: String,
 }
 
-/// What happened, by type. Every type is of version 1.
+/// What happened, by type. Every type has version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
 pub enum EventData {
-    /// A conversation began. A second one for the same id changes nothing.
+    /// A user created a conversation. A second event for the same conversation has no effect.
     ConversationCreated {
         /// Direct or group.
         #[serde(rename = "type")]
         kind: ConversationKind,
         /// The title, if it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(extend("x-maxLength" = limits::TITLE_CHARS))]
+        #[schemars(extend("x-maxLength" = limits::MAX_TITLE_CHARS))]
         title: Option<String>,
-        /// Everyone in it, the creator first.
-        #[schemars(extend("x-maxItems" = limits::PARTICIPANTS))]
+        /// All participants, the creator first.
+        #[schemars(extend("x-maxItems" = limits::MAX_PARTICIPANTS))]
         participant_ids: Vec<UserId>,
     },
-    /// A message was sent.
+    /// A participant sent a message.
     MessageSent(MessageSent),
-    /// The author gave a message another content.
+    /// The author edited a message.
     MessageEdited {
-        /// Which message.
+        /// The edited message.
         message_id: MessageId,
-        /// The new content, whole.
-        #[schemars(extend("x-maxLength" = limits::CONTENT_CHARS))]
+        /// The new content. It replaces the old content.
+        #[schemars(extend("x-maxLength" = limits::MAX_CONTENT_CHARS))]
         content: String,
         /// The participants whom the new content mentions.
         #[serde(default, deserialize_with = "null_as_default")]
-        #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MENTIONS))]
+        #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MAX_MENTIONS))]
         mentions: Vec<UserId>,
     },
     /// The author deleted a message.
     MessageDeleted {
-        /// Which message.
+        /// The deleted message.
         message_id: MessageId,
     },
     /// A participant reacted to a message.
     ReactionAdded {
-        /// Which message.
+        /// The message with the reaction.
         message_id: MessageId,
         /// One emoji.
-        #[schemars(extend("x-maxBytes" = limits::EMOJI_BYTES))]
+        #[schemars(extend("x-maxBytes" = limits::MAX_EMOJI_BYTES))]
         emoji: String,
-        /// A label for the emoji; without one, the emoji keeps the one it has.
+        /// A label for the emoji. Without one, the emoji keeps its present label.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(extend("x-maxLength" = limits::LABEL_CHARS))]
+        #[schemars(extend("x-maxLength" = limits::MAX_LABEL_CHARS))]
         label: Option<String>,
     },
-    /// A participant took a reaction back.
+    /// A participant removed their reaction.
     ReactionRemoved {
-        /// Which message.
+        /// The message with the reaction.
         message_id: MessageId,
         /// One emoji.
-        #[schemars(extend("x-maxBytes" = limits::EMOJI_BYTES))]
+        #[schemars(extend("x-maxBytes" = limits::MAX_EMOJI_BYTES))]
         emoji: String,
     },
-    /// A participant began to type. Folds to nothing.
+    /// A participant started typing. The fold ignores it.
     TypingStart {},
-    /// A participant stopped typing. Folds to nothing.
+    /// A participant stopped typing. The fold ignores it.
     TypingStop {},
-    /// A participant has read up to a message.
+    /// A participant has read the conversation up to a message.
     MessagesRead {
-        /// Up to this message; none: up to whatever came before this event.
+        /// The last message that the participant has read. Absent or null means the newest message before this event.
         #[serde(default)]
         message_id: Option<MessageId>,
     },
-    /// A message mentions a user; follows its `MESSAGE_SENT`. Folds to nothing.
+    /// A message mentions a user. Follows the message's `MESSAGE_SENT`. The fold ignores it.
     MentionNotification {
-        /// Which message.
+        /// The message with the mention.
         message_id: MessageId,
-        /// Who is mentioned.
+        /// The mentioned user.
         user_id: UserId,
     },
 }
 
-/// A message as it was sent.
+/// A message, as its sender sent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSent {
     /// The message's id.
     pub message_id: MessageId,
-    /// The text; empty only where there are attachments.
+    /// The text. Empty only if the message has attachments.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(with = "Option<String>", extend("x-maxLength" = limits::CONTENT_CHARS))]
+    #[schemars(with = "Option<String>", extend("x-maxLength" = limits::MAX_CONTENT_CHARS))]
     pub content: String,
-    /// What kind of message it is.
+    /// How clients show the message.
     #[serde(default, deserialize_with = "null_as_default")]
     #[schemars(with = "Option<MessageType>")]
     pub message_type: MessageType,
-    /// Files that live elsewhere.
+    /// Files that are stored elsewhere.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(with = "Option<Vec<Attachment>>", extend("x-maxItems" = limits::ATTACHMENTS))]
+    #[schemars(with = "Option<Vec<Attachment>>", extend("x-maxItems" = limits::MAX_ATTACHMENTS))]
     pub attachments: Vec<Attachment>,
     /// The participants whom the content mentions.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MENTIONS))]
+    #[schemars(with = "Option<Vec<UserId>>", extend("x-maxItems" = limits::MAX_MENTIONS))]
     pub mentions: Vec<UserId>,
-    /// The message that this one answers.
+    /// The message that this one replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<MessageId>,
 }
 
-/// The contract says that absent and null mean the same.
+/// Reads null as the default value, because absent and null fields mean the same in events.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -145,52 +146,52 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A conversation of exactly two, of which a pair has one; or a group.
+/// The kind of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ConversationKind {
-    /// Two people; a pair has one, ever.
+    /// Exactly two participants. Two users have one direct conversation with each other.
     Direct,
-    /// Any number of people.
+    /// Two or more participants, with a title if the creator chose one.
     Group,
 }
 
-/// What a message mainly is, for how it is shown.
+/// What a message mainly consists of. Clients choose by it how to show the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MessageType {
-    /// Text.
+    /// A text, perhaps with attachments.
     #[default]
     Text,
-    /// A picture.
+    /// An image.
     Image,
-    /// A film.
+    /// A video.
     Video,
-    /// Sound.
+    /// An audio recording.
     Audio,
-    /// Any file.
+    /// A file of any other type.
     File,
 }
 
-/// A file that lives elsewhere.
+/// A file that is stored elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
-    /// Where it is: an https URL.
-    #[schemars(extend("x-maxLength" = limits::URL_CHARS))]
+    /// The file's https URL.
+    #[schemars(extend("x-maxLength" = limits::MAX_URL_CHARS))]
     pub url: String,
-    /// What it is called.
-    #[schemars(extend("x-maxLength" = limits::NAME_CHARS))]
+    /// The file's name, as clients show it.
+    #[schemars(extend("x-maxLength" = limits::MAX_NAME_CHARS))]
     pub name: String,
-    /// Its media type, such as `image/png`.
-    #[schemars(extend("x-maxLength" = limits::NAME_CHARS))]
+    /// The file's media type, such as `image/png`.
+    #[schemars(extend("x-maxLength" = limits::MAX_NAME_CHARS))]
     pub mime_type: String,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: u64,
 }
 
 impl EventData {
-    /// The type as it stands in the envelope and in the header `ce_type`.
+    /// The name of the type in the envelope and in the header `ce_type`.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::ConversationCreated { .. } => "CONVERSATION_CREATED",
@@ -206,12 +207,12 @@ impl EventData {
         }
     }
 
-    /// Whether the fold has anything to do with events of this type.
-    pub fn folds(&self) -> bool {
+    /// Whether events of this type can change the state. The fold ignores the others.
+    pub fn changes_state(&self) -> bool {
         !matches!(self, Self::TypingStart {} | Self::TypingStop {} | Self::MentionNotification { .. })
     }
 
-    /// The message that the event is about, if it is about one.
+    /// The message that the event names, if it names one.
     pub fn message_id(&self) -> Option<MessageId> {
         match self {
             Self::MessageSent(sent) => Some(sent.message_id),

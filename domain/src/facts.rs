@@ -1,5 +1,5 @@
-//! What deciding needs to know. Every fact is immutable or only ever moves one way, so that an old one can
-//! lead at worst to an event that the fold drops as if it had lost a race.
+//! The facts that decisions need. Each fact is immutable or changes in one direction only. A decision on an old fact
+//! can therefore at worst lead to an event that the fold drops, as if the command had lost a race.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,37 +7,37 @@ use crate::event::MessageSent;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::timestamp::Timestamp;
 
-/// What a command needs to know about its conversation.
+/// The facts about a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationFacts {
-    /// The conversation.
+    /// The conversation's id.
     pub id: ConversationId,
-    /// Whether the caller is in it. Immutable.
+    /// Whether the caller is a participant. Immutable.
     pub is_participant: bool,
-    /// Everyone in it, where the command needs them to find mentions; empty otherwise. Immutable.
+    /// All participants, if the command needs them to find mentions; empty otherwise. Immutable.
     pub participants: Vec<UserId>,
 }
 
-/// What a command needs to know about a message.
+/// The facts about a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MessageFacts {
-    /// The message. Immutable.
+    /// The message's id. Immutable.
     pub id: MessageId,
-    /// Where it is. Immutable.
+    /// The conversation of the message. Immutable.
     pub conversation_id: ConversationId,
-    /// Who wrote it. Immutable.
+    /// The author. Immutable.
     pub sender_id: UserId,
-    /// Whether it has attachments, so that its content may be empty. Immutable.
+    /// Whether the message has attachments. If so, its content may be empty. Immutable.
     pub has_attachments: bool,
-    /// When it was deleted, if it is. Once there, immutable.
+    /// When the message was deleted. Immutable once set.
     pub deleted_at: Option<Timestamp>,
-    /// Every emoji ever added to it. Only grows.
+    /// Every emoji that was ever added to the message. Only grows.
     pub emoji: Vec<String>,
 }
 
 impl MessageFacts {
-    /// What is known of a message that was just sent.
+    /// The facts about a message right after it is sent.
     pub fn from_sent(conversation_id: ConversationId, sender_id: UserId, sent: &MessageSent) -> Self {
         Self {
             id: sent.message_id,
@@ -50,11 +50,11 @@ impl MessageFacts {
     }
 }
 
-/// Everything that one command needs to know; what it doesn't need is none.
+/// All facts for one decision. Facts that the command doesn't need are none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// The conversation; none when there is no such conversation.
+    /// The command's conversation. None if it doesn't exist.
     pub conversation: Option<ConversationFacts>,
-    /// The message that the command names; none when there is none.
+    /// The message that the command names. None if it doesn't exist.
     pub message: Option<MessageFacts>,
 }

@@ -1,4 +1,4 @@
-//! Reading the fields of a JSON object, so that every error is found and named at once.
+//! Reads the fields of a JSON object one by one. It reports every wrong or unknown field, not just the first.
 
 use std::str::FromStr;
 
@@ -7,75 +7,80 @@ use serde_json::{Map, Value};
 use crate::ids::UserId;
 use crate::rejection::FieldError;
 
-/// An object whose fields are taken one by one. What is left over at the end is unknown.
+/// A JSON object whose fields the caller takes one by one. [`Fields::finish`] reports the fields that nobody took.
+///
+/// The methods that read a field return `None` when the field is absent or wrong. They push an error when it is wrong.
 pub(crate) struct Fields {
+    /// The path of the object within the body; empty for the body itself.
     path: String,
-    left: Map<String, Value>,
+    /// The fields that nobody has taken yet.
+    remaining: Map<String, Value>,
     pub(crate) errors: Vec<FieldError>,
 }
 
 impl Fields {
     pub(crate) fn new(path: impl Into<String>, object: Map<String, Value>) -> Self {
-        Self { path: path.into(), left: object, errors: Vec::new() }
+        Self { path: path.into(), remaining: object, errors: Vec::new() }
     }
 
-    /// The path of a field as errors name it.
+    /// The path of a field as errors show it.
     pub(crate) fn path(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    pub(crate) fn fail(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
+    /// Pushes an error of a field.
+    pub(crate) fn push_error(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         let path = self.path(name);
         self.errors.push(FieldError::new(path, code, detail));
     }
 
-    /// Takes a field; null counts as absent.
+    /// Takes a field of any type. Null counts as absent.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        self.left.remove(name).filter(|value| !value.is_null())
+        self.remaining.remove(name).filter(|value| !value.is_null())
     }
 
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text),
             _ => {
-                self.fail(name, "wrong_type", "must be a string");
+                self.push_error(name, "wrong_type", "must be a string");
                 None
             }
         }
     }
 
-    /// Whether a field is there, which is an error otherwise.
+    /// Whether a field is present. If it isn't, pushes an error.
     pub(crate) fn require(&mut self, name: &str) -> bool {
-        let there = self.left.get(name).is_some_and(|value| !value.is_null());
-        if !there {
-            self.left.remove(name);
-            self.fail(name, "required", "is required");
+        let is_present = self.remaining.get(name).is_some_and(|value| !value.is_null());
+        if !is_present {
+            self.remaining.remove(name);
+            self.push_error(name, "required", "is required");
         }
-        there
+        is_present
     }
 
     pub(crate) fn required_text(&mut self, name: &str) -> Option<String> {
         if self.require(name) { self.text(name) } else { None }
     }
 
-    /// A short text of one line: at least one visible character, at most `max`, no control characters.
-    pub(crate) fn line(&mut self, name: &str, max: usize) -> Option<String> {
+    /// A text of one line: at least one visible character, at most `max_chars`, no control characters.
+    pub(crate) fn line(&mut self, name: &str, max_chars: usize) -> Option<String> {
         let text = self.text(name)?;
-        self.check_line(name, text, max)
+        self.check_line(name, text, max_chars)
     }
 
-    pub(crate) fn required_line(&mut self, name: &str, max: usize) -> Option<String> {
+    pub(crate) fn required_line(&mut self, name: &str, max_chars: usize) -> Option<String> {
         let text = self.required_text(name)?;
-        self.check_line(name, text, max)
+        self.check_line(name, text, max_chars)
     }
 
-    fn check_line(&mut self, name: &str, text: String, max: usize) -> Option<String> {
+    fn check_line(&mut self, name: &str, text: String, max_chars: usize) -> Option<String> {
         if text.trim().is_empty() {
-            self.fail(name, "empty", "must not be empty");
-        } else if text.chars().count() > max {
-            self.fail(name, "too_long", format!("must be at most {max} characters"));
+            self.push_error(name, "empty", "must not be empty");
+        } else if text.chars().count() > max_chars {
+            self.push_error(name, "too_long", format!("must be at most {max_chars} characters"));
         } else if text.chars().any(char::is_control) {
-            self.fail(name, "control_character", "must not contain control characters");
+            self.push_error(name, "control_character", "must not contain control characters");
         } else {
             return Some(text);
         }
@@ -87,7 +92,7 @@ impl Fields {
         T::Err: std::fmt::Display,
     {
         let text = self.text(name)?;
-        self.parse(name, &text)
+        self.parse_id(name, &text)
     }
 
     pub(crate) fn required_id<T: FromStr>(&mut self, name: &str) -> Option<T>
@@ -95,66 +100,65 @@ impl Fields {
         T::Err: std::fmt::Display,
     {
         let text = self.required_text(name)?;
-        self.parse(name, &text)
+        self.parse_id(name, &text)
     }
 
-    fn parse<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T>
+    fn parse_id<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T>
     where
         T::Err: std::fmt::Display,
     {
-        text.parse().map_err(|error: T::Err| self.fail(name, "invalid_id", error.to_string())).ok()
+        text.parse().map_err(|error: T::Err| self.push_error(name, "invalid_id", error.to_string())).ok()
     }
 
-    /// One of a few words.
-    pub(crate) fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+    /// A text that is one of these words. Each word comes with its value.
+    pub(crate) fn one_of<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
-        let known = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        if known.is_none() {
-            let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.fail(name, "invalid_value", format!("must be one of {}", all.join(", ")));
+        let value = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if value.is_none() {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.push_error(name, "invalid_value", format!("must be one of {}", words.join(", ")));
         }
-        known
+        value
     }
 
-    /// A list; `None` when absent or no list.
-    pub(crate) fn list(&mut self, name: &str, max: usize) -> Option<Vec<Value>> {
+    pub(crate) fn list(&mut self, name: &str, max_items: usize) -> Option<Vec<Value>> {
         match self.take(name)? {
-            Value::Array(items) if items.len() <= max => Some(items),
+            Value::Array(items) if items.len() <= max_items => Some(items),
             Value::Array(_) => {
-                self.fail(name, "too_many", format!("must have at most {max} items"));
+                self.push_error(name, "too_many", format!("must have at most {max_items} items"));
                 None
             }
             _ => {
-                self.fail(name, "wrong_type", "must be an array");
+                self.push_error(name, "wrong_type", "must be an array");
                 None
             }
         }
     }
 
-    /// A list of user ids, each once, in the order of their first mention.
-    pub(crate) fn users(&mut self, name: &str, max: usize) -> Option<Vec<UserId>> {
-        let mut users: Vec<UserId> = Vec::new();
+    /// A list of user ids, each once, in the order of their first occurrence. Leaves wrong items out.
+    pub(crate) fn user_ids(&mut self, name: &str, max_items: usize) -> Option<Vec<UserId>> {
+        let mut user_ids: Vec<UserId> = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        for (index, item) in self.list(name, max)?.into_iter().enumerate() {
+        for (index, item) in self.list(name, max_items)?.into_iter().enumerate() {
             let field = format!("{name}[{index}]");
             let Value::String(text) = item else {
-                self.fail(&field, "wrong_type", "must be a string");
+                self.push_error(&field, "wrong_type", "must be a string");
                 continue;
             };
-            if let Some(user) = self.parse::<UserId>(&field, &text)
-                && seen.insert(user.clone())
+            if let Some(user_id) = self.parse_id::<UserId>(&field, &text)
+                && seen.insert(user_id.clone())
             {
-                users.push(user);
+                user_ids.push(user_id);
             }
         }
-        Some(users)
+        Some(user_ids)
     }
 
-    /// Names what nobody took. Returns every error found.
+    /// Pushes an error for each field that nobody took. Returns all errors.
     pub(crate) fn finish(mut self) -> Vec<FieldError> {
-        let unknown: Vec<String> = self.left.keys().cloned().collect();
+        let unknown: Vec<String> = self.remaining.keys().cloned().collect();
         for name in unknown {
-            self.fail(&name, "unknown_field", "is not a field of this request");
+            self.push_error(&name, "unknown_field", "is not a field of this request");
         }
         self.errors
     }

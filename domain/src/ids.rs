@@ -1,4 +1,5 @@
-//! Identifiers, and how ids derive from idempotency keys.
+//! Identifiers, and their derivation from idempotency keys. The derivations must never change: a retry, however late,
+//! has to arrive at the ids of the first attempt.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,25 +12,25 @@ use uuid::Uuid;
 
 use crate::limits;
 
-/// The namespace of every derived (version 5) id, published for analysts who want to derive them too.
+/// The namespace of every derived id (UUID version 5). It is published, so analysts can derive the ids too.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6c5e_3b0a_4e5c_9d27_5a4c_7e21_b6f0);
 
-/// Why a text is not an id.
+/// Why a text is not a valid id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Not a UUID in its hyphenated form of 36 characters.
+    /// The text is not a UUID in its hyphenated form of 36 characters.
     #[error("must be a UUID such as 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")]
     NotAUuid,
-    /// Not 1 to 128 visible characters without spaces.
+    /// The text doesn't have 1 to 128 characters, or one of them is a space or invisible.
     #[error("must be 1 to 128 visible characters without spaces")]
     NotAUserId,
-    /// Not 1 to 128 visible ASCII characters.
+    /// The text doesn't have 1 to 128 characters, or one of them is not a visible ASCII character.
     #[error("must be 1 to 128 visible ASCII characters without spaces")]
     NotAnIdempotencyKey,
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
-    // The uuid crate also reads braces, URNs and bare hex: one id would then have several spellings.
+    // The uuid crate also accepts braces, URNs and bare hex. One id would then have several spellings.
     if text.len() != 36 {
         return Err(IdError::NotAUuid);
     }
@@ -67,15 +68,15 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// A conversation; also the key of its records, so that its events stay in order.
+    /// The id of a conversation. It is also the key of the conversation's records, which keeps its events in order.
     ConversationId
 );
 uuid_id!(
-    /// A message.
+    /// The id of a message.
     MessageId
 );
 uuid_id!(
-    /// An event. A record that repeats an event id is a copy: the first counts.
+    /// The id of an event. A record that repeats an id is a duplicate; the first record counts.
     EventId
 );
 
@@ -117,66 +118,67 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// A user: the `sub` of a token, 1 to 128 visible characters without spaces.
-    #[schemars(extend("minLength" = 1, "maxLength" = limits::USER_ID_CHARS, "pattern" = r"^\S+$"))]
+    /// The id of a user, which is the `sub` of their token: 1 to 128 visible characters without spaces.
+    #[schemars(extend("minLength" = 1, "maxLength" = limits::MAX_USER_ID_CHARS, "pattern" = r"^\S+$"))]
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"^\S+$", example = "alice")]
     UserId,
     IdError::NotAUserId,
-    |text| (1..=limits::USER_ID_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
+    |text| (1..=limits::MAX_USER_ID_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
 );
 text_id!(
-    /// What a client gives with a command to be able to retry it: 1 to 128 visible ASCII characters.
-    #[schemars(extend("minLength" = 1, "maxLength" = limits::IDEMPOTENCY_KEY_BYTES, "pattern" = "^[!-~]+$"))]
+    /// A key that a client sends with a command to retry it safely: 1 to 128 visible ASCII characters.
+    #[schemars(extend("minLength" = 1, "maxLength" = limits::MAX_IDEMPOTENCY_KEY_BYTES, "pattern" = "^[!-~]+$"))]
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     IdempotencyKey,
     IdError::NotAnIdempotencyKey,
-    |text| (1..=limits::IDEMPOTENCY_KEY_BYTES).contains(&text.len())
+    |text| (1..=limits::MAX_IDEMPOTENCY_KEY_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 );
 
-/// Whether a character shows: no control, space, or mark that only steers how others are shown.
+/// Whether a character is visible: no control character, no white space, and no format character, which only changes
+/// how other characters look.
 fn is_visible(character: char) -> bool {
-    let steers = matches!(character,
+    let is_format_character = matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !character.is_control() && !character.is_whitespace() && !steers
+    !character.is_control() && !character.is_whitespace() && !is_format_character
 }
 
-fn derive(parts: &[&str]) -> Uuid {
-    // A JSON array keeps the parts apart whatever characters they hold.
+fn derive_uuid(parts: &[&str]) -> Uuid {
+    // A JSON array keeps the parts apart, whatever characters they contain.
     Uuid::new_v5(&NAMESPACE, serde_json::json!(parts).to_string().as_bytes())
 }
 
 impl ConversationId {
-    /// The one direct conversation of two people, whichever of them asks: v5 of the JSON array of their
-    /// ids in byte order.
+    /// The direct conversation of two users, the same whichever of them creates it: v5 of the JSON array of their ids
+    /// in byte order.
     pub fn direct(one: &UserId, other: &UserId) -> Self {
         let (first, second) = if one.as_str() <= other.as_str() { (one, other) } else { (other, one) };
-        Self(derive(&[first.as_str(), second.as_str()]))
+        Self(derive_uuid(&[first.as_str(), second.as_str()]))
     }
 
-    /// A group's id when its creation has a key: v5 of `["", actor, key, "conversation"]`.
+    /// The id of a group whose creation has an idempotency key: v5 of `["", actor, key, "conversation"]`.
     pub fn for_key(actor: &UserId, key: &IdempotencyKey) -> Self {
-        Self(derive(&["", actor.as_str(), key.as_str(), "conversation"]))
+        Self(derive_uuid(&["", actor.as_str(), key.as_str(), "conversation"]))
     }
 }
 
 impl MessageId {
-    /// A message's id when its sending has a key: v5 of `[conversation, actor, key, "message"]`.
+    /// The id of a message whose sending has an idempotency key: v5 of `[conversation, actor, key, "message"]`.
     pub fn for_key(conversation: ConversationId, actor: &UserId, key: &IdempotencyKey) -> Self {
-        Self(derive(&[&conversation.to_string(), actor.as_str(), key.as_str(), "message"]))
+        Self(derive_uuid(&[&conversation.to_string(), actor.as_str(), key.as_str(), "message"]))
     }
 }
 
 impl EventId {
-    /// An event's id when its command has a key: v5 of `[conversation, actor, key, type]`.
+    /// The id of an event whose command has an idempotency key: v5 of `[conversation, actor, key, type]`.
     pub fn for_key(conversation: ConversationId, actor: &UserId, key: &IdempotencyKey, event_type: &str) -> Self {
-        Self(derive(&[&conversation.to_string(), actor.as_str(), key.as_str(), event_type]))
+        Self(derive_uuid(&[&conversation.to_string(), actor.as_str(), key.as_str(), event_type]))
     }
 
-    /// A mention notification's id: v5 of `[eventId of the message, userId]`.
+    /// The id of a mention notification: v5 of `[eventId of the message, userId]`.
     pub fn for_mention(sent: EventId, mentioned: &UserId) -> Self {
-        Self(derive(&[&sent.to_string(), mentioned.as_str()]))
+        Self(derive_uuid(&[&sent.to_string(), mentioned.as_str()]))
     }
 }
 
@@ -185,34 +187,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_id_is_of_1_to_128_visible_characters() {
-        for text in ["a", "alice", "a.b@c", "auth0|5f7c", "zoë", "用户", "🎉", &"ü".repeat(128)] {
-            assert_eq!(text.parse::<UserId>().map(|user| user.to_string()), Ok(text.to_owned()));
+    fn a_user_id_has_1_to_128_visible_characters() {
+        for valid in ["a", "alice", "a.b@c", "auth0|5f7c", "zoë", "用户", "🎉", &"ü".repeat(128)] {
+            assert_eq!(valid.parse::<UserId>().map(|user| user.to_string()), Ok(valid.to_owned()));
         }
-        let hidden = ["\u{ad}", "\u{61c}", "\u{200b}", "\u{200d}", "\u{202e}", "\u{2066}", "\u{feff}", "\u{e0041}"];
-        for text in ["", " ", "a b", "a\n", "\0", "a\u{a0}b", "a\u{3000}", "\u{7f}", "\u{85}", &"ü".repeat(129)] {
-            assert_eq!(text.parse::<UserId>(), Err(IdError::NotAUserId), "{text:?}");
+        for invalid in ["", " ", "a b", "a\n", "\0", "a\u{a0}b", "a\u{3000}", "\u{7f}", "\u{85}", &"ü".repeat(129)] {
+            assert_eq!(invalid.parse::<UserId>(), Err(IdError::NotAUserId), "{invalid:?}");
         }
-        for character in hidden {
+        let invisible = ["\u{ad}", "\u{61c}", "\u{200b}", "\u{200d}", "\u{202e}", "\u{2066}", "\u{feff}", "\u{e0041}"];
+        for character in invisible {
             assert_eq!(format!("a{character}b").parse::<UserId>(), Err(IdError::NotAUserId), "{character:?}");
         }
     }
 
     #[test]
-    fn an_idempotency_key_is_of_1_to_128_visible_ascii_characters() {
-        for text in ["k", "!~", "0193a5c0-7d2e", &"k".repeat(128)] {
-            assert!(text.parse::<IdempotencyKey>().is_ok(), "{text:?}");
+    fn an_idempotency_key_has_1_to_128_visible_ascii_characters() {
+        for valid in ["k", "!~", "0193a5c0-7d2e", &"k".repeat(128)] {
+            assert!(valid.parse::<IdempotencyKey>().is_ok(), "{valid:?}");
         }
-        for text in ["", " ", "a b", "ü", "\t", "\u{7f}", &"k".repeat(129)] {
-            assert_eq!(text.parse::<IdempotencyKey>(), Err(IdError::NotAnIdempotencyKey), "{text:?}");
+        for invalid in ["", " ", "a b", "ü", "\t", "\u{7f}", &"k".repeat(129)] {
+            assert_eq!(invalid.parse::<IdempotencyKey>(), Err(IdError::NotAnIdempotencyKey), "{invalid:?}");
         }
     }
 
     #[test]
-    fn a_uuid_is_written_in_lower_case_however_it_was_given() {
+    fn a_uuid_is_read_in_any_case_and_written_in_lower_case() {
         let text = "0193A5C0-7D2E-7C3A-9B1F-2F6D1C0E8A47";
         assert_eq!(text.parse::<MessageId>().map(|id| id.to_string()), Ok(text.to_lowercase()));
-        for text in ["", "0193a5c07d2e7c3a9b1f2f6d1c0e8a47", "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a4g"] {
+    }
+
+    #[test]
+    fn other_spellings_of_a_uuid_are_refused() {
+        let without_hyphens = "0193a5c07d2e7c3a9b1f2f6d1c0e8a47";
+        let not_hexadecimal = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a4g";
+        for text in ["", without_hyphens, not_hexadecimal] {
             assert_eq!(text.parse::<MessageId>(), Err(IdError::NotAUuid), "{text:?}");
         }
     }

@@ -1,7 +1,8 @@
-//! What messaging means: commands, events, and the fold from one to the other.
+//! The rules of messaging: commands, events, the decision from a command to an event, and the fold from events to the
+//! read model.
 //!
-//! Everything here is pure. There is no clock, no randomness and no I/O: times and fresh ids come in as
-//! arguments, so the same inputs give the same outputs on every machine and in every year.
+//! Everything here is pure, and must stay so: no clock, no randomness, no I/O. Times and fresh ids are arguments, so
+//! the same input has the same output on every machine and in every year.
 
 pub mod command;
 mod content;
@@ -14,6 +15,7 @@ mod fields;
 pub mod fold;
 pub mod ids;
 pub mod limits;
+mod mentions;
 pub mod position;
 pub mod rejection;
 pub mod response;

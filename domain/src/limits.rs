@@ -1,32 +1,34 @@
-//! The sizes that a command must keep to. They bind commands, never the fold: what is on the log counts.
+//! Limits on what a command may contain, and on how much a view lists. They bind commands only: the fold must accept
+//! every event on the log, whatever its size.
 
-/// Longest message content, in Unicode scalar values.
-pub const CONTENT_CHARS: usize = 4_000;
-/// Longest conversation title, in Unicode scalar values.
-pub const TITLE_CHARS: usize = 200;
-/// Longest reaction label, in Unicode scalar values.
-pub const LABEL_CHARS: usize = 32;
-/// Longest emoji, in bytes of UTF-8.
-pub const EMOJI_BYTES: usize = 32;
-/// Most different emoji ever added to one message.
-pub const EMOJI_PER_MESSAGE: usize = 20;
-/// Most participants of a conversation, its creator included.
-pub const PARTICIPANTS: usize = 1_000;
-/// Most attachments of a message.
-pub const ATTACHMENTS: usize = 10;
-/// Longest attachment URL, in Unicode scalar values.
-pub const URL_CHARS: usize = 2_048;
-/// Longest attachment name or MIME type, in Unicode scalar values.
-pub const NAME_CHARS: usize = 255;
-/// Most mentions in a message.
-pub const MENTIONS: usize = 20;
-/// Longest user id, in Unicode scalar values.
-pub const USER_ID_CHARS: usize = 128;
-/// Longest idempotency key, in bytes of ASCII.
-pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
-/// How many participants a conversation's view lists at first.
+/// The longest message content, in Unicode scalar values.
+pub const MAX_CONTENT_CHARS: usize = 4_000;
+/// The longest conversation title, in Unicode scalar values.
+pub const MAX_TITLE_CHARS: usize = 200;
+/// The longest reaction label, in Unicode scalar values.
+pub const MAX_LABEL_CHARS: usize = 32;
+/// The longest emoji, in bytes of UTF-8.
+pub const MAX_EMOJI_BYTES: usize = 32;
+/// The largest number of different emoji that users may ever add to one message.
+pub const MAX_EMOJI_PER_MESSAGE: usize = 20;
+/// The largest number of participants of a conversation, its creator included.
+pub const MAX_PARTICIPANTS: usize = 1_000;
+/// The largest number of attachments of a message.
+pub const MAX_ATTACHMENTS: usize = 10;
+/// The longest attachment URL, in Unicode scalar values.
+pub const MAX_URL_CHARS: usize = 2_048;
+/// The longest attachment name or media type, in Unicode scalar values.
+pub const MAX_NAME_CHARS: usize = 255;
+/// The largest number of users that a message may mention.
+pub const MAX_MENTIONS: usize = 20;
+/// The longest user id, in Unicode scalar values.
+pub const MAX_USER_ID_CHARS: usize = 128;
+/// The longest idempotency key, in bytes of ASCII.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
+/// The number of participants that a conversation's view lists. Clients fetch the others page by page.
 pub const PARTICIPANTS_IN_VIEW: usize = 50;
-/// How many users a reaction's view lists.
+/// The number of users that a reaction's view lists.
 pub const REACTION_USERS_IN_VIEW: usize = 20;
-/// Conversations up to this size keep recency for each member; larger ones are merged when read.
+/// The largest conversation for which the read model keeps each member's recency. A query merges larger conversations
+/// into the list when it reads.
 pub const SMALL_CONVERSATION_MAX: usize = 64;

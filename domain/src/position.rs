@@ -1,4 +1,5 @@
-//! Positions on the log.
+//! Positions on the log: that of one event, and the progress on all partitions together. Offsets of different
+//! partitions say nothing about each other's order, so they must never be compared.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +9,16 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// The place of an event on the topic: partition and offset, written `P:O`.
+/// The position of an event on the log: its partition and offset. Written `P:O`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// Partition number, from 0.
+    /// The number of the partition, from 0.
     pub partition: i32,
-    /// Offset within the partition, from 0. Offsets are ordered, not gapless.
+    /// The offset within the partition, from 0. Offsets are ordered, but may have gaps.
     pub offset: i64,
 }
 
-/// A text that is not a position.
+/// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a position such as 3:42")]
 pub struct NotAPosition;
@@ -28,12 +29,12 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text in JSON.
+/// A position is a text in JSON.
 impl PartialSchema for Position {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("The place of an event on the topic: partition and offset, `P:O`."))
+            .description(Some("The position of an event on the log, `partition:offset`."))
             .pattern(Some("^[0-9]+:[0-9]+$"))
             .examples(["7:42"])
             .into()
@@ -70,7 +71,7 @@ impl<'de> Deserialize<'de> for Position {
     }
 }
 
-/// The next offset of every partition: everything below it is included.
+/// The next offset of every partition, from partition 0 on. The vector includes every event below these offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PositionVector(pub Vec<i64>);
 
@@ -80,26 +81,26 @@ impl PositionVector {
         Self(vec![0; partitions])
     }
 
-    /// A vector that includes the event at this position, and what is before it in its partition.
+    /// A vector that includes the event at this position and the earlier events of its partition.
     pub fn up_to(position: Position) -> Self {
         let mut vector = Self::zero(usize::try_from(position.partition).map_or(0, |index| index + 1));
         vector.advance(position.partition, position.offset.saturating_add(1));
         vector
     }
 
-    /// The next offset of a partition; 0 for one that the vector doesn't know.
+    /// The next offset of a partition; 0 for a partition that the vector doesn't have.
     pub fn next(&self, partition: i32) -> i64 {
         usize::try_from(partition).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0)
     }
 
-    /// Moves a partition's next offset forward; never back.
+    /// Moves a partition's next offset forward, never back. Ignores a partition that the vector doesn't have.
     pub fn advance(&mut self, partition: i32, next: i64) {
         if let Some(slot) = usize::try_from(partition).ok().and_then(|index| self.0.get_mut(index)) {
             *slot = next.max(*slot);
         }
     }
 
-    /// The same vector for one partition, without anything on the others.
+    /// A vector that includes the same events of one partition, and none of the others.
     #[must_use]
     pub fn restricted_to(mut self, partition: i32) -> Self {
         for (index, next) in (0..).zip(&mut self.0) {
@@ -110,7 +111,7 @@ impl PositionVector {
         self
     }
 
-    /// Moves every partition's next offset at least as far as `other`.
+    /// Moves every partition's next offset forward to at least that of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.0.resize(other.0.len().max(self.0.len()), 0);
         for (partition, next) in (0..).zip(&other.0) {
@@ -118,25 +119,25 @@ impl PositionVector {
         }
     }
 
-    /// Whether the event at this position is included.
+    /// Whether the vector includes the event at this position.
     pub fn includes(&self, position: Position) -> bool {
         self.next(position.partition) > position.offset
     }
 
-    /// Whether everything that `other` includes is included here.
+    /// Whether the vector includes everything that `other` includes.
     pub fn covers(&self, other: &Self) -> bool {
         other.0.iter().enumerate().all(|(partition, next)| self.0.get(partition).copied().unwrap_or(0) >= *next)
     }
 }
 
-/// How one commit moves a partition's next offset.
+/// A move of a partition's next offset by one commit of the projector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetAdvance {
-    /// The partition's number.
+    /// The number of the partition.
     pub partition: i32,
     /// The next offset before the commit.
     pub from: i64,
-    /// The next offset after the commit. Equal to `from` where a commit only confirms it.
+    /// The next offset after the commit. Equal to `from` if the commit only confirms it.
     pub to: i64,
 }
 
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_written_as_it_is_read() {
+    fn a_position_is_read_and_written_as_partition_colon_offset() {
         for (text, partition, offset) in
             [("0:0", 0, 0), ("3:42", 3, 42), ("2147483647:9223372036854775807", i32::MAX, i64::MAX)]
         {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_position_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             ":",
@@ -180,22 +181,30 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_includes_what_is_below_its_next_offsets() {
+    fn a_vector_includes_the_events_below_its_next_offsets() {
         let vector = PositionVector(vec![0, 5]);
         let includes = |partition, offset| vector.includes(Position { partition, offset });
         assert!(includes(1, 4) && !includes(1, 5) && !includes(0, 0));
-        assert!(!includes(2, 0) && !includes(-1, 0), "a partition that it doesn't know");
+        assert!(!includes(2, 0) && !includes(-1, 0), "a partition that the vector doesn't have");
     }
 
     #[test]
     fn a_vector_only_moves_forward() {
         let mut vector = PositionVector::zero(2);
-        for (partition, next, expected) in
-            [(1, 5, [0, 5]), (1, 3, [0, 5]), (0, 1, [1, 5]), (2, 9, [1, 5]), (-1, 9, [1, 5])]
-        {
-            vector.advance(partition, next);
-            assert_eq!(vector.0, expected);
-        }
+        vector.advance(1, 5);
+        assert_eq!(vector.0, [0, 5]);
+        vector.advance(1, 3);
+        assert_eq!(vector.0, [0, 5], "3 is behind");
+        vector.advance(0, 1);
+        assert_eq!(vector.0, [1, 5]);
+    }
+
+    #[test]
+    fn a_vector_ignores_partitions_that_it_does_not_have() {
+        let mut vector = PositionVector(vec![1, 5]);
+        vector.advance(2, 9);
+        vector.advance(-1, 9);
+        assert_eq!(vector.0, [1, 5]);
     }
 
     #[test]
@@ -205,21 +214,24 @@ mod tests {
     }
 
     #[test]
-    fn a_merged_vector_includes_what_both_include() {
-        for (one, other, merged) in [(vec![1, 5], vec![3], vec![3, 5]), (vec![], vec![0, 2], vec![0, 2])] {
-            let mut vector = PositionVector(one);
-            vector.merge(&PositionVector(other));
-            assert_eq!(vector.0, merged);
-        }
+    fn a_merged_vector_includes_the_events_of_both() {
+        let merged = |one: &[i64], other: &[i64]| {
+            let mut vector = PositionVector(one.to_vec());
+            vector.merge(&PositionVector(other.to_vec()));
+            vector.0
+        };
+        assert_eq!(merged(&[1, 5], &[3]), [3, 5]);
+        assert_eq!(merged(&[], &[0, 2]), [0, 2]);
     }
 
     #[test]
-    fn a_vector_covers_what_is_nowhere_later() {
+    fn a_vector_covers_another_that_is_nowhere_ahead() {
         let vector = PositionVector(vec![2, 2]);
-        for (other, covered) in
-            [(vec![2, 2], true), (vec![1], true), (vec![2, 3], false), (vec![0, 0, 0], true), (vec![0, 0, 1], false)]
-        {
-            assert_eq!(vector.covers(&PositionVector(other.clone())), covered, "{other:?}");
+        for covered in [vec![2, 2], vec![1], vec![0, 0, 0]] {
+            assert!(vector.covers(&PositionVector(covered.clone())), "{covered:?}");
+        }
+        for ahead in [vec![2, 3], vec![0, 0, 1]] {
+            assert!(!vector.covers(&PositionVector(ahead.clone())), "{ahead:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The `data` of the answer to a command: a pure function of its event, so that the same can be given again
-//! from the log, after any time.
+//! The `data` of the response to a command. It must depend on the command's event alone: a retry, however late, gets
+//! the same `data` from the event on the log.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,27 +10,27 @@ use crate::limits;
 use crate::timestamp::Timestamp;
 use crate::view::MessageView;
 
-/// The `data`, by what was done.
+/// The `data` of a response, by the kind of command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum ResponseData {
-    /// A conversation was begun.
+    /// The command created a conversation.
     CreatedConversation(CreatedConversation),
-    /// A message was sent.
+    /// The command sent a message.
     SentMessage(Box<MessageView>),
-    /// A message was edited.
+    /// The command edited a message.
     EditedMessage(EditedMessage),
-    /// A message was deleted.
+    /// The command deleted a message.
     DeletedMessage(DeletedMessage),
-    /// A reaction was added or taken back.
+    /// The command added or removed a reaction.
     ReactionResult(ReactionResult),
-    /// Something was read.
+    /// The command moved the caller's read mark.
     ReadMarkSet(ReadMarkSet),
-    /// Somebody is typing, or has stopped.
+    /// The command announced that the caller started or stopped typing.
     TypingAccepted(TypingAccepted),
 }
 
-/// A conversation that was begun, or that was there already.
+/// The conversation that you created. If you already had a direct conversation with this user, that one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedConversation {
@@ -42,74 +42,75 @@ pub struct CreatedConversation {
     /// The title, if it has one.
     #[schema(required)]
     pub title: Option<String>,
-    /// How many take part.
+    /// The number of participants.
     pub participant_count: usize,
-    /// The first 50 of them, the creator at the head.
+    /// The first 50 participants, the creator first.
     pub participant_ids: Vec<UserId>,
 }
 
-/// A message's new content.
+/// The new content of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EditedMessage {
-    /// The message.
+    /// The message's id.
     pub id: MessageId,
-    /// Where it is.
+    /// The conversation of the message.
     pub conversation_id: ConversationId,
-    /// The new content, whole.
+    /// The new content. It replaces the old content.
     pub content: String,
-    /// Whom it mentions.
+    /// The participants whom the new content mentions.
     pub mentions: Vec<UserId>,
-    /// When it was edited.
+    /// When you edited the message.
     pub edited_at: Timestamp,
 }
 
-/// That a message is deleted.
+/// The deletion of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletedMessage {
-    /// The message.
+    /// The message's id.
     pub id: MessageId,
-    /// Where it is.
+    /// The conversation of the message.
     pub conversation_id: ConversationId,
-    /// When this was asked for; the message itself keeps the time of its first deletion.
+    /// The time of this deletion. A message that was already deleted keeps the time of its first deletion.
     pub deleted_at: Timestamp,
 }
 
-/// A reaction that was added or taken back.
+/// The reaction that you added or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReactionResult {
-    /// The message.
+    /// The message with the reaction.
     pub message_id: MessageId,
-    /// One emoji.
+    /// The emoji of the reaction.
     #[schema(example = "👍")]
     pub emoji: String,
-    /// The label that was given with it.
+    /// The label that you sent with the emoji.
     #[schema(required)]
     pub label: Option<String>,
 }
 
-/// What was read.
+/// How far you have read a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadMarkSet {
-    /// Where.
+    /// The conversation that you have read.
     pub conversation_id: ConversationId,
-    /// Up to this message; null: everything so far.
+    /// The last message that you have read. Null means the newest message.
     #[schema(required)]
     pub message_id: Option<MessageId>,
 }
 
-/// Where somebody is typing.
+/// The conversation in which you started or stopped typing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TypingAccepted {
-    /// Where.
+    /// The conversation's id.
     pub conversation_id: ConversationId,
 }
 
-/// The answer's `data`; none for notifications, which no command asks for.
+/// The `data` of the response to the command that caused this event. None for mention notifications, which have no
+/// command of their own.
 pub fn data(event: &Event) -> Option<ResponseData> {
     let (at, conversation_id) = (event.occurred_at, event.conversation_id);
     Some(match event.data.clone() {

@@ -1,4 +1,5 @@
-//! The state that the fold works on: the whole read model in memory, or the part of it that a batch touches.
+//! The state that the fold works on: the whole read model in memory, or only the part that a batch of events touches.
+//! The fold must not need anything outside that part.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -7,25 +8,25 @@ use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use crate::position::Position;
 use crate::timestamp::Timestamp;
 
-/// A message's key in the state.
+/// The key of a message in the state.
 pub type MessageKey = (ConversationId, MessageId);
-/// A participant's key in the state.
+/// The key of a participant in the state.
 pub type MemberKey = (ConversationId, UserId);
 /// An idempotency key with its scope.
 pub type ScopedKey = (ConversationId, UserId, IdempotencyKey);
 
-/// Conversations, participants, messages, and which events were folded.
+/// Conversations, participants and messages, and the ids and keys of the folded events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// Conversations by id.
     pub conversations: HashMap<ConversationId, Conversation>,
-    /// Participants.
+    /// Participants by conversation and user.
     pub members: HashMap<MemberKey, Member>,
-    /// Messages.
+    /// Messages by conversation and id.
     pub messages: HashMap<MessageKey, Message>,
-    /// The events that were folded, with or without effect: the first record of an id counts.
+    /// The ids of the folded events, with or without effect. The first record with an id counts.
     pub applied: HashSet<(ConversationId, EventId)>,
-    /// The idempotency keys among them: the first event of a key counts.
+    /// The idempotency keys of the folded events. The first event with a key counts.
     pub keys: HashSet<ScopedKey>,
 }
 
@@ -36,96 +37,97 @@ pub struct Conversation {
     pub kind: ConversationKind,
     /// The title, if it has one.
     pub title: Option<String>,
-    /// How many take part.
+    /// The number of participants.
     pub participant_count: i64,
-    /// When it began.
+    /// When the conversation was created.
     pub created_at: Timestamp,
-    /// The latest time of its creation and messages.
+    /// The latest of the times of the creation and of all messages.
     pub updated_at: Timestamp,
-    /// The `seq` of the newest message; 0 for none.
+    /// The `seq` of the newest message; 0 without messages.
     pub last_seq: i64,
     /// The newest message.
     pub last_message: Option<MessageId>,
-    /// The position of the last change to it or to anything in it.
+    /// The position of the last change to the conversation, its messages or its read marks.
     pub position: Position,
 }
 
 /// A participant of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Place in the list of participants, from 0.
+    /// The participant's index in the list of participants, from 0.
     pub ordinal: i32,
-    /// The `seq` up to which they have read; 0 for nothing.
+    /// The `seq` of the last message that the participant has read; 0 if none.
     pub last_read_seq: i64,
-    /// When that was.
+    /// When the participant read it.
     pub last_read_at: Option<Timestamp>,
-    /// The position of the read mark's last change: at first, the conversation's creation.
+    /// The position of the read mark's last change. At first, that of the conversation's creation.
     pub position: Position,
 }
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its place in the conversation, from 1.
+    /// The message's number in the conversation, from 1, without gaps.
     pub seq: i64,
-    /// Who wrote it.
+    /// The author.
     pub sender_id: UserId,
-    /// The text; none once deleted.
+    /// The text. None if the message is deleted.
     pub content: Option<String>,
-    /// What kind of message it is.
+    /// How clients show the message.
     pub message_type: MessageType,
-    /// Files that live elsewhere.
+    /// Files that are stored elsewhere.
     pub attachments: Vec<Attachment>,
-    /// Whom it mentions.
+    /// The participants whom the message mentions.
     pub mentions: Vec<UserId>,
-    /// The message that it answers.
+    /// The message that this one replies to.
     pub reply_to_id: Option<MessageId>,
-    /// Every emoji ever added, in that order; those that nobody gives any more have no users.
+    /// Every emoji that was ever added, in the order of its first use. An emoji whose reactions were all removed stays
+    /// without users.
     pub reactions: Vec<Reaction>,
-    /// When it was sent.
+    /// When the author sent the message.
     pub created_at: Timestamp,
-    /// When it was last edited.
+    /// When the author last edited the message.
     pub edited_at: Option<Timestamp>,
-    /// When it was deleted.
+    /// When the author deleted the message.
     pub deleted_at: Option<Timestamp>,
-    /// The position of its last change.
+    /// The position of the message's last change.
     pub position: Position,
 }
 
-/// One emoji on a message.
+/// The reactions to a message with one emoji.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
     /// The emoji.
     pub emoji: String,
-    /// The label given last.
+    /// The last label that a user added with the emoji.
     pub label: Option<String>,
-    /// Who gives it, by when they did.
+    /// The users who react with the emoji, in the order of their reactions.
     pub user_ids: Vec<UserId>,
 }
 
-/// What a batch of events can touch: what to load before it is folded.
+/// The parts of the state that a batch of events may read or change. Load them before folding the batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Conversations.
+    /// The events' conversations.
     pub conversations: BTreeSet<ConversationId>,
-    /// Participants.
+    /// The events' actors, as participants.
     pub members: BTreeSet<MemberKey>,
-    /// Messages.
+    /// The messages that the events name.
     pub messages: BTreeSet<MessageKey>,
-    /// Events that may have been folded before.
+    /// The events' ids. An earlier record may have the same.
     pub events: BTreeSet<(ConversationId, EventId)>,
-    /// Idempotency keys that may have been used before.
+    /// The events' idempotency keys. An earlier event may have the same.
     pub keys: BTreeSet<ScopedKey>,
 }
 
 impl Touched {
-    /// What these events touch.
+    /// The parts of the state that these events touch.
     pub fn by<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut touched = Self::default();
-        for event in events.into_iter().filter(|event| event.data.folds()) {
+        for event in events.into_iter().filter(|event| event.data.changes_state()) {
             let conversation = event.conversation_id;
             touched.conversations.insert(conversation);
-            // Only the actor's: a creation has all its participants with it, or changes nothing.
+            // The actor is enough: the creation of a conversation lists all participants, or has no effect.
             touched.members.insert((conversation, event.actor_id.clone()));
             touched.events.insert((conversation, event.event_id));
             if let Some(message) = event.data.message_id() {
@@ -139,30 +141,30 @@ impl Touched {
     }
 }
 
-/// What the fold changed in the state: what to write after a batch.
+/// What the fold changed in the state. Write it to the read model after folding a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Conversations that changed, or in which anything changed.
+    /// The conversations that changed, or of which a message or read mark changed.
     pub conversations: BTreeSet<ConversationId>,
-    /// Those of them that are new, with all their participants in order.
+    /// The new conversations, each with all its participants in order.
     pub created: Vec<(ConversationId, Vec<UserId>)>,
-    /// Read marks that moved, and participants that are new.
+    /// The participants that are new, or whose read mark moved.
     pub members: BTreeSet<MemberKey>,
-    /// Messages that are new or changed.
+    /// The messages that are new or changed.
     pub messages: BTreeSet<MessageKey>,
-    /// Events that were folded, with their positions.
-    pub applied: Vec<Applied>,
+    /// The events that were folded for the first time, with or without effect.
+    pub applied: Vec<AppliedEvent>,
 }
 
-/// An event that was folded.
+/// An event that was folded for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// Where it belongs.
+pub struct AppliedEvent {
+    /// The event's conversation.
     pub conversation_id: ConversationId,
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
-    /// Its idempotency key, with the actor who gave it.
+    /// The event's idempotency key, if it has one, with the actor who used it.
     pub key: Option<(UserId, IdempotencyKey)>,
-    /// Where it stands on the log.
+    /// The event's position on the log.
     pub position: Position,
 }

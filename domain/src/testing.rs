@@ -1,5 +1,5 @@
 //! Random histories for tests: several users in several conversations, with retries, repeated records, races and
-//! nonsense. The same seed gives the same history, on every machine.
+//! invalid events. The same seed must give the same history on every machine.
 
 use uuid::{Builder, Uuid};
 
@@ -13,17 +13,17 @@ use crate::position::Position;
 use crate::state::{Changes, MessageKey, State};
 use crate::timestamp::Timestamp;
 
-/// How many partitions [`positions`] spreads the conversations over.
+/// The number of partitions over which [`positions`] spreads the conversations.
 pub const PARTITIONS: i32 = 12;
 
 const USERS: [&str; 7] = ["alice", "bob", "carol", "zoë", "a.b@c", "用户", "stranger"];
 const TEXTS: [&str; 6] = ["hello", "hi @bob, @zoë", "@a.b@c: ¿qué?", "mail@bob", "好 @用户", "@nobody @alice @alice"];
 const EMOJI: [&str; 5] = ["👍", "👍🏽", "❤️", "🇨🇭", "👩‍💻"];
-/// 2026-11-23T09:00:00Z.
-const START: u64 = 1_795_424_400_000;
+/// 2026-11-23T09:00:00Z in Unix milliseconds.
+const START_MS: u64 = 1_795_424_400_000;
 
-/// At least `length` events, as they would stand on the log. What a send gives stays together, so there may be a few
-/// more.
+/// At least `length` events, in the order of the log. There may be a few more, because a message and its notifications
+/// stay together.
 pub fn random_history(seed: u64, length: usize) -> Vec<Event> {
     let mut world = World::new(seed);
     while world.log.len() < length {
@@ -32,20 +32,21 @@ pub fn random_history(seed: u64, length: usize) -> Vec<Event> {
     world.log
 }
 
-/// A position for each event, as a topic of [`PARTITIONS`] partitions would give them.
+/// A position for each event, as a topic of [`PARTITIONS`] partitions would assign it.
 pub fn positions(events: &[Event]) -> Vec<Position> {
     let mut next = [0; PARTITIONS as usize];
-    let mut give = |event: &Event| {
+    let mut assign = |event: &Event| {
         let slot = (event.conversation_id.0.as_u128() % PARTITIONS.unsigned_abs() as u128) as usize;
         next[slot] += 1;
         Position { partition: slot as i32, offset: next[slot] - 1 }
     };
-    events.iter().map(&mut give).collect()
+    events.iter().map(&mut assign).collect()
 }
 
-/// What a command needs to know, looked up in a state that holds everything.
+/// The facts for a command, from a state with everything that may be relevant.
 pub fn facts(state: &State, actor: &UserId, command: &Command) -> Facts {
-    // Nonsense may give two conversations a message of one id: the first, so that a seed gives one history.
+    // Because of invalid events, two conversations may have a message with the same id. Take the first conversation, to
+    // be deterministic.
     let message = command.message_id().and_then(|id| {
         state
             .messages
@@ -77,12 +78,12 @@ pub fn facts(state: &State, actor: &UserId, command: &Command) -> Facts {
     }
 }
 
-/// `SplitMix64`: small, fast, and the same everywhere.
+/// A random number generator: `SplitMix64`, which is small, fast, and the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Every seed is as good as another.
+    /// A generator with this seed. All seeds are equally good.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -100,61 +101,63 @@ impl Rng {
         (self.bits() % (end.max(1) as u64)) as usize
     }
 
-    /// True this many times in a hundred.
+    /// True with this probability, in percent.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these, if there are any.
+    /// A random item; none if there are no items.
     pub fn pick<T: Clone>(&mut self, items: &[T]) -> Option<T> {
         let index = self.below(items.len());
         items.get(index).cloned()
     }
 
-    /// A UUID of version 4.
+    /// A random UUID (version 4).
     pub fn uuid(&mut self) -> Uuid {
         let bits = u128::from(self.bits()) << 64 | u128::from(self.bits());
         Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 }
 
-/// A small world in which users give commands, and what came of it so far.
+/// A simulation of users who issue commands, with the log and the state so far.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// Every event so far.
+    /// All events so far.
     pub log: Vec<Event>,
-    /// The fold of the whole log.
+    /// The state after folding the whole log.
     pub state: State,
     rng: Rng,
-    now: u64,
+    now_ms: u64,
     users: Vec<UserId>,
-    /// The fold of a part of the log: what a node knows that has fallen behind.
-    stale: State,
-    stale_to: usize,
+    /// The state after folding a part of the log, as a node that is behind knows it.
+    stale_state: State,
+    /// The number of events that the stale state includes.
+    stale_length: usize,
     conversations: Vec<ConversationId>,
     messages: Vec<MessageKey>,
-    asked: Vec<(Context, Command)>,
+    /// The commands that users issued, refused ones included.
+    issued: Vec<(Context, Command)>,
 }
 
 impl World {
-    /// An empty world.
+    /// A simulation with an empty log.
     pub fn new(seed: u64) -> Self {
         Self {
             log: Vec::new(),
             state: State::default(),
             rng: Rng::new(seed),
-            now: START,
+            now_ms: START_MS,
             users: USERS.iter().filter_map(|name| name.parse().ok()).collect(),
-            stale: State::default(),
-            stale_to: 0,
+            stale_state: State::default(),
+            stale_length: 0,
             conversations: Vec::new(),
             messages: Vec::new(),
-            asked: Vec::new(),
+            issued: Vec::new(),
         }
     }
 
-    /// Something happens, or is refused: a command on fresh or stale facts, a retry, another command under a used
-    /// key, a record that stands twice, or a record that no command makes.
+    /// Simulates one step: a command on fresh or stale facts, a retry, another command with a used key, a repeated
+    /// record, or an event that no command has. The command may be refused.
     pub fn step(&mut self) {
         match self.rng.below(100) {
             0..5 => {
@@ -162,44 +165,44 @@ impl World {
                 repeated.into_iter().for_each(|event| self.append(event));
             }
             5..12 => {
-                if let Some((before, command)) = self.rng.pick(&self.asked) {
+                if let Some((before, command)) = self.rng.pick(&self.issued) {
                     let context = Context { key: before.key, ..self.context(before.actor) };
                     self.run(&context, &command);
                 }
             }
             12..15 => {
-                let (context, command) = self.ask();
-                let used = self.rng.pick(&self.asked).filter(|(before, _)| before.actor == context.actor);
+                let (context, command) = self.random_command();
+                let used = self.rng.pick(&self.issued).filter(|(before, _)| before.actor == context.actor);
                 self.run(&Context { key: used.and_then(|(before, _)| before.key), ..context }, &command);
             }
             15..20 => {
-                let event = self.nonsense();
+                let event = self.invalid_event();
                 self.append(event);
             }
             _ => {
-                let (context, command) = self.ask();
+                let (context, command) = self.random_command();
                 self.run(&context, &command);
-                self.asked.push((context, command));
+                self.issued.push((context, command));
             }
         }
     }
 
-    /// A random command about what is there, mostly one that can be done.
-    pub fn ask(&mut self) -> (Context, Command) {
+    /// A random command about known conversations and messages, mostly one that succeeds.
+    pub fn random_command(&mut self) -> (Context, Command) {
         let actor = self.user();
         let command = self.command(&actor);
         (self.context(actor), command)
     }
 
-    /// Puts an event on the log, with the notifications that follow it.
+    /// Appends an event to the log, with the notifications that follow it.
     pub fn append(&mut self, event: Event) {
         match &event.data {
             EventData::ConversationCreated { .. } => self.conversations.push(event.conversation_id),
             EventData::MessageSent(sent) => self.messages.push((event.conversation_id, sent.message_id)),
             _ => {}
         }
-        let following = notifications(&event);
-        for event in std::iter::once(event).chain(following) {
+        let notifications = notifications(&event);
+        for event in std::iter::once(event).chain(notifications) {
             let offset = i64::try_from(self.log.len()).unwrap_or(i64::MAX);
             fold(&mut self.state, &mut Changes::default(), &event, Position { partition: 0, offset });
             self.log.push(event);
@@ -207,15 +210,15 @@ impl World {
     }
 
     fn run(&mut self, context: &Context, command: &Command) {
-        let behind = self.rng.percent(30);
+        let node_is_behind = self.rng.percent(30);
         if self.rng.percent(20) {
-            let to = self.stale_to + self.rng.below(self.log.len() + 1 - self.stale_to);
-            for event in &self.log[self.stale_to..to] {
-                fold(&mut self.stale, &mut Changes::default(), event, Position { partition: 0, offset: 0 });
+            let length = self.stale_length + self.rng.below(self.log.len() + 1 - self.stale_length);
+            for event in &self.log[self.stale_length..length] {
+                fold(&mut self.stale_state, &mut Changes::default(), event, Position { partition: 0, offset: 0 });
             }
-            self.stale_to = to;
+            self.stale_length = length;
         }
-        let state = if behind { &self.stale } else { &self.state };
+        let state = if node_is_behind { &self.stale_state } else { &self.state };
         if let Ok(event) = decide(context, command, &facts(state, &context.actor, command)) {
             self.append(event);
         }
@@ -223,18 +226,19 @@ impl World {
 
     fn context(&mut self, actor: UserId) -> Context {
         let key = if self.rng.percent(40) { self.key() } else { None };
-        let (fresh_event, fresh_entity) = (self.rng.uuid(), self.rng.uuid());
-        Context { actor, now: self.time(), key, fresh_event, fresh_entity }
+        let fresh_event_id = self.rng.uuid();
+        let fresh_entity_id = self.rng.uuid();
+        Context { actor, now: self.time(), key, fresh_event_id, fresh_entity_id }
     }
 
-    /// Later than before, mostly: the clocks of two nodes differ.
-    #[expect(clippy::expect_used, reason = "no test runs for so long that the year 9999 comes")]
+    /// The present time. It moves forward mostly, but not always, because the clocks of two nodes differ.
+    #[expect(clippy::expect_used, reason = "no test simulates the time until the year 9999")]
     fn time(&mut self) -> Timestamp {
-        self.now = (self.now + self.rng.bits() % 2_000).saturating_sub(500);
-        Timestamp::from_millis(i64::try_from(self.now).unwrap_or(i64::MAX)).expect("a time")
+        self.now_ms = (self.now_ms + self.rng.bits() % 2_000).saturating_sub(500);
+        Timestamp::from_millis(i64::try_from(self.now_ms).unwrap_or(i64::MAX)).expect("a time before the year 9999")
     }
 
-    /// One of few, so that some are used twice in a conversation.
+    /// One of a few keys, so some are used twice in a conversation.
     fn key(&mut self) -> Option<IdempotencyKey> {
         format!("key-{}", self.rng.below(40)).parse().ok()
     }
@@ -248,12 +252,12 @@ impl World {
         known.unwrap_or_else(|| ConversationId(self.rng.uuid()))
     }
 
-    /// A message of this conversation, mostly.
+    /// Mostly a message of this conversation, sometimes one of another or an unknown one.
     fn message(&mut self, conversation_id: ConversationId) -> MessageId {
         let here: Vec<MessageKey> =
             self.messages.iter().filter(|(conversation, _)| *conversation == conversation_id).copied().collect();
-        let from = if self.rng.percent(5) { &self.messages } else { &here };
-        self.rng.pick(from).map_or_else(|| MessageId(self.rng.uuid()), |(_, message)| message)
+        let candidates = if self.rng.percent(5) { &self.messages } else { &here };
+        self.rng.pick(candidates).map_or_else(|| MessageId(self.rng.uuid()), |(_, message)| message)
     }
 
     fn command(&mut self, actor: &UserId) -> Command {
@@ -292,14 +296,16 @@ impl World {
         Command::Conversation { kind, title, participant_ids }
     }
 
-    /// A record that no command makes: by a stranger, about nothing, with texts of no length.
-    fn nonsense(&mut self) -> Event {
+    /// An event that no command has: from a user outside the conversation, about an unknown message, or with empty
+    /// texts.
+    fn invalid_event(&mut self) -> Event {
         let conversation_id = self.conversation();
-        let (actor_id, user_id) = (self.user(), self.user());
+        let actor_id = self.user();
+        let user_id = self.user();
         let message_id = if self.rng.percent(50) { self.message(conversation_id) } else { MessageId(self.rng.uuid()) };
-        let (content, emoji, label) =
-            (self.rng.pick(&["", "nonsense"]).unwrap_or_default(), self.emoji(), self.label());
-        let content = content.to_owned();
+        let content = self.rng.pick(&["", "nonsense"]).unwrap_or_default().to_owned();
+        let emoji = self.emoji();
+        let label = self.label();
         let data = match self.rng.below(10) {
             0 => {
                 let participant_ids = if self.rng.percent(50) { Vec::new() } else { vec![user_id.clone(), user_id] };

@@ -1,4 +1,4 @@
-//! Times, in whole milliseconds of UTC.
+//! Times: moments in UTC, in whole milliseconds. Nothing here may read a clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,19 +10,19 @@ use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 use utoipa::ToSchema;
 
-/// A moment in UTC, in milliseconds since 1970; written as RFC 3339 with three decimals and `Z`.
+/// A moment in UTC, exact to the millisecond. Written as RFC 3339 with three decimals and `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, ToSchema)]
 #[schemars(extend("format" = "date-time"))]
 #[schema(value_type = String, format = DateTime, example = "2026-11-23T09:00:00.123Z")]
 pub struct Timestamp(#[schemars(with = "String")] i64);
 
-/// A text or number that is not a moment between the years 0 and 9999.
+/// The text or number is not a moment in the years 0 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time such as 2026-11-23T09:00:00.123Z")]
 pub struct NotATimestamp;
 
 impl Timestamp {
-    /// From milliseconds since 1970.
+    /// The moment this many milliseconds after the start of 1970.
     ///
     /// # Errors
     /// When the year is not between 0 and 9999.
@@ -34,12 +34,12 @@ impl Timestamp {
         }
     }
 
-    /// Milliseconds since 1970.
+    /// Milliseconds since the start of 1970.
     pub fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// From a date and time; what is finer than a millisecond is cut off.
+    /// Converts from a date and time. Cuts off fractions of a millisecond.
     ///
     /// # Errors
     /// When the year is not between 0 and 9999.
@@ -48,9 +48,9 @@ impl Timestamp {
         Self::from_millis(i64::try_from(millis).map_err(|_| NotATimestamp)?)
     }
 
-    /// As a date and time in UTC.
+    /// Converts to a date and time in UTC.
     pub fn to_date_time(self) -> OffsetDateTime {
-        // `from_millis` let only representable moments in.
+        // Every moment that `from_millis` accepts can be represented, so the default is never used.
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_of_these_years_is_refused() {
+    fn other_texts_and_years_are_refused() {
         for text in [
             "",
             "yesterday",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_ordered_as_they_pass() {
+    fn earlier_times_compare_as_less() {
         let millis = |millis| Timestamp::from_millis(millis).unwrap();
         assert!(millis(-1) < millis(0) && millis(0) < millis(1));
         assert_eq!(millis(-1).to_string(), "1969-12-31T23:59:59.999Z");

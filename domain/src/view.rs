@@ -1,4 +1,5 @@
-//! What readers see: the JSON of messages and conversations.
+//! Views: messages, conversations and read marks as the API returns them. Their JSON is part of the API, so a field
+//! must never change its name, type or meaning.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,52 +9,52 @@ use crate::ids::{ConversationId, MessageId, UserId};
 use crate::position::Position;
 use crate::timestamp::Timestamp;
 
-/// A message as readers see it.
+/// A message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Message)]
 pub struct MessageView {
     /// The message's id.
     pub id: MessageId,
-    /// Where it is.
+    /// The conversation of the message.
     pub conversation_id: ConversationId,
-    /// Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
-    /// live deliveries don't have it.
+    /// The message's number in the conversation: 1, 2, 3 and so on, without gaps. Absent in responses to commands and
+    /// in realtime events, because the server assigns it later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 1, example = 3)]
     pub seq: Option<i64>,
-    /// The position of its last change. Answers to commands don't have it.
+    /// The position of the message's last change. Absent in responses to commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub position: Option<Position>,
-    /// Who wrote it.
+    /// The author.
     pub sender_id: UserId,
-    /// The text; none once the message is deleted.
+    /// The text. Null if the message is deleted.
     #[schema(required, example = "hi @bob")]
     pub content: Option<String>,
-    /// What kind of message it is.
+    /// How clients show the message.
     pub message_type: MessageType,
-    /// Files that live elsewhere.
+    /// Files that are stored elsewhere.
     pub attachments: Vec<Attachment>,
-    /// Whom it mentions.
+    /// The participants whom the message mentions.
     pub mentions: Vec<UserId>,
-    /// The message that it answers.
+    /// The message that this one replies to.
     #[schema(required)]
     pub reply_to_id: Option<MessageId>,
-    /// Reactions by emoji, in the order in which the emoji first came.
+    /// The reactions by emoji, in the order in which the emoji were first added.
     pub reactions: Vec<ReactionView>,
-    /// When it was sent.
+    /// When the author sent the message.
     pub created_at: Timestamp,
-    /// When it was last edited.
+    /// When the author last edited the message.
     #[schema(required)]
     pub edited_at: Option<Timestamp>,
-    /// When it was deleted.
+    /// When the author deleted the message.
     #[schema(required)]
     pub deleted_at: Option<Timestamp>,
 }
 
 impl MessageView {
-    /// A message as it was sent, before anything happened to it.
+    /// A message right after it is sent.
     pub fn sent(conversation_id: ConversationId, sender_id: UserId, sent: MessageSent, at: Timestamp) -> Self {
         Self {
             id: sent.message_id,
@@ -74,7 +75,7 @@ impl MessageView {
     }
 }
 
-/// Everyone who reacted to a message with one emoji.
+/// The reactions to a message with one emoji.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Reactions)]
@@ -82,17 +83,17 @@ pub struct ReactionView {
     /// The emoji.
     #[schema(example = "👍")]
     pub emoji: String,
-    /// The label given last, if any was.
+    /// The last label that a user added with the emoji.
     #[schema(required)]
     pub label: Option<String>,
-    /// How many users.
+    /// The number of users who reacted with the emoji.
     #[schema(minimum = 0, example = 1)]
     pub count: i64,
-    /// The first of them, by when they reacted.
+    /// The first 20 of these users, in the order of their reactions.
     pub user_ids: Vec<UserId>,
 }
 
-/// A conversation as one of its participants sees it.
+/// A conversation, as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Conversation)]
@@ -105,51 +106,52 @@ pub struct ConversationView {
     /// The title, if it has one.
     #[schema(required, example = "Lunch")]
     pub title: Option<String>,
-    /// How many take part.
+    /// The number of participants.
     pub participant_count: i64,
-    /// The first of them, the creator at the head.
+    /// The first 50 participants, the creator first. If you read a single conversation, the page of participants that
+    /// you requested.
     pub participants: Vec<ParticipantView>,
     /// The newest message.
     #[schema(required)]
     pub last_message: Option<MessageView>,
-    /// Messages of others, not deleted, after the reader's read mark.
+    /// The number of other users' messages after the caller's read mark, without deleted ones.
     pub unread_count: i64,
-    /// When it began.
+    /// When the conversation was created.
     pub created_at: Timestamp,
-    /// When it was last active: its creation or its newest message.
+    /// When the conversation was last active: the latest of the times of its creation and its messages.
     pub updated_at: Timestamp,
-    /// The position of the last change to it or to anything in it.
+    /// The position of the last change to the conversation, its messages or its read marks.
     pub position: Position,
 }
 
-/// How far a participant has read, by itself.
+/// How far a participant has read a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ReadMark)]
 pub struct ReadMarkView {
-    /// Where.
+    /// The conversation's id.
     pub conversation_id: ConversationId,
-    /// Who.
+    /// The participant's user id.
     pub user_id: UserId,
-    /// The `seq` up to which they have read.
+    /// The `seq` of the last message that the participant has read.
     pub last_read_seq: i64,
-    /// When that was.
+    /// When the participant read it. Null if the participant has read nothing.
     #[schema(required)]
     pub last_read_at: Option<Timestamp>,
-    /// The position of the mark's last change.
+    /// The position of the read mark's last change.
     pub position: Position,
 }
 
-/// A participant, and how far they have read.
+/// A participant of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Participant)]
 pub struct ParticipantView {
-    /// Who.
+    /// The participant's user id.
     pub user_id: UserId,
-    /// The `seq` up to which they have read; 0 for nothing.
+    /// The `seq` of the last message that the participant has read; 0 if none.
     pub last_read_seq: i64,
-    /// When that was.
+    /// When the participant read it. Null if the participant has read nothing.
     #[schema(required)]
     pub last_read_at: Option<Timestamp>,
 }

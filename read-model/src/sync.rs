@@ -117,7 +117,7 @@ impl ReadModel {
         let (pool, _timer) = self.pool("changes");
         let mut transaction = begin(pool, SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
-        let mut next = SyncCursor::from(offsets.clone());
+        let mut next = SyncCursor::new(offsets.clone());
         let mut changes: Vec<ChangeRef> = Vec::new();
         let mut more = false;
         for partition in changed_partitions(&mut transaction, user, since).await? {
