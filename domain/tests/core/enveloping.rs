@@ -1,4 +1,4 @@
-//! The envelope: what is refused, what is passed over, and that reading gives what was written.
+//! The envelope: what decoding refuses and what it ignores, and that decoding reverses encoding.
 
 use domain::envelope::{DecodeError, decode, encode, headers};
 use domain::event::EventData;
@@ -9,87 +9,87 @@ use serde_json::{Value, json};
 use crate::golden;
 use crate::support::{any_event, at, conversation, id, message, user};
 
-fn golden(name: &str) -> Value {
+fn golden_event(name: &str) -> Value {
     serde_json::from_slice(&golden::files()[name]).unwrap()
 }
 
-/// A golden event with one field of the envelope replaced.
-fn with(name: &str, field: &str, value: Value) -> Result<Event, DecodeError> {
-    let mut event = golden(name);
+/// Decodes a golden event with one field of the envelope replaced.
+fn decode_with(name: &str, field: &str, value: Value) -> Result<Event, DecodeError> {
+    let mut event = golden_event(name);
     event[field] = value;
     decode(event.to_string().as_bytes())
 }
 
 #[test]
-fn a_version_from_the_future_is_refused_by_name() {
+fn an_unknown_version_is_refused_and_named() {
     for unknown in [0, 2, u32::MAX] {
-        let error = with("message_sent.full", "version", json!(unknown)).unwrap_err();
+        let error = decode_with("message_sent.full", "version", json!(unknown)).unwrap_err();
         let DecodeError::UnknownVersion { event_type, version } = error else { panic!("{error}") };
         assert_eq!((event_type.as_str(), version), ("MESSAGE_SENT", unknown));
     }
 }
 
 #[test]
-fn an_unknown_type_is_refused_by_name() {
-    let error = with("message_sent.full", "type", json!("MESSAGE_UNSENT")).unwrap_err();
+fn an_unknown_type_is_refused_and_named() {
+    let error = decode_with("message_sent.full", "type", json!("MESSAGE_UNSENT")).unwrap_err();
     let DecodeError::Data { event_type, .. } = error else { panic!("{error}") };
     assert_eq!(event_type, "MESSAGE_UNSENT");
 }
 
 #[test]
-fn the_data_of_another_type_are_refused() {
-    let error = with("message_sent.full", "type", json!("CONVERSATION_CREATED")).unwrap_err();
+fn data_of_another_type_are_refused() {
+    let error = decode_with("message_sent.full", "type", json!("CONVERSATION_CREATED")).unwrap_err();
     assert!(matches!(error, DecodeError::Data { .. }), "{error}");
 }
 
 #[test]
-fn encrypted_content_is_refused_and_null_is_none() {
-    let error = with("message_sent.full", "enc", json!({"key": 1})).unwrap_err();
+fn encrypted_content_is_refused_and_null_is_accepted() {
+    let error = decode_with("message_sent.full", "enc", json!({"key": 1})).unwrap_err();
     let DecodeError::Encrypted { event_type } = error else { panic!("{error}") };
     assert_eq!(event_type, "MESSAGE_SENT");
-    assert!(with("message_sent.full", "enc", Value::Null).is_ok());
+    assert!(decode_with("message_sent.full", "enc", Value::Null).is_ok());
 }
 
 #[test]
-fn nul_is_refused_however_deep_it_stands() {
+fn nul_is_refused_at_any_depth() {
     for data in [
         json!({"messageId": message(1), "content": "a\0b"}),
         json!({"messageId": message(1), "attachments":
             [{"url": "https://a.example", "name": "\0", "mimeType": "a/b", "size": 1}]}),
     ] {
-        let error = with("message_sent.full", "data", data).unwrap_err();
+        let error = decode_with("message_sent.full", "data", data).unwrap_err();
         assert!(matches!(error, DecodeError::Nul), "{error}");
     }
 }
 
 #[test]
-fn data_are_an_object() {
+fn data_other_than_an_object_are_refused() {
     for data in [json!([]), json!([message(1)]), json!("text"), json!(1), json!(false)] {
         for name in ["message_deleted.full", "typing_start.minimal", "messages_read.minimal"] {
-            let error = with(name, "data", data.clone()).unwrap_err();
+            let error = decode_with(name, "data", data.clone()).unwrap_err();
             assert!(matches!(error, DecodeError::Data { .. }), "{name} {data}: {error}");
         }
     }
 }
 
 #[test]
-fn absent_and_null_data_are_enough_where_nothing_is_required() {
+fn absent_and_null_data_are_accepted_where_no_field_is_required() {
     for name in ["typing_start.minimal", "typing_stop.minimal", "messages_read.minimal"] {
-        let whole = decode(&golden::files()[name]).unwrap();
-        assert_eq!(with(name, "data", Value::Null).unwrap(), whole);
-        let mut absent = golden(name);
+        let complete = decode(&golden::files()[name]).unwrap();
+        assert_eq!(decode_with(name, "data", Value::Null).unwrap(), complete);
+        let mut absent = golden_event(name);
         absent.as_object_mut().unwrap().remove("data");
-        assert_eq!(decode(absent.to_string().as_bytes()).unwrap(), whole);
+        assert_eq!(decode(absent.to_string().as_bytes()).unwrap(), complete);
     }
     for name in ["message_deleted.full", "message_sent.full", "conversation_created.full"] {
-        let error = with(name, "data", Value::Null).unwrap_err();
+        let error = decode_with(name, "data", Value::Null).unwrap_err();
         assert!(matches!(error, DecodeError::Data { .. }), "{name}: {error}");
     }
 }
 
 #[test]
-fn what_is_no_envelope_is_refused() {
-    let in_order = json!([
+fn other_values_than_an_envelope_are_refused() {
+    let fields_in_order = json!([
         id::<domain::EventId>("0193a5c0-0000-7000-8000-000000000002"),
         "TYPING_START",
         1,
@@ -101,7 +101,7 @@ fn what_is_no_envelope_is_refused() {
         null,
         {}
     ]);
-    for text in ["", "{", "null", "[]", "\"MESSAGE_SENT\"", "{}", "{\"version\":1}", &in_order.to_string()] {
+    for text in ["", "{", "null", "[]", "\"MESSAGE_SENT\"", "{}", "{\"version\":1}", &fields_in_order.to_string()] {
         let error = decode(text.as_bytes()).unwrap_err();
         assert!(matches!(error, DecodeError::NotAnEvent(_)), "{text}: {error}");
     }
@@ -123,21 +123,25 @@ fn every_field_of_the_envelope_is_checked() {
         ("idempotencyKey", json!("two words")),
         ("requestHash", json!(1)),
     ] {
-        let error = with("message_sent.full", field, value.clone()).unwrap_err();
+        let error = decode_with("message_sent.full", field, value.clone()).unwrap_err();
         assert!(matches!(error, DecodeError::NotAnEvent(_)), "{field} {value}: {error}");
     }
 }
 
 #[test]
-fn a_hash_without_a_key_is_passed_over() {
-    let event = with("message_sent.full", "idempotencyKey", Value::Null).unwrap();
-    assert_eq!(event.request, None);
-    let event = with("message_sent.full", "requestHash", Value::Null).unwrap();
-    assert_eq!(event.request.unwrap().hash, "");
+fn a_hash_without_a_key_is_ignored() {
+    let without_key = decode_with("message_sent.full", "idempotencyKey", Value::Null).unwrap();
+    assert_eq!(without_key.request, None);
 }
 
 #[test]
-fn the_headers_say_what_it_is_without_the_value() {
+fn a_key_without_a_hash_has_an_empty_hash() {
+    let without_hash = decode_with("message_sent.full", "requestHash", Value::Null).unwrap();
+    assert_eq!(without_hash.request.unwrap().hash, "");
+}
+
+#[test]
+fn the_headers_describe_the_event() {
     let event = Event {
         event_id: id("0193a5c0-0000-7000-8000-000000000002"),
         occurred_at: at(0),
@@ -160,15 +164,14 @@ fn the_headers_say_what_it_is_without_the_value() {
 
 proptest! {
     #[test]
-    fn reading_gives_what_was_written(event in any_event()) {
-        let bytes = encode(&event);
-        let read = decode(&bytes);
-        prop_assert!(read.is_ok(), "{:?}", read);
-        prop_assert_eq!(read.unwrap(), event);
+    fn decoding_reverses_encoding(event in any_event()) {
+        let decoded = decode(&encode(&event));
+        prop_assert!(decoded.is_ok(), "{:?}", decoded);
+        prop_assert_eq!(decoded.unwrap(), event);
     }
 
     #[test]
-    fn the_type_stands_in_the_envelope_and_in_the_headers(event in any_event()) {
+    fn the_type_is_in_the_envelope_and_in_the_headers(event in any_event()) {
         let value: Value = serde_json::from_slice(&encode(&event)).unwrap();
         prop_assert_eq!(&value["type"], event.data.type_name());
         prop_assert_eq!(&headers(&event)[1].1, event.data.type_name());
@@ -176,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
     }
 }

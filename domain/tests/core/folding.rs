@@ -1,4 +1,4 @@
-//! The fold, one event type after another: what each changes, and that a late, repeated or invalid one changes nothing.
+//! The fold: what an event of each type changes, and that a late, repeated or invalid event changes nothing.
 
 use domain::event::{ConversationKind, EventData, MessageSent, Request};
 use domain::fold::fold;
@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::support::{at, conversation, id, message, picture, sent, user, users};
 
-/// A log that grows; an event's offset, its id and the second in which it happened are its number from 0.
+/// A log in one conversation, and its state. Event number `n`, from 0, has offset `n` and id `n`, and happens in second
+/// `n`.
 #[derive(Default)]
 struct Log {
     state: State,
@@ -16,19 +17,21 @@ struct Log {
 }
 
 impl Log {
-    /// A group of Alice, Bob and Zoë.
+    /// A log with one event: Alice creates a group with Bob and Zoë.
     fn with_group() -> Self {
         let mut log = Self::default();
         assert!(log.add("alice", created(&["alice", "bob", "zoë"])));
         log
     }
 
-    /// Folds an event; says whether it changed anything but the memory of what was folded.
+    /// Appends an event with this data and folds it. Returns whether it changed anything but the record of folded
+    /// events.
     fn add(&mut self, actor: &str, data: EventData) -> bool {
         let event = self.next(actor, data);
         self.fold(&event)
     }
 
+    /// The next event of the log, not yet appended.
     fn next(&self, actor: &str, data: EventData) -> Event {
         Event {
             event_id: EventId(Uuid::from_u128(self.length.unsigned_abs().into())),
@@ -40,19 +43,21 @@ impl Log {
         }
     }
 
+    /// Appends an event and folds it. Returns whether it changed anything but the record of folded events.
     fn fold(&mut self, event: &Event) -> bool {
-        let (before, mut changes) = (self.state.clone(), Changes::default());
+        let before = self.state.clone();
+        let mut changes = Changes::default();
         let position = Position { partition: 3, offset: self.length };
         self.length += 1;
         fold(&mut self.state, &mut changes, event, position);
-        let same = (&before.conversations, &before.members, &before.messages)
-            == (&self.state.conversations, &self.state.members, &self.state.messages);
-        let noted = !changes.conversations.is_empty();
-        assert_eq!(noted, !same, "what changed is noted, and nothing else: {changes:?}");
-        if same {
+        let changed = (&before.conversations, &before.members, &before.messages)
+            != (&self.state.conversations, &self.state.members, &self.state.messages);
+        let reported = !changes.conversations.is_empty();
+        assert_eq!(reported, changed, "the changes are exactly what changed: {changes:?}");
+        if !changed {
             assert!(changes.created.is_empty() && changes.members.is_empty() && changes.messages.is_empty());
         }
-        noted
+        changed
     }
 
     fn conversation(&self) -> &Conversation {
@@ -96,7 +101,7 @@ fn react(number: u128, emoji: &str, label: Option<&str>) -> EventData {
     EventData::ReactionAdded { message_id: message(number), emoji: emoji.to_owned(), label: label.map(str::to_owned) }
 }
 
-fn take_back(number: u128, emoji: &str) -> EventData {
+fn unreact(number: u128, emoji: &str) -> EventData {
     EventData::ReactionRemoved { message_id: message(number), emoji: emoji.to_owned() }
 }
 
@@ -109,7 +114,7 @@ fn reaction(emoji: &str, label: Option<&str>, names: &[&str]) -> Reaction {
 }
 
 #[test]
-fn a_conversation_begins_with_its_participants_in_order() {
+fn a_new_conversation_has_its_participants_in_order() {
     let mut log = Log::default();
     let event = log.next("alice", created(&["alice", "bob", "alice", "zoë"]));
     let mut changes = Changes::default();
@@ -134,7 +139,7 @@ fn a_conversation_begins_with_its_participants_in_order() {
 }
 
 #[test]
-fn a_second_creation_and_one_of_nobody_change_nothing() {
+fn a_second_creation_and_one_without_participants_change_nothing() {
     let mut log = Log::default();
     assert!(!log.add("alice", created(&[])));
     assert!(log.add("alice", created(&["alice", "bob"])));
@@ -142,11 +147,11 @@ fn a_second_creation_and_one_of_nobody_change_nothing() {
 }
 
 #[test]
-fn messages_count_from_one_without_holes() {
+fn messages_are_numbered_from_one_without_gaps() {
     let mut log = Log::with_group();
     assert!(log.add("alice", send(1)));
-    assert!(!log.add("bob", send(1)), "an id that is taken");
-    assert!(!log.add("eve", send(2)), "a stranger");
+    assert!(!log.add("bob", send(1)), "the id is taken");
+    assert!(!log.add("eve", send(2)), "eve is not a participant");
     assert!(log.add("bob", send(3)));
     assert!(log.add("bob", delete(3)));
     assert!(log.add("alice", send(4)));
@@ -155,11 +160,15 @@ fn messages_count_from_one_without_holes() {
 }
 
 #[test]
-fn a_message_stands_as_it_was_sent() {
+fn a_new_message_has_all_fields_of_its_event() {
     let mut log = Log::with_group();
-    let (attachments, mentions) = (vec![picture()], users(&["bob"]));
-    let whole = MessageSent { attachments, mentions, reply_to_id: Some(message(9)), ..sent(1, "hi @bob") };
-    assert!(log.add("alice", EventData::MessageSent(whole)));
+    let with_all_fields = MessageSent {
+        attachments: vec![picture()],
+        mentions: users(&["bob"]),
+        reply_to_id: Some(message(9)),
+        ..sent(1, "hi @bob")
+    };
+    assert!(log.add("alice", EventData::MessageSent(with_all_fields)));
     let expected = Message {
         seq: 1,
         sender_id: user("alice"),
@@ -179,18 +188,18 @@ fn a_message_stands_as_it_was_sent() {
 }
 
 #[test]
-fn updated_at_is_the_highest_so_far() {
+fn updated_at_is_the_latest_time_of_creation_and_messages() {
     let mut log = Log::with_group();
-    for (number, second, highest) in [(1, 50, 50), (2, 20, 50), (3, 60, 60)] {
+    for (number, second, latest) in [(1, 50, 50), (2, 20, 50), (3, 60, 60)] {
         let event = Event { occurred_at: at(second), ..log.next("alice", send(number)) };
         assert!(log.fold(&event));
-        assert_eq!(log.message(number).created_at, at(second), "views show when it occurred");
-        assert_eq!(log.conversation().updated_at, at(highest));
+        assert_eq!(log.message(number).created_at, at(second), "a message keeps its own time");
+        assert_eq!(log.conversation().updated_at, at(latest));
         assert_eq!(log.conversation().last_message, Some(message(number)));
     }
     for data in [edit(3, "x"), react(3, "👍", None), delete(3), read(None)] {
         log.add("alice", data);
-        assert_eq!(log.conversation().updated_at, at(60), "only creation and messages are activity");
+        assert_eq!(log.conversation().updated_at, at(60), "only creation and messages count");
     }
 }
 
@@ -207,20 +216,20 @@ fn only_the_author_edits() {
 }
 
 #[test]
-fn deletion_clears_and_is_final() {
+fn a_deletion_clears_the_message_and_is_permanent() {
     let mut log = Log::with_group();
-    let whole = MessageSent { attachments: vec![picture()], mentions: users(&["bob"]), ..sent(1, "hi @bob") };
-    log.add("alice", EventData::MessageSent(whole));
+    let mentioning = MessageSent { attachments: vec![picture()], mentions: users(&["bob"]), ..sent(1, "hi @bob") };
+    log.add("alice", EventData::MessageSent(mentioning));
     log.add("bob", react(1, "👍", Some("agreed")));
     assert!(!log.add("bob", delete(1)) && !log.add("alice", delete(2)));
     assert!(log.add("alice", delete(1)));
     let deleted = log.message(1).clone();
     assert_eq!((deleted.seq, deleted.content.as_deref(), deleted.deleted_at), (1, None, Some(at(5))));
     assert!(deleted.attachments.is_empty() && deleted.mentions.is_empty() && deleted.reactions.is_empty());
-    for late in [edit(1, "no"), react(1, "👍", None), take_back(1, "👍"), delete(1), send(1)] {
+    for late in [edit(1, "no"), react(1, "👍", None), unreact(1, "👍"), delete(1), send(1)] {
         assert!(!log.add("alice", late));
     }
-    assert_eq!(*log.message(1), deleted, "the first deletedAt stays");
+    assert_eq!(*log.message(1), deleted, "nothing changes after the deletion");
 }
 
 #[test]
@@ -230,39 +239,38 @@ fn reactions_are_one_by_user_and_emoji_in_the_order_of_their_coming() {
     assert!(log.add("bob", react(1, "👍", None)));
     assert!(log.add("zoë", react(1, "🎉", None)));
     assert!(log.add("alice", react(1, "👍", None)));
-    assert!(!log.add("bob", react(1, "👍", None)), "a repeat");
+    assert!(!log.add("bob", react(1, "👍", None)), "a repetition");
     assert!(!log.add("eve", react(1, "👍", None)) && !log.add("bob", react(2, "👍", None)));
     assert_eq!(log.message(1).reactions, [reaction("👍", None, &["bob", "alice"]), reaction("🎉", None, &["zoë"])]);
     assert_eq!(log.message(1).position, position(4));
 }
 
 #[test]
-fn the_label_is_the_last_one_given_and_an_add_without_one_keeps_it() {
+fn a_reaction_has_the_last_label_and_keeps_it_without_a_new_one() {
     let mut log = Log::with_group();
     log.add("alice", send(1));
-    for (label, changed, stands) in [
-        (None, true, None),
-        (Some("agreed"), true, Some("agreed")),
-        (Some("agreed"), false, Some("agreed")),
-        (None, false, Some("agreed")),
-        (Some("fine"), true, Some("fine")),
-    ] {
-        assert_eq!(log.add("bob", react(1, "👍", label)), changed, "{label:?}");
-        assert_eq!(log.message(1).reactions, [reaction("👍", stands, &["bob"])]);
-    }
+    let mut add = |label: Option<&str>| {
+        let changed = log.add("bob", react(1, "👍", label));
+        (changed, log.message(1).reactions.clone())
+    };
+    assert_eq!(add(None), (true, vec![reaction("👍", None, &["bob"])]));
+    assert_eq!(add(Some("agreed")), (true, vec![reaction("👍", Some("agreed"), &["bob"])]));
+    assert_eq!(add(Some("agreed")), (false, vec![reaction("👍", Some("agreed"), &["bob"])]));
+    assert_eq!(add(None), (false, vec![reaction("👍", Some("agreed"), &["bob"])]));
+    assert_eq!(add(Some("fine")), (true, vec![reaction("👍", Some("fine"), &["bob"])]));
     log.add("zoë", react(1, "👍", None));
     assert_eq!(log.message(1).reactions, [reaction("👍", Some("fine"), &["bob", "zoë"])]);
 }
 
 #[test]
-fn a_reaction_taken_back_is_remembered_as_once_added() {
+fn a_removed_reaction_keeps_its_emoji_and_label() {
     let mut log = Log::with_group();
     log.add("alice", send(1));
-    assert!(!log.add("bob", take_back(1, "👍")), "none was given");
+    assert!(!log.add("bob", unreact(1, "👍")), "there is no reaction");
     log.add("bob", react(1, "👍", Some("agreed")));
-    assert!(!log.add("zoë", take_back(1, "👍")) && !log.add("bob", take_back(1, "🎉")));
-    assert!(log.add("bob", take_back(1, "👍")));
-    assert!(!log.add("bob", take_back(1, "👍")), "a repeat");
+    assert!(!log.add("zoë", unreact(1, "👍")) && !log.add("bob", unreact(1, "🎉")));
+    assert!(log.add("bob", unreact(1, "👍")));
+    assert!(!log.add("bob", unreact(1, "👍")), "a repetition");
     assert_eq!(log.message(1).reactions, [reaction("👍", Some("agreed"), &[])]);
     assert!(log.add("zoë", react(1, "👍", None)));
     assert_eq!(log.message(1).reactions, [reaction("👍", Some("agreed"), &["zoë"])]);
@@ -285,7 +293,7 @@ fn read_marks_never_move_back() {
 }
 
 #[test]
-fn a_mark_up_to_a_deleted_message_counts() {
+fn a_deleted_message_can_be_marked_as_read() {
     let mut log = Log::with_group();
     log.add("alice", send(1));
     log.add("alice", delete(1));
@@ -293,14 +301,14 @@ fn a_mark_up_to_a_deleted_message_counts() {
 }
 
 #[test]
-fn a_mark_before_any_message_changes_nothing() {
+fn a_read_mark_without_messages_changes_nothing() {
     let mut log = Log::with_group();
     assert!(!log.add("bob", read(None)));
     assert_eq!(log.member("bob").last_read_at, None);
 }
 
 #[test]
-fn sending_implies_having_read() {
+fn sending_marks_the_earlier_messages_as_read() {
     let mut log = Log::with_group();
     log.add("alice", send(1));
     log.add("bob", send(2));
@@ -310,7 +318,7 @@ fn sending_implies_having_read() {
 }
 
 #[test]
-fn what_folds_to_nothing_is_not_even_remembered() {
+fn typing_and_notifications_leave_no_trace() {
     let mut log = Log::with_group();
     log.add("alice", send(1));
     let before = log.state.clone();
@@ -322,51 +330,48 @@ fn what_folds_to_nothing_is_not_even_remembered() {
 }
 
 #[test]
-fn the_first_record_of_an_event_counts() {
+fn only_the_first_record_of_an_event_counts() {
     let mut log = Log::with_group();
     let first = log.next("alice", send(1));
     assert!(log.fold(&first));
     assert!(!log.fold(&first));
-    let other = Event { data: send(2), ..first.clone() };
-    assert!(!log.fold(&other), "an id that came before, whatever it says");
-    // Elsewhere it is another event.
+    let same_id = Event { data: send(2), ..first.clone() };
+    assert!(!log.fold(&same_id), "the id is used, whatever the data");
+    // An event id counts within its conversation only.
     let elsewhere = Event { conversation_id: conversation(2), data: created(&["alice"]), ..first };
     assert!(log.fold(&elsewhere));
 }
 
-#[test]
-fn the_first_event_of_a_key_counts_whatever_its_type() {
-    let mut log = Log::with_group();
-    let keyed = |log: &Log, actor: &str, data| Event {
-        request: Some(Request { key: id("k"), hash: "0".repeat(64) }),
-        ..log.next(actor, data)
-    };
-    let event = keyed(&log, "alice", send(1));
-    assert!(log.fold(&event));
-    let event = keyed(&log, "alice", react(1, "👍", None));
-    assert!(!log.fold(&event), "the key is used up");
-    let event = keyed(&log, "bob", react(1, "👍", None));
-    assert!(log.fold(&event), "another's key");
+/// The next event of a log, with the idempotency key `k`.
+fn next_with_key(log: &Log, actor: &str, data: EventData) -> Event {
+    Event { request: Some(Request { key: id("k"), hash: "0".repeat(64) }), ..log.next(actor, data) }
 }
 
 #[test]
-fn a_key_is_used_up_by_an_event_that_had_no_effect() {
+fn only_the_first_event_of_a_key_counts_whatever_its_type() {
     let mut log = Log::with_group();
-    let keyed = |log: &Log, data| Event {
-        request: Some(Request { key: id("k"), hash: String::new() }),
-        ..log.next("bob", data)
-    };
-    let late = keyed(&log, edit(1, "no"));
-    assert!(!log.fold(&late));
-    let event = keyed(&log, send(1));
-    assert!(!log.fold(&event));
+    let first = next_with_key(&log, "alice", send(1));
+    assert!(log.fold(&first));
+    let second = next_with_key(&log, "alice", react(1, "👍", None));
+    assert!(!log.fold(&second), "the key is used");
+    let of_bob = next_with_key(&log, "bob", react(1, "👍", None));
+    assert!(log.fold(&of_bob), "a key counts for its actor only");
+}
+
+#[test]
+fn an_event_without_effect_uses_its_key() {
+    let mut log = Log::with_group();
+    let without_effect = next_with_key(&log, "bob", edit(1, "no"));
+    assert!(!log.fold(&without_effect));
+    let second = next_with_key(&log, "bob", send(1));
+    assert!(!log.fold(&second));
     assert!(log.state.messages.is_empty());
 }
 
 #[test]
-fn nothing_happens_in_a_conversation_that_is_not_there() {
+fn events_in_a_missing_conversation_change_nothing() {
     let mut log = Log::default();
-    for data in [send(1), edit(1, "x"), delete(1), react(1, "👍", None), take_back(1, "👍"), read(None)] {
+    for data in [send(1), edit(1, "x"), delete(1), react(1, "👍", None), unreact(1, "👍"), read(None)] {
         assert!(!log.add("alice", data));
     }
 }

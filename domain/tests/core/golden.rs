@@ -1,5 +1,6 @@
-//! The format of every type and version of events, held by files: what stands on the log once stays readable for
-//! ever. `*.tolerated.json` is read as the same event as another; the others are also what is written, to the byte.
+//! Golden files hold the format of every type and version of events, because an event on the log must stay readable
+//! permanently. Decoding accepts all of them. Encoding writes the canonical ones, byte for byte; a `*.tolerated.json`
+//! is another spelling of the same event as a canonical one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +13,13 @@ use crate::support::{id, user, users};
 const GROUP: &str = "5be73996-f1de-5d12-a535-034a2d576ac2";
 const DIRECT: &str = "dca49851-ef34-561f-a82f-9fb0f941e29f";
 const FRESH_EVENT: &str = "0193a5c0-0000-7000-8000-000000000002";
-const THUMB: &str = "👍🏽";
+const THUMBS_UP: &str = "👍🏽";
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
 }
 
-/// Every golden file with its name without `.json`.
+/// The content of every golden file, by its name without `.json`.
 pub(crate) fn files() -> BTreeMap<String, Vec<u8>> {
     let paths = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     paths
@@ -29,8 +30,8 @@ pub(crate) fn files() -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// An event of a command without a key.
-fn fresh(conversation: &str, data: EventData) -> Event {
+/// The event of a command without an idempotency key.
+fn without_key(conversation: &str, data: EventData) -> Event {
     Event {
         event_id: id(FRESH_EVENT),
         occurred_at: id("2026-11-23T09:00:00.123Z"),
@@ -41,10 +42,10 @@ fn fresh(conversation: &str, data: EventData) -> Event {
     }
 }
 
-/// An event in the group of a command with a key.
-fn keyed(event_id: &str, actor: &str, key: &str, hash: &str, data: EventData) -> Event {
+/// The event in the group of a command with an idempotency key.
+fn with_key(event_id: &str, actor: &str, key: &str, hash: &str, data: EventData) -> Event {
     let request = Some(Request { key: id(key), hash: hash.to_owned() });
-    Event { event_id: id(event_id), actor_id: user(actor), request, ..fresh(GROUP, data) }
+    Event { event_id: id(event_id), actor_id: user(actor), request, ..without_key(GROUP, data) }
 }
 
 fn first_message() -> MessageId {
@@ -55,17 +56,22 @@ fn keyed_message() -> MessageId {
     id("3f1177e1-166e-5ff0-b27e-4082c69de73b")
 }
 
-/// The event of every file that is written as it is read.
+/// The event of every canonical file, by the file's name.
 fn canonical() -> BTreeMap<&'static str, Event> {
-    conversation_and_messages().into_iter().chain(what_happens_to_messages()).collect()
+    new_conversations_and_messages().into_iter().chain(changes_to_messages()).collect()
 }
 
-fn conversation_and_messages() -> Vec<(&'static str, Event)> {
-    let (team, direct) = (users(&["alice", "bob", "zoë"]), users(&["alice", "zoë"]));
-    let (kind, title) = (ConversationKind::Group, Some("Team 🚀".to_owned()));
-    let team = EventData::ConversationCreated { kind, title, participant_ids: team };
-    let kind = ConversationKind::Direct;
-    let direct = EventData::ConversationCreated { kind, title: None, participant_ids: direct };
+fn new_conversations_and_messages() -> Vec<(&'static str, Event)> {
+    let team = EventData::ConversationCreated {
+        kind: ConversationKind::Group,
+        title: Some("Team 🚀".to_owned()),
+        participant_ids: users(&["alice", "bob", "zoë"]),
+    };
+    let direct = EventData::ConversationCreated {
+        kind: ConversationKind::Direct,
+        title: None,
+        participant_ids: users(&["alice", "zoë"]),
+    };
     let full = EventData::MessageSent(MessageSent {
         message_id: keyed_message(),
         content: "hi @bob and @zoë 👋🏽\nline \"two\" \\ \u{7f}\u{1}".to_owned(),
@@ -92,7 +98,7 @@ fn conversation_and_messages() -> Vec<(&'static str, Event)> {
     vec![
         (
             "conversation_created.full",
-            keyed(
+            with_key(
                 "3c8ec4a5-a2e4-5cdc-a54b-1a3dc70249f6",
                 "alice",
                 "key-1",
@@ -100,10 +106,10 @@ fn conversation_and_messages() -> Vec<(&'static str, Event)> {
                 team,
             ),
         ),
-        ("conversation_created.minimal", fresh(DIRECT, direct)),
+        ("conversation_created.minimal", without_key(DIRECT, direct)),
         (
             "message_sent.full",
-            keyed(
+            with_key(
                 "126b5004-a27e-5834-922e-4619772900e3",
                 "alice",
                 "key-2",
@@ -111,15 +117,16 @@ fn conversation_and_messages() -> Vec<(&'static str, Event)> {
                 full,
             ),
         ),
-        ("message_sent.minimal", fresh(GROUP, minimal)),
-        ("mention_notification.minimal", Event { event_id: notification, ..fresh(GROUP, mention) }),
-        ("typing_start.minimal", fresh(GROUP, EventData::TypingStart {})),
-        ("typing_stop.minimal", fresh(GROUP, EventData::TypingStop {})),
+        ("message_sent.minimal", without_key(GROUP, minimal)),
+        ("mention_notification.minimal", Event { event_id: notification, ..without_key(GROUP, mention) }),
+        ("typing_start.minimal", without_key(GROUP, EventData::TypingStart {})),
+        ("typing_stop.minimal", without_key(GROUP, EventData::TypingStop {})),
     ]
 }
 
-fn what_happens_to_messages() -> Vec<(&'static str, Event)> {
-    let (first, message_id) = (first_message(), keyed_message());
+fn changes_to_messages() -> Vec<(&'static str, Event)> {
+    let first = first_message();
+    let message_id = keyed_message();
     let edited = |message_id, content: &str, mentions: &[&str]| EventData::MessageEdited {
         message_id,
         content: content.to_owned(),
@@ -127,10 +134,10 @@ fn what_happens_to_messages() -> Vec<(&'static str, Event)> {
     };
     let added = |message_id, label: Option<&str>| EventData::ReactionAdded {
         message_id,
-        emoji: THUMB.to_owned(),
+        emoji: THUMBS_UP.to_owned(),
         label: label.map(str::to_owned),
     };
-    let removed = |message_id| EventData::ReactionRemoved { message_id, emoji: THUMB.to_owned() };
+    let removed = |message_id| EventData::ReactionRemoved { message_id, emoji: THUMBS_UP.to_owned() };
     let full = [
         (
             "message_edited.full",
@@ -163,7 +170,8 @@ fn what_happens_to_messages() -> Vec<(&'static str, Event)> {
             EventData::MessagesRead { message_id: Some(message_id) },
         ),
     ];
-    let full = full.map(|(name, [event_id, actor, key], hash, data)| (name, keyed(event_id, actor, key, hash, data)));
+    let full =
+        full.map(|(name, [event_id, actor, key], hash, data)| (name, with_key(event_id, actor, key, hash, data)));
     let minimal = [
         ("message_edited.minimal", edited(first, "bye", &[])),
         ("message_deleted.minimal", EventData::MessageDeleted { message_id: first }),
@@ -171,10 +179,10 @@ fn what_happens_to_messages() -> Vec<(&'static str, Event)> {
         ("reaction_removed.minimal", removed(first)),
         ("messages_read.minimal", EventData::MessagesRead { message_id: None }),
     ];
-    full.into_iter().chain(minimal.map(|(name, data)| (name, fresh(GROUP, data)))).collect()
+    full.into_iter().chain(minimal.map(|(name, data)| (name, without_key(GROUP, data)))).collect()
 }
 
-/// The event of a tolerated file: that of a canonical one, with an empty content where the file leaves it out.
+/// The event of a tolerated file: that of a canonical file, with an empty content if the tolerated file has none.
 fn tolerated(name: &str) -> Event {
     let event_type = name.split('.').next().unwrap();
     let form = if name.contains(".full.") { "full" } else { "minimal" };
@@ -188,35 +196,35 @@ fn tolerated(name: &str) -> Event {
 }
 
 #[test]
-fn every_golden_file_reads_as_the_event_that_it_is() {
+fn every_golden_file_decodes_to_its_event() {
     let canonical = canonical();
     for (name, bytes) in files() {
         let expected = canonical.get(name.as_str()).cloned().unwrap_or_else(|| tolerated(&name));
-        let read = envelope::decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(read, expected, "{name}");
+        let decoded = envelope::decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(decoded, expected, "{name}");
     }
 }
 
 #[test]
-fn every_canonical_event_is_written_as_its_golden_file() {
+fn every_canonical_event_encodes_to_its_golden_file() {
     for (name, event) in canonical() {
-        let (path, written) = (folder().join(format!("{name}.json")), envelope::encode(&event));
+        let path = folder().join(format!("{name}.json"));
+        let encoded = envelope::encode(&event);
         if !path.exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &written).unwrap();
+            std::fs::write(&path, &encoded).unwrap();
         }
-        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-            panic!("{name}: {error}; a new one is written by UPDATE_GOLDEN=1 cargo test -p domain")
-        });
+        let golden = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{name}: {error}; UPDATE_GOLDEN=1 cargo test -p domain writes a new file"));
         assert_eq!(
-            String::from_utf8(written).unwrap(),
+            String::from_utf8(encoded).unwrap(),
             golden,
-            "{name}: the format of a published version can't change"
+            "{name}: the format of a published version must never change"
         );
     }
 }
 
 #[test]
-fn every_type_has_a_golden_file_of_what_is_written_and_one_of_what_is_tolerated() {
+fn every_type_has_a_canonical_and_a_tolerated_golden_file() {
     let names = files();
     for event in canonical().values() {
         let event_type = event.data.type_name().to_lowercase();

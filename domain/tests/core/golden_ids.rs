@@ -1,5 +1,5 @@
-//! Derived ids and request hashes, held by literals that were computed by another program: a retry, of any age, must
-//! come to the same ones.
+//! Derived ids and request hashes, compared with literals that another program computed. They must never change: a
+//! retry, however late, has to arrive at the same ones.
 
 use domain::command::SendMessage;
 use domain::decide::notifications;
@@ -20,21 +20,22 @@ fn the_namespace_is_the_published_one() {
 }
 
 #[test]
-fn a_pair_has_one_direct_conversation_whoever_asks() {
+fn two_users_have_one_direct_conversation_whoever_creates_it() {
     let expected = id::<ConversationId>("dca49851-ef34-561f-a82f-9fb0f941e29f");
     assert_eq!(ConversationId::direct(&user("alice"), &user("zoë")), expected);
     assert_eq!(ConversationId::direct(&user("zoë"), &user("alice")), expected);
 }
 
 #[test]
-fn ids_derive_from_compact_json_that_escapes_only_what_it_must() {
+fn ids_derive_from_compact_json_with_the_fewest_escapes() {
     let expected = id::<ConversationId>("856cb51a-4374-5e03-94db-93ce920fc9de");
     assert_eq!(ConversationId::direct(&user("é@😀"), &user("a\"b\\c")), expected);
 }
 
 #[test]
 fn ids_derive_from_the_key_and_its_scope() {
-    let (alice, group) = (user("alice"), id::<ConversationId>(GROUP));
+    let alice = user("alice");
+    let group = id::<ConversationId>(GROUP);
     assert_eq!(ConversationId::for_key(&alice, &id("key-1")), group);
     assert_eq!(MessageId::for_key(group, &alice, &id("key-2")), id(MESSAGE));
     let event_id = EventId::for_key(group, &alice, &id("key-2"), "MESSAGE_SENT");
@@ -47,21 +48,23 @@ fn the_golden_events_have_derived_ids() {
     for (name, bytes) in golden::files() {
         let event = envelope::decode(&bytes).unwrap();
         if let Some(request) = &event.request {
-            let name_of_type = event.data.type_name();
-            let derived = EventId::for_key(event.conversation_id, &event.actor_id, &request.key, name_of_type);
+            let type_name = event.data.type_name();
+            let derived = EventId::for_key(event.conversation_id, &event.actor_id, &request.key, type_name);
             assert_eq!(event.event_id, derived, "{name}");
         }
     }
     let golden = |name| envelope::decode(&golden::files()[name]).unwrap();
-    let following = notifications(&golden("message_sent.full"));
-    assert_eq!(following.len(), 2);
-    assert_eq!(following[0], golden("mention_notification.minimal"));
+    let notifications = notifications(&golden("message_sent.full"));
+    assert_eq!(notifications.len(), 2);
+    assert_eq!(notifications[0], golden("mention_notification.minimal"));
 }
 
-/// Every kind of command, with the hash of its canonical JSON.
-fn hashed() -> Vec<(Command, &'static str)> {
-    let (conversation_id, message_id) = (id(GROUP), id(MESSAGE));
-    let (emoji, label) = ("👍🏽".to_owned(), Some("agreed".to_owned()));
+/// A command of every kind, with the hash of its canonical JSON.
+fn commands_and_hashes() -> Vec<(Command, &'static str)> {
+    let conversation_id = id(GROUP);
+    let message_id = id(MESSAGE);
+    let emoji = "👍🏽".to_owned();
+    let label = Some("agreed".to_owned());
     let group = Command::Conversation {
         kind: ConversationKind::Group,
         title: Some("Team 🚀".to_owned()),
@@ -85,7 +88,7 @@ fn hashed() -> Vec<(Command, &'static str)> {
         reply_to_id: Some(id("0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47")),
         mentions: users(&["bob"]),
     });
-    let read = |message_id| Command::MarkRead { conversation_id, message_id };
+    let mark_read = |message_id| Command::MarkRead { conversation_id, message_id };
     vec![
         (group, "7b3a4fa9cc64ed953818c52cb375b826b8f468e1d91e6ef447e7eb41e3fb0669"),
         (direct, "23a08a6e05d45341bd1a8cb8f29f4222c42acf65430fa0c7586370fbc408147d"),
@@ -105,48 +108,57 @@ fn hashed() -> Vec<(Command, &'static str)> {
         ),
         (Command::TypingStart { conversation_id }, "29aa7c1ab05486a04ac7621e9fbb064f30e73dc63832664a908763d646745b17"),
         (Command::TypingStop { conversation_id }, "005ccff66f10bdb95d947cd0f24b790fb31af054c5c88000399c007978867855"),
-        (read(Some(message_id)), "6690791280ee968915801bd5a1a257cbd0a50728f185e704b16c059680df8e67"),
-        (read(None), "729e8896fdbbfe1d0659cb0d363b25e70e130e1d73f5fa5313b46bf425be3155"),
+        (mark_read(Some(message_id)), "6690791280ee968915801bd5a1a257cbd0a50728f185e704b16c059680df8e67"),
+        (mark_read(None), "729e8896fdbbfe1d0659cb0d363b25e70e130e1d73f5fa5313b46bf425be3155"),
     ]
 }
 
 #[test]
-fn the_hash_of_every_kind_of_command_stays() {
-    for (command, hash) in hashed() {
+fn the_hash_of_every_kind_of_command_is_stable() {
+    for (command, hash) in commands_and_hashes() {
         assert_eq!(command.hash(), hash, "{command:?}");
     }
 }
 
 fn hash_of(body: Value) -> String {
-    let Value::Object(body) = body else { panic!("no object") };
+    let Value::Object(body) = body else { panic!("not an object") };
     Command::from_post(&user("alice"), body).unwrap().hash()
 }
 
 #[test]
-fn requests_that_ask_the_same_have_the_same_hash() {
-    let plain = json!({"conversationId": GROUP, "content": "hello"});
-    assert_eq!(hash_of(plain.clone()), "0531db42944b532b6a730d24b304ea24b45170200042fe43e1ba3b6722f87dd6");
-    let spelled = json!({"action": "message", "conversationId": GROUP.to_uppercase(), "content": "hello",
+fn a_message_with_all_defaults_has_the_hash_of_one_without() {
+    let short = json!({"conversationId": GROUP, "content": "hello"});
+    let explicit = json!({"action": "message", "conversationId": GROUP.to_uppercase(), "content": "hello",
         "messageType": "TEXT", "attachments": [], "mentions": [], "replyToId": null});
-    assert_eq!(hash_of(plain), hash_of(spelled));
+    assert_eq!(hash_of(short.clone()), "0531db42944b532b6a730d24b304ea24b45170200042fe43e1ba3b6722f87dd6");
+    assert_eq!(hash_of(short), hash_of(explicit));
+}
 
-    let plain = json!({"action": "conversation", "participantIds": ["bob"]});
-    let spelled = json!({"action": "conversation", "type": "DIRECT", "title": null,
+#[test]
+fn a_conversation_with_all_defaults_has_the_hash_of_one_without() {
+    let short = json!({"action": "conversation", "participantIds": ["bob"]});
+    let explicit = json!({"action": "conversation", "type": "DIRECT", "title": null,
         "participantIds": ["alice", "bob", "bob"]});
-    assert_eq!(hash_of(plain), hash_of(spelled));
+    assert_eq!(hash_of(short), hash_of(explicit));
+}
 
-    let plain = json!({"action": "reaction", "messageId": MESSAGE, "emoji": "👍🏽"});
-    let spelled = json!({"action": "reaction", "messageId": MESSAGE, "emoji": "👍🏽", "reaction": "add"});
-    assert_eq!(hash_of(plain.clone()), "c25b47911e4ab50f7e9e2551dd5360323d3fda173ff85e57fbba7b568560028c");
-    assert_eq!(hash_of(plain), hash_of(spelled));
+#[test]
+fn a_reaction_with_all_defaults_has_the_hash_of_one_without() {
+    let short = json!({"action": "reaction", "messageId": MESSAGE, "emoji": "👍🏽"});
+    let explicit = json!({"action": "reaction", "messageId": MESSAGE, "emoji": "👍🏽", "reaction": "add"});
+    assert_eq!(hash_of(short.clone()), "c25b47911e4ab50f7e9e2551dd5360323d3fda173ff85e57fbba7b568560028c");
+    assert_eq!(hash_of(short), hash_of(explicit));
+}
 
+#[test]
+fn both_ways_to_remove_a_reaction_have_the_same_hash() {
     let by_label = json!({"action": "reaction", "messageId": MESSAGE, "emoji": "👍🏽", "reaction": "remove"});
     let by_action = json!({"action": "remove_reaction", "messageId": MESSAGE, "emoji": "👍🏽"});
     assert_eq!(hash_of(by_label), hash_of(by_action));
 }
 
 #[test]
-fn requests_that_ask_something_else_have_another_hash() {
+fn requests_that_differ_in_a_field_have_different_hashes() {
     let base = json!({"conversationId": GROUP, "content": "hello"});
     for (field, value) in [
         ("content", json!("hello ")),

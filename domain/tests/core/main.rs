@@ -1,4 +1,4 @@
-//! Tests of the pure core, in one binary so that there is one to link.
+//! Tests of the pure core. They are one binary, because each binary takes time to link.
 
 #[cfg(test)]
 mod deciding;

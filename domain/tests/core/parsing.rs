@@ -1,4 +1,5 @@
-//! Commands from bodies: every error has its field and code, all errors come at once, and limits hold at their edge.
+//! Reading commands from bodies: each error has its field and code, all errors are reported at once, and each limit is
+//! exact.
 
 use domain::event::{ConversationKind, MessageType};
 use domain::{Command, FieldError, limits};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::support::{conversation, message, user, users};
 
 fn object(body: Value) -> Map<String, Value> {
-    let Value::Object(body) = body else { panic!("no object") };
+    let Value::Object(body) = body else { panic!("not an object") };
     body
 }
 
@@ -19,19 +20,19 @@ fn patch(body: Value) -> Result<Command, Vec<FieldError>> {
     Command::from_patch(message(1), object(body))
 }
 
-/// Field and code of every error.
+/// The field and code of every error.
 fn errors(result: Result<Command, Vec<FieldError>>) -> Vec<(String, &'static str)> {
-    let errors = result.expect_err("is refused");
+    let errors = result.expect_err("the command is refused");
     assert!(errors.iter().all(|error| !error.detail.is_empty()), "{errors:?}");
     errors.into_iter().map(|error| (error.field, error.code)).collect()
 }
 
 #[track_caller]
-fn assert_one(result: Result<Command, Vec<FieldError>>, field: &str, code: &'static str) {
+fn assert_refused(result: Result<Command, Vec<FieldError>>, field: &str, code: &'static str) {
     assert_eq!(errors(result), [(field.to_owned(), code)]);
 }
 
-/// A whole body of an action.
+/// A valid body of an action, with the required fields only.
 fn body(action: &str) -> Value {
     match action {
         "conversation" => json!({"action": action, "participantIds": ["bob"]}),
@@ -41,8 +42,8 @@ fn body(action: &str) -> Value {
     }
 }
 
-/// A whole body with one field replaced; null leaves it out.
-fn with(action: &str, field: &str, value: Value) -> Result<Command, Vec<FieldError>> {
+/// Parses a valid body with one field replaced or added.
+fn post_with(action: &str, field: &str, value: Value) -> Result<Command, Vec<FieldError>> {
     let mut body = body(action);
     body[field] = value;
     post(body)
@@ -52,42 +53,42 @@ fn attachment() -> Value {
     json!({"url": "https://files.example/1", "name": "one.png", "mimeType": "image/png", "size": 7})
 }
 
-fn with_attachment(field: &str, value: Value) -> Result<Command, Vec<FieldError>> {
+fn post_with_attachment(field: &str, value: Value) -> Result<Command, Vec<FieldError>> {
     let mut attachment = attachment();
     attachment[field] = value;
-    with("message", "attachments", json!([attachment]))
+    post_with("message", "attachments", json!([attachment]))
 }
 
 const ACTIONS: [&str; 7] =
     ["conversation", "message", "reaction", "remove_reaction", "typing_start", "typing_stop", "mark_read"];
 
 #[test]
-fn every_action_is_known_and_a_message_needs_none() {
+fn every_action_is_accepted_and_message_is_the_default() {
     for action in ACTIONS {
         assert!(post(body(action)).is_ok(), "{action}");
     }
     let with_action = post(body("message")).unwrap();
-    assert_eq!(with("message", "action", Value::Null).unwrap(), with_action);
-    assert_one(with("message", "action", json!("shout")), "action", "unknown_action");
-    assert_one(with("message", "action", json!("Message")), "action", "unknown_action");
-    assert_one(with("message", "action", json!(1)), "action", "wrong_type");
+    assert_eq!(post_with("message", "action", Value::Null).unwrap(), with_action);
+    assert_refused(post_with("message", "action", json!("shout")), "action", "unknown_action");
+    assert_refused(post_with("message", "action", json!("Message")), "action", "unknown_action");
+    assert_refused(post_with("message", "action", json!(1)), "action", "wrong_type");
 }
 
 #[test]
-fn unknown_fields_are_refused_by_name() {
+fn unknown_fields_are_refused_and_named() {
     for action in ACTIONS {
-        assert_one(with(action, "colour", json!("red")), "colour", "unknown_field");
-        // Also when they are null: the name is wrong.
-        assert_one(with(action, "colour", Value::Null), "colour", "unknown_field");
+        assert_refused(post_with(action, "colour", json!("red")), "colour", "unknown_field");
+        // A null field is unknown, too, because its name is wrong.
+        assert_refused(post_with(action, "colour", Value::Null), "colour", "unknown_field");
     }
-    // A field of another action is unknown here.
-    assert_one(with("mark_read", "content", json!("hello")), "content", "unknown_field");
-    assert_one(patch(json!({"content": "hello", "mentions": ["bob"]})), "mentions", "unknown_field");
-    assert_one(with_attachment("colour", json!("red")), "attachments[0].colour", "unknown_field");
+    // So is a field of another action.
+    assert_refused(post_with("mark_read", "content", json!("hello")), "content", "unknown_field");
+    assert_refused(patch(json!({"content": "hello", "mentions": ["bob"]})), "mentions", "unknown_field");
+    assert_refused(post_with_attachment("colour", json!("red")), "attachments[0].colour", "unknown_field");
 }
 
 #[test]
-fn all_errors_come_at_once() {
+fn all_errors_are_reported_at_once() {
     let body = json!({"conversationId": "x", "content": 1, "messageType": "SONG", "replyToId": 2, "colour": 3});
     let expected = [
         ("conversationId", "invalid_id"),
@@ -100,7 +101,7 @@ fn all_errors_come_at_once() {
 }
 
 #[test]
-fn what_is_required_may_be_neither_absent_nor_null() {
+fn required_fields_may_be_neither_absent_nor_null() {
     for (action, field) in [
         ("conversation", "participantIds"),
         ("message", "conversationId"),
@@ -113,23 +114,23 @@ fn what_is_required_may_be_neither_absent_nor_null() {
         ("typing_stop", "conversationId"),
         ("mark_read", "conversationId"),
     ] {
-        assert_one(with(action, field, Value::Null), field, "required");
+        assert_refused(post_with(action, field, Value::Null), field, "required");
         let mut absent = object(body(action));
         absent.remove(field);
-        assert_one(post(Value::Object(absent)), field, "required");
-        assert_eq!(errors(with(action, field, json!({})))[0], (field.to_owned(), "wrong_type"), "{action}");
+        assert_refused(post(Value::Object(absent)), field, "required");
+        assert_eq!(errors(post_with(action, field, json!({})))[0], (field.to_owned(), "wrong_type"), "{action}");
     }
     for field in ["url", "name", "mimeType", "size"] {
-        assert_one(with_attachment(field, Value::Null), &format!("attachments[0].{field}"), "required");
-        assert_one(with_attachment(field, json!([])), &format!("attachments[0].{field}"), "wrong_type");
+        assert_refused(post_with_attachment(field, Value::Null), &format!("attachments[0].{field}"), "required");
+        assert_refused(post_with_attachment(field, json!([])), &format!("attachments[0].{field}"), "wrong_type");
     }
-    assert_one(patch(json!({})), "content", "required");
-    assert_one(patch(json!({"content": null})), "content", "required");
-    assert_one(patch(json!({"content": 1})), "content", "wrong_type");
+    assert_refused(patch(json!({})), "content", "required");
+    assert_refused(patch(json!({"content": null})), "content", "required");
+    assert_refused(patch(json!({"content": 1})), "content", "wrong_type");
 }
 
 #[test]
-fn what_is_optional_may_be_null() {
+fn optional_fields_may_be_null() {
     for (action, fields) in [
         ("conversation", &["type", "title"][..]),
         ("message", &["messageType", "attachments", "replyToId", "mentions"]),
@@ -138,24 +139,24 @@ fn what_is_optional_may_be_null() {
     ] {
         let absent = post(body(action)).unwrap();
         for field in fields {
-            assert_eq!(with(action, field, Value::Null).unwrap(), absent, "{action} {field}");
-            assert_one(with(action, field, json!(true)), field, "wrong_type");
+            assert_eq!(post_with(action, field, Value::Null).unwrap(), absent, "{action} {field}");
+            assert_refused(post_with(action, field, json!(true)), field, "wrong_type");
         }
     }
 }
 
 #[test]
-fn ids_are_uuids_in_one_spelling() {
+fn ids_are_hyphenated_uuids() {
     let id = conversation(1).to_string();
     for wrong in ["", "x", &id[1..], &id.replace('-', ""), &format!("{{{id}}}"), &format!("urn:uuid:{id}")] {
-        assert_one(with("typing_start", "conversationId", json!(wrong)), "conversationId", "invalid_id");
+        assert_refused(post_with("typing_start", "conversationId", json!(wrong)), "conversationId", "invalid_id");
     }
-    assert_eq!(with("typing_start", "conversationId", json!(id.to_uppercase())), post(body("typing_start")));
+    assert_eq!(post_with("typing_start", "conversationId", json!(id.to_uppercase())), post(body("typing_start")));
 }
 
 #[test]
-fn content_is_up_to_4000_characters_and_not_blank() {
-    let longest = "😀".repeat(limits::CONTENT_CHARS);
+fn content_has_up_to_4000_characters_and_is_not_blank() {
+    let longest = "😀".repeat(limits::MAX_CONTENT_CHARS);
     let too_long = format!("{longest}a");
     for (content, code) in [
         (too_long.as_str(), "too_long"),
@@ -163,13 +164,13 @@ fn content_is_up_to_4000_characters_and_not_blank() {
         (" \t\n\u{a0}\u{2003}", "empty"),
         ("a\0b", "control_character"),
     ] {
-        assert_one(with("message", "content", json!(content)), "content", code);
+        assert_refused(post_with("message", "content", json!(content)), "content", code);
     }
-    assert!(with("message", "content", json!(longest)).is_ok());
+    assert!(post_with("message", "content", json!(longest)).is_ok());
     assert!(patch(json!({"content": longest})).is_ok());
-    assert_one(patch(json!({"content": too_long})), "content", "too_long");
-    assert_one(patch(json!({"content": "\0"})), "content", "control_character");
-    // What an edit may leave empty is known only with the message.
+    assert_refused(patch(json!({"content": too_long})), "content", "too_long");
+    assert_refused(patch(json!({"content": "\0"})), "content", "control_character");
+    // Whether an edit may leave the content empty depends on the message.
     assert!(patch(json!({"content": ""})).is_ok());
 }
 
@@ -180,15 +181,15 @@ fn content_may_be_empty_or_absent_with_attachments() {
         assert!(post(body).is_ok(), "{content}");
     }
     let absent = json!({"conversationId": conversation(1), "attachments": [attachment()]});
-    let Command::Message(send) = post(absent).unwrap() else { panic!("a message") };
+    let Command::Message(send) = post(absent).unwrap() else { panic!("not a message") };
     assert_eq!((send.content.as_str(), send.attachments.len()), ("", 1));
-    let none = json!({"conversationId": conversation(1), "attachments": []});
-    assert_one(post(none), "content", "required");
+    let no_attachments = json!({"conversationId": conversation(1), "attachments": []});
+    assert_refused(post(no_attachments), "content", "required");
 }
 
 #[test]
-fn every_kind_of_message_has_its_word() {
-    for (word, kind) in [
+fn every_message_type_is_accepted_and_text_is_the_default() {
+    for (word, message_type) in [
         (json!(null), MessageType::Text),
         (json!("TEXT"), MessageType::Text),
         (json!("IMAGE"), MessageType::Image),
@@ -196,36 +197,38 @@ fn every_kind_of_message_has_its_word() {
         (json!("AUDIO"), MessageType::Audio),
         (json!("FILE"), MessageType::File),
     ] {
-        let Command::Message(send) = with("message", "messageType", word).unwrap() else { panic!("a message") };
-        assert_eq!(send.message_type, kind);
+        let Command::Message(send) = post_with("message", "messageType", word).unwrap() else {
+            panic!("not a message")
+        };
+        assert_eq!(send.message_type, message_type);
     }
-    assert_one(with("message", "messageType", json!("text")), "messageType", "invalid_value");
+    assert_refused(post_with("message", "messageType", json!("text")), "messageType", "invalid_value");
 }
 
 #[test]
-fn attachments_are_up_to_ten_objects() {
-    let ten = vec![attachment(); limits::ATTACHMENTS];
-    assert!(with("message", "attachments", json!(ten)).is_ok());
-    assert_one(with("message", "attachments", json!(vec![attachment(); 11])), "attachments", "too_many");
+fn a_message_has_up_to_ten_attachments() {
+    let ten = vec![attachment(); limits::MAX_ATTACHMENTS];
+    assert!(post_with("message", "attachments", json!(ten)).is_ok());
+    assert_refused(post_with("message", "attachments", json!(vec![attachment(); 11])), "attachments", "too_many");
     let mixed = json!([attachment(), "https://files.example"]);
-    assert_one(with("message", "attachments", mixed), "attachments[1]", "wrong_type");
+    assert_refused(post_with("message", "attachments", mixed), "attachments[1]", "wrong_type");
 }
 
 #[test]
-fn attachments_are_checked_field_by_field() {
-    let url = |length: usize| format!("https://a.example/{}", "x".repeat(length - 18));
-    for (field, code, wrong) in [
+fn each_field_of_an_attachment_is_checked() {
+    let url_of_length = |length: usize| format!("https://a.example/{}", "x".repeat(length - 18));
+    for (field, code, invalid) in [
         ("url", "invalid_url", json!("http://files.example/1")),
         ("url", "invalid_url", json!("https://")),
         ("url", "invalid_url", json!("https:///path")),
         ("url", "invalid_url", json!("https://a.example/a b")),
         ("url", "invalid_url", json!("höttps://a")),
         ("url", "invalid_url", json!("javascript:alert(1)")),
-        ("url", "too_long", json!(url(limits::URL_CHARS + 1))),
+        ("url", "too_long", json!(url_of_length(limits::MAX_URL_CHARS + 1))),
         ("url", "empty", json!(" ")),
         ("url", "control_character", json!("https://a.example/\u{7f}")),
         ("name", "empty", json!("")),
-        ("name", "too_long", json!("ü".repeat(limits::NAME_CHARS + 1))),
+        ("name", "too_long", json!("ü".repeat(limits::MAX_NAME_CHARS + 1))),
         ("name", "control_character", json!("a\nb")),
         ("mimeType", "invalid_value", json!("png")),
         ("mimeType", "invalid_value", json!("image/")),
@@ -235,66 +238,67 @@ fn attachments_are_checked_field_by_field() {
         ("size", "invalid_value", json!(1.5)),
         ("size", "invalid_value", json!(1_u64 << 53)),
     ] {
-        assert_one(with_attachment(field, wrong), &format!("attachments[0].{field}"), code);
+        assert_refused(post_with_attachment(field, invalid), &format!("attachments[0].{field}"), code);
     }
-    for (field, right) in [
+    for (field, valid) in [
         ("url", json!("HTTPS://a.example")),
-        ("url", json!(url(limits::URL_CHARS))),
-        ("name", json!("ü".repeat(limits::NAME_CHARS))),
+        ("url", json!(url_of_length(limits::MAX_URL_CHARS))),
+        ("name", json!("ü".repeat(limits::MAX_NAME_CHARS))),
         ("mimeType", json!("text/plain; charset=utf-8")),
         ("size", json!(0)),
         ("size", json!((1_u64 << 53) - 1)),
     ] {
-        assert!(with_attachment(field, right.clone()).is_ok(), "{field} {right}");
+        assert!(post_with_attachment(field, valid.clone()).is_ok(), "{field} {valid}");
     }
 }
 
 #[test]
-fn mentions_are_up_to_twenty_users_each_once() {
-    let names: Vec<String> = (0..=limits::MENTIONS).map(|number| format!("user-{number}")).collect();
-    assert!(with("message", "mentions", json!(names[1..])).is_ok());
-    assert_one(with("message", "mentions", json!(names)), "mentions", "too_many");
-    let Command::Message(send) = with("message", "mentions", json!(["bob", "zoë", "bob"])).unwrap() else {
-        panic!("a message")
+fn a_message_lists_up_to_twenty_mentions_each_once() {
+    let names: Vec<String> = (0..=limits::MAX_MENTIONS).map(|number| format!("user-{number}")).collect();
+    assert!(post_with("message", "mentions", json!(names[1..])).is_ok());
+    assert_refused(post_with("message", "mentions", json!(names)), "mentions", "too_many");
+    let Command::Message(send) = post_with("message", "mentions", json!(["bob", "zoë", "bob"])).unwrap() else {
+        panic!("not a message")
     };
     assert_eq!(send.mentions, users(&["bob", "zoë"]));
     assert_eq!(
-        errors(with("message", "mentions", json!(["bob", "two words", 3]))),
+        errors(post_with("message", "mentions", json!(["bob", "two words", 3]))),
         [("mentions[1]".to_owned(), "invalid_id"), ("mentions[2]".to_owned(), "wrong_type"),]
     );
 }
 
 #[test]
-fn the_caller_is_in_the_conversation_first_and_once() {
+fn the_caller_is_the_first_participant() {
     for others in [json!(["bob", "zoë"]), json!(["bob", "alice", "zoë", "bob"])] {
-        let Command::Conversation { participant_ids, .. } = with("conversation", "participantIds", others).unwrap()
+        let Command::Conversation { participant_ids, .. } =
+            post_with("conversation", "participantIds", others).unwrap()
         else {
-            panic!("a conversation")
+            panic!("not a conversation")
         };
         assert_eq!(participant_ids, users(&["alice", "bob", "zoë"]));
     }
-    for nobody in [json!([]), json!(["alice"])] {
-        assert_one(with("conversation", "participantIds", nobody), "participantIds", "too_few");
+    for nobody_else in [json!([]), json!(["alice"])] {
+        assert_refused(post_with("conversation", "participantIds", nobody_else), "participantIds", "too_few");
     }
 }
 
 #[test]
-fn a_conversation_is_of_up_to_1000() {
-    let names: Vec<String> = (0..limits::PARTICIPANTS).map(|number| format!("user-{number}")).collect();
-    assert!(with("conversation", "participantIds", json!(names[1..])).is_ok());
-    // With the caller it would be one more.
-    assert_one(with("conversation", "participantIds", json!(names)), "participantIds", "too_many");
+fn a_conversation_has_up_to_1000_participants() {
+    let names: Vec<String> = (0..limits::MAX_PARTICIPANTS).map(|number| format!("user-{number}")).collect();
+    assert!(post_with("conversation", "participantIds", json!(names[1..])).is_ok());
+    // The caller would be number 1,001.
+    assert_refused(post_with("conversation", "participantIds", json!(names)), "participantIds", "too_many");
     let too_many: Vec<&str> = names.iter().map(String::as_str).chain(["alice"]).collect();
-    assert_one(with("conversation", "participantIds", json!(too_many)), "participantIds", "too_many");
-    assert_one(with("conversation", "participantIds", json!(["a b"])), "participantIds[0]", "invalid_id");
+    assert_refused(post_with("conversation", "participantIds", json!(too_many)), "participantIds", "too_many");
+    assert_refused(post_with("conversation", "participantIds", json!(["a b"])), "participantIds[0]", "invalid_id");
 }
 
 #[test]
-fn two_without_a_title_are_direct_by_default() {
+fn a_pair_without_a_title_is_a_direct_conversation_by_default() {
     let kind = |body: Value| {
         let mut body = body;
         body["action"] = json!("conversation");
-        let Command::Conversation { kind, .. } = post(body).unwrap() else { panic!("a conversation") };
+        let Command::Conversation { kind, .. } = post(body).unwrap() else { panic!("not a conversation") };
         kind
     };
     assert_eq!(kind(json!({"participantIds": ["bob"]})), ConversationKind::Direct);
@@ -304,56 +308,57 @@ fn two_without_a_title_are_direct_by_default() {
 }
 
 #[test]
-fn a_direct_conversation_is_of_two_and_has_no_title() {
-    let three = json!({"action": "conversation", "type": "DIRECT", "participantIds": ["bob", "zoë"]});
-    assert_one(post(three), "participantIds", "too_many");
-    let titled = json!({"action": "conversation", "type": "DIRECT", "participantIds": ["bob"], "title": "Us"});
-    assert_one(post(titled), "title", "not_allowed");
-    assert_one(with("conversation", "type", json!("direct")), "type", "invalid_value");
+fn a_direct_conversation_has_two_participants_and_no_title() {
+    let with_three = json!({"action": "conversation", "type": "DIRECT", "participantIds": ["bob", "zoë"]});
+    assert_refused(post(with_three), "participantIds", "too_many");
+    let with_title = json!({"action": "conversation", "type": "DIRECT", "participantIds": ["bob"], "title": "Us"});
+    assert_refused(post(with_title), "title", "not_allowed");
+    assert_refused(post_with("conversation", "type", json!("direct")), "type", "invalid_value");
 }
 
 #[test]
-fn a_title_is_one_visible_line_of_up_to_200() {
-    let longest = "ü".repeat(limits::TITLE_CHARS);
-    assert!(with("conversation", "title", json!(longest)).is_ok());
+fn a_title_is_one_visible_line_of_up_to_200_characters() {
+    let longest = "ü".repeat(limits::MAX_TITLE_CHARS);
+    assert!(post_with("conversation", "title", json!(longest)).is_ok());
     for (title, code) in [
         (format!("{longest}a"), "too_long"),
         (" ".to_owned(), "empty"),
         (String::new(), "empty"),
         ("a\tb".to_owned(), "control_character"),
     ] {
-        assert_one(with("conversation", "title", json!(title)), "title", code);
+        assert_refused(post_with("conversation", "title", json!(title)), "title", code);
     }
 }
 
 #[test]
-fn a_reaction_adds_removes_or_labels() {
-    let (message_id, emoji) = (message(1), "👍".to_owned());
+fn a_reaction_is_added_with_or_without_a_label_or_removed() {
+    let message_id = message(1);
+    let emoji = "👍".to_owned();
     let add =
         |label: Option<&str>| Command::Reaction { message_id, emoji: emoji.clone(), label: label.map(str::to_owned) };
-    let longest = "ü".repeat(limits::LABEL_CHARS);
+    let longest = "ü".repeat(limits::MAX_LABEL_CHARS);
     assert_eq!(post(body("reaction")).unwrap(), add(None));
-    assert_eq!(with("reaction", "reaction", json!("add")).unwrap(), add(None));
-    assert_eq!(with("reaction", "reaction", json!("Add")).unwrap(), add(Some("Add")));
-    assert_eq!(with("reaction", "reaction", json!(longest)).unwrap(), add(Some(&longest)));
+    assert_eq!(post_with("reaction", "reaction", json!("add")).unwrap(), add(None));
+    assert_eq!(post_with("reaction", "reaction", json!("Add")).unwrap(), add(Some("Add")));
+    assert_eq!(post_with("reaction", "reaction", json!(longest)).unwrap(), add(Some(&longest)));
     let removal = Command::RemoveReaction { message_id, emoji: emoji.clone() };
-    assert_eq!(with("reaction", "reaction", json!("remove")).unwrap(), removal);
+    assert_eq!(post_with("reaction", "reaction", json!("remove")).unwrap(), removal);
     assert_eq!(post(body("remove_reaction")).unwrap(), removal);
     for (label, code) in [(format!("{longest}a"), "too_long"), (String::new(), "empty")] {
-        assert_one(with("reaction", "reaction", json!(label)), "reaction", code);
+        assert_refused(post_with("reaction", "reaction", json!(label)), "reaction", code);
     }
     for action in ["reaction", "remove_reaction"] {
         for emoji in ["", "a", "👍👍", "👍 "] {
-            assert_one(with(action, "emoji", json!(emoji)), "emoji", "not_an_emoji");
+            assert_refused(post_with(action, "emoji", json!(emoji)), "emoji", "not_an_emoji");
         }
     }
 }
 
 #[test]
-fn a_mark_is_up_to_a_message_or_the_newest() {
+fn a_read_mark_names_a_message_or_means_the_newest() {
     let conversation_id = conversation(1);
-    let read = |message_id| Command::MarkRead { conversation_id, message_id };
-    assert_eq!(post(body("mark_read")).unwrap(), read(None));
-    assert_eq!(with("mark_read", "messageId", json!(message(2))).unwrap(), read(Some(message(2))));
-    assert_one(with("mark_read", "messageId", json!("x")), "messageId", "invalid_id");
+    let mark_read = |message_id| Command::MarkRead { conversation_id, message_id };
+    assert_eq!(post(body("mark_read")).unwrap(), mark_read(None));
+    assert_eq!(post_with("mark_read", "messageId", json!(message(2))).unwrap(), mark_read(Some(message(2))));
+    assert_refused(post_with("mark_read", "messageId", json!("x")), "messageId", "invalid_id");
 }

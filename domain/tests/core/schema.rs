@@ -1,4 +1,4 @@
-//! The published JSON Schema is what the code says, and accepts what stands on the log.
+//! The published JSON Schema: it is the one that the code generates, and it accepts the events on the log.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -23,18 +23,18 @@ fn assert_accepted(name: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn the_schema_is_current() {
+fn the_published_schema_is_current() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schema/event.v1.schema.json");
-    let said = serde_json::to_string_pretty(&schema::event()).unwrap() + "\n";
+    let generated = serde_json::to_string_pretty(&schema::event()).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &said).unwrap();
+        std::fs::write(&path, &generated).unwrap();
     }
-    let stands = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(stands == said, "{} is old: UPDATE_GOLDEN=1 cargo test -p domain writes it anew", path.display());
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == generated, "{} is outdated; run UPDATE_GOLDEN=1 cargo test -p domain", path.display());
 }
 
 #[test]
-fn the_schema_is_one_itself() {
+fn the_schema_is_a_valid_json_schema() {
     assert!(jsonschema::meta::is_valid(&serde_json::to_value(schema::event()).unwrap()));
 }
 
@@ -47,12 +47,12 @@ fn the_schema_accepts_every_golden_event() {
 
 proptest! {
     #[test]
-    fn the_schema_accepts_whatever_is_written(event in any_event()) {
+    fn the_schema_accepts_every_encoded_event(event in any_event()) {
         assert_accepted(event.data.type_name(), &envelope::encode(&event));
     }
 }
 
-/// Sets what a JSON pointer names; null takes the field away.
+/// Replaces the field at a JSON pointer. Null removes the field.
 fn with(value: &Value, pointer: &str, new: Value) -> Value {
     let mut value = value.clone();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -66,7 +66,7 @@ fn with(value: &Value, pointer: &str, new: Value) -> Value {
 }
 
 #[test]
-fn the_schema_refuses_what_can_not_be_read() {
+fn the_schema_refuses_events_that_decoding_refuses() {
     let golden: Value = serde_json::from_slice(&golden::files()["message_sent.full"]).unwrap();
     for (pointer, new) in [
         ("/eventId", Value::Null),

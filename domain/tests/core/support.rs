@@ -1,11 +1,11 @@
-//! Short ways to name things, and events of any kind.
+//! Short constructors of test values, and strategies for random events.
 
 use domain::event::{Attachment, ConversationKind, EventData, MessageSent, MessageType, Request};
 use domain::{ConversationId, Event, EventId, MessageId, Timestamp, UserId};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-/// What any text id, UUID or time reads from a text.
+/// Parses a text id, UUID or time.
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
@@ -26,7 +26,7 @@ pub(crate) fn message(number: u128) -> MessageId {
     MessageId(Uuid::from_u128(0x3e00 + number))
 }
 
-/// So many seconds after the start of the year 2026.
+/// The time this many seconds after the start of the year 2026.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000 + seconds * 1_000).unwrap()
 }
@@ -51,7 +51,7 @@ pub(crate) fn picture() -> Attachment {
     }
 }
 
-/// Any event that can stand on the log, sensible or not.
+/// Any event that can be on the log, valid or not.
 pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let request = proptest::option::of(("[!-~]{1,128}", "[0-9a-f]{64}"));
     (any_uuid(), any_time(), any_uuid(), any_user(), request, any_data()).prop_map(
@@ -70,25 +70,25 @@ fn any_uuid() -> impl Strategy<Value = Uuid> {
     any::<u128>().prop_map(Uuid::from_u128)
 }
 
-/// One of a few, mostly, so that events meet.
+/// Mostly one of a few ids, so that events concern the same messages.
 fn any_message_id() -> impl Strategy<Value = MessageId> {
     prop_oneof![3 => (0..4_u128).prop_map(message), 1 => any_uuid().prop_map(MessageId)]
 }
 
-/// The years 0 to 9999.
+/// A time in the years 0 to 9999.
 fn any_time() -> impl Strategy<Value = Timestamp> {
     (-62_167_219_200_000_i64..=253_402_300_799_999).prop_map(|millis| Timestamp::from_millis(millis).unwrap())
 }
 
 fn any_user() -> impl Strategy<Value = UserId> {
-    "[\\PC&&\\S]{1,128}".prop_filter_map("no user id", |text| text.parse().ok())
+    "[\\PC&&\\S]{1,128}".prop_filter_map("not a user id", |text| text.parse().ok())
 }
 
 fn any_users() -> impl Strategy<Value = Vec<UserId>> {
     proptest::collection::vec(any_user(), 0..4)
 }
 
-/// Any text but U+0000, control characters and all.
+/// A text with any characters except U+0000.
 fn any_text() -> impl Strategy<Value = String> {
     any::<String>().prop_map(|text| text.replace('\0', ""))
 }
