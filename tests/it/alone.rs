@@ -17,7 +17,7 @@ const OFFLINE: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_proxy_would_refuse_before_it_a_process_refuses_by_name() {
-    let system = System::run(config(), Roles::ALL).await;
+    let system = System::with_roles(config(), Roles::ALL).await;
     let body = json!({"content": "hi"});
     let one = format!("/api/messages/{}", unknown_id());
     for (method, path) in [("POST", "/api/messages"), ("PATCH", &one), ("DELETE", &one), ("GET", &one)] {
@@ -27,7 +27,7 @@ async fn what_a_proxy_would_refuse_before_it_a_process_refuses_by_name() {
     for method in ["GET", "PATCH", "DELETE"] {
         let refused = system.ask("alice", method, "/api/messages/%00").json(&body).send().await;
         refused.assert_problem(400, "invalid_id");
-        assert_eq!(refused.errors(), [("messageId", "invalid_id")], "{method}");
+        assert_eq!(refused.field_errors(), [("messageId", "invalid_id")], "{method}");
     }
     // What services ask one another is not for users.
     let internal = system.get("alice", "/internal/memberships?userId=alice").await;
@@ -48,8 +48,8 @@ async fn without_redis_everything_goes_on() {
     config.redis_url = format!("redis://127.0.0.1:{}", free_port());
     config.limits.limit_messages = 5;
     config.limits.limit_edits = 100;
-    let system = System::run(config, Roles::ALL).await;
-    system.projecting().await;
+    let system = System::with_roles(config, Roles::ALL).await;
+    system.wait_until_projecting().await;
     let started = Instant::now();
     let conversation = system.conversation("alice", &["bob"]).await;
     let message = system.message("alice", &conversation, "0").await;
@@ -94,25 +94,25 @@ async fn without_redis_each_process_keeps_the_limits_until_redis_is_back() {
     let mut config = config();
     let redis = std::mem::replace(&mut config.redis_url, format!("redis://127.0.0.1:{port}"));
     config.limits.limit_messages = 3;
-    let system = System::run(config, Roles::ALL).await;
+    let system = System::with_roles(config, Roles::ALL).await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
     for left in [2, 1, 0] {
         let asked = Instant::now();
         let sent = system.post("alice", body.clone()).await;
         assert_eq!(sent.status, 201, "{sent:?}");
-        sent.assert_limit(3, left);
+        sent.assert_rate_limit(3, left);
         assert!(asked.elapsed() < Duration::from_secs(3), "it waits for Redis: {:?}", asked.elapsed());
     }
     let refused = system.post("alice", body.clone()).await;
     refused.assert_problem(429, "rate_limited");
-    refused.assert_limit(3, 0);
+    refused.assert_rate_limit(3, 0);
     assert_eq!(system.records_of(&conversation).await.len(), 1 + 3);
     // From now on, what connects there reaches Redis, in which nothing was counted.
     let _redis = Proxy::at(port, &redis).await;
     eventually("limits are kept in Redis again", async || {
         let sent = system.post("alice", body.clone()).await;
-        (sent.status == 201).then(|| sent.assert_limit(3, 2))
+        (sent.status == 201).then(|| sent.assert_rate_limit(3, 2))
     })
     .await;
 }
@@ -122,23 +122,23 @@ async fn who_left_while_redis_was_away_is_offline_when_it_is_back() {
     let mut config = config();
     let redis = Proxy::start(&config.redis_url).await;
     config.redis_url = redis.url.clone();
-    let system = System::run(config, Roles::ALL).await;
+    let system = System::with_roles(config, Roles::ALL).await;
     system.conversation("alice", &["bob", "carol"]).await;
     let mut alice = Client::connect(&system, "alice").await;
     let mut bob = Client::connect(&system, "bob").await;
     told(&mut alice, "bob", "online").await;
     redis.down();
-    bob.order(json!({"do": "disconnect"})).await;
+    bob.instruct(json!({"do": "disconnect"})).await;
     let offline = told(&mut alice, "bob", "offline").await;
     // As many come as go: it doesn't show in how many there are.
     let _carol = Client::connect(&system, "carol").await;
     told(&mut alice, "carol", "online").await;
-    redis.calm();
+    redis.restore();
     let expected = json!([
         {"userId": "bob", "status": "offline", "lastSeenAt": offline["lastSeenAt"]},
     ]);
     let deadline = Instant::now() + OFFLINE + SLACK;
-    while alice.ask("presence:get", json!({"userIds": ["bob"]})).await != expected {
+    while alice.emit_with_ack("presence:get", json!({"userIds": ["bob"]})).await != expected {
         assert!(Instant::now() < deadline, "Redis still has the word that bob is here");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -39,7 +39,7 @@ struct Failing {
 impl Failing {
     async fn start() -> Self {
         let system = System::start().await;
-        system.keys_kept_for_long().await;
+        system.age_reservation_epoch().await;
         let conversation = system.conversation("alice", &["bob"]).await;
         let config = &system.config;
         let partitions = config.kafka_partitions;
@@ -71,7 +71,7 @@ impl Failing {
             append_block: watch::channel(None).1,
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let beside = System::beside(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
+        let beside = System::attach(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();
         let router = service::http::with_middleware(api.router(), &command_api::routes().into_openapi(), &[]);
         tokio::spawn(lifecycle::serve(listener, router, shutdown.clone()));
@@ -101,7 +101,7 @@ async fn what_kafka_refuses_was_not_done_and_does_not_count() {
     // The key is free, and the limit is as it was.
     let sent = failing.beside.post_with_key("alice", "a-key", failing.body("something else")).await;
     assert_eq!((sent.status, sent.header("idempotent-replayed")), (201, ""), "{sent:?}");
-    sent.assert_limit(30, 29);
+    sent.assert_rate_limit(30, 29);
     assert_eq!(failing.kept().await, ["something else"]);
     // Nobody waits for what will never be.
     failing.broker.request_errors(RDKafkaApiKey::Produce, &[no]);
@@ -199,7 +199,7 @@ async fn what_was_counted_is_appended_although_its_client_has_hung_up() {
     let mut config = config();
     let redis = Proxy::start(&config.redis_url).await;
     config.redis_url = redis.url.clone();
-    let system = System::run(config, Roles::ALL).await;
+    let system = System::with_roles(config, Roles::ALL).await;
     let conversation = system.conversation("alice", &["bob"]).await;
     // From here on the process knows who is in it, and a command asks Redis only to be counted.
     system.message("alice", &conversation, "before").await;
@@ -208,7 +208,7 @@ async fn what_was_counted_is_appended_although_its_client_has_hung_up() {
     let request = system.ask("alice", "POST", "/api/messages").json(&body);
     let answer = tokio::time::timeout(Duration::from_millis(150), request.send()).await;
     assert!(answer.is_err(), "{answer:?}");
-    redis.calm();
+    redis.restore();
     eventually("it is on the log", async || {
         let records = system.records_of(&conversation).await;
         records.iter().any(|record| record.value["data"]["content"] == "after all").then_some(())

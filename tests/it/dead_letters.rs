@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use service::config::Config;
 
 use crate::harness::fold::assert_folded;
-use crate::harness::log::{self, Appended, Record};
-use crate::harness::process::{Running, command};
+use crate::harness::log::{self, NewRecord, Record};
+use crate::harness::process::{ServiceProcess, command};
 use crate::harness::system::{System, config, eventually, unknown_id};
 
 /// The line of a list that tells of the record at this position. A time that the list names, too, can look like one.
@@ -32,15 +32,15 @@ async fn dead_letters(config: &Config, arguments: &[&str]) -> (String, bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_no_event_is_parked_shown_and_holds_nothing_up() {
     let config = config();
-    let running = Running::start(&config, &["all"]).await;
-    let system = System::beside(config, &running.url);
+    let running = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let first = system.post("alice", json!({"conversationId": conversation, "content": "before"})).await;
     let event = system.record_at(&first).await;
     let as_if = |change: &dyn Fn(&mut Value)| {
         let mut value = event.value.clone();
         change(&mut value);
-        Appended {
+        NewRecord {
             key: conversation.clone(),
             value: value.to_string().into_bytes(),
             event_type: Some("MESSAGE_SENT"),
@@ -49,11 +49,11 @@ async fn a_record_that_is_no_event_is_parked_shown_and_holds_nothing_up() {
     };
     let partition = |id: &str| event_log::partition_for(id.as_bytes(), 3);
     let elsewhere = std::iter::repeat_with(unknown_id).find(|id| partition(id) != partition(&conversation)).unwrap();
-    let (strange, reasons): (Vec<Appended>, Vec<&str>) = [
+    let (strange, reasons): (Vec<NewRecord>, Vec<&str>) = [
         (as_if(&|value| value["version"] = json!(7)), "version 7"),
         (as_if(&|value| value["type"] = json!("MESSAGE_PINNED")), "MESSAGE_PINNED"),
         (as_if(&|value| value["enc"] = json!({})), "encrypted"),
-        (Appended { value: b"\x00not JSON".to_vec(), ..as_if(&|_| {}) }, "object"),
+        (NewRecord { value: b"\x00not JSON".to_vec(), ..as_if(&|_| {}) }, "object"),
         (as_if(&|value| value["conversationId"] = json!(elsewhere)), "on partition"),
     ]
     .into_iter()
@@ -138,7 +138,7 @@ async fn a_retry_folds_conversations_again_and_live_equals_the_fold_of_the_log()
     let spec = TopicSpec { name: config.kafka_topic.clone(), partitions: config.kafka_partitions };
     ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
     let history = random_history(11, 500);
-    log::append(&config, &history.iter().map(Appended::event).collect::<Vec<_>>()).await;
+    log::append(&config, &history.iter().map(NewRecord::event).collect::<Vec<_>>()).await;
     let records = log::records(&config.kafka_brokers, &config.kafka_topic).await;
     let mut rng = Rng::new(11);
     // The first conversation's creation is among them.
@@ -151,17 +151,17 @@ async fn a_retry_folds_conversations_again_and_live_equals_the_fold_of_the_log()
         .collect();
     project_as_before(&config, &records, |record| unknown.contains(&record.position())).await;
 
-    let system = System::run(config, Roles::ALL).await;
-    system.projecting().await;
+    let system = System::with_roles(config, Roles::ALL).await;
+    system.wait_until_projecting().await;
     // Readers have what was folded, and people go on.
     let talk = system.conversation("alice", &["bob"]).await;
     let mut paths = vec![("alice", "/api/messages".to_owned())];
     for user in ["alice", "bob"] {
-        for conversation in system.walk(user, "/api/messages?limit=100").await {
+        for conversation in system.all_pages(user, "/api/messages?limit=100").await {
             let id = conversation["id"].as_str().unwrap();
             paths.push((user, format!("/api/conversations/{id}")));
             let of_conversation = format!("/api/messages?conversationId={id}&limit=100");
-            for message in system.walk(user, &of_conversation).await {
+            for message in system.all_pages(user, &of_conversation).await {
                 paths.push((user, format!("/api/messages/{}", message["id"].as_str().unwrap())));
             }
             paths.push((user, of_conversation));
@@ -183,7 +183,7 @@ async fn a_retry_folds_conversations_again_and_live_equals_the_fold_of_the_log()
     let (list, _) = dead_letters(&system.config, &["list"]).await;
     assert!(list.contains("no dead letters"), "{list}");
     // No reader is left with what there was before.
-    let cold = System::run(
+    let cold = System::with_roles(
         Config { redis_prefix: format!("{}cold", system.config.redis_prefix), ..system.config.clone() },
         Roles::QUERY_API,
     )

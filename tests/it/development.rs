@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::harness::process::{command, free_port};
-use crate::harness::system::{PATIENCE, SECRET, config};
+use crate::harness::system::{SECRET, TIMEOUT, config};
 use crate::harness::{Client, System};
 
 /// `messages all` in development: its output is read line by line.
@@ -23,7 +23,7 @@ async fn welcome(child: &mut Child) -> (String, [String; 2]) {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut address, mut tokens) = (None, Vec::new());
     loop {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("it never said welcome").unwrap();
+        let line = tokio::time::timeout(TIMEOUT, lines.next_line()).await.expect("it never said welcome").unwrap();
         let line = line.expect("it ended before it said welcome");
         if let Some(rest) = line.strip_prefix("Messages is at ") {
             address = Some(rest.split(' ').next().unwrap().to_owned());
@@ -45,7 +45,7 @@ async fn development_prints_an_address_and_tokens_that_work() {
     assert_eq!(address, format!("http://127.0.0.1:{port}/"));
     assert_eq!(listening_on(port), ["0100007F"], "on loopback and nowhere else");
 
-    let system = System::beside(config, address.trim_end_matches('/'));
+    let system = System::attach(config, address.trim_end_matches('/'));
     let page = system.request("GET", "/").send().await;
     assert!(page.body.as_str().unwrap().contains("<title>Messages</title>"), "{page:?}");
     let mut socket = Client::open(serde_json::json!({"url": system.url, "token": bob})).await;

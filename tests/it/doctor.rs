@@ -21,7 +21,7 @@ async fn the_doctor_finds_a_system_that_runs_well() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     let (well, printed) = run(&system.config, &["doctor"], &[]).await;
     assert!(well, "{printed}");
     for line in [
@@ -69,8 +69,8 @@ async fn the_doctor_leads_from_nothing_to_a_system_that_runs() {
     advised("run messages migrate").await;
     assert!(run(&config, &["migrate"], &[]).await.0);
     advised("start a projector").await;
-    let mut projector = System::run(config.clone(), Roles::PROJECTOR).await;
-    projector.projecting().await;
+    let mut projector = System::with_roles(config.clone(), Roles::PROJECTOR).await;
+    projector.wait_until_projecting().await;
     let (well, printed) = run(&config, &["doctor"], &[]).await;
     assert!(well, "{printed}");
     projector.stop().await;

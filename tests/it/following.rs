@@ -11,8 +11,8 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::harness::log::{self, Appended};
-use crate::harness::process::Running;
+use crate::harness::log::{self, NewRecord};
+use crate::harness::process::ServiceProcess;
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::Replicas;
 use crate::harness::{Client, System, eventually};
@@ -32,8 +32,8 @@ pub(crate) async fn unlimited() -> System {
 }
 
 /// A realtime node in a process of its own.
-pub(crate) async fn node(system: &System) -> Running {
-    Running::start(&system.config, &["realtime", "--query-api-url", &system.url]).await
+pub(crate) async fn node(system: &System) -> ServiceProcess {
+    ServiceProcess::start(&system.config, &["realtime", "--query-api-url", &system.url]).await
 }
 
 fn users(count: usize) -> Vec<String> {
@@ -95,14 +95,14 @@ async fn whatever_the_network_and_the_nodes_do_clients_end_with_the_servers_stat
         tokio::time::sleep(Duration::from_millis(700)).await;
         far.stall();
         tokio::time::sleep(Duration::from_millis(1_200)).await;
-        far.calm();
+        far.restore();
         if round == 1 {
             one.child.kill().await.unwrap();
         }
     }
     talk.await.unwrap();
     beside.await.unwrap();
-    replicas.assert_as_server(&system, &users).await;
+    replicas.assert_equals_server(&system, &users).await;
 }
 
 /// A message of 16 KB, as it stands on the log.
@@ -139,7 +139,7 @@ async fn a_socket_that_takes_nothing_delays_nobody_is_closed_and_its_client_catc
     proxy.stall();
     // More than the buffers of the network and of the socket hold together, faster than a silent socket is given up.
     for _ in 0..20 {
-        let long: Vec<Appended> = (0..20).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+        let long: Vec<NewRecord> = (0..20).map(|_| NewRecord::event(&long_message("bob", &conversation))).collect();
         log::append(&system.config, &long).await;
         for _ in &long {
             bob.frame("message:new").await;
@@ -148,7 +148,7 @@ async fn a_socket_that_takes_nothing_delays_nobody_is_closed_and_its_client_catc
     eventually("a frame is dropped", async || (node.metric("realtime_dropped_total", "").await > 0.0).then_some(()))
         .await;
     assert_eq!(node.metric("realtime_slow_sockets_total", "").await, 1.0, "it is closed, once");
-    proxy.calm();
-    replicas.assert_as_server(&system, &users).await;
+    proxy.restore();
+    replicas.assert_equals_server(&system, &users).await;
     assert!(replicas.status().await["readies"].as_u64() >= Some(2), "the client came back");
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::http::{Answer, Request};
+use crate::harness::http::{Request, Response};
 use crate::harness::nginx::Nginx;
 use crate::harness::process::free_port;
 use crate::harness::system::config;
@@ -96,7 +96,7 @@ impl Front {
 }
 
 /// The name of who answered.
-fn name(answer: &Answer) -> String {
+fn name(answer: &Response) -> String {
     let name = answer.header("name");
     assert!(!name.is_empty(), "nobody answered: {answer:?}");
     name.to_owned()
@@ -296,11 +296,11 @@ async fn where_nobody_answers_clients_are_told_to_try_again_and_whether_somethin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_too_large_or_unreadable_is_refused_in_the_apis_own_words() {
-    let process = System::run(config(), Roles::COMMAND_API).await;
+    let process = System::with_roles(config(), Roles::COMMAND_API).await;
     let command = process.url.strip_prefix("http://").unwrap().parse().unwrap();
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let nginx = Nginx::start([command, command], [nobody, nobody], [nobody, nobody]).await;
-    let system = System::beside(process.config.clone(), &nginx.url);
+    let system = System::attach(process.config.clone(), &nginx.url);
     // The API itself refuses the first three, nginx the others.
     for bytes in [(64 << 10) + 1, 500_000, 1 << 20, (1 << 20) + 1, 8 << 20] {
         let refused = system.ask("alice", "POST", "/api/messages").raw(" ".repeat(bytes)).send().await;

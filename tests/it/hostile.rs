@@ -7,11 +7,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::following::{long_message, node};
-use crate::harness::log::{self, Appended};
-use crate::harness::process::Running;
+use crate::harness::log::{self, NewRecord};
+use crate::harness::process::ServiceProcess;
 use crate::harness::proxy::Proxy;
+use crate::harness::raw_socket::RawSocket;
 use crate::harness::sockets::SLACK;
-use crate::harness::wire::Wire;
 use crate::harness::{Client, System, eventually};
 
 /// For how long a connection may be there without a socket.
@@ -26,18 +26,18 @@ const STRANGERS: usize = 16_384;
 const BURST: usize = 200;
 
 /// Somebody who wants to chat, and must not notice anything of what others do.
-async fn bystander(system: &System, node: &Running) -> Client {
+async fn bystander(system: &System, node: &ServiceProcess) -> Client {
     let mut client = Client::open(json!({"url": node.url, "token": system.token("bystander")})).await;
     client.frame("connection:ready").await;
     client
 }
 
-async fn turned_away(node: &Running, reason: &str) -> f64 {
+async fn turned_away(node: &ServiceProcess, reason: &str) -> f64 {
     node.metric("realtime_turned_away_total", &format!("reason=\"{reason}\"")).await
 }
 
 /// Opens a session by polling: its path.
-async fn polling(node: &Running) -> Option<String> {
+async fn polling(node: &ServiceProcess) -> Option<String> {
     let path = format!("{}/socket.io/?EIO=4&transport=polling", node.url);
     let opened = reqwest::get(&path).await.unwrap();
     if opened.status() == 503 {
@@ -61,7 +61,7 @@ async fn who_sends_too_many_packets_has_their_connection_closed_and_nobody_else(
     let system = System::start().await;
     let node = node(&system).await;
     let mut bystander = bystander(&system, &node).await;
-    let mut flood = Wire::connect(&system, &node.url, "flood").await;
+    let mut flood = RawSocket::connect(&system, &node.url, "flood").await;
     // Whatever they say: pings, questions, what nobody knows.
     let packets = ["3", "42[\"presence:get\",{}]", "42[\"no such event\"]", "40/admin,", "437[1]"];
     let mut sent = 0;
@@ -89,7 +89,7 @@ async fn who_sends_too_many_packets_has_their_connection_closed_and_nobody_else(
     let path = polling(&node).await.unwrap();
     assert_ne!(post(&path, many(2 * BURST)).await, 200);
     assert_eq!(turned_away(&node, "packets").await, 3.0);
-    assert_eq!(bystander.leftover().await, [""; 0]);
+    assert_eq!(bystander.unread_frames().await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,7 @@ async fn who_sends_as_fast_as_one_may_is_left_alone() {
         busy.emit("typing:start", json!({})).await;
     }
     for _ in 0..BURST / 4 {
-        busy.ask("presence:get", json!({"userIds": []})).await;
+        busy.emit_with_ack("presence:get", json!({"userIds": []})).await;
     }
     assert_eq!(turned_away(&node, "packets").await, 0.0);
 }
@@ -117,13 +117,13 @@ async fn a_user_has_a_hundred_sockets_on_a_node_and_each_that_goes_makes_room_fo
         greedy.frame("connection:ready").await;
     }
     let mut further = Client::open(json!({"url": node.url, "token": system.token("greedy")})).await;
-    assert_eq!(further.at("connect_error").await["message"], "too_many_sockets");
+    assert_eq!(further.wait_for("connect_error").await["message"], "too_many_sockets");
     assert_eq!(turned_away(&node, "sockets").await, 1.0);
-    greedy.order(json!({"do": "disconnect", "socket": 7})).await;
-    greedy.at("disconnect").await;
-    further.order(json!({"do": "connect"})).await;
+    greedy.instruct(json!({"do": "disconnect", "socket": 7})).await;
+    greedy.wait_for("disconnect").await;
+    further.instruct(json!({"do": "connect"})).await;
     further.frame("connection:ready").await;
-    assert_eq!(bystander.leftover().await, [""; 0]);
+    assert_eq!(bystander.unread_frames().await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,13 +131,13 @@ async fn a_connection_over_which_no_socket_is_let_in_is_closed() {
     let system = System::start().await;
     let node = node(&system).await;
     let (mut silent, mut forger, mut elsewhere) = (
-        Wire::open(&node.url, "").await.unwrap(),
-        Wire::open(&node.url, "").await.unwrap(),
-        Wire::open(&node.url, "").await.unwrap(),
+        RawSocket::open(&node.url, "").await.unwrap(),
+        RawSocket::open(&node.url, "").await.unwrap(),
+        RawSocket::open(&node.url, "").await.unwrap(),
     );
     forger.send("40{\"token\":\"forged\"}").await;
     elsewhere.send("40/admin,").await;
-    let mut left = Wire::connect(&system, &node.url, "alice").await;
+    let mut left = RawSocket::connect(&system, &node.url, "alice").await;
     left.send("41").await;
     let path = polling(&node).await.unwrap();
     assert_eq!(post(&path, connect(&system, "bob")).await, 200);
@@ -158,7 +158,7 @@ async fn a_connection_over_which_no_socket_is_let_in_is_closed() {
 async fn who_comes_back_over_the_same_connection_keeps_it() {
     let system = System::start().await;
     let node = node(&system).await;
-    let mut wire = Wire::connect(&system, &node.url, "alice").await;
+    let mut wire = RawSocket::connect(&system, &node.url, "alice").await;
     wire.send("41").await;
     // While she is still on her way out, she can't come in.
     eventually("she is back", async || {
@@ -192,11 +192,11 @@ async fn of_connections_that_wait_to_be_let_in_there_is_a_bounded_number() {
         opened += opening.await.unwrap();
     }
     assert!(opened >= STRANGERS, "{opened}");
-    assert!(Wire::open(&node.url, "").await.is_none(), "refused by name");
+    assert!(RawSocket::open(&node.url, "").await.is_none(), "refused by name");
     assert!(turned_away(&node, "connections").await > 0.0);
-    assert_eq!(bystander.leftover().await, [""; 0], "who is in stays in");
+    assert_eq!(bystander.unread_frames().await, [""; 0], "who is in stays in");
     // They are closed, and then there is room again.
-    eventually("there is room", async || Wire::open(&node.url, "").await).await;
+    eventually("there is room", async || RawSocket::open(&node.url, "").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,14 +226,14 @@ async fn what_is_no_packet_ends_its_own_connection_and_what_nobody_asked_for_is_
         "\0",
         "43[]",
     ] {
-        let mut wire = Wire::connect(&system, &node.url, "odd").await;
+        let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
         wire.send(ending).await;
         assert!(wire.closed_within(SLACK).await, "{ending}");
     }
-    let mut wire = Wire::connect(&system, &node.url, "odd").await;
+    let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
     wire.send_binary(b"\x00\x01\x02").await;
     assert!(wire.closed_within(SLACK).await, "bytes");
-    let mut wire = Wire::connect(&system, &node.url, "odd").await;
+    let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
     for ignored in ["437[1,2]", "42[\"no such event\",1]", "41/admin,", "42/admin,[\"presence:get\",{}]"] {
         wire.send(ignored).await;
     }
@@ -241,7 +241,7 @@ async fn what_is_no_packet_ends_its_own_connection_and_what_nobody_asked_for_is_
     assert_eq!(wire.until("44").await, "44/admin,{\"message\":\"Invalid namespace\"}");
     wire.send("420[\"presence:get\",{\"userIds\":[]}]").await;
     assert_eq!(wire.until("430").await, "430[[]]", "all of that changes nothing");
-    assert_eq!(bystander.leftover().await, [""; 0]);
+    assert_eq!(bystander.unread_frames().await, [""; 0]);
     assert_eq!(node.metric("realtime_sockets", "").await, 2.0);
 }
 
@@ -250,11 +250,11 @@ async fn who_says_to_be_there_but_takes_nothing_is_let_go() {
     let system = System::start().await;
     let node = node(&system).await;
     let proxy = Proxy::start(&node.url).await;
-    let mut deaf = Wire::connect(&system, &proxy.url, "alice").await;
+    let mut deaf = RawSocket::connect(&system, &proxy.url, "alice").await;
     proxy.stall();
     let conversation = system.conversation("bob", &["alice"]).await;
     // More than the network holds for it, and less packets than its own buffer does.
-    let long: Vec<Appended> = (0..100).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+    let long: Vec<NewRecord> = (0..100).map(|_| NewRecord::event(&long_message("bob", &conversation))).collect();
     log::append(&system.config, &long).await;
     eventually("it is closed", async || {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -277,7 +277,7 @@ async fn an_upgrade_that_breaks_off_leaves_no_socket_behind() {
         // She has just said that she is there: silence alone would take longer to be noticed.
         assert_eq!(post(&path, "3".to_owned()).await, 200);
         let sid = path.rsplit('=').next().unwrap();
-        let mut wire = Wire::open(&node.url, &format!("&sid={sid}")).await.unwrap();
+        let mut wire = RawSocket::open(&node.url, &format!("&sid={sid}")).await.unwrap();
         if let Some(probe) = probe {
             wire.send(probe).await;
         }

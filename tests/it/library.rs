@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use crate::following::unlimited;
 use crate::harness::System;
-use crate::harness::process::{Running, free_port};
+use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::all;
 use crate::harness::repository::text;
 use crate::harness::script;
-use crate::harness::system::{PATIENCE, SECRET};
+use crate::harness::system::{SECRET, TIMEOUT};
 
 /// Users with a client each, in a Node process: see `tests/js/library.mjs`.
 struct Users {
@@ -44,14 +44,14 @@ impl Users {
     }
 
     async fn line(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let line = tokio::time::timeout(TIMEOUT, self.lines.next_line()).await;
         let line = line.expect("the clients say nothing").unwrap().expect("the clients ended");
         serde_json::from_str(&line).unwrap()
     }
 
     /// Waits until so many are what the status counts.
     async fn until(&mut self, what: &str, count: usize) {
-        let deadline = Instant::now() + 4 * PATIENCE;
+        let deadline = Instant::now() + 4 * TIMEOUT;
         loop {
             self.order(json!({"do": "status"})).await;
             let status = self.line().await;
@@ -65,10 +65,10 @@ impl Users {
     }
 
     /// Waits until each user has exactly what the server has for them, and asserts that each was told it once.
-    async fn assert_as_server(&mut self, system: &System) {
+    async fn assert_equals_server(&mut self, system: &System) {
         self.until("busy", 0).await;
         self.until("live", self.names.len()).await;
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * TIMEOUT;
         for name in self.names.clone() {
             loop {
                 let has = self.dump(&name).await;
@@ -134,7 +134,7 @@ fn names(count: usize) -> Vec<String> {
 async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
     let system = Arc::new(unlimited().await);
     let (port, other) = (free_port(), free_port());
-    let start = |port: u16| Running::spawn(port, &system.config, &["all"], &[]);
+    let start = |port: u16| ServiceProcess::spawn(port, &system.config, &["all"], &[]);
     let (mut one, mut two) = (start(port), start(other));
     one.ready().await;
     two.ready().await;
@@ -153,7 +153,7 @@ async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         far.stall();
         tokio::time::sleep(Duration::from_millis(1_200)).await;
-        far.calm();
+        far.restore();
         if round == 1 {
             one.child.kill().await.unwrap();
             one = start(port);
@@ -164,7 +164,7 @@ async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
             two.ready().await;
         }
     }
-    users.assert_as_server(&system).await;
+    users.assert_equals_server(&system).await;
     drop((one, two));
 }
 
@@ -223,7 +223,7 @@ async fn the_chat_of_its_readme_works() {
         let expected = format!("{}: {says}", ["alice", "bob"][who]);
         for (_, lines) in &mut people {
             let seen = async { while lines.next_line().await.unwrap().expect("the chat ended") != expected {} };
-            tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("nobody printed {expected:?}"));
+            tokio::time::timeout(TIMEOUT, seen).await.unwrap_or_else(|_| panic!("nobody printed {expected:?}"));
         }
     }
 }

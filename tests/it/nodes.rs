@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::following::node;
-use crate::harness::process::Running;
+use crate::harness::process::ServiceProcess;
 use crate::harness::sockets::SLACK;
 use crate::harness::system::config;
 use crate::harness::{Client, System};
@@ -16,7 +16,7 @@ use crate::harness::{Client, System};
 /// How soon after the end of a user's last socket the others know.
 const OFFLINE_WITHIN: Duration = Duration::from_secs(15);
 
-async fn connect(system: &System, node: &Running, user: &str) -> Client {
+async fn connect(system: &System, node: &ServiceProcess, user: &str) -> Client {
     let mut client = Client::open(json!({"url": node.url, "token": system.token(user)})).await;
     client.frame("connection:ready").await;
     client
@@ -39,7 +39,7 @@ async fn a_conversation_that_begins_is_joined_on_every_node() {
         }
     }
     for mut client in [alice, bob] {
-        let left = client.leftover().await;
+        let left = client.unread_frames().await;
         assert!(left.iter().all(|name| name == "presence:update"), "nothing comes twice: {left:?}");
     }
 }
@@ -64,10 +64,10 @@ async fn presence_is_told_across_nodes_also_for_one_that_died() {
     assert_eq!((&update.data["userId"], &update.data["status"]), (&json!("alice"), &json!("offline")), "{update:?}");
     assert!(died.elapsed() < OFFLINE_WITHIN + SLACK, "{:?}", died.elapsed());
     assert!(update.data["lastSeenAt"].is_string());
-    let found = bob.ask("presence:get", json!({"userIds": ["alice", "carol", "bob"]})).await;
+    let found = bob.emit_with_ack("presence:get", json!({"userIds": ["alice", "carol", "bob"]})).await;
     let statuses: Vec<_> = found.as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["offline", "online", "online"]);
-    assert_eq!(bob.leftover().await, Vec::<String>::new(), "carol was never away");
+    assert_eq!(bob.unread_frames().await, Vec::<String>::new(), "carol was never away");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,12 +76,12 @@ async fn whoever_one_begins_to_talk_with_is_known_although_the_projector_is_late
     let (one, two) = tokio::join!(node(&system), node(&system));
     let (mut alice, _bob) = tokio::join!(connect(&system, &one, "alice"), connect(&system, &two, "bob"));
     let ask = json!({"userIds": ["bob"]});
-    assert_eq!(alice.ask("presence:get", ask.clone()).await, json!([]), "nobody knows strangers");
-    let hold = system.hold_read_model().await;
+    assert_eq!(alice.emit_with_ack("presence:get", ask.clone()).await, json!([]), "nobody knows strangers");
+    let hold = system.pause_projection().await;
     let body = json!({"action": "conversation", "participantIds": ["bob"]});
     assert_eq!(system.post("alice", body).await.status, 201);
     alice.frame("conversation:created").await;
-    let (answer, ()) = tokio::join!(alice.ask("presence:get", ask), async {
+    let (answer, ()) = tokio::join!(alice.emit_with_ack("presence:get", ask), async {
         // Long after who doesn't wait has answered.
         tokio::time::sleep(Duration::from_millis(300)).await;
         hold.rollback().await.unwrap();
@@ -93,9 +93,9 @@ async fn whoever_one_begins_to_talk_with_is_known_although_the_projector_is_late
 async fn typing_stops_by_itself_when_the_process_that_took_the_start_dies() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    let (mut commands, node) = tokio::join!(Running::start(&system.config, &["command-api"]), node(&system));
+    let (mut commands, node) = tokio::join!(ServiceProcess::start(&system.config, &["command-api"]), node(&system));
     let mut bob = connect(&system, &node, "bob").await;
-    let beside = System::beside(system.config.clone(), &commands.url);
+    let beside = System::attach(system.config.clone(), &commands.url);
     let body = json!({"action": "typing_start", "conversationId": conversation});
     assert_eq!(beside.post("alice", body).await.status, 202);
     assert_eq!(bob.frame("typing:start").await.data, json!({"userId": "alice", "conversationId": conversation}));

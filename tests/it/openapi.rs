@@ -22,7 +22,7 @@ async fn every_process_has_the_whole_document() {
     let mut config = config();
     config.query_api_url = Some(system.url.clone());
     for roles in [Roles::COMMAND_API, Roles::QUERY_API, Roles::REALTIME, Roles::PROJECTOR] {
-        let alone = System::run(config.clone(), roles).await;
+        let alone = System::with_roles(config.clone(), roles).await;
         assert_eq!(alone.request("GET", "/openapi.json").send().await.body, whole.body, "{roles}");
     }
 }
@@ -31,7 +31,7 @@ async fn every_process_has_the_whole_document() {
 async fn a_wrong_method_is_told_from_a_wrong_path_whoever_serves_it() {
     let config = config();
     for roles in [Roles::ALL, Roles::COMMAND_API, Roles::QUERY_API] {
-        let system = System::run(config.clone(), roles).await;
+        let system = System::with_roles(config.clone(), roles).await;
         for (method, path, allow) in [
             ("PUT", "/api/messages", "GET,HEAD,POST"),
             ("POST", "/api/messages/sync", "GET,HEAD"),
@@ -58,7 +58,7 @@ async fn schemathesis_finds_no_5xx_and_no_answer_outside_the_schema() {
     let message = system.message("alice", &conversation, "hi @bob").await;
     let react = json!({"action": "reaction", "messageId": message, "emoji": "👍", "reaction": "fine"});
     let last = system.post("bob", react).await;
-    system.announced(&last).await;
+    system.wait_until_published(&last).await;
     let ids = format!(
         "[[operations]]\ninclude-path = \"/api/messages/{{messageId}}\"\nparameters = {{\"path.messageId\" = \"{message}\"}}\n\
          [[operations]]\ninclude-path = \"/api/conversations/{{id}}\"\nparameters = {{\"path.id\" = \"{conversation}\"}}\n\

@@ -11,19 +11,19 @@ use tokio::net::TcpStream;
 
 use crate::harness::eventually;
 use crate::harness::log::Record;
-use crate::harness::process::{Running, command, free_port};
+use crate::harness::process::{ServiceProcess, command, free_port};
 use crate::harness::sockets::SLACK;
-use crate::harness::system::{PATIENCE, SECRET, System, config};
+use crate::harness::system::{SECRET, System, TIMEOUT, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cached_list_touches_neither_postgres_nor_kafka() {
     let config = config();
-    let running = Running::start(&config, &["all"]).await;
-    let system = System::beside(config, &running.url);
+    let running = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
     let path = "/api/messages";
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     assert_eq!(system.get("bob", path).await.header("x-cache"), "miss");
     let before = touched(&running).await;
     for _ in 0..5 {
@@ -36,7 +36,7 @@ async fn a_cached_list_touches_neither_postgres_nor_kafka() {
 
 /// How often queries asked Postgres, and how many events were appended. The projector looks at its leases all the
 /// time: those are not counted.
-async fn touched(running: &Running) -> (f64, f64) {
+async fn touched(running: &ServiceProcess) -> (f64, f64) {
     let mut queries = 0.0;
     for operation in ["conversations", "memberships", "participants", "messages", "message", "conversation", "offsets"]
     {
@@ -48,8 +48,8 @@ async fn touched(running: &Running) -> (f64, f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_position_is_woken_and_asks_nobody() {
     let config = config();
-    let running = Running::start(&config, &["all"]).await;
-    let system = System::beside(config, &running.url);
+    let running = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let asked = async || running.metric("postgres_queries_total", "operation=\"offsets\"").await;
     let before = asked().await;
@@ -77,12 +77,12 @@ async fn a_process_says_that_it_runs_and_what_it_lacks() {
     let port = free_port();
     let mut lacking = command(&config, &["query-api"]);
     let _child = lacking.env("PORT", port.to_string()).env("DATABASE_URL", nowhere).spawn().unwrap();
-    let system = System::beside(config, &format!("http://127.0.0.1:{port}"));
+    let system = System::attach(config, &format!("http://127.0.0.1:{port}"));
     let healthz = format!("{}/healthz", system.url);
     eventually("it runs", async || reqwest::get(&healthz).await.ok().filter(|answer| answer.status() == 200)).await;
     let unready = system.request("GET", "/readyz").send().await;
     unready.assert_problem(503, "not_ready");
-    assert_eq!(unready.errors(), [("postgres", "not_ready")]);
+    assert_eq!(unready.field_errors(), [("postgres", "not_ready")]);
     // Without it, only what Redis has can be read.
     system.get("alice", "/api/messages").await.assert_problem(503, "unavailable");
     system.post("alice", json!({})).await.assert_problem(405, "method_not_allowed");
@@ -115,8 +115,8 @@ async fn a_request_keeps_the_id_that_it_came_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_told_to_stop_finishes_what_it_began() {
     let config = config();
-    let mut running = Running::start(&config, &["all"]).await;
-    let system = Arc::new(System::beside(config, &running.url));
+    let mut running = ServiceProcess::start(&config, &["all"]).await;
+    let system = Arc::new(System::attach(config, &running.url));
     let conversation = system.conversation("alice", &["bob"]).await;
     // One that takes a second, and as many as can be that don't.
     let waiting = system.ask("alice", "GET", "/api/messages").header("Messages-Position", "0:1000000");
@@ -135,7 +135,7 @@ async fn a_process_that_is_told_to_stop_finishes_what_it_began() {
     let first = counted.recv().await.unwrap();
     let pid = running.child.id().unwrap().to_string();
     assert!(tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await.expect("it never stopped").unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, running.child.wait()).await.expect("it never stopped").unwrap();
     assert_eq!(ended.code(), Some(0));
     waiting.await.unwrap().assert_problem(503, "projection_behind");
     sending.await.unwrap();
@@ -150,11 +150,11 @@ async fn a_process_that_is_told_to_stop_finishes_what_it_began() {
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_the_read_model_is_behind_shows() {
     let config = config();
-    let running = Running::start(&config, &["all"]).await;
-    let system = System::beside(config.clone(), &running.url);
+    let running = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config.clone(), &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     // Projecting stands still for as long as somebody else holds the table.
     let options: PgConnectOptions = config.database_url.parse().unwrap();
     let options = options.options([("search_path", &config.database_schema)]);
@@ -185,7 +185,7 @@ async fn how_far_the_read_model_is_behind_shows() {
     }
 }
 
-async fn lag(running: &Running) -> (f64, f64) {
+async fn lag(running: &ServiceProcess) -> (f64, f64) {
     (running.metric("projector_lag_events", "").await, running.metric("projector_lag_seconds", "").await)
 }
 
@@ -230,7 +230,7 @@ async fn a_token_from_the_command_line_works_and_a_schema_can_be_migrated_again(
         let ended = command(&config, &["migrate"]).output().await.unwrap();
         assert!(ended.status.success(), "{ended:?}");
     }
-    let system = System::run(config.clone(), Roles::ALL).await;
+    let system = System::with_roles(config.clone(), Roles::ALL).await;
     let ended = command(&config, &["token", "alice", "--hours", "1"]).output().await.unwrap();
     assert!(ended.status.success(), "{ended:?}");
     let bearer = format!("Bearer {}", String::from_utf8(ended.stdout).unwrap().trim());
@@ -243,7 +243,7 @@ async fn a_token_from_the_command_line_works_and_a_schema_can_be_migrated_again(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_has_as_many_connections_as_its_system_lets_it_have() {
     let files = 256;
-    let running = Running::with_files(&config(), &["all"], files).await;
+    let running = ServiceProcess::with_files(&config(), &["all"], files).await;
     let address = running.url.strip_prefix("http://").unwrap();
     let mut connections = Vec::new();
     for _ in 0..2 * files {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::harness::System;
-use crate::harness::process::{Running, free_port};
+use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::repository::root;
 use crate::harness::system::{config, unlimited};
 
@@ -57,9 +57,9 @@ async fn the_page_outlives_a_network_and_a_server_that_go() {
     let mut config = config();
     unlimited(&mut config);
     let port = free_port();
-    let mut server = Some(Running::spawn(port, &config, &["all"], &[]));
+    let mut server = Some(ServiceProcess::spawn(port, &config, &["all"], &[]));
     server.as_mut().unwrap().ready().await;
-    let system = System::beside(config.clone(), &format!("http://127.0.0.1:{port}"));
+    let system = System::attach(config.clone(), &format!("http://127.0.0.1:{port}"));
     let mut node = script("page-offline.mjs", &system).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut orders = node.stdin.take().unwrap();
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
@@ -68,7 +68,7 @@ async fn the_page_outlives_a_network_and_a_server_that_go() {
         match said["please"].as_str() {
             Some("stop") => drop(server.take().unwrap().stop().await),
             Some("start") => {
-                let again = server.insert(Running::spawn(port, &config, &["all"], &[]));
+                let again = server.insert(ServiceProcess::spawn(port, &config, &["all"], &[]));
                 again.ready().await;
             }
             _ => {
@@ -156,8 +156,8 @@ async fn a_file_that_is_known_already_is_not_sent_again() {
 async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
     let ask = |system: &System, body: Value| system.request("POST", "/development/token").json(&body);
     let config = config();
-    let development = Running::with(&config, &["all"], &[("MESSAGES_ENV", "development")]).await;
-    let system = System::beside(config.clone(), &development.url);
+    let development = ServiceProcess::with(&config, &["all"], &[("MESSAGES_ENV", "development")]).await;
+    let system = System::attach(config.clone(), &development.url);
     assert!(system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
     let given = ask(&system, json!({"user": "Zoë-7"})).send().await;
     assert_eq!((given.status, given.header("cache-control")), (200, "no-store"), "{given:?}");
@@ -175,8 +175,8 @@ async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
     sign_in(&system, "development").await;
     development.stop().await;
 
-    let production = Running::start(&config, &["all"]).await;
-    let system = System::beside(config.clone(), &production.url);
+    let production = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config.clone(), &production.url);
     assert!(!system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
     let refused = ask(&system, json!({"user": "alice"})).send().await;
     assert_eq!((refused.status, &refused.body["code"]), (404, &json!("no_such_route")), "{refused:?}");
@@ -184,8 +184,8 @@ async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
     production.stop().await;
 
     // A single service is never a place to become anyone, not even in development.
-    let alone = Running::with(&config, &["command-api"], &[("MESSAGES_ENV", "development")]).await;
-    let system = System::beside(config, &alone.url);
+    let alone = ServiceProcess::with(&config, &["command-api"], &[("MESSAGES_ENV", "development")]).await;
+    let system = System::attach(config, &alone.url);
     assert_eq!(ask(&system, json!({"user": "alice"})).send().await.status, 404);
     alone.stop().await;
 }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::harness::fold::assert_folded;
-use crate::harness::log::{self, Appended};
-use crate::harness::process::{Running, command};
+use crate::harness::log::{self, NewRecord};
+use crate::harness::process::{ServiceProcess, command};
 use crate::harness::proxy::Proxy;
 use crate::harness::sockets::SLACK;
 use crate::harness::system::config;
@@ -86,8 +86,8 @@ impl Site {
 }
 
 /// A record that is no event, or none yet.
-fn garbage(rng: &mut Rng, event: &Event) -> Appended {
-    let mut record = Appended::event(event);
+fn garbage(rng: &mut Rng, event: &Event) -> NewRecord {
+    let mut record = NewRecord::event(event);
     let mut value: Value = serde_json::from_slice(&record.value).unwrap();
     match rng.below(8) {
         0 => value["version"] = json!(2),
@@ -95,9 +95,9 @@ fn garbage(rng: &mut Rng, event: &Event) -> Appended {
         2 => value["type"] = json!("MESSAGE_PINNED"),
         3 => value["data"] = json!({"messageId": Uuid::now_v7(), "content": "a\u{0}b"}),
         4 => value["conversationId"] = json!("nonsense"),
-        5 => return Appended { key: "a key that is no id".to_owned(), value: Vec::new(), ..record },
-        6 => return Appended { value: vec![0xff, 0xfe, 0x00], ..record },
-        _ => return Appended { value: "[".repeat(100_000).into_bytes(), ..record },
+        5 => return NewRecord { key: "a key that is no id".to_owned(), value: Vec::new(), ..record },
+        6 => return NewRecord { value: vec![0xff, 0xfe, 0x00], ..record },
+        _ => return NewRecord { value: "[".repeat(100_000).into_bytes(), ..record },
     }
     record.value = value.to_string().into_bytes();
     record
@@ -113,7 +113,7 @@ async fn projectors_come_and_go(seed: u64) {
         }
         let mut records = Vec::new();
         for event in &world.log[written..] {
-            records.push(Appended::event(event));
+            records.push(NewRecord::event(event));
             if site.rng.percent(5) {
                 records.push(garbage(&mut site.rng, event));
             }
@@ -140,7 +140,7 @@ async fn projectors_that_come_go_die_and_compete_leave_the_fold_of_the_log() {
 async fn a_rebuild_ends_with_the_same_state_while_the_system_serves() {
     let system = System::unlimited().await;
     let history = random_history(1, 4_000);
-    log::append(&system.config, &history.iter().map(Appended::event).collect::<Vec<_>>()).await;
+    log::append(&system.config, &history.iter().map(NewRecord::event).collect::<Vec<_>>()).await;
     assert_folded(&system.read_model(), &system.records().await).await;
     let conversation = system.conversation("alice", &["bob", "dora"]).await;
     let mut latest = system.post("alice", json!({"conversationId": conversation, "content": "0"})).await;
@@ -179,7 +179,7 @@ async fn a_rebuild_that_dies_at_once_is_gone_on_with_though_nothing_happens() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     let spec = TopicSpec { name: system.config.kafka_topic.clone(), partitions: system.config.kafka_partitions };
     let topic = ensure_topic(&system.config.kafka_brokers, &spec).await.unwrap();
     system.read_model().reset(topic.id, topic.partitions).await.unwrap();
@@ -200,11 +200,11 @@ const HANDED_OVER: Duration = Duration::from_secs(8);
 async fn what_a_paused_or_cut_off_projector_left_is_taken_over_and_it_cannot_write_when_it_is_back() {
     let mut config = config();
     crate::harness::system::unlimited(&mut config);
-    let system = System::run(config, Roles::COMMAND_API).await;
+    let system = System::with_roles(config, Roles::COMMAND_API).await;
     let postgres = Proxy::start(&system.config.database_url).await;
     let cut_off = Config { database_url: postgres.url.clone(), ..system.config.clone() };
-    let one = Running::start(&cut_off, &["projector"]).await;
-    let _two = Running::start(&system.config, &["projector"]).await;
+    let one = ServiceProcess::start(&cut_off, &["projector"]).await;
+    let _two = ServiceProcess::start(&system.config, &["projector"]).await;
     // On every partition, whoever has it.
     let mut conversations = BTreeMap::new();
     for other in 0.. {
@@ -237,16 +237,16 @@ async fn what_a_paused_or_cut_off_projector_left_is_taken_over_and_it_cannot_wri
         }
         let began = Instant::now();
         for answer in &sent {
-            system.projected(answer).await;
+            system.wait_until_projected(answer).await;
         }
         assert!(began.elapsed() < HANDED_OVER + SLACK, "{way}: {:?}", began.elapsed());
         one.thaw().await;
-        postgres.calm();
+        postgres.restore();
         // Both at work again.
         for number in 0..3 {
-            system.projected(&say(number, "after").await).await;
+            system.wait_until_projected(&say(number, "after").await).await;
         }
-        system.projecting().await;
+        system.wait_until_projecting().await;
     }
     assert_folded(&system.read_model(), &system.records().await).await;
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::following::node;
-use crate::harness::log::{self, Appended};
+use crate::harness::log::{self, NewRecord};
 use crate::harness::{Client, System};
 
 /// A message that nobody sent by a command.
@@ -34,9 +34,9 @@ async fn a_record_that_repeats_is_relayed_once() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut bob = Client::connect(&system, "bob").await;
     let (one, other) = (message(&conversation, "one"), message(&conversation, "other"));
-    let positions = log::append(&system.config, &[&one, &one, &other, &one].map(Appended::event)).await;
+    let positions = log::append(&system.config, &[&one, &one, &other, &one].map(NewRecord::event)).await;
     let last = system.post("alice", json!({"conversationId": conversation, "content": "last"})).await;
-    let frames = bob.frames_until("the last", |frame| frame.says("last")).await;
+    let frames = bob.frames_until("the last", |frame| frame.is_message("last")).await;
     let came: Vec<_> = frames.iter().map(|frame| (frame.name.as_str(), frame.data["content"].as_str())).collect();
     let mention = ("mention:new", None);
     let expected = [("message:new", Some("one")), mention, ("message:new", Some("other")), mention];
@@ -53,17 +53,17 @@ async fn a_copy_of_what_came_before_anyone_was_here_is_not_relayed() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let one = message(&conversation, "one");
-    log::append(&system.config, &[Appended::event(&one)]).await;
-    system.caught_up().await;
+    log::append(&system.config, &[NewRecord::event(&one)]).await;
+    system.wait_until_caught_up().await;
     // A node that begins now, and one on which nobody was until now.
     let late = node(&system).await;
     let mut there = Client::open(json!({"url": late.url, "token": system.token("bob")})).await;
     there.frame("connection:ready").await;
     let mut clients = vec![Client::connect(&system, "bob").await, there];
-    log::append(&system.config, &[Appended::event(&one)]).await;
+    log::append(&system.config, &[NewRecord::event(&one)]).await;
     system.message("alice", &conversation, "last").await;
     for bob in &mut clients {
-        let frames = bob.frames_until("the last", |frame| frame.says("last")).await;
+        let frames = bob.frames_until("the last", |frame| frame.is_message("last")).await;
         let came: Vec<_> = frames.iter().map(|frame| frame.data["content"].as_str()).collect();
         assert_eq!(came, [Some("last")]);
     }
@@ -76,10 +76,10 @@ async fn whoever_is_mentioned_without_being_there_is_told_nothing() {
     // The message says that it mentions bob, which a command would not let in.
     let mut bob = Client::connect(&system, "bob").await;
     let mut carol = Client::connect(&system, "carol").await;
-    log::append(&system.config, &[Appended::event(&message(&conversation, "hello"))]).await;
+    log::append(&system.config, &[NewRecord::event(&message(&conversation, "hello"))]).await;
     system.message("alice", &conversation, "and that was it").await;
-    carol.frames_until("the message", |frame| frame.says("and that was it")).await;
-    assert_eq!(bob.leftover().await, [""; 0]);
+    carol.frames_until("the message", |frame| frame.is_message("and that was it")).await;
+    assert_eq!(bob.unread_frames().await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,15 +102,15 @@ async fn what_cannot_be_read_does_not_stop_the_relay() {
     for value in values {
         for event_type in [Some("MESSAGE_SENT"), Some("CONVERSATION_CREATED"), Some("NEVER_HEARD_OF"), None] {
             for key in [conversation.as_str(), "not an id"] {
-                records.push(Appended { key: key.to_owned(), value: value.clone(), event_type, timestamp_ms: None });
+                records.push(NewRecord { key: key.to_owned(), value: value.clone(), event_type, timestamp_ms: None });
             }
         }
     }
     // Without headers, as another program might write it: still an event.
-    records.push(Appended { event_type: None, ..Appended::event(&message(&conversation, "plain")) });
+    records.push(NewRecord { event_type: None, ..NewRecord::event(&message(&conversation, "plain")) });
     log::append(&system.config, &records).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "as before"})).await;
-    let frames = bob.frames_until("the message", |frame| frame.says("as before")).await;
+    let frames = bob.frames_until("the message", |frame| frame.is_message("as before")).await;
     let names: Vec<_> = frames.iter().map(|frame| frame.name.as_str()).collect();
     assert_eq!(names, ["message:new", "mention:new", "message:new"]);
     let read = system.get_after(&sent, "bob", &format!("/api/messages/{}", sent.id())).await;

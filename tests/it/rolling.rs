@@ -12,13 +12,13 @@ use service::config::Config;
 use tokio::time::Instant;
 
 use crate::following::{long_message, node};
-use crate::harness::http::Answer;
-use crate::harness::log::{self, Appended, Record};
+use crate::harness::http::Response;
+use crate::harness::log::{self, NewRecord, Record};
 use crate::harness::nginx::Nginx;
-use crate::harness::process::{Running, free_port};
+use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::Replicas;
-use crate::harness::system::{PATIENCE, config, unlimited};
+use crate::harness::system::{TIMEOUT, config, unlimited};
 use crate::harness::{Client, System, eventually};
 
 /// How long nginx passes by whoever refused it; see `deploy/nginx.conf`.
@@ -35,7 +35,7 @@ struct Apart {
     config: Config,
     nginx: Nginx,
     /// Each with its port and its role.
-    processes: Vec<(u16, &'static str, Running)>,
+    processes: Vec<(u16, &'static str, ServiceProcess)>,
 }
 
 impl Apart {
@@ -70,15 +70,15 @@ impl Apart {
     }
 }
 
-fn spawn(port: u16, config: &Config, role: &str) -> Running {
+fn spawn(port: u16, config: &Config, role: &str) -> ServiceProcess {
     let query_api = config.query_api_url.as_deref().map(|url| ("QUERY_API_URL", url));
-    Running::spawn(port, config, &[role], query_api.as_slice())
+    ServiceProcess::spawn(port, config, &[role], query_api.as_slice())
 }
 
 /// A command that was acknowledged.
 struct Acknowledged {
     key: String,
-    answer: Answer,
+    answer: Response,
 }
 
 /// Somebody who gives commands of all kinds until it is over, each with a key, as often as it takes.
@@ -121,8 +121,8 @@ async fn talk(
 }
 
 /// Sends a command again while nobody answers, or the answer says to try again.
-async fn insist(system: &System, user: &str, key: &str, method: &str, path: &str, body: &Value) -> Answer {
-    let deadline = Instant::now() + PATIENCE;
+async fn insist(system: &System, user: &str, key: &str, method: &str, path: &str, body: &Value) -> Response {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let request = system.ask(user, method, path).key(key);
         let request = if body.is_null() { request } else { request.json(body) };
@@ -157,8 +157,8 @@ async fn every_process_is_restarted_in_turn_and_nothing_is_lost_or_done_twice() 
     let mut config = config();
     unlimited(&mut config);
     let mut apart = Apart::start(&config).await;
-    let system = Arc::new(System::beside(config, &apart.nginx.url));
-    system.projecting_by(2).await;
+    let system = Arc::new(System::attach(config, &apart.nginx.url));
+    system.wait_until_projecting_by(2).await;
     let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
     let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
     let mut clients = Vec::new();
@@ -183,7 +183,7 @@ async fn every_process_is_restarted_in_turn_and_nothing_is_lost_or_done_twice() 
     }
     assert_once(&acknowledged, &system.records().await);
     for (users, clients) in &mut clients {
-        clients.assert_as_server(&system, users).await;
+        clients.assert_equals_server(&system, users).await;
         let status = clients.status().await;
         println!("{status}");
         assert_eq!(status["dismissed"], 0, "they come back by themselves: {status}");
@@ -197,8 +197,8 @@ async fn every_process_is_restarted_in_turn_and_nothing_is_lost_or_done_twice() 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_node_that_stops_come_back_by_themselves_on_the_other() {
     let mut apart = Apart::start(&config()).await;
-    let system = System::beside(apart.config.clone(), &apart.nginx.url);
-    system.projecting().await;
+    let system = System::attach(apart.config.clone(), &apart.nginx.url);
+    system.wait_until_projecting().await;
     let mut clients = Vec::new();
     for transports in [json!(["websocket"]), json!(["polling"]), json!(["polling", "websocket"])] {
         let order = json!({"url": system.url, "token": system.token("alice"), "transports": transports, "sockets": 4});
@@ -224,7 +224,7 @@ async fn clients_of_a_node_that_stops_come_back_by_themselves_on_the_other() {
     for (transports, client) in &mut clients {
         for _ in 0..4 {
             // Not "io server disconnect", after which official clients stay away.
-            let reason = client.at("disconnect").await["reason"].clone();
+            let reason = client.wait_for("disconnect").await["reason"].clone();
             assert!(
                 ["transport close", "transport error"].contains(&reason.as_str().unwrap()),
                 "{transports}: {reason}"
@@ -247,13 +247,13 @@ async fn a_node_that_stops_does_not_wait_for_who_takes_nothing() {
         let mut client = Client::open(order).await;
         client.frame("connection:ready").await;
         if transports[0] == "polling" {
-            client.at("upgrade").await;
+            client.wait_for("upgrade").await;
         }
         clients.push(client);
     }
     proxy.stall();
     // More than the network's buffers hold, but not more than the sockets'.
-    let long: Vec<Appended> = (0..100).map(|_| Appended::event(&long_message("bob", &conversation))).collect();
+    let long: Vec<NewRecord> = (0..100).map(|_| NewRecord::event(&long_message("bob", &conversation))).collect();
     log::append(&system.config, &long).await;
     eventually("all of it is on its way", async || {
         (node.metric("realtime_frames_total", "").await >= 200.0).then_some(())

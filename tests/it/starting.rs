@@ -7,16 +7,16 @@ use service::config::Config;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStderr;
 
-use crate::harness::process::{Running, command, free_port};
+use crate::harness::process::{ServiceProcess, command, free_port};
 use crate::harness::proxy::Proxy;
-use crate::harness::system::{PATIENCE, System, config};
+use crate::harness::system::{System, TIMEOUT, config};
 
 /// How long a process that waits may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 /// A process that is started, and what it logs.
 struct Starting {
-    process: Running,
+    process: ServiceProcess,
     lines: Lines<BufReader<ChildStderr>>,
 }
 
@@ -31,7 +31,7 @@ impl Starting {
         let mut command = command(config, &["all"]);
         command.env("KAFKA_BROKERS", kafka.url.trim_start_matches("kafka://")).env("DATABASE_URL", &postgres.url);
         command.stderr(Stdio::piped());
-        let mut process = Running::of(command, free_port());
+        let mut process = ServiceProcess::of(command, free_port());
         let lines = BufReader::new(process.child.stderr.take().unwrap()).lines();
         let mut starting = Self { process, lines };
         starting.waits_for("Kafka").await;
@@ -50,7 +50,7 @@ impl Starting {
             }
             panic!("it ended instead of waiting for {service}");
         };
-        tokio::time::timeout(PATIENCE, told).await.expect("it says nothing");
+        tokio::time::timeout(TIMEOUT, told).await.expect("it says nothing");
     }
 }
 
@@ -58,14 +58,14 @@ impl Starting {
 async fn a_process_that_is_started_first_waits_for_kafka_and_postgres() {
     let config = config();
     let (mut starting, kafka, postgres) = Starting::without(&config).await;
-    kafka.calm();
+    kafka.restore();
     starting.waits_for("Postgres").await;
-    postgres.calm();
+    postgres.restore();
     let Starting { mut process, mut lines } = starting;
     // Whoever logs to where nobody reads would wait for ever.
     let drained = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     process.ready().await;
-    let system = System::beside(config, &process.url);
+    let system = System::attach(config, &process.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     system.message("bob", &conversation, "hi").await;
     process.stop().await;

@@ -11,7 +11,7 @@ use service::config::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::fold::assert_folded;
-use crate::harness::log::{self, Appended};
+use crate::harness::log::{self, NewRecord};
 use crate::harness::process::command;
 use crate::harness::system::config;
 use crate::harness::{System, eventually};
@@ -94,7 +94,7 @@ async fn a_topic_that_is_there_is_used_as_it_is() {
     let mut config = config();
     make(&config, &SETTINGS).await;
     config.kafka_partitions = 5;
-    let system = System::run(config, Roles::ALL).await;
+    let system = System::with_roles(config, Roles::ALL).await;
     let conversation = system.conversation("alice", &["bob"]).await;
     assert_eq!(system.records_of(&conversation).await[0].position(), "0:0");
     assert_eq!(described(&system.config).await.0, 1);
@@ -103,7 +103,7 @@ async fn a_topic_that_is_there_is_used_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_at_once_make_one_topic() {
     let config = config();
-    let starts: Vec<_> = (0..3).map(|_| tokio::spawn(System::run(config.clone(), Roles::ALL))).collect();
+    let starts: Vec<_> = (0..3).map(|_| tokio::spawn(System::with_roles(config.clone(), Roles::ALL))).collect();
     let mut systems = Vec::new();
     for start in starts {
         systems.push(start.await.unwrap());
@@ -140,7 +140,7 @@ async fn a_topic_that_was_deleted_and_made_again_is_noticed_and_refused() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
     let sent = system.post("alice", body.clone()).await;
-    system.projected(&sent).await;
+    system.wait_until_projected(&sent).await;
     let before = system.read_model().offsets().await.unwrap();
     let admin = admin(&system.config);
     let name = system.config.kafka_topic.as_str();
@@ -164,10 +164,10 @@ async fn a_topic_that_was_deleted_and_made_again_is_noticed_and_refused() {
     assert_eq!(system.records().await, [], "nothing is mixed with the new log");
     // More on the new log than there was on the old one: nothing of it is taken for what comes next.
     let event = domain::testing::random_history(1, 60);
-    log::append(&system.config, &event.iter().map(Appended::event).collect::<Vec<_>>()).await;
+    log::append(&system.config, &event.iter().map(NewRecord::event).collect::<Vec<_>>()).await;
     system.stop().await;
 
-    let system = System::run(system.config.clone(), Roles::ALL).await;
+    let system = System::with_roles(system.config.clone(), Roles::ALL).await;
     system.post("alice", body.clone()).await.assert_problem(503, "append_refused");
     assert_eq!(system.read_model().offsets().await.unwrap(), before);
     // Until somebody says that the new one is right.

@@ -7,8 +7,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::harness::process::{Running, command};
-use crate::harness::system::{PATIENCE, config};
+use crate::harness::process::{ServiceProcess, command};
+use crate::harness::system::{TIMEOUT, config};
 use crate::harness::{Client, System};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -23,8 +23,8 @@ async fn a_trace_goes_from_a_request_to_what_is_made_of_its_event() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
-    let running = Running::with(&config, &["all"], &environment).await;
-    let system = System::beside(config, &running.url);
+    let running = ServiceProcess::with(&config, &["all"], &environment).await;
+    let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let _bob = Client::connect(&system, "bob").await;
     let request = system.ask("alice", "POST", "/api/messages").header("traceparent", format!("00-{TRACE}-{CALLER}-01"));
@@ -34,7 +34,7 @@ async fn a_trace_goes_from_a_request_to_what_is_made_of_its_event() {
     let mut spans: Vec<Value> = Vec::new();
     let names = ["POST /api/messages", "append MESSAGE_SENT", "fold MESSAGE_SENT", "deliver MESSAGE_SENT"];
     while !names.iter().all(|name| spans.iter().any(|span| span["name"] == **name)) {
-        let more = tokio::time::timeout(PATIENCE, exported.recv()).await;
+        let more = tokio::time::timeout(TIMEOUT, exported.recv()).await;
         let more = more.unwrap_or_else(|_| panic!("not all spans came: {spans:#?}")).unwrap();
         spans.extend(more.into_iter().filter(|span| span["traceId"] == TRACE));
     }
@@ -58,7 +58,7 @@ async fn log_lines_are_json_that_names_the_request_and_its_trace() {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut next = async || -> Value {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("no line in time").unwrap();
+        let line = tokio::time::timeout(TIMEOUT, lines.next_line()).await.expect("no line in time").unwrap();
         serde_json::from_str(&line.unwrap()).unwrap()
     };
     let address = loop {
@@ -67,7 +67,7 @@ async fn log_lines_are_json_that_names_the_request_and_its_trace() {
             break line["address"].as_str().unwrap().to_owned();
         }
     };
-    let system = System::beside(config, &format!("http://{address}"));
+    let system = System::attach(config, &format!("http://{address}"));
     let request = system.request("GET", "/api/messages").header("X-Request-Id", "mine");
     request.header("traceparent", format!("00-{TRACE}-{CALLER}-01")).send().await;
     let line = loop {

@@ -12,10 +12,10 @@ use service::config::Config;
 use tokio::time::Instant;
 
 use crate::harness::fold::{assert_folded, folded_records};
-use crate::harness::http::{Answer, Request};
-use crate::harness::process::{Running, command};
+use crate::harness::http::{Request, Response};
+use crate::harness::process::{ServiceProcess, command};
 use crate::harness::proxy::Proxy;
-use crate::harness::system::{PATIENCE, System, config, eventually, unlimited};
+use crate::harness::system::{System, TIMEOUT, config, eventually, unlimited};
 
 /// How many commands each user gives.
 const COMMANDS: usize = 60;
@@ -47,8 +47,8 @@ impl Nodes {
     }
 
     /// Sends a command, now here, now there, until there is an answer that says what became of it.
-    async fn insist(&self, first: usize, asked: &Asked) -> Answer {
-        let deadline = Instant::now() + 2 * PATIENCE;
+    async fn insist(&self, first: usize, asked: &Asked) -> Response {
+        let deadline = Instant::now() + 2 * TIMEOUT;
         for node in (first..).map(|turn| turn % 2) {
             match self.request(node, asked).try_send().await {
                 Some(answer) if answer.status != 503 => return answer,
@@ -115,7 +115,7 @@ async fn trouble(
     system: &System,
     ways: &[Proxy; 2],
     redis: &Proxy,
-    mut one: Running,
+    mut one: ServiceProcess,
     over: impl Fn() -> bool,
 ) {
     let mut rng = Rng::new(seed);
@@ -123,11 +123,11 @@ async fn trouble(
     while !over() {
         match rng.below(5) {
             0 | 1 => ways[rng.below(2)].cut(),
-            2 => system.forget_in_redis().await,
+            2 => system.clear_redis().await,
             3 => {
                 redis.down();
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                redis.calm();
+                redis.restore();
             }
             _ => {
                 one.child.kill().await.unwrap();
@@ -149,14 +149,14 @@ async fn trusted(seed: u64) {
     let redis = Proxy::start(&config.redis_url).await;
     // The second and the test itself reach Redis by another way than the first.
     let cut_off = Config { redis_url: redis.url.clone(), ..config.clone() };
-    let (one, two) = tokio::join!(Running::start(&cut_off, &["all"]), Running::start(&config, &["all"]));
+    let (one, two) = tokio::join!(ServiceProcess::start(&cut_off, &["all"]), ServiceProcess::start(&config, &["all"]));
     let ways = [Proxy::start(&one.url).await, Proxy::start(&two.url).await];
-    let nodes = Arc::new(Nodes([&ways[0], &ways[1]].map(|way| System::beside(config.clone(), &way.url))));
-    let system = System::beside(cut_off, &one.url);
+    let nodes = Arc::new(Nodes([&ways[0], &ways[1]].map(|way| System::attach(config.clone(), &way.url))));
+    let system = System::attach(cut_off, &one.url);
     let mut conversations = Vec::new();
     for title in ["first", "second"] {
         let body = json!({"action": "conversation", "participantIds": USERS, "title": title});
-        conversations.push(System::beside(config.clone(), &two.url).post("alice", body).await.id());
+        conversations.push(System::attach(config.clone(), &two.url).post("alice", body).await.id());
     }
     let talks: Vec<_> = USERS
         .iter()
@@ -170,7 +170,7 @@ async fn trusted(seed: u64) {
     }
     drop(redis);
 
-    let system = System::beside(config.clone(), &two.url);
+    let system = System::attach(config.clone(), &two.url);
     let records = system.records().await;
     assert_folded(&system.read_model(), &records).await;
     assert_kept_once(&acknowledged, &records);
@@ -206,7 +206,7 @@ fn assert_kept_once(acknowledged: &[Acknowledged], records: &[crate::harness::lo
 /// That whatever is answered from a cache is what the read model says, once nothing happens any more.
 async fn assert_cached_as_read(system: &System, acknowledged: &[Acknowledged], conversations: &[String]) {
     let cold = Config { redis_prefix: format!("{}cold", system.config.redis_prefix), ..system.config.clone() };
-    let cold = System::run(cold, Roles::QUERY_API).await;
+    let cold = System::with_roles(cold, Roles::QUERY_API).await;
     let mut paths = vec!["/api/messages".to_owned()];
     for id in conversations {
         paths.push(format!("/api/conversations/{id}"));

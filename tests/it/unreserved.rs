@@ -3,22 +3,22 @@
 use messages::process::Roles;
 use serde_json::{Value, json};
 
-use crate::harness::http::{Answer, Request};
+use crate::harness::http::{Request, Response};
 use crate::harness::proxy::Proxy;
 use crate::harness::system::unlimited;
-use crate::harness::{System, at_once, eventually};
+use crate::harness::{System, eventually, send_concurrently};
 
 /// A whole system whose reservations are trusted, and another node of it that can be cut off from Redis.
 async fn nodes() -> (System, System, Proxy, String) {
     let system = System::with(unlimited).await;
-    system.keys_kept_for_long().await;
+    system.age_reservation_epoch().await;
     let redis = Proxy::start(&system.config.redis_url).await;
     let mut config = system.config.clone();
     config.redis_url.clone_from(&redis.url);
-    let other = System::run(config, Roles::COMMAND_API).await;
+    let other = System::with_roles(config, Roles::COMMAND_API).await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    system.caught_up().await;
-    let hold = system.hold_read_model().await;
+    system.wait_until_caught_up().await;
+    let hold = system.pause_projection().await;
     for node in [&system, &other] {
         eventually("reservations are trusted", async || {
             let key = uuid::Uuid::now_v7().to_string();
@@ -27,7 +27,7 @@ async fn nodes() -> (System, System, Proxy, String) {
         .await;
     }
     hold.rollback().await.unwrap();
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     (system, other, redis, conversation)
 }
 
@@ -40,7 +40,7 @@ fn send(node: &System, key: &str, body: &Value) -> Request {
 }
 
 /// Sends until that is decided.
-async fn insist(node: &System, key: &str, body: &Value) -> Answer {
+async fn insist(node: &System, key: &str, body: &Value) -> Response {
     eventually("it is decided", async || Some(send(node, key, body).send().await).filter(|it| it.status != 503)).await
 }
 
@@ -48,15 +48,15 @@ async fn insist(node: &System, key: &str, body: &Value) -> Answer {
 async fn a_key_that_was_used_out_of_reach_of_redis_is_used_up_everywhere() {
     let (system, other, redis, conversation) = nodes().await;
     let (one, two) = (message(&conversation, "one"), message(&conversation, "two"));
-    let hold = system.hold_read_model().await;
+    let hold = system.pause_projection().await;
     redis.down();
     send(&other, "a-key", &one).send().await.assert_problem(503, "append_unknown");
-    redis.calm();
+    redis.restore();
     let first = system.records_of(&conversation).await.pop().unwrap();
     assert_eq!(first.value["data"]["content"], "one");
     // It is on the log, but not folded: nobody can say yet what the key was used for.
     let early = [(&system, &one), (&system, &two), (&other, &one)];
-    for answer in at_once(early.map(|(node, body)| send(node, "a-key", body)).into()).await {
+    for answer in send_concurrently(early.map(|(node, body)| send(node, "a-key", body)).into()).await {
         assert_eq!(answer.status, 503, "{answer:?}");
     }
     hold.rollback().await.unwrap();
@@ -74,7 +74,7 @@ async fn nodes_with_redis_and_without_agree_on_what_came_first() {
     for round in 0..10 {
         let (key, body) = (format!("key-{round}"), message(&conversation, &format!("round {round}")));
         // The bodies are the same, but not when they are accepted.
-        let mut answers = at_once(vec![send(&system, &key, &body), send(&other, &key, &body)]).await;
+        let mut answers = send_concurrently(vec![send(&system, &key, &body), send(&other, &key, &body)]).await;
         for (answer, node) in answers.iter_mut().zip([&system, &other]) {
             if answer.status == 503 {
                 *answer = insist(node, &key, &body).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::{System, eventually};
 
 /// A conversation with a message.
@@ -31,7 +31,7 @@ impl Talk {
         ]
     }
 
-    async fn edit(&self, system: &System, content: &str) -> Answer {
+    async fn edit(&self, system: &System, content: &str) -> Response {
         let path = format!("/api/messages/{}", self.message);
         let edited = system.ask("alice", "PATCH", &path).json(&json!({"content": content})).send().await;
         assert_eq!(edited.status, 200, "{edited:?}");
@@ -40,7 +40,7 @@ impl Talk {
 }
 
 /// The content of the message that a view shows, whichever view it is.
-fn content(answer: &Answer) -> &str {
+fn content(answer: &Response) -> &str {
     let data = answer.data().get(0).unwrap_or(answer.data());
     let message = data.get("lastMessage").unwrap_or(data);
     message["content"].as_str().unwrap_or_else(|| panic!("no content: {answer:?}"))
@@ -56,7 +56,7 @@ async fn an_equal_read_is_a_hit_until_something_changes() {
     for (talk, reader) in [(small, "bob"), (large, "user-69")] {
         for number in 1..=3 {
             let edited = talk.edit(&system, &number.to_string()).await;
-            system.announced(&edited).await;
+            system.wait_until_published(&edited).await;
             for path in talk.paths() {
                 let first = system.get_after(&edited, reader, &path).await;
                 assert_eq!((first.header("x-cache"), content(&first)), ("miss", &*number.to_string()), "{path}");
@@ -76,7 +76,7 @@ async fn what_a_client_has_is_not_sent_again() {
     let talk = Talk::begin(&system, &["bob"]).await;
     let mut latest = talk.edit(&system, "1").await;
     for path in talk.paths() {
-        system.announced(&latest).await;
+        system.wait_until_published(&latest).await;
         let whole = system.get_after(&latest, "bob", &path).await;
         let tag = whole.header("etag").to_owned();
         assert!(tag.starts_with('"'), "{whole:?}");
@@ -102,7 +102,7 @@ async fn what_is_in_redis_says_what_it_was_made_from_and_goes_in_time() {
     let system = System::start().await;
     let talk = Talk::begin(&system, &["bob"]).await;
     let edited = talk.edit(&system, "1").await;
-    system.announced(&edited).await;
+    system.wait_until_published(&edited).await;
     let mut bodies = BTreeMap::new();
     for (kind, path) in ["conversations", "messages", "message", "conversation"].into_iter().zip(talk.paths()) {
         bodies.insert(kind, system.get_after(&edited, "bob", &path).await.body);

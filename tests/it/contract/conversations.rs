@@ -27,13 +27,13 @@ async fn a_conversation_of_two_is_answered_logged_and_projected() {
                       "participantIds": ["alice", "bob"]});
     assert_eq!((begun.status, &begun.body), (201, &json!({"data": data})));
     assert_eq!(begun.header("location"), format!("/api/conversations/{id}"));
-    begun.assert_limit(20, 19);
+    begun.assert_rate_limit(20, 19);
     let record = system.record_at(&begun).await;
     let expected = json!({"type": "CONVERSATION_CREATED", "actorId": "alice",
                           "data": {"type": "DIRECT", "participantIds": ["alice", "bob"]}});
     record.assert_event(&id, expected);
     assert_eq!(system.records().await.len(), 1);
-    system.projected(&begun).await;
+    system.wait_until_projected(&begun).await;
     let at = &record.value["occurredAt"];
     let row = json!({"id": id, "kind": "DIRECT", "title": null, "participant_count": 2, "created_at": at,
                      "updated_at": at, "last_seq": 0, "last_message_id": null, "position": begun.position()});
@@ -56,7 +56,7 @@ async fn a_pair_has_one_conversation_whoever_begins_it_and_however_often() {
     ] {
         let first = system.post(one, begin(&[other])).await;
         assert_eq!((first.status, first.id()), (201, id.clone()), "{first:?}");
-        system.projected(&first).await;
+        system.wait_until_projected(&first).await;
         let (row, members) = (system.conversation_row(&id).await, system.member_rows(&id).await);
         for again in [
             system.post(one, begin(&[other])).await,
@@ -67,7 +67,7 @@ async fn a_pair_has_one_conversation_whoever_begins_it_and_however_often() {
         ] {
             assert!([200, 201].contains(&again.status), "{again:?}");
             assert_eq!(again.id(), id);
-            system.projected(&again).await;
+            system.wait_until_projected(&again).await;
         }
         assert_eq!(system.conversation_row(&id).await, row);
         assert_eq!(system.member_rows(&id).await, members);
@@ -87,7 +87,7 @@ async fn a_group_has_its_creator_first_everyone_once_and_a_title_of_its_own() {
     let expected = json!({"type": "CONVERSATION_CREATED", "actorId": "alice",
                           "data": {"type": "GROUP", "title": "Trip 🏔 to A", "participantIds": everyone}});
     system.record_at(&begun).await.assert_event(&id, expected);
-    system.projected(&begun).await;
+    system.wait_until_projected(&begun).await;
     let row = system.conversation_row(&id).await;
     assert_eq!((&row["kind"], &row["title"]), (&json!("GROUP"), &json!("Trip 🏔 to A")));
     assert_ne!(system.post("alice", body).await.id(), id, "each group is one of its own");
@@ -117,7 +117,7 @@ async fn a_large_conversation_is_answered_with_its_first_fifty_and_logged_whole(
     let expected = json!({"type": "CONVERSATION_CREATED", "actorId": "alice",
                           "data": {"type": "GROUP", "participantIds": everyone}});
     system.record_at(&begun).await.assert_event(&begun.id(), expected);
-    system.projected(&begun).await;
+    system.wait_until_projected(&begun).await;
     assert_eq!(system.member_rows(&begun.id()).await.as_array().map(Vec::len), Some(1_000));
     everyone[0] = "one-too-many";
     let refused = system.post("alice", begin(&everyone)).await;
@@ -128,13 +128,13 @@ async fn a_large_conversation_is_answered_with_its_first_fifty_and_logged_whole(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_of_a_moment_ago_can_be_written_to_on_another_node() {
     let system = System::start().await;
-    let other = System::run(system.config.clone(), Roles::COMMAND_API).await;
-    system.keys_kept_for_long().await;
+    let other = System::with_roles(system.config.clone(), Roles::COMMAND_API).await;
+    system.age_reservation_epoch().await;
     // Neither Redis nor Postgres has it: the one forgets, the other waits.
-    let hold = system.hold_read_model().await;
+    let hold = system.pause_projection().await;
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let begun = system.post_with_key("alice", "us", body).await;
-    system.forget_in_redis().await;
+    system.clear_redis().await;
     let message = json!({"conversationId": begun.id(), "content": "hi"});
     let writing = tokio::spawn(other.ask("bob", "POST", "/api/messages").json(&message).send());
     eventually("the message waits for the projector", async || {
@@ -146,21 +146,21 @@ async fn a_conversation_of_a_moment_ago_can_be_written_to_on_another_node() {
     hold.rollback().await.unwrap();
     let sent = writing.await.unwrap();
     assert_eq!(sent.status, 201, "{sent:?}");
-    other.projected(&sent).await;
+    other.wait_until_projected(&sent).await;
     assert_eq!(other.message_row(&sent.id()).await["seq"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_projector_does_not_reach_in_time_is_503_and_never_a_wrong_404() {
     let system = System::start().await;
-    system.keys_kept_for_long().await;
-    let hold = system.hold_read_model().await;
+    system.age_reservation_epoch().await;
+    let hold = system.pause_projection().await;
     let body = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let begun = system.post_with_key("alice", "us", body).await;
     let message = json!({"conversationId": begun.id(), "content": "hi"});
     // Unless Redis knows that it was begun.
     assert_eq!(system.post("bob", message.clone()).await.status, 201);
-    system.forget_in_redis().await;
+    system.clear_redis().await;
     let refused = system.post("bob", message.clone()).await;
     refused.assert_problem(503, "projection_behind");
     assert_eq!(refused.header("retry-after"), "1");
@@ -170,6 +170,6 @@ async fn what_the_projector_does_not_reach_in_time_is_503_and_never_a_wrong_404(
     let demanding = demanding.json(&json!({"conversationId": direct, "content": "hi"})).send().await;
     demanding.assert_problem(503, "projection_behind");
     hold.rollback().await.unwrap();
-    system.projected(&begun).await;
+    system.wait_until_projected(&begun).await;
     assert_eq!(system.post("bob", message).await.status, 201);
 }

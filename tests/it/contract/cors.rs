@@ -1,7 +1,7 @@
 //! Pages of other origins: those that the configuration names may use the API and the sockets, and no others.
 
 use crate::harness::System;
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 
 const APP: &str = "https://app.example";
 
@@ -10,7 +10,7 @@ async fn naming(origins: &[&str]) -> System {
 }
 
 /// What a browser asks before it lets a page send a command.
-async fn preflight(system: &System, path: &str, origin: &str) -> Answer {
+async fn preflight(system: &System, path: &str, origin: &str) -> Response {
     let request = system.request("OPTIONS", path).header("Origin", origin);
     let request = request.header("Access-Control-Request-Method", "POST");
     request.header("Access-Control-Request-Headers", "authorization,content-type,idempotency-key").send().await

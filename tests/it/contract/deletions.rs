@@ -20,10 +20,10 @@ async fn a_deletion_is_answered_logged_and_projected() {
     let at = &record.value["occurredAt"];
     let data = json!({"id": id, "conversationId": conversation, "deletedAt": at});
     assert_eq!((deleted.status, &deleted.body), (200, &json!({"data": data})));
-    deleted.assert_limit(10, 9);
+    deleted.assert_rate_limit(10, 9);
     let expected = json!({"type": "MESSAGE_DELETED", "actorId": "alice", "data": {"messageId": id}});
     record.assert_event(&conversation, expected);
-    system.projected(&deleted).await;
+    system.wait_until_projected(&deleted).await;
     let row = json!({"conversation_id": conversation, "seq": 1, "id": id, "sender_id": "alice", "content": null,
                      "message_type": "TEXT", "attachments": [], "mentions": [], "reply_to_id": null,
                      "created_at": sent.data()["createdAt"], "edited_at": null, "deleted_at": at,
@@ -40,14 +40,14 @@ async fn deleting_again_succeeds_and_the_first_time_stays() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let id = system.message("alice", &conversation, "hi").await;
     let first = system.delete("alice", &id).await;
-    system.projected(&first).await;
+    system.wait_until_projected(&first).await;
     let row = system.message_row(&id).await;
     assert_eq!(row["deleted_at"], first.data()["deletedAt"]);
     let again = system.delete("alice", &id).await;
     assert_eq!((again.status, again.data()), (200, first.data()), "{again:?}");
     let expected = json!({"type": "MESSAGE_DELETED", "actorId": "alice", "data": {"messageId": id}});
     system.record_at(&again).await.assert_event(&conversation, expected);
-    system.projected(&again).await;
+    system.wait_until_projected(&again).await;
     assert_eq!(system.message_row(&id).await, row);
 }
 
@@ -59,8 +59,8 @@ async fn a_deleted_message_can_be_neither_edited_nor_reacted_to() {
     let thumb = json!({"action": "reaction", "messageId": id, "emoji": "👍"});
     assert_eq!(system.post("bob", thumb.clone()).await.status, 201);
     // Known at once, however late the projector is.
-    system.caught_up().await;
-    let hold = system.hold_read_model().await;
+    system.wait_until_caught_up().await;
+    let hold = system.pause_projection().await;
     assert_eq!(system.delete("alice", &id).await.status, 200);
     let before = system.records().await;
     for refused in [
@@ -70,7 +70,7 @@ async fn a_deleted_message_can_be_neither_edited_nor_reacted_to() {
         system.post("bob", json!({"action": "remove_reaction", "messageId": id, "emoji": "👍"})).await,
     ] {
         refused.assert_problem(422, "message_deleted");
-        assert_eq!(refused.errors(), [("messageId", "message_deleted")]);
+        assert_eq!(refused.field_errors(), [("messageId", "message_deleted")]);
         assert_eq!(refused.header("ratelimit-limit"), "", "what is refused doesn't count: {refused:?}");
     }
     assert_eq!(system.records().await, before);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::sockets::Frame;
 use crate::harness::{Client, System};
 
@@ -17,7 +17,7 @@ async fn every_event_comes_as_the_contract_has_it_over_every_transport() {
     let mut alice = open(&system, "alice", json!({"sockets": 2})).await;
     let mut bob = open(&system, "bob", json!({"transports": ["polling"]})).await;
     let mut carol = open(&system, "carol", json!({"transports": ["polling", "websocket"]})).await;
-    assert_eq!(carol.at("upgrade").await["transport"], "websocket");
+    assert_eq!(carol.wait_for("upgrade").await["transport"], "websocket");
     let mut mallory = open(&system, "mallory", json!({})).await;
     let elsewhere = system.conversation("dave", &["mallory"]).await;
 
@@ -26,8 +26,8 @@ async fn every_event_comes_as_the_contract_has_it_over_every_transport() {
 
     let of_alice = alice.frames_until(LAST, twice(LAST)).await;
     let (first, second): (Vec<_>, Vec<_>) = of_alice.into_iter().partition(|frame| frame.socket == 0);
-    let of_bob = bob.frames_until(LAST, |frame| frame.says(LAST)).await;
-    let of_carol = carol.frames_until(LAST, |frame| frame.says(LAST)).await;
+    let of_bob = bob.frames_until(LAST, |frame| frame.is_message(LAST)).await;
+    let of_carol = carol.frames_until(LAST, |frame| frame.is_message(LAST)).await;
     let records = system.records_of(&group.id()).await;
     for (who, frames) in [("alice", &first), ("her other socket", &second), ("bob", &of_bob), ("carol", &of_carol)] {
         let of_room: Vec<_> = frames.iter().filter(|frame| !frame.meta.is_null()).collect();
@@ -51,11 +51,11 @@ async fn every_event_comes_as_the_contract_has_it_over_every_transport() {
     assert_eq!(passing(&of_bob), [&[("mention:new", mention)], &typing[..]].concat());
 
     assert_eq!(mallory.frame("conversation:created").await.data["id"], elsewhere.as_str());
-    assert_eq!(mallory.leftover().await, [""; 0], "mallory is in none of it");
+    assert_eq!(mallory.unread_frames().await, [""; 0], "mallory is in none of it");
 }
 
 /// Does one of everything in a group of alice, bob and carol; what its room has to get, in order.
-async fn everything_that_happens(system: &System, group: &Answer) -> Vec<Expected> {
+async fn everything_that_happens(system: &System, group: &Response) -> Vec<Expected> {
     let id = group.id();
     let seen = system.get_after(group, "bob", &format!("/api/conversations/{id}")).await;
     let mut expected = vec![("conversation:created", seen.data().clone(), group.position().to_owned())];
@@ -97,7 +97,7 @@ async fn everything_that_happens(system: &System, group: &Answer) -> Vec<Expecte
 }
 
 /// A message that was just sent, as it is read, but for what only the fold knows.
-async fn message_without_seq(system: &System, sent: &Answer) -> Value {
+async fn message_without_seq(system: &System, sent: &Response) -> Value {
     let read = system.get_after(sent, "bob", &format!("/api/messages/{}", sent.id())).await;
     let mut message = read.data().clone();
     assert!(message.as_object_mut().unwrap().remove("seq").is_some(), "{read:?}");
@@ -127,15 +127,15 @@ async fn read_marks_and_presence_stay_in_conversations_of_up_to_fifty() {
     system.message("alice", &large, LAST).await;
 
     let names = |frames: &[Frame]| frames.iter().map(|frame| frame.name.clone()).collect::<Vec<_>>();
-    let of_large = in_large.frames_until(LAST, |frame| frame.says(LAST)).await;
+    let of_large = in_large.frames_until(LAST, |frame| frame.is_message(LAST)).await;
     assert_eq!(names(&of_large), ["message:new", "message:new"]);
     assert_eq!(of_large[1].meta["previous"], opening.position(), "what is not delivered is not in the chain");
-    let of_both = in_both.frames_until(LAST, |frame| frame.says(LAST)).await;
+    let of_both = in_both.frames_until(LAST, |frame| frame.is_message(LAST)).await;
     let read = of_both.iter().find(|frame| frame.name == "messages:read").unwrap();
     assert_eq!(read.data, json!({"conversationId": small, "userId": "alice", "messageId": null}));
     assert_eq!(of_both.iter().filter(|frame| frame.name == "messages:read").count(), 1);
-    alice.frames_until(LAST, |frame| frame.says(LAST)).await;
-    let answer = alice.ask("presence:get", json!({"userIds": [first, last]})).await;
+    alice.frames_until(LAST, |frame| frame.is_message(LAST)).await;
+    let answer = alice.emit_with_ack("presence:get", json!({"userIds": [first, last]})).await;
     assert_eq!(answer.as_array().unwrap().len(), 2, "who asks is told about large conversations too: {answer}");
 }
 
@@ -149,7 +149,7 @@ async fn the_chain_begins_where_the_room_was_opened_and_not_where_one_came_in() 
     let mut alice = open(&system, "alice", together.clone()).await;
     let second = system.post("alice", json!({"conversationId": conversation, "content": "alice is here"})).await;
     // All that came of the conversation: more than this message only where the relay was slow.
-    let frames = alice.frames_until("her message", |frame| frame.says("alice is here")).await;
+    let frames = alice.frames_until("her message", |frame| frame.is_message("alice is here")).await;
     let first = frames.iter().find(|frame| !frame.meta.is_null()).unwrap();
     assert_eq!(first.meta["previous"], Value::Null);
     let mut bob = open(&system, "bob", together).await;
@@ -175,7 +175,7 @@ async fn open(system: &System, user: &str, mut order: Value) -> Client {
 fn twice(content: &str) -> impl FnMut(&Frame) -> bool {
     let mut times = 0;
     move |frame| {
-        times += usize::from(frame.says(content));
+        times += usize::from(frame.is_message(content));
         times == 2
     }
 }

@@ -17,14 +17,14 @@ async fn an_edit_is_answered_logged_and_projected() {
                       "mentions": mentions, "editedAt": at});
     assert_eq!((edited.status, &edited.body), (200, &json!({"data": data})));
     assert_eq!(edited.header("location"), "");
-    edited.assert_limit(20, 19);
+    edited.assert_rate_limit(20, 19);
     let data = json!({"messageId": id, "content": "hi @carol and @alice", "mentions": mentions});
     record.assert_event(&conversation, json!({"type": "MESSAGE_EDITED", "actorId": "alice", "data": data}));
     let records = system.records_of(&conversation).await;
     let types: Vec<&Value> = records.iter().map(|record| &record.value["type"]).collect();
     // Whom an edit mentions is not notified.
     assert_eq!(types, ["CONVERSATION_CREATED", "MESSAGE_SENT", "MENTION_NOTIFICATION", "MESSAGE_EDITED"]);
-    system.projected(&edited).await;
+    system.wait_until_projected(&edited).await;
     let row = system.message_row(&id).await;
     for (column, value) in [
         ("content", &json!("hi @carol and @alice")),
@@ -48,7 +48,7 @@ async fn an_edit_that_changes_nothing_is_an_event_all_the_same() {
     let (once, twice) = (system.edit("alice", &id, "hi").await, system.edit("alice", &id, "hi").await);
     assert_eq!((once.status, twice.status), (200, 200), "{once:?} {twice:?}");
     assert_ne!(once.position(), twice.position());
-    system.projected(&twice).await;
+    system.wait_until_projected(&twice).await;
     assert_eq!(system.message_row(&id).await["edited_at"], twice.data()["editedAt"]);
 }
 
@@ -61,13 +61,13 @@ async fn only_a_message_with_attachments_can_be_edited_to_have_no_text() {
     let with_file = system.post("alice", body).await;
     let edited = system.edit("alice", &with_file.id(), "").await;
     assert_eq!((edited.status, &edited.data()["content"]), (200, &json!("")), "{edited:?}");
-    system.projected(&edited).await;
+    system.wait_until_projected(&edited).await;
     let row = system.message_row(&with_file.id()).await;
     assert_eq!((&row["content"], &row["attachments"]), (&json!(""), &json!([file])));
     let without = system.message("alice", &conversation, "hi").await;
     for content in ["", " \n\u{a0}\u{3000}"] {
         let refused = system.edit("alice", &without, content).await;
         refused.assert_problem(422, "empty");
-        assert_eq!(refused.errors(), [("content", "empty")]);
+        assert_eq!(refused.field_errors(), [("content", "empty")]);
     }
 }

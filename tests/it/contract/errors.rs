@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::http::{Answer, Request};
+use crate::harness::http::{Request, Response};
 use crate::harness::{System, unknown_id};
 
 /// What the cases need: a system, a direct conversation of alice and bob, and a message of alice's in it.
@@ -31,7 +31,7 @@ impl Scene {
             let refused = self.post().json(&body).send().await;
             let code = if let [(_, code)] = errors.as_slice() { code } else { "invalid_body" };
             refused.assert_problem(422, code);
-            assert_eq!(refused.errors(), errors, "{body}");
+            assert_eq!(refused.field_errors(), errors, "{body}");
             assert_eq!(refused.header("ratelimit-limit"), "", "what is refused doesn't count");
         }
         assert_eq!(self.system.records().await, before);
@@ -246,7 +246,7 @@ async fn every_wrong_field_of_an_edit_is_named() {
         let refused = scene.system.ask("alice", "PATCH", &path).json(&body).send().await;
         let code = if let [(_, code)] = errors.as_slice() { code } else { "invalid_body" };
         refused.assert_problem(422, code);
-        assert_eq!(refused.errors(), errors, "{body}");
+        assert_eq!(refused.field_errors(), errors, "{body}");
     }
     assert_eq!(scene.system.records().await, before);
 }
@@ -313,7 +313,7 @@ async fn a_wrong_path_parameter_or_header_is_named() {
         for method in ["PATCH", "DELETE"] {
             let refused = scene.system.ask("alice", method, &format!("/api/messages/{id}")).json(&edit).send().await;
             refused.assert_problem(400, "invalid_id");
-            assert_eq!(refused.errors(), [("messageId", "invalid_id")], "{method} {id}");
+            assert_eq!(refused.field_errors(), [("messageId", "invalid_id")], "{method} {id}");
         }
     }
     let good = json!({"conversationId": scene.conversation, "content": "hi"});
@@ -339,19 +339,19 @@ async fn a_wrong_path_parameter_or_header_is_named() {
             for request in header(name, value.as_bytes()) {
                 let refused = request.send().await;
                 refused.assert_problem(400, code);
-                assert_eq!(refused.errors(), [(name, code)], "{value}");
+                assert_eq!(refused.field_errors(), [(name, code)], "{value}");
             }
         }
     }
     for name in ["Idempotency-Key", "Messages-Position"] {
         let refused = scene.post().json(&good).header(name, "0:0").header(name, "0:0").send().await;
-        assert_eq!(refused.errors(), [(name, "invalid_header")]);
+        assert_eq!(refused.field_errors(), [(name, "invalid_header")]);
     }
     for (method, path) in [("POST", "/api/messages"), ("PATCH", &path), ("DELETE", &path)] {
         let request = scene.system.ask("alice", method, &format!("{path}?action=message")).json(&edit);
         let refused = request.send().await;
         refused.assert_problem(400, "unknown_parameter");
-        assert_eq!(refused.errors(), [("action", "unknown_parameter")]);
+        assert_eq!(refused.field_errors(), [("action", "unknown_parameter")]);
     }
     assert_eq!(scene.system.records().await, before);
 }
@@ -375,7 +375,7 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405_with_those_that_there_ar
             if methods.contains(&method) {
                 continue;
             }
-            let refused: Answer = system.ask("alice", method, path).send().await;
+            let refused = system.ask("alice", method, path).send().await;
             refused.assert_problem(405, "method_not_allowed");
             let mut allowed: Vec<&str> = refused.header("allow").split(',').map(str::trim).collect();
             allowed.sort_unstable();

@@ -7,7 +7,7 @@ use cache::{Dependency, ViewKey};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::{System, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn a_late_fill_is_never_served() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "old"})).await;
     let message = sent.id();
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     let cache = system.cache();
     cache.enter_generation(system.read_model().generation().await.unwrap().unwrap());
     let (conversation_id, message_id) = (conversation.parse().unwrap(), message.parse().unwrap());
@@ -47,7 +47,7 @@ async fn a_late_fill_is_never_served() {
         let old = system.get_after(&sent, "bob", &path).await;
         let body = json!({"content": number.to_string()});
         let edited = system.ask("alice", "PATCH", &format!("/api/messages/{message}")).json(&body).send().await;
-        system.announced(&edited).await;
+        system.wait_until_published(&edited).await;
         cache.put_if_current(&key, &versions, &old.body.to_string(), &read).await.unwrap();
         let first = system.get("bob", &path).await;
         assert_eq!(first.header("x-cache"), "miss", "{path}");
@@ -64,7 +64,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "old"})).await;
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     let path = format!("/api/messages/{}", sent.id());
     let paths = [path.clone(), "/api/messages".to_owned(), format!("/api/messages?conversationId={conversation}")];
     for path in &paths {
@@ -72,7 +72,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
     }
     let react = json!({"action": "reaction", "messageId": sent.id(), "emoji": "👍"});
     let reacted = system.post("bob", react.clone()).await;
-    system.announced(&reacted).await;
+    system.wait_until_published(&reacted).await;
     for path in &paths {
         system.get("bob", path).await;
         assert_eq!(system.get("bob", path).await.header("x-cache"), "hit");
@@ -87,7 +87,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
         copies.extend(copy.map(|copy| (key, copy)));
     }
     let deleted = system.ask("alice", "DELETE", &path).send().await;
-    system.announced(&deleted).await;
+    system.wait_until_published(&deleted).await;
     // As after a crash: Redis has what it had before, and nobody tells it anything.
     let mut back = redis::pipe();
     back.atomic();
@@ -97,7 +97,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
     back.query_async::<()>(&mut redis).await.unwrap();
     let late = system.ask("bob", "POST", "/api/messages").header("Messages-Position", deleted.position());
     late.json(&react).send().await.assert_problem(422, "message_deleted");
-    let shown = |answer: &Answer| {
+    let shown = |answer: &Response| {
         let data = answer.data().get(0).unwrap_or(answer.data());
         data.get("lastMessage").unwrap_or(data)["content"].clone()
     };
@@ -113,7 +113,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
 }
 
 /// How many edits there were, and the answer to the last of them.
-type Latest = (usize, Option<Answer>);
+type Latest = (usize, Option<Response>);
 
 /// Edits a message over and over: its content is how often.
 async fn edit(system: Arc<System>, message: String, latest: watch::Sender<Latest>) {
@@ -128,7 +128,7 @@ async fn edit(system: Arc<System>, message: String, latest: watch::Sender<Latest
 /// Reads a view over and over: from at least the newest edit, then from at least what that answer included.
 async fn read(system: Arc<System>, path: String, latest: watch::Receiver<Latest>, counts: Arc<[AtomicUsize; 2]>) {
     let [reads, hits] = &*counts;
-    let shown = |answer: &Answer| -> usize {
+    let shown = |answer: &Response| -> usize {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         let data = answer.data().get(0).unwrap_or(answer.data());
         data.get("lastMessage").unwrap_or(data)["content"].as_str().unwrap().parse().unwrap()

@@ -6,7 +6,7 @@ use domain::Timestamp;
 use serde_json::{Value, json};
 use service::auth::Auth;
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::{Client, System};
 
 /// What a client may emit; each is answered by where to ask instead.
@@ -42,11 +42,11 @@ async fn without_a_good_token_a_socket_is_refused_with_a_stable_code() {
         (json!({"token": expired}), "expired_token"),
     ] {
         let mut client = Client::open(json!({"url": system.url, "auth": auth})).await;
-        assert_eq!(client.at("connect_error").await["message"], code, "{auth}");
+        assert_eq!(client.wait_for("connect_error").await["message"], code, "{auth}");
     }
     let other = format!("{}/admin", system.url);
     let mut client = Client::open(json!({"url": other, "token": system.token("alice")})).await;
-    assert_eq!(client.at("connect_error").await["message"], "Invalid namespace");
+    assert_eq!(client.wait_for("connect_error").await["message"], "Invalid namespace");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +57,10 @@ async fn a_socket_ends_when_its_token_expires() {
     let mut client = Client::open(json!({"url": system.url, "token": token})).await;
     client.frame("connection:ready").await;
     assert_eq!(system.get_with(&token, "/api/messages").await.status, 200);
-    assert_eq!(client.at("disconnect").await["reason"], "io server disconnect");
+    assert_eq!(client.wait_for("disconnect").await["reason"], "io server disconnect");
     assert_eq!(system.get_with(&token, "/api/messages").await.status, 401);
-    client.order(json!({"do": "connect"})).await;
-    assert_eq!(client.at("connect_error").await["message"], "expired_token");
+    client.instruct(json!({"do": "connect"})).await;
+    assert_eq!(client.wait_for("connect_error").await["message"], "expired_token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn an_operation_is_answered_by_a_request_that_does_it() {
 }
 
 /// Emits an operation, then makes the request that the client is told to make.
-async fn follow(system: &System, client: &mut Client, event: &str, given: Value) -> Answer {
+async fn follow(system: &System, client: &mut Client, event: &str, given: Value) -> Response {
     client.emit(event, given).await;
     let redirect = client.frame("message:redirect_to_api").await.data;
     assert_eq!(redirect["event"], event);
@@ -109,12 +109,12 @@ async fn garbage_over_a_socket_hurts_nobody() {
     ];
     for payload in &garbage {
         for event in OPERATIONS.iter().chain(&["presence:get", "message:new", "error", "no such event"]) {
-            alice.order(json!({"do": "emit", "name": event, "args": [payload, payload]})).await;
+            alice.instruct(json!({"do": "emit", "name": event, "args": [payload, payload]})).await;
         }
-        let answer = alice.ask("presence:get", payload.clone()).await;
+        let answer = alice.emit_with_ack("presence:get", payload.clone()).await;
         assert_eq!(answer["error"]["code"], "invalid_user_ids", "{payload}");
     }
-    let redirects = alice.leftover().await;
+    let redirects = alice.unread_frames().await;
     assert_eq!(redirects, vec!["message:redirect_to_api"; OPERATIONS.len() * garbage.len()]);
     assert_eq!(system.records().await, [], "nothing came of it");
 }
@@ -153,7 +153,7 @@ async fn what_is_no_packet_ends_its_own_socket_only() {
         // Whatever is answered, somebody answers.
         system.request("POST", &path).raw(packets.to_owned()).send().await;
     }
-    assert_eq!(alice.leftover().await, [""; 0], "alice is still there");
+    assert_eq!(alice.unread_frames().await, [""; 0], "alice is still there");
 }
 
 /// Opens a polling connection without the official client; the path of its requests.
@@ -174,8 +174,8 @@ async fn a_message_over_64_kib_is_not_taken() {
         client.emit("message:send", json!({"content": "x".repeat(63 << 10)})).await;
         client.frame("message:redirect_to_api").await;
         client.emit("message:send", json!({"content": "x".repeat(65 << 10)})).await;
-        client.at("disconnect").await;
+        client.wait_for("disconnect").await;
         client.frame("connection:ready").await;
-        assert_eq!(client.leftover().await, [""; 0], "{transport}");
+        assert_eq!(client.unread_frames().await, [""; 0], "{transport}");
     }
 }

@@ -9,9 +9,9 @@ use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey,
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::http::{Answer, Request};
+use crate::harness::http::{Request, Response};
 use crate::harness::process::free_port;
-use crate::harness::{Client, System, at_once, eventually};
+use crate::harness::{Client, System, eventually, send_concurrently};
 
 /// A command of alice's that was done, to be sent again.
 struct Done {
@@ -19,7 +19,7 @@ struct Done {
     path: String,
     body: Value,
     key: String,
-    answer: Answer,
+    answer: Response,
 }
 
 impl Done {
@@ -97,10 +97,10 @@ async fn a_retry_gets_the_first_answer_after_redis_lost_everything() {
     let system = System::start().await;
     let commands = one_of_each(&system).await;
     for done in &commands {
-        system.projected(&done.answer).await;
+        system.wait_until_projected(&done.answer).await;
     }
     let before = system.records().await;
-    system.forget_in_redis().await;
+    system.clear_redis().await;
     for done in &commands {
         done.assert_replayed(&system).await;
     }
@@ -113,11 +113,11 @@ async fn a_retry_gets_the_first_answer_after_a_restart() {
     let commands = one_of_each(&system).await;
     let before = system.records().await;
     system.stop().await;
-    system.forget_in_redis().await;
-    let system = System::under(system.config.clone()).await;
+    system.clear_redis().await;
+    let system = System::with_config(system.config.clone()).await;
     for done in &commands {
         // What was appended last may not have been projected before the restart.
-        system.projected(&done.answer).await;
+        system.wait_until_projected(&done.answer).await;
         done.assert_replayed(&system).await;
     }
     assert_eq!(system.records().await, before);
@@ -176,8 +176,8 @@ async fn the_same_request_in_other_words_is_a_retry_and_another_request_is_a_con
     }
     assert_eq!(system.records().await, before);
     // So it is from the log, when Redis has forgotten the key.
-    system.projected(&sent).await;
-    system.forget_in_redis().await;
+    system.wait_until_projected(&sent).await;
+    system.clear_redis().await;
     let refused = ask(&system, "a-key", "DELETE", &path, &Value::Null).send().await;
     refused.assert_problem(409, "idempotency_key_reused");
     assert_eq!(system.records().await, before);
@@ -209,10 +209,10 @@ async fn retries_at_once_are_one_event() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi @bob"});
     let requests = (0..12).map(|_| ask(&system, "a-key", "POST", "/api/messages", &body)).collect();
-    let answers = at_once(requests).await;
-    let first: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
+    let answers = send_concurrently(requests).await;
+    let first: Vec<&Response> = answers.iter().filter(|answer| answer.status == 201).collect();
     assert_eq!(first.len(), 1, "{answers:?}");
-    first[0].assert_limit(30, 29);
+    first[0].assert_rate_limit(30, 29);
     for answer in &answers {
         assert_eq!(answer.body, first[0].body);
         assert_eq!(answer.status == 200, answer.header("idempotent-replayed") == "true");
@@ -224,7 +224,7 @@ async fn retries_at_once_are_one_event() {
         assert_eq!(records.map(|record| &record.bytes).collect::<HashSet<_>>().len(), 1, "{event_type}");
     }
     for answer in &answers {
-        system.projected(answer).await;
+        system.wait_until_projected(answer).await;
     }
     assert_eq!(system.conversation_row(&conversation).await["last_seq"], 1);
 }
@@ -238,7 +238,7 @@ async fn of_two_requests_at_once_with_one_key_one_is_done() {
             let body = json!({"conversationId": conversation, "content": content});
             ask(&system, &format!("key-{round}"), "POST", "/api/messages", &body)
         };
-        let answers = at_once(vec![request("one"), request("other")]).await;
+        let answers = send_concurrently(vec![request("one"), request("other")]).await;
         let mut statuses = [answers[0].status, answers[1].status];
         statuses.sort_unstable();
         assert_eq!(statuses, [201, 409], "{answers:?}");
@@ -284,7 +284,7 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
     let [_, message, notification] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!((&message.bytes, message.position().as_str()), (&bytes, retried.position()));
     assert_eq!(notification.headers["ce_type"], "MENTION_NOTIFICATION");
-    system.projected(&retried).await;
+    system.wait_until_projected(&retried).await;
     assert_eq!(system.message_row(&retried.id()).await["seq"], 1);
     assert_eq!(retried.id().parse::<Uuid>().unwrap().get_version_num(), 5);
 }
@@ -292,17 +292,17 @@ async fn a_command_that_broke_off_is_finished_by_its_retry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_redis_loses_before_it_is_projected_is_still_used_up() {
     let system = System::start().await;
-    system.keys_kept_for_long().await;
+    system.age_reservation_epoch().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut bob = Client::connect(&system, "bob").await;
     let body = |content: &str| json!({"conversationId": conversation, "content": content});
-    let hold = system.hold_read_model().await;
+    let hold = system.pause_projection().await;
     let first = system.post_with_key("alice", "a-key", body("hi")).await;
     assert_eq!(first.status, 201, "nobody waits for the projector while Redis knows: {first:?}");
-    system.forget_in_redis().await;
+    system.clear_redis().await;
     let requests =
         ["hi", "something else"].map(|content| ask(&system, "a-key", "POST", "/api/messages", &body(content)));
-    let answers = tokio::spawn(at_once(requests.into()));
+    let answers = tokio::spawn(send_concurrently(requests.into()));
     // Until both are appended: the projector knows of neither.
     eventually("the log has them all", async || (system.records_of(&conversation).await.len() >= 3).then_some(()))
         .await;
@@ -319,8 +319,8 @@ async fn a_key_that_redis_loses_before_it_is_projected_is_still_used_up() {
     let retried = system.post_with_key("alice", "a-key", body("hi")).await;
     assert_eq!((retried.status, retried.data(), retried.position()), (200, first.data(), first.position()));
     system.message("bob", &conversation, "last").await;
-    let frames = bob.frames_until("the last", |frame| frame.says("last")).await;
-    assert_eq!(frames.iter().filter(|frame| frame.says("hi")).count(), 1, "{frames:?}");
+    let frames = bob.frames_until("the last", |frame| frame.is_message("last")).await;
+    assert_eq!(frames.iter().filter(|frame| frame.is_message("hi")).count(), 1, "{frames:?}");
     assert_eq!(frames.len(), 2, "{frames:?}");
 }
 
@@ -333,7 +333,7 @@ async fn without_redis_one_key_is_one_command_too() {
             let body = json!({"action": "conversation", "title": title, "participantIds": ["bob"]});
             ask(&system, &key, "POST", "/api/messages", &body)
         };
-        let mut answers = at_once(vec![request("one"), request("other"), request("one")]).await;
+        let mut answers = send_concurrently(vec![request("one"), request("other"), request("one")]).await;
         for (answer, title) in answers.iter_mut().zip(["one", "other", "one"]) {
             // It may take longer than a command waits.
             while answer.status == 503 {
@@ -341,7 +341,7 @@ async fn without_redis_one_key_is_one_command_too() {
             }
         }
         let [one, other, same] = answers.as_slice() else { unreachable!() };
-        let won = |answer: &Answer| [200, 201].contains(&answer.status);
+        let won = |answer: &Response| [200, 201].contains(&answer.status);
         assert_eq!(won(one), won(same), "{answers:?}");
         assert_ne!(won(one), won(other), "{answers:?}");
         let winner = if won(one) { one } else { other };

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use messages::process::Roles;
 use serde_json::{Value, json};
 
-use crate::harness::http::Answer;
-use crate::harness::system::{LOOKS, config};
-use crate::harness::{System, at_once, eventually, unknown_id};
+use crate::harness::http::Response;
+use crate::harness::system::{FAILED_LOOKUP_LIMIT, config};
+use crate::harness::{System, eventually, send_concurrently, unknown_id};
 
 /// Asserts that an answer is a 429 that says when to come back.
 #[track_caller]
-fn assert_limited(refused: &Answer, most: u32) {
+fn assert_limited(refused: &Response, most: u32) {
     refused.assert_problem(429, "rate_limited");
-    refused.assert_limit(most, 0);
+    refused.assert_rate_limit(most, 0);
     assert_eq!(refused.header("retry-after"), refused.header("ratelimit-reset"));
     assert_eq!(refused.header("messages-position"), "");
 }
@@ -40,7 +40,7 @@ async fn each_limit_lets_its_last_command_through_and_not_one_more() {
         for count in done_already + 1..=most {
             let done = again().await;
             assert!([200, 201].contains(&done.status), "{count} of {most}: {done:?}");
-            done.assert_limit(most, most - count);
+            done.assert_rate_limit(most, most - count);
         }
         let before = system.records().await.len();
         assert_limited(&again().await, most);
@@ -50,7 +50,7 @@ async fn each_limit_lets_its_last_command_through_and_not_one_more() {
     // Others are not touched by it.
     let sent = system.post("bob", json!({"conversationId": conversation, "content": "hi"})).await;
     assert_eq!(sent.status, 201);
-    sent.assert_limit(30, 29);
+    sent.assert_rate_limit(30, 29);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn reactions_count_together_whether_added_or_removed() {
     let remove = json!({"action": "reaction", "messageId": id, "emoji": "👍", "reaction": "remove"});
     let remove_too = json!({"action": "remove_reaction", "messageId": id, "emoji": "👍"});
     for (left, body) in [(2, &add), (1, &remove), (0, &remove_too)] {
-        system.post("bob", body.clone()).await.assert_limit(3, left);
+        system.post("bob", body.clone()).await.assert_rate_limit(3, left);
     }
     for body in [add, remove, remove_too] {
         assert_limited(&system.post("bob", body).await, 3);
@@ -76,8 +76,8 @@ async fn what_is_refused_or_repeated_does_not_count() {
     let foreign = system.conversation("bob", &["carol"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
     let sent = system.post_with_key("alice", "a-key", body.clone()).await;
-    sent.assert_limit(2, 1);
-    system.caught_up().await;
+    sent.assert_rate_limit(2, 1);
+    system.wait_until_caught_up().await;
     for refused in [
         json!({"conversationId": conversation, "content": ""}),
         json!({"conversationId": conversation, "content": "hi", "mentions": ["eve"]}),
@@ -94,7 +94,7 @@ async fn what_is_refused_or_repeated_does_not_count() {
     for _ in 0..3 {
         assert_eq!(system.post_with_key("alice", "a-key", body.clone()).await.status, 200);
     }
-    system.post("alice", other.clone()).await.assert_limit(2, 0);
+    system.post("alice", other.clone()).await.assert_rate_limit(2, 0);
     // Over the limit a retry still gets its answer, and a key that got none is still free.
     assert_eq!(system.post_with_key("alice", "a-key", body).await.status, 200);
     assert_limited(&system.post_with_key("alice", "late", other.clone()).await, 2);
@@ -109,16 +109,16 @@ async fn what_is_refused_or_repeated_does_not_count() {
 async fn nodes_share_a_users_limit() {
     let mut config = config();
     config.limits.limit_messages = 5;
-    let one = System::under(config.clone()).await;
-    let other = System::run(config, Roles::COMMAND_API).await;
+    let one = System::with_config(config.clone()).await;
+    let other = System::with_roles(config, Roles::COMMAND_API).await;
     let conversation = one.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
     for (left, node) in [(4, &one), (3, &other), (2, &one)] {
-        node.post("alice", body.clone()).await.assert_limit(5, left);
+        node.post("alice", body.clone()).await.assert_rate_limit(5, left);
     }
     // However many at once, on however many nodes.
     let requests = (0..8).map(|number| [&one, &other][number % 2].ask("alice", "POST", "/api/messages").json(&body));
-    let answers = at_once(requests.collect()).await;
+    let answers = send_concurrently(requests.collect()).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 2, "{answers:?}");
     for refused in answers.iter().filter(|answer| answer.status != 201) {
         assert_limited(refused, 5);
@@ -158,12 +158,12 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut redis = system.redis().await;
     let counter = format!("{}:limit:misses:bob", system.config.redis_prefix);
-    system.leave_looks("bob", 10).await;
+    system.leave_failed_lookups("bob", 10).await;
     // Read marks on messages of a moment ago, of which Redis knows nothing: none of them is projected when it is asked
     // for. If each counted, there would be too many.
     let mut marked = 0;
     while marked < 12 {
-        let hold = system.hold_read_model().await;
+        let hold = system.pause_projection().await;
         let mut marks = Vec::new();
         for _ in 0..4 {
             let message = system.message("alice", &conversation, "hi").await;
@@ -174,7 +174,7 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
         }
         let looked = async |redis: &mut _| redis::cmd("GET").arg(&counter).query_async::<u32>(redis).await.unwrap();
         let before = looked(&mut redis).await;
-        let answers = tokio::spawn(at_once(marks));
+        let answers = tokio::spawn(send_concurrently(marks));
         eventually("all of them look", async || (looked(&mut redis).await >= before + 4).then_some(())).await;
         hold.rollback().await.unwrap();
         for answer in answers.await.unwrap() {
@@ -185,12 +185,12 @@ async fn looking_for_what_is_not_there_has_a_limit_and_looking_for_what_is_new_h
             }
         }
     }
-    system.caught_up().await;
-    system.leave_looks("bob", 2).await;
+    system.wait_until_caught_up().await;
+    system.leave_failed_lookups("bob", 2).await;
     for _ in 0..2 {
         let body = json!({"conversationId": unknown_id(), "content": "hi"});
         system.post("bob", body).await.assert_problem(404, "not_found");
     }
     let body = json!({"conversationId": unknown_id(), "content": "hi"});
-    assert_limited(&system.post("bob", body).await, LOOKS);
+    assert_limited(&system.post("bob", body).await, FAILED_LOOKUP_LIMIT);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::harness::System;
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 
 /// Asserts that conversations are in the list's order: by last activity, then by id, both descending.
 #[track_caller]
@@ -37,7 +37,7 @@ async fn the_most_recently_active_conversation_comes_first() {
     }
     let quiet = system.message("bob-0", &made[0], "first").await;
     let said = system.post("bob-1", json!({"conversationId": made[1], "content": "hi"})).await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let list = system.get_after(&said, "alice", "/api/messages").await;
     assert_in_order(list.data().as_array().unwrap());
     assert_eq!(&list.ids()[..2], &[&made[1], &made[0]]);
@@ -68,10 +68,10 @@ async fn large_and_small_conversations_are_one_list() {
     let largest = group(&system, "alice", &others("x", 999)).await;
     let path = "/api/messages";
     // They are on several partitions, which nobody promises to be projected in this order.
-    system.all_announced().await;
+    system.wait_until_all_published().await;
     for (sender, active) in [("l-63", &large), ("alice", &direct), ("s-62", &small), ("x-998", &largest)] {
         let sent = system.post(sender, json!({"conversationId": active, "content": "hi"})).await;
-        system.announced(&sent).await;
+        system.wait_until_published(&sent).await;
         let list = system.get_after(&sent, "alice", path).await;
         assert_eq!((list.header("x-cache"), list.ids()[0], list.ids().len()), ("miss", active.as_str(), 4));
         assert_in_order(list.data().as_array().unwrap());
@@ -83,9 +83,9 @@ async fn large_and_small_conversations_are_one_list() {
         assert_eq!((again.header("x-cache"), &again.body), ("hit", &list.body));
     }
     // The same in pages of any size.
-    let whole = system.walk("alice", "/api/messages?limit=100").await;
+    let whole = system.all_pages("alice", "/api/messages?limit=100").await;
     for limit in 1..=4 {
-        assert_eq!(system.walk("alice", &format!("{path}?limit={limit}")).await, whole);
+        assert_eq!(system.all_pages("alice", &format!("{path}?limit={limit}")).await, whole);
     }
     assert_eq!(whole[0]["participantCount"], 1_000);
     assert_eq!(whole[0]["participants"].as_array().unwrap().len(), 50);
@@ -101,7 +101,7 @@ async fn no_conversation_is_skipped_or_repeated_while_messages_arrive() {
     let (busy, quiet) = made.split_at(6);
     let sent = system.post("bob-0", json!({"conversationId": busy[0], "content": "hi"})).await;
     // A position says nothing of other partitions.
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     assert_eq!(system.get_after(&sent, "alice", "/api/messages").await.ids().len(), 15);
     let (writer, wanted) = (system.clone(), busy.to_vec());
     let writing = tokio::spawn(async move {
@@ -113,7 +113,7 @@ async fn no_conversation_is_skipped_or_repeated_while_messages_arrive() {
     });
     let mut moved = BTreeSet::new();
     for limit in [1, 2, 4, 7, 1, 2] {
-        let walked = system.walk("alice", &format!("/api/messages?limit={limit}")).await;
+        let walked = system.all_pages("alice", &format!("/api/messages?limit={limit}")).await;
         let seen = ids(&walked);
         let unique: BTreeSet<_> = seen.iter().collect();
         assert_eq!(unique.len(), seen.len(), "repeated: {seen:?}");
@@ -143,7 +143,7 @@ async fn a_conversation_says_what_is_unread_and_how_far_everyone_has_read() {
     }
     let path = format!("/api/conversations/{conversation}");
     // After what was done: bob's unread count, and up to where alice, bob and carol have read.
-    let check = async |done: Answer, unread: i64, marks: [i64; 3]| {
+    let check = async |done: Response, unread: i64, marks: [i64; 3]| {
         assert!([200, 201].contains(&done.status), "{done:?}");
         let one = system.get_after(&done, "bob", &path).await;
         let list = system.get_after(&done, "bob", "/api/messages").await;

@@ -20,13 +20,13 @@ async fn a_message_is_answered_logged_and_projected() {
     assert_eq!((sent.status, &sent.body), (201, &json!({"data": data})));
     assert_eq!(id.parse::<Uuid>().unwrap().get_version_num(), 7);
     assert_eq!(sent.header("location"), format!("/api/messages/{id}"));
-    sent.assert_limit(30, 29);
+    sent.assert_rate_limit(30, 29);
     let expected = json!({"type": "MESSAGE_SENT", "actorId": "alice",
                           "data": {"messageId": id, "content": "hi\n  there ", "messageType": "TEXT",
                                    "attachments": [], "mentions": []}});
     record.assert_event(&conversation, expected);
     assert_eq!(system.records_of(&conversation).await.len(), 2);
-    system.projected(&sent).await;
+    system.wait_until_projected(&sent).await;
     let row = json!({"conversation_id": conversation, "seq": 1, "id": id, "sender_id": "alice",
                      "content": "hi\n  there ", "message_type": "TEXT", "attachments": [], "mentions": [],
                      "reply_to_id": null, "created_at": at, "edited_at": null, "deleted_at": null,
@@ -59,7 +59,7 @@ async fn a_message_has_the_type_attachments_and_reply_that_its_sender_gave_it() 
     let data = json!({"messageId": sent.id(), "content": "here", "messageType": "IMAGE", "attachments": attachments,
                       "mentions": [], "replyToId": first});
     record.assert_event(&conversation, json!({"type": "MESSAGE_SENT", "actorId": "alice", "data": data}));
-    system.projected(&sent).await;
+    system.wait_until_projected(&sent).await;
     let row = system.message_row(&sent.id()).await;
     for (field, column, value) in [
         ("messageType", "message_type", json!("IMAGE")),
@@ -91,11 +91,11 @@ async fn a_message_without_text_needs_an_attachment() {
         let sent = system.post("alice", body.clone()).await;
         assert_eq!((sent.status, &sent.data()["content"]), (201, &json!(logged)), "{sent:?}");
         assert_eq!(system.record_at(&sent).await.value["data"]["content"], logged);
-        system.projected(&sent).await;
+        system.wait_until_projected(&sent).await;
         assert_eq!(system.message_row(&sent.id()).await["content"], logged);
         body["attachments"] = json!([]);
         let refused = system.post("alice", body).await;
-        assert_eq!(refused.errors(), [("content", if content.is_some() { "empty" } else { "required" })]);
+        assert_eq!(refused.field_errors(), [("content", if content.is_some() { "empty" } else { "required" })]);
     }
 }
 
@@ -109,13 +109,13 @@ async fn content_is_counted_in_characters_and_kept_as_it_is() {
         let sent = system.post("alice", json!({"conversationId": conversation, "content": content})).await;
         assert_eq!((sent.status, &sent.data()["content"]), (201, &json!(content)), "{sent:?}");
         assert_eq!(system.record_at(&sent).await.value["data"]["content"], *content);
-        system.projected(&sent).await;
+        system.wait_until_projected(&sent).await;
         assert_eq!(system.message_row(&sent.id()).await["content"], *content);
         let read = system.get("bob", &format!("/api/messages/{}", sent.id())).await;
         assert_eq!(read.data()["content"], *content);
     }
     let refused = system.post("alice", json!({"conversationId": conversation, "content": format!("{longest}!")})).await;
-    assert_eq!(refused.errors(), [("content", "too_long")]);
+    assert_eq!(refused.field_errors(), [("content", "too_long")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +145,7 @@ async fn whoever_is_mentioned_is_notified_on_the_same_partition_but_for_the_send
         notified.push(user);
     }
     assert_eq!(notified, ["dan", "bobby", "x.y"].map(Value::from));
-    system.projected(&sent).await;
+    system.wait_until_projected(&sent).await;
     assert_eq!(system.message_row(&sent.id()).await["mentions"], mentions);
 }
 
@@ -165,10 +165,10 @@ async fn twenty_can_be_mentioned_and_no_more() {
         json!({"conversationId": conversation, "content": text(&everyone[..20]), "mentions": ["u20"]}),
         json!({"conversationId": conversation, "content": "hi", "mentions": everyone}),
     ] {
-        assert_eq!(system.post("alice", body).await.errors(), [("mentions", "too_many")]);
+        assert_eq!(system.post("alice", body).await.field_errors(), [("mentions", "too_many")]);
     }
     let stranger = json!({"conversationId": conversation, "content": "hi", "mentions": ["u01", "eve"]});
-    assert_eq!(system.post("alice", stranger).await.errors(), [("mentions[1]", "not_a_participant")]);
+    assert_eq!(system.post("alice", stranger).await.field_errors(), [("mentions[1]", "not_a_participant")]);
     assert_eq!(system.records().await.len(), most);
 }
 
@@ -190,8 +190,8 @@ async fn an_event_carries_on_the_trace_of_its_request() {
 async fn whatever_may_be_done_to_a_message_can_be_done_as_soon_as_it_is_sent() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    system.caught_up().await;
-    let hold = system.hold_read_model().await;
+    system.wait_until_caught_up().await;
+    let hold = system.pause_projection().await;
     let id = system.message("alice", &conversation, "hi").await;
     let thumb = json!({"action": "reaction", "messageId": id, "emoji": "👍"});
     assert_eq!(system.post("bob", thumb.clone()).await.status, 201);
@@ -200,7 +200,7 @@ async fn whatever_may_be_done_to_a_message_can_be_done_as_soon_as_it_is_sent() {
     let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": id});
     assert_eq!(system.post("bob", mark).await.status, 200);
     system.edit("bob", &id, "mine").await.assert_problem(403, "not_author");
-    assert_eq!(system.edit("alice", &id, "").await.errors(), [("content", "empty")], "it has no attachments");
+    assert_eq!(system.edit("alice", &id, "").await.field_errors(), [("content", "empty")], "it has no attachments");
     assert_eq!(system.edit("alice", &id, "hey").await.status, 200);
     assert_eq!(system.delete("alice", &id).await.status, 200);
     system.post("bob", thumb).await.assert_problem(422, "message_deleted");
@@ -212,7 +212,7 @@ async fn whatever_may_be_done_to_a_message_can_be_done_as_soon_as_it_is_sent() {
         refused.assert_problem(503, "projection_behind");
     }
     hold.rollback().await.unwrap();
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let folded = system.get("bob", &format!("/api/messages/{id}")).await;
     assert!(!folded.data()["deletedAt"].is_null(), "{folded:?}");
 }

@@ -25,7 +25,7 @@ async fn no_message_is_skipped_or_repeated_while_others_write() {
     for limit in [1, 2, 7, 20, 100, 3] {
         let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
         system.get_after(&sent, "alice", &path).await;
-        let walked = system.walk("alice", &format!("{path}&limit={limit}")).await;
+        let walked = system.all_pages("alice", &format!("{path}&limit={limit}")).await;
         let length = i64::try_from(walked.len()).unwrap();
         assert_eq!(seqs(&walked), (1..=length).rev().collect::<Vec<_>>());
         lengths.push(length);
@@ -81,7 +81,7 @@ async fn a_message_is_shown_with_all_its_fields() {
         "content": "look @bob", "messageType": "IMAGE", "attachments": [attachment], "mentions": ["carol", "bob"],
         "replyToId": first, "reactions": [], "createdAt": created, "editedAt": null, "deletedAt": null,
     });
-    let check = async |done: &crate::harness::http::Answer, expected: &Value| {
+    let check = async |done: &crate::harness::http::Response, expected: &Value| {
         assert!([200, 201].contains(&done.status), "{done:?}");
         let one = system.get_after(done, "bob", &path).await;
         assert_eq!(one.body, json!({"data": expected}));
@@ -208,7 +208,7 @@ async fn what_one_is_not_in_is_not_there() {
             for (path, user) in [(&there, "mallory"), (&nowhere, "mallory"), (&nowhere, "alice")] {
                 let mut answer = system.get_after(&sent, user, path).await;
                 answer.assert_problem(404, "not_found");
-                assert_eq!(answer.errors(), [(field, "not_found")]);
+                assert_eq!(answer.field_errors(), [(field, "not_found")]);
                 answer.body["requestId"].take();
                 answers.push(answer.body);
             }
@@ -227,7 +227,7 @@ async fn a_wrong_parameter_is_named() {
         system.message("alice", &one, "hi").await;
     }
     let sent = system.post("alice", json!({"conversationId": other, "content": "hi"})).await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let (messages, list) = (format!("/api/messages?conversationId={one}&limit=1"), "/api/messages?limit=1");
     let participants = format!("/api/conversations/{one}?limit=1");
     let mut cursors = Vec::new();
@@ -271,7 +271,7 @@ async fn a_wrong_parameter_is_named() {
     for (user, path, field, code) in cases {
         let answer = system.get(user, &path).await;
         answer.assert_problem(400, code);
-        assert_eq!(answer.errors(), [(field, code)], "{path}");
+        assert_eq!(answer.field_errors(), [(field, code)], "{path}");
     }
     // Where each cursor belongs, it leads on.
     for (path, cursor) in [(&messages, of_messages), (&list.to_owned(), of_list), (&participants, of_participants)] {

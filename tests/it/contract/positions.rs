@@ -6,9 +6,9 @@ use messages::process::Roles;
 use serde_json::{Value, json};
 use service::token::PositionTokens;
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::system::{SECRET, config};
-use crate::harness::{System, at_once, unknown_id};
+use crate::harness::{System, send_concurrently, unknown_id};
 
 /// Reads the tokens of a system.
 async fn tokens(system: &System) -> PositionTokens {
@@ -17,7 +17,7 @@ async fn tokens(system: &System) -> PositionTokens {
     PositionTokens::new(SECRET, topic.id, topic.partitions)
 }
 
-fn position(answer: &Answer) -> Position {
+fn position(answer: &Response) -> Position {
     answer.position().parse().unwrap()
 }
 
@@ -35,13 +35,13 @@ fn paths(conversation: &str, message: &str) -> [String; 4] {
 async fn an_answer_says_what_it_includes() {
     let system = System::start().await;
     let (tokens, alice): (_, UserId) = (tokens(&system).await, "alice".parse().unwrap());
-    let includes = |answer: &Answer| tokens.read(answer.position(), &alice).unwrap();
+    let includes = |answer: &Response| tokens.read(answer.position(), &alice).unwrap();
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("bob", json!({"conversationId": conversation, "content": "hi @alice"})).await;
     let record = &system.records_of(&conversation).await[1];
     // The message's own position, not its notification's.
     assert_eq!((record.position(), &record.value["type"]), (sent.position().to_owned(), &json!("MESSAGE_SENT")));
-    system.announced(&sent).await;
+    system.wait_until_published(&sent).await;
     for path in paths(&conversation, &sent.id()) {
         for cache in ["miss", "hit"] {
             let answer = system.get_after(&sent, "alice", &path).await;
@@ -103,7 +103,7 @@ async fn a_position_that_is_not_reached_is_a_503_and_never_a_404() {
         requests.push(system.ask("alice", "DELETE", &path).header("Messages-Position", wanted));
     }
     let started = tokio::time::Instant::now();
-    for answer in crate::harness::at_once(requests).await {
+    for answer in crate::harness::send_concurrently(requests).await {
         answer.assert_problem(503, "projection_behind");
         assert_eq!(answer.header("retry-after"), "1");
     }
@@ -141,9 +141,9 @@ async fn a_wrong_position_is_refused_with_what_is_wrong() {
         (&other, "other_topic"),
     ];
     let message = sent.id();
-    let refused = |answer: &Answer, code: &str| {
+    let refused = |answer: &Response, code: &str| {
         answer.assert_problem(400, code);
-        assert_eq!(answer.errors(), [("Messages-Position", code)]);
+        assert_eq!(answer.field_errors(), [("Messages-Position", code)]);
     };
     for (wrong, code) in cases {
         for path in paths(&conversation, &message) {
@@ -187,7 +187,8 @@ async fn a_command_with_a_position_knows_what_happened_up_to_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_good_on_every_node_of_a_system() {
     let config = config();
-    let (one, other) = tokio::join!(System::under(config.clone()), System::run(config.clone(), Roles::ALL));
+    let (one, other) =
+        tokio::join!(System::with_config(config.clone()), System::with_roles(config.clone(), Roles::ALL));
     let conversation = one.conversation("alice", &["bob"]).await;
     let mut earlier = one.post("alice", json!({"conversationId": conversation, "content": "0"})).await;
     for number in 1..=20 {
@@ -205,9 +206,9 @@ async fn tokens_are_good_on_every_node_of_a_system() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_just_made_is_waited_for_without_a_position() {
     let system = System::start().await;
-    system.keys_kept_for_long().await;
-    system.caught_up().await;
-    let hold = system.hold_read_model().await;
+    system.age_reservation_epoch().await;
+    system.wait_until_caught_up().await;
+    let hold = system.pause_projection().await;
     let direct = system.conversation("alice", &["bob"]).await;
     let group = json!({"action": "conversation", "title": "Us", "participantIds": ["bob"]});
     let group = system.post_with_key("alice", "us", group).await.id();
@@ -220,7 +221,7 @@ async fn what_was_just_made_is_waited_for_without_a_position() {
     // What is in it yet can be said.
     let list = system.get("bob", &format!("/api/messages?conversationId={group}")).await;
     assert_eq!((list.status, list.data()), (200, &json!([])), "{list:?}");
-    for early in at_once(paths.iter().map(|path| system.ask("bob", "GET", path)).collect()).await {
+    for early in send_concurrently(paths.iter().map(|path| system.ask("bob", "GET", path)).collect()).await {
         early.assert_problem(503, "projection_behind");
     }
     // What isn't there at all, or for others, is said at once.
@@ -229,7 +230,7 @@ async fn what_was_just_made_is_waited_for_without_a_position() {
         system.get(user, path).await.assert_problem(404, "not_found");
     }
     hold.rollback().await.unwrap();
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     for path in &paths {
         system.get("eve", path).await.assert_problem(404, "not_found");
         assert_eq!(system.get("bob", path).await.status, 200, "{path}");

@@ -36,28 +36,28 @@ async fn a_user_is_online_from_the_first_socket_until_after_the_last() {
     for _ in 0..2 {
         bob.frame("connection:ready").await;
     }
-    bob.order(json!({"do": "disconnect", "socket": 0})).await;
-    bob.at("disconnect").await;
+    bob.instruct(json!({"do": "disconnect", "socket": 0})).await;
+    bob.wait_for("disconnect").await;
     // Gone and back at once, as when a page is loaded again.
-    bob.order(json!({"do": "disconnect", "socket": 1})).await;
-    bob.at("disconnect").await;
-    bob.order(json!({"do": "connect", "socket": 1})).await;
+    bob.instruct(json!({"do": "disconnect", "socket": 1})).await;
+    bob.wait_for("disconnect").await;
+    bob.instruct(json!({"do": "connect", "socket": 1})).await;
     bob.frame("connection:ready").await;
-    let asked = alice.ask("presence:get", json!({"userIds": ["bob"]})).await;
+    let asked = alice.emit_with_ack("presence:get", json!({"userIds": ["bob"]})).await;
     assert_eq!(asked[0]["status"], "online");
     assert!(asked[0]["lastSeenAt"].as_str().unwrap() > before.as_str(), "{asked}");
 
     let left = Instant::now();
     let left_at = now();
-    bob.order(json!({"do": "disconnect", "socket": 1})).await;
+    bob.instruct(json!({"do": "disconnect", "socket": 1})).await;
     let offline = told(&mut alice, "bob", "offline").await;
     assert!(left.elapsed() < OFFLINE);
     let seen = offline["lastSeenAt"].as_str().unwrap();
     assert!(seen >= left_at.as_str() && seen <= now().as_str(), "{offline}, left at {left_at}");
-    let asked = alice.ask("presence:get", json!({"userIds": ["bob"]})).await;
+    let asked = alice.emit_with_ack("presence:get", json!({"userIds": ["bob"]})).await;
     assert_eq!(asked, json!([{"userId": "bob", "status": "offline", "lastSeenAt": seen}]));
-    assert_eq!(alice.leftover().await, [""; 0], "no word of what lay between");
-    assert_eq!(stranger.leftover().await, [""; 0], "who shares no conversation is told nothing");
+    assert_eq!(alice.unread_frames().await, [""; 0], "no word of what lay between");
+    assert_eq!(stranger.unread_frames().await, [""; 0], "who shares no conversation is told nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,16 +92,16 @@ async fn presence_is_only_known_of_people_one_talks_with() {
     let _erin = Client::connect(&system, "erin").await;
     let mut alice = Client::connect(&system, "alice").await;
     let all = json!({"userIds": ["erin", "bob", "dave", "nobody-at-all", "never-here", "alice", "bob"]});
-    let answer = alice.ask("presence:get", all).await;
+    let answer = alice.emit_with_ack("presence:get", all).await;
     let of = |user: &str| answer.as_array().unwrap().iter().find(|one| one["userId"] == user);
     assert_eq!(answer.as_array().unwrap().len(), 3, "each once, and only acquaintances: {answer}");
     assert_eq!(of("bob").unwrap()["status"], "online");
     assert_eq!(*of("never-here").unwrap(), json!({"userId": "never-here", "status": "offline", "lastSeenAt": null}));
     assert_eq!(of("alice").unwrap()["status"], "online");
-    assert_eq!(alice.ask("presence:get", json!({"userIds": []})).await, json!([]));
+    assert_eq!(alice.emit_with_ack("presence:get", json!({"userIds": []})).await, json!([]));
 
     system.conversation("alice", &["erin"]).await;
     alice.frame("conversation:created").await;
-    let answer = alice.ask("presence:get", json!({"userIds": ["erin"]})).await;
+    let answer = alice.emit_with_ack("presence:get", json!({"userIds": ["erin"]})).await;
     assert_eq!(answer[0]["status"], "online", "whoever one begins to talk with is known at once");
 }

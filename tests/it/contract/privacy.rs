@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 use crate::harness::{System, unknown_id};
 
 /// What anyone can see of an answer, but for what is new with each.
-fn seen(answer: &Answer) -> (u16, Value, Vec<(String, String)>) {
+fn seen(answer: &Response) -> (u16, Value, Vec<(String, String)>) {
     let mut body = answer.body.clone();
     body["requestId"] = Value::Null;
     let mut headers = Vec::new();
@@ -28,7 +28,7 @@ async fn what_is_someone_elses_looks_as_if_it_were_not_there() {
     system.message("eve", &own, "mine").await;
     let deleted = system.message("alice", &theirs, "gone").await;
     system.delete("alice", &deleted).await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let before = system.records().await;
     let in_conversation =
         |action: &str, id: &str| ("POST", "/api/messages".to_owned(), json!({"action": action, "conversationId": id}));
@@ -70,7 +70,7 @@ async fn what_is_someone_elses_looks_as_if_it_were_not_there() {
         for ((field, theirs), (_, nothing)) in every_request(&theirs, message).iter().zip(&nothing) {
             let (theirs, nothing) = (ask(theirs).await, ask(nothing).await);
             theirs.assert_problem(404, "not_found");
-            assert_eq!(theirs.errors(), [(*field, "not_found")], "{theirs:?}");
+            assert_eq!(theirs.field_errors(), [(*field, "not_found")], "{theirs:?}");
             assert_eq!(seen(&theirs), seen(&nothing));
         }
     }
@@ -84,7 +84,7 @@ async fn asking_again_and_again_does_not_tell_what_is_there_either() {
     // Anyone can derive the id of a pair's conversation.
     let theirs = system.conversation("alice", &["bob"]).await;
     let message = system.message("alice", &theirs, "hi").await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let mark = |user: &str, conversation: &str| {
         let body = json!({"action": "mark_read", "conversationId": conversation});
         system.ask(user, "POST", "/api/messages").json(&body)
@@ -94,7 +94,7 @@ async fn asking_again_and_again_does_not_tell_what_is_there_either() {
         system.ask(user, "POST", "/api/messages").json(&body)
     };
     for user in ["eve", "mallory"] {
-        system.leave_looks(user, 6).await;
+        system.leave_failed_lookups(user, 6).await;
     }
     for _ in 0..3 {
         for (user, conversation, message) in
@@ -118,7 +118,7 @@ async fn only_its_author_can_change_a_message() {
     let message = system.message("alice", &conversation, "hi").await;
     let deleted = system.message("alice", &conversation, "gone").await;
     system.delete("alice", &deleted).await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let before = system.records().await;
     for message in [&message, &deleted] {
         for refused in [

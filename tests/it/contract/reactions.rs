@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::System;
-use crate::harness::http::Answer;
+use crate::harness::http::Response;
 
 /// A system with a group of four, and a message of alice's in it.
 async fn message() -> (System, String, String) {
@@ -22,7 +22,14 @@ fn labelled(message: &str, emoji: &str, reaction: &str) -> Value {
 }
 
 /// Asserts what came of a reaction, and that the record where the answer says it is is its event.
-async fn assert_reaction(system: &System, done: &Answer, status: u16, answer: Value, conversation: &str, event: Value) {
+async fn assert_reaction(
+    system: &System,
+    done: &Response,
+    status: u16,
+    answer: Value,
+    conversation: &str,
+    event: Value,
+) {
     assert_eq!((done.status, &done.body), (status, &json!({"data": answer})), "{done:?}");
     assert_eq!(done.header("location"), "");
     system.record_at(done).await.assert_event(conversation, event);
@@ -41,16 +48,16 @@ async fn a_reaction_is_answered_logged_and_projected_and_can_be_taken_back() {
     ] {
         let done = system.post("bob", add).await;
         assert_reaction(&system, &done, 201, answer.clone(), &conversation, added.clone()).await;
-        done.assert_limit(100, left + 1);
-        system.projected(&done).await;
+        done.assert_rate_limit(100, left + 1);
+        system.wait_until_projected(&done).await;
         let rows = json!([{"emoji": "👍", "label": null, "user_ids": ["bob"]}]);
         assert_eq!(system.reaction_rows(&id).await, rows);
         let offset: i64 = done.position().split_once(':').unwrap().1.parse().unwrap();
         assert_eq!(system.message_row(&id).await["position"], offset);
         let done = system.post("bob", remove).await;
         assert_reaction(&system, &done, 200, answer.clone(), &conversation, removed.clone()).await;
-        done.assert_limit(100, left);
-        system.projected(&done).await;
+        done.assert_rate_limit(100, left);
+        system.wait_until_projected(&done).await;
         assert_eq!(system.reaction_rows(&id).await[0]["user_ids"], json!([]));
     }
     let read = system.get("bob", &format!("/api/messages/{id}")).await;
@@ -79,7 +86,7 @@ async fn a_label_stays_until_another_is_given() {
         let event = json!({"type": "REACTION_ADDED", "actorId": user, "data": data});
         let answer = json!({"messageId": id, "emoji": "👍", "label": given});
         assert_reaction(&system, &done, 201, answer, &conversation, event).await;
-        system.projected(&done).await;
+        system.wait_until_projected(&done).await;
         assert_eq!(system.reaction_rows(&id).await[0]["label"], label);
         last = Some(done);
     }
@@ -103,7 +110,7 @@ async fn an_emoji_is_exactly_one_whatever_it_is_made_of() {
     for emoji in ["", " ", "a", "1", "ok", "👍👍", "👍 ", "\u{200d}", "👍\u{200d}", "\u{fe0f}", "<b>", too_long]
     {
         let refused = system.post("bob", react(&id, emoji)).await;
-        assert_eq!(refused.errors(), [("emoji", "not_an_emoji")], "{emoji:?}");
+        assert_eq!(refused.field_errors(), [("emoji", "not_an_emoji")], "{emoji:?}");
     }
     assert_eq!(system.records().await.len(), before + 8);
 }
@@ -112,8 +119,8 @@ async fn an_emoji_is_exactly_one_whatever_it_is_made_of() {
 async fn a_message_takes_twenty_different_emoji_ever() {
     let (system, _, id) = message().await;
     let emoji: Vec<String> = ('🐀'..).take(21).map(String::from).collect();
-    system.caught_up().await;
-    let hold = system.hold_read_model().await;
+    system.wait_until_caught_up().await;
+    let hold = system.pause_projection().await;
     for emoji in &emoji[..20] {
         let done = system.post("bob", react(&id, emoji)).await;
         assert_eq!(done.status, 201, "{done:?}");
@@ -121,15 +128,15 @@ async fn a_message_takes_twenty_different_emoji_ever() {
     system.post("bob", react(&id, &emoji[20])).await.assert_problem(422, "too_many");
     hold.rollback().await.unwrap();
     // The same when only the read model knows them.
-    system.caught_up().await;
-    system.forget_in_redis().await;
+    system.wait_until_caught_up().await;
+    system.clear_redis().await;
     let before = system.records().await.len();
     system.post("bob", react(&id, &emoji[20])).await.assert_problem(422, "too_many");
     assert_eq!(system.records().await.len(), before);
     // One that was taken back still counts; one that is there is open to all.
     let removed = system.post("bob", labelled(&id, &emoji[0], "remove")).await;
-    system.projected(&removed).await;
-    assert_eq!(system.post("carol", react(&id, &emoji[20])).await.errors(), [("emoji", "too_many")]);
+    system.wait_until_projected(&removed).await;
+    assert_eq!(system.post("carol", react(&id, &emoji[20])).await.field_errors(), [("emoji", "too_many")]);
     for (user, emoji) in [("carol", &emoji[0]), ("dan", &emoji[19])] {
         assert_eq!(system.post(user, react(&id, emoji)).await.status, 201);
     }

@@ -26,11 +26,11 @@ async fn a_read_mark_is_answered_logged_and_projected() {
         let done = system.post("bob", body).await;
         let data = json!({"conversationId": conversation, "messageId": message});
         assert_eq!((done.status, &done.body), (200, &json!({"data": data})), "{done:?}");
-        done.assert_limit(120, left);
+        done.assert_rate_limit(120, left);
         let record = system.record_at(&done).await;
         let event = json!({"type": "MESSAGES_READ", "actorId": "bob", "data": {"messageId": message}});
         record.assert_event(&conversation, event);
-        system.projected(&done).await;
+        system.wait_until_projected(&done).await;
         let bob = &system.member_rows(&conversation).await[1];
         assert_eq!((&bob["user_id"], &bob["last_read_seq"]), (&json!("bob"), &json!(seq)));
         if left != 117 {
@@ -46,13 +46,13 @@ async fn a_read_mark_never_moves_back() {
     let first = system.message("alice", &conversation, "one").await;
     system.message("alice", &conversation, "two").await;
     let all = system.post("bob", mark(&conversation, None)).await;
-    system.projected(&all).await;
+    system.wait_until_projected(&all).await;
     let members = system.member_rows(&conversation).await;
     let back = system.post("bob", mark(&conversation, Some(&first))).await;
     // It is valid, so it is an event; the fold sees that it changes nothing.
     assert_eq!(back.status, 200, "{back:?}");
     system.record_at(&back).await;
-    system.projected(&back).await;
+    system.wait_until_projected(&back).await;
     assert_eq!(system.member_rows(&conversation).await, members);
 }
 
@@ -62,9 +62,9 @@ async fn a_read_mark_is_about_a_message_of_its_conversation() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let elsewhere = system.conversation("bob", &["carol"]).await;
     let message = system.message("bob", &elsewhere, "one").await;
-    system.caught_up().await;
+    system.wait_until_caught_up().await;
     let refused = system.post("bob", mark(&conversation, Some(&message))).await;
     refused.assert_problem(404, "not_found");
-    assert_eq!(refused.errors(), [("messageId", "not_found")]);
+    assert_eq!(refused.field_errors(), [("messageId", "not_found")]);
     assert_eq!(system.records_of(&conversation).await.len(), 1);
 }

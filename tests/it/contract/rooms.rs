@@ -30,19 +30,19 @@ async fn whoever_connects_while_conversations_begin_misses_nothing_and_gets_noth
     })
     .await;
     // Otherwise the messages below, which have keys, would wait for the projector.
-    system.keys_kept_for_long().await;
+    system.age_reservation_epoch().await;
     let people: Vec<String> = (0..PEOPLE).map(|number| format!("p{number}")).collect();
     let tokens: Vec<String> = people.iter().map(|user| system.token(user)).collect();
     let order = json!({"url": system.url, "tokens": tokens, "options": {"autoConnect": false}});
     let mut client = Client::open(order).await;
 
-    client.order(json!({"do": "connect"})).await;
+    client.instruct(json!({"do": "connect"})).await;
     let everyone_is_here = AtomicBool::new(false);
     let [first, second, third] = CREATORS.map(|creator| create(&system, creator, &people, &everyone_is_here));
     let connecting = async {
         let mut frames = client.frames_until("the first is ready", |frame| frame.name == "connection:ready").await;
         for socket in 1..PEOPLE {
-            client.order(json!({"do": "connect", "socket": socket})).await;
+            client.instruct(json!({"do": "connect", "socket": socket})).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut ready = 1;
@@ -63,7 +63,7 @@ async fn whoever_connects_while_conversations_begin_misses_nothing_and_gets_noth
     frames.extend(
         client
             .frames_until("the last message of every conversation", |frame| {
-                left -= usize::from(frame.says(DONE));
+                left -= usize::from(frame.is_message(DONE));
                 left == 0
             })
             .await,
@@ -164,12 +164,12 @@ async fn each_of_a_users_sockets_gets_every_event_once() {
     let got = of_sockets(&mut bob, "to all three", 3).await;
     assert_eq!(got, [["conversation:created", "message:new"]; 3].map(|names| names.to_vec()));
 
-    bob.order(json!({"do": "disconnect", "socket": 1})).await;
-    bob.at("disconnect").await;
+    bob.instruct(json!({"do": "disconnect", "socket": 1})).await;
+    bob.wait_for("disconnect").await;
     system.message("alice", &conversation, "to those that are left").await;
     let got = of_sockets(&mut bob, "to those that are left", 2).await;
     assert_eq!(got, [vec!["message:new"], vec![], vec!["message:new"]]);
-    assert_eq!(bob.leftover().await, [""; 0]);
+    assert_eq!(bob.unread_frames().await, [""; 0]);
 }
 
 /// What each of three sockets got until so many of them got the message with this content.
@@ -177,7 +177,7 @@ async fn of_sockets(client: &mut Client, content: &str, times: usize) -> [Vec<St
     let mut said = 0;
     let frames = client
         .frames_until(content, |frame| {
-            said += usize::from(frame.says(content));
+            said += usize::from(frame.is_message(content));
             said == times
         })
         .await;
@@ -193,17 +193,17 @@ async fn who_comes_back_soon_is_told_what_came_before_the_next_frame() {
     let known = system.conversation("alice", &["bob"]).await;
     let mut bob = Client::connect(&system, "bob").await;
     for round in 0..5 {
-        bob.order(json!({"do": "disconnect"})).await;
-        bob.at("disconnect").await;
+        bob.instruct(json!({"do": "disconnect"})).await;
+        bob.wait_for("disconnect").await;
         let missed = system.post("alice", json!({"conversationId": known, "content": "missed"})).await;
         let fresh = system.conversation("alice", &["bob", &format!("carol-{round}")]).await;
-        bob.order(json!({"do": "connect"})).await;
+        bob.instruct(json!({"do": "connect"})).await;
         bob.frame("connection:ready").await;
         for conversation in [&known, &fresh] {
             system.message("alice", conversation, "heard").await;
         }
-        let first = bob.frames_until("the first", |frame| frame.says("heard")).await.pop().unwrap();
-        let second = bob.frames_until("the second", |frame| frame.says("heard")).await.pop().unwrap();
+        let first = bob.frames_until("the first", |frame| frame.is_message("heard")).await.pop().unwrap();
+        let second = bob.frames_until("the second", |frame| frame.is_message("heard")).await.pop().unwrap();
         let (in_known, in_fresh) =
             if first.data["conversationId"] == known.as_str() { (first, second) } else { (second, first) };
         assert_eq!(in_known.meta["previous"], missed.position());

@@ -224,7 +224,7 @@ async fn a_token_that_is_no_good_is_refused() {
     assert_eq!(system.get("alice", &path(&alices)).await.status, 200);
     let foreign = system.get("bob", &path(&alices)).await;
     foreign.assert_problem(400, "foreign_token");
-    assert_eq!(foreign.errors(), [("since", "foreign_token")]);
+    assert_eq!(foreign.field_errors(), [("since", "foreign_token")]);
     for broken in ["", "x", "3:4", &alices[1..], &format!("{alices}AA")] {
         system.get("alice", &path(broken)).await.assert_problem(400, "invalid_position");
     }

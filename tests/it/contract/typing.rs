@@ -20,7 +20,7 @@ async fn typing_is_accepted_logged_and_folds_to_nothing() {
         assert_eq!(done.header("ratelimit-limit"), "", "typing counts against no limit");
         let event = json!({"type": event_type, "actorId": "bob", "data": {}});
         system.record_at(&done).await.assert_event(&conversation, event);
-        system.projected(&done).await;
+        system.wait_until_projected(&done).await;
     }
     let row = system.conversation_row(&conversation).await;
     assert_eq!((&row["last_seq"], &row["updated_at"]), (&json!(0), &row["created_at"]));
@@ -66,7 +66,7 @@ async fn two_starts_at_once_are_one() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = typing("typing_start", &conversation);
     let start = || system.ask("bob", "POST", "/api/messages").json(&body);
-    for answer in crate::harness::at_once((0..16).map(|_| start()).collect()).await {
+    for answer in crate::harness::send_concurrently((0..16).map(|_| start()).collect()).await {
         assert_eq!(answer.status, 202, "{answer:?}");
     }
     assert_eq!(system.records_of(&conversation).await.len(), 1 + 1);
@@ -93,7 +93,7 @@ async fn typing_can_have_a_topic_of_its_own() {
     let mut config = config();
     let typing_topic = format!("{}-typing", config.kafka_topic);
     config.kafka_typing_topic = Some(typing_topic.clone());
-    let system = System::under(config).await;
+    let system = System::with_config(config).await;
     let conversation = system.conversation("alice", &["bob"]).await;
     for action in ["typing_start", "typing_stop"] {
         let done = system.post("bob", typing(action, &conversation)).await;

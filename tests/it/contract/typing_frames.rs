@@ -9,7 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::log::{self, Appended};
+use crate::harness::log::{self, NewRecord};
 use crate::harness::sockets::SLACK;
 use crate::harness::{Client, System};
 
@@ -36,7 +36,7 @@ async fn typing_stops_by_itself_five_seconds_after_the_last_start() {
         typing(&system, "alice", "typing_start", &conversation).await;
     }
     system.message("carol", &conversation, "shown").await;
-    let shown = bob.frames_until("the message", |frame| frame.says("shown")).await;
+    let shown = bob.frames_until("the message", |frame| frame.is_message("shown")).await;
     assert!(began.elapsed() < QUIET, "the test was held up and can't tell anything");
     let mut typists = Vec::new();
     for frame in &shown {
@@ -55,7 +55,7 @@ async fn typing_stops_by_itself_five_seconds_after_the_last_start() {
     let of_alice = json!({"userId": "alice", "conversationId": conversation});
     assert_eq!(until_stop.last().unwrap().data, of_alice);
     assert_eq!(until_stop.len(), 2, "one start after the quiet, one stop: {until_stop:?}");
-    assert_eq!(bob.leftover().await, [""; 0]);
+    assert_eq!(bob.unread_frames().await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,10 +74,10 @@ async fn a_start_that_comes_too_late_is_not_shown() {
         data: EventData::TypingStart {},
     };
     let aged =
-        |number, age_ms| Appended { timestamp_ms: Some(now.as_millis() - age_ms), ..Appended::event(&start(number)) };
+        |number, age_ms| NewRecord { timestamp_ms: Some(now.as_millis() - age_ms), ..NewRecord::event(&start(number)) };
     log::append(&system.config, &[aged(1, 6_000), aged(2, 0)]).await;
     system.message("alice", &conversation, "shown").await;
-    let frames = bob.frames_until("the message", |frame| frame.says("shown")).await;
+    let frames = bob.frames_until("the message", |frame| frame.is_message("shown")).await;
     let names: Vec<_> = frames.iter().map(|frame| frame.name.as_str()).collect();
     assert_eq!(names, ["typing:start", "message:new"], "the one in time, and only it");
 }

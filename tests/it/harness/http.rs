@@ -34,29 +34,29 @@ impl Request {
         Self(self.0.body(body))
     }
 
-    pub(crate) async fn send(self) -> Answer {
+    pub(crate) async fn send(self) -> Response {
         self.try_send().await.expect("no answer")
     }
 
     /// The answer; none where there is nobody to give one, or the connection ends before it has come.
-    pub(crate) async fn try_send(self) -> Option<Answer> {
+    pub(crate) async fn try_send(self) -> Option<Response> {
         let response = self.0.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Some(Answer { status, headers, body })
+        Some(Response { status, headers, body })
     }
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl Response {
     /// A header's value; empty where it isn't there.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
@@ -92,7 +92,7 @@ impl Answer {
 
     /// Asserts what the answer says about a limit: how many are allowed and left, and a time within the window.
     #[track_caller]
-    pub(crate) fn assert_limit(&self, most: u32, left: u32) {
+    pub(crate) fn assert_rate_limit(&self, most: u32, left: u32) {
         let limit = (self.header("ratelimit-limit"), self.header("ratelimit-remaining"));
         assert_eq!(limit, (most.to_string().as_str(), left.to_string().as_str()), "{self:?}");
         let reset: u32 = self.header("ratelimit-reset").parse().unwrap();
@@ -100,7 +100,7 @@ impl Answer {
     }
 
     /// The fields that are wrong, with their codes.
-    pub(crate) fn errors(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn field_errors(&self) -> Vec<(&str, &str)> {
         let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no problem: {self:?}"));
         errors.iter().map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
     }

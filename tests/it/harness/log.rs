@@ -13,7 +13,7 @@ use service::config::Config;
 use uuid::Uuid;
 
 /// How long Kafka may take for one answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A record.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,18 +94,18 @@ fn read(brokers: &str, topic: &str) -> Vec<Record> {
         .set("fetch.wait.max.ms", "5")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), KAFKA_TIMEOUT).unwrap();
     let mut left = 0;
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics()[0].partitions() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).unwrap();
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), KAFKA_TIMEOUT).unwrap();
         left += high - low;
         list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
     let mut records = Vec::new();
     while left > 0 {
-        let message = consumer.poll(TIMEOUT).expect("Kafka gave nothing").unwrap();
+        let message = consumer.poll(KAFKA_TIMEOUT).expect("Kafka gave nothing").unwrap();
         records.push(record(&message));
         left -= 1;
     }
@@ -133,7 +133,7 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
 }
 
 /// A record to append directly, as no command would.
-pub(crate) struct Appended {
+pub(crate) struct NewRecord {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
     /// The header `ce_type`; none for a record without headers.
@@ -142,7 +142,7 @@ pub(crate) struct Appended {
     pub(crate) timestamp_ms: Option<i64>,
 }
 
-impl Appended {
+impl NewRecord {
     /// An event as the product writes it.
     pub(crate) fn event(event: &Event) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Appended {
 
 /// Appends records to the topic, each in the partition of its key, past everything that commands check; their
 /// positions.
-pub(crate) async fn append(config: &Config, records: &[Appended]) -> Vec<String> {
+pub(crate) async fn append(config: &Config, records: &[NewRecord]) -> Vec<String> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &config.kafka_brokers)
         .set("partitioner", "murmur2_random")

@@ -7,13 +7,13 @@ pub(crate) mod log;
 pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw_socket;
 pub(crate) mod replicas;
 pub(crate) mod repository;
 pub(crate) mod rows;
 pub(crate) mod script;
 pub(crate) mod sockets;
 pub(crate) mod system;
-pub(crate) mod wire;
 
 pub(crate) use sockets::Client;
-pub(crate) use system::{System, at_once, eventually, unknown_id};
+pub(crate) use system::{System, eventually, send_concurrently, unknown_id};

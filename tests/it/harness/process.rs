@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use service::config::Config;
 use tokio::process::{Child, Command};
 
-use super::system::{PATIENCE, SECRET, eventually};
+use super::system::{SECRET, TIMEOUT, eventually};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_messages-under-test");
 
@@ -43,12 +43,12 @@ pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
 }
 
 /// A service that runs, ready for requests.
-pub(crate) struct Running {
+pub(crate) struct ServiceProcess {
     pub(crate) child: Child,
     pub(crate) url: String,
 }
 
-impl Running {
+impl ServiceProcess {
     /// Starts a service (such as `all`) on a free port and waits until it is ready.
     pub(crate) async fn start(config: &Config, arguments: &[&str]) -> Self {
         Self::with(config, arguments, &[]).await
@@ -102,7 +102,7 @@ impl Running {
     pub(crate) async fn stop(mut self) -> Duration {
         let told = Instant::now();
         self.signal("-TERM").await;
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it never stopped").unwrap();
+        let ended = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("it never stopped").unwrap();
         assert_eq!(ended.code(), Some(0), "it didn't end by itself");
         told.elapsed()
     }

@@ -55,7 +55,7 @@ impl Proxy {
     }
 
     /// From now on all goes through again.
-    pub(crate) fn calm(&self) {
+    pub(crate) fn restore(&self) {
         self.weather.send_modify(|weather| weather.0 = Weather::Fine);
     }
 
@@ -67,7 +67,7 @@ impl Proxy {
     /// Ends every connection that is open now.
     pub(crate) fn cut(&self) {
         self.weather.send_modify(|weather| *weather = (Weather::Cut, weather.1 + 1));
-        self.calm();
+        self.restore();
     }
 }
 

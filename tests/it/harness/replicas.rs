@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::script;
-use super::system::{PATIENCE, System};
+use super::system::{System, TIMEOUT};
 
 /// The pause between two looks at the clients.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ impl Replicas {
     pub(crate) async fn all_ready(&mut self) {
         let users = self.users;
         // As long as it takes thousands in a build without optimization.
-        let deadline = tokio::time::Instant::now() + 4 * PATIENCE;
+        let deadline = tokio::time::Instant::now() + 4 * TIMEOUT;
         loop {
             let status = self.status().await;
             if status["ready"] == users {
@@ -62,7 +62,7 @@ impl Replicas {
     }
 
     /// Waits until every client has what the server has for its user, and asserts that nothing had its effect twice.
-    pub(crate) async fn assert_as_server(&mut self, system: &System, users: &[String]) {
+    pub(crate) async fn assert_equals_server(&mut self, system: &System, users: &[String]) {
         self.all_ready().await;
         let mut differ = String::new();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(25);
@@ -106,7 +106,7 @@ impl Replicas {
     }
 
     async fn line(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let line = tokio::time::timeout(TIMEOUT, self.lines.next_line()).await;
         let line = line.expect("the clients say nothing").unwrap().expect("the clients ended");
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_ne!(line["at"], "bad_line", "{line}");

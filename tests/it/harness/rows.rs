@@ -3,12 +3,12 @@
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 
-use super::http::Answer;
+use super::http::Response;
 use super::system::{System, eventually};
 
 impl System {
     /// Waits until the read model includes what a command did.
-    pub(crate) async fn projected(&self, done: &Answer) {
+    pub(crate) async fn wait_until_projected(&self, done: &Response) {
         let (partition, offset) = done.position().split_once(':').unwrap();
         self.includes(partition.parse().unwrap(), offset.parse().unwrap()).await;
     }
@@ -23,7 +23,7 @@ impl System {
     }
 
     /// Waits until the read model includes everything that is on the topic now.
-    pub(crate) async fn caught_up(&self) {
+    pub(crate) async fn wait_until_caught_up(&self) {
         for record in self.records().await {
             self.includes(record.partition, record.offset).await;
         }
@@ -31,12 +31,12 @@ impl System {
 
     /// Waits until every partition is somebody's to project: on a busy machine, what begins with a new system might
     /// otherwise wait for that, longer than commands do.
-    pub(crate) async fn projecting(&self) {
-        self.projecting_by(1).await;
+    pub(crate) async fn wait_until_projecting(&self) {
+        self.wait_until_projecting_by(1).await;
     }
 
     /// The same, once so many projectors have their share: what changes hands is projected by nobody for a moment.
-    pub(crate) async fn projecting_by(&self, projectors: usize) {
+    pub(crate) async fn wait_until_projecting_by(&self, projectors: usize) {
         let partitions = usize::try_from(self.config.kafka_partitions).unwrap();
         let query = "SELECT count(*) AS held, count(DISTINCT owner) AS owners FROM leases
                      WHERE lease_until > now() AND owner <> $1";
@@ -64,7 +64,7 @@ impl System {
     }
 
     /// Holds the read model still, however much is appended, until the transaction ends: for 4 s at most.
-    pub(crate) async fn hold_read_model(&self) -> Transaction<'static, Postgres> {
+    pub(crate) async fn pause_projection(&self) -> Transaction<'static, Postgres> {
         let mut hold = self.sql.begin().await.unwrap();
         sqlx::query("SELECT 1 FROM partitions FOR UPDATE").execute(&mut *hold).await.unwrap();
         hold

@@ -8,7 +8,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::script;
-use super::system::{PATIENCE, System};
+use super::system::{System, TIMEOUT};
 
 /// A client with one socket, or several.
 pub(crate) struct Client {
@@ -43,7 +43,7 @@ impl Frame {
     }
 
     /// Whether this is the message with this content.
-    pub(crate) fn says(&self, content: &str) -> bool {
+    pub(crate) fn is_message(&self, content: &str) -> bool {
         self.name == "message:new" && self.data["content"] == content
     }
 }
@@ -67,23 +67,23 @@ impl Client {
             }
         });
         let mut client = Self { child, stdin, lines, kept: Vec::new() };
-        client.order(order).await;
+        client.instruct(order).await;
         client
     }
 
     /// Tells the client to do something.
-    pub(crate) async fn order(&mut self, order: Value) {
+    pub(crate) async fn instruct(&mut self, order: Value) {
         self.stdin.write_all(format!("{order}\n").as_bytes()).await.unwrap();
     }
 
     /// Emits an event.
     pub(crate) async fn emit(&mut self, name: &str, data: Value) {
-        self.order(json!({"do": "emit", "name": name, "args": [data]})).await;
+        self.instruct(json!({"do": "emit", "name": name, "args": [data]})).await;
     }
 
     /// Emits an event and waits for its acknowledgement.
-    pub(crate) async fn ask(&mut self, name: &str, data: Value) -> Value {
-        self.order(json!({"do": "emit", "name": name, "args": [data], "ack": true, "id": 1})).await;
+    pub(crate) async fn emit_with_ack(&mut self, name: &str, data: Value) -> Value {
+        self.instruct(json!({"do": "emit", "name": name, "args": [data], "ack": true, "id": 1})).await;
         self.line("an acknowledgement", |line| line["at"] == "ack").await["args"][0].clone()
     }
 
@@ -106,14 +106,14 @@ impl Client {
     }
 
     /// Waits for a line such as `{"at": "connect_error", …}`.
-    pub(crate) async fn at(&mut self, what: &str) -> Value {
+    pub(crate) async fn wait_for(&mut self, what: &str) -> Value {
         self.line(what, |line| line["at"] == what).await
     }
 
     /// The names of the frames that came and that nobody asked for, once the client has got everything that the
     /// server sent it before this call: an answered question can't overtake a frame.
-    pub(crate) async fn leftover(&mut self) -> Vec<String> {
-        self.ask("presence:get", json!({"userIds": []})).await;
+    pub(crate) async fn unread_frames(&mut self) -> Vec<String> {
+        self.emit_with_ack("presence:get", json!({"userIds": []})).await;
         let names = self.kept.drain(..).filter(|line| line["at"] == "event");
         names.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
     }
@@ -128,7 +128,7 @@ impl Client {
         if let Some(index) = self.kept.iter().position(&wanted) {
             return self.kept.remove(index);
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             let line = tokio::time::timeout_at(deadline, self.lines.recv()).await;
             let Ok(line) = line else { panic!("{what} never came; what came: {:?}", self.kept) };

@@ -17,7 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::http::{Answer, Request};
+use super::http::{Request, Response};
 use super::layout::Services;
 use super::log::{self, Record};
 
@@ -26,9 +26,9 @@ pub(crate) const SECRET: &str = "a secret for tests, and for nothing else";
 /// How many partitions its topic has.
 pub(crate) const PARTITIONS: i32 = 3;
 /// How often in a minute a user may look for what isn't there.
-pub(crate) const LOOKS: u32 = 300;
+pub(crate) const FAILED_LOOKUP_LIMIT: u32 = 300;
 /// How long anything that should happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A running system, as its users and admins see it.
 pub(crate) struct System {
@@ -91,7 +91,7 @@ impl System {
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        Self::under(config).await
+        Self::with_config(config).await
     }
 
     /// Starts everything, in the layout of this run, with limits that no test reaches.
@@ -100,30 +100,30 @@ impl System {
     }
 
     /// Starts everything, in the layout of this run, under a given configuration.
-    pub(crate) async fn under(config: Config) -> Self {
+    pub(crate) async fn with_config(config: Config) -> Self {
         log_trouble(&config);
         let services = Services::all(&config).await;
         let projectors = services.projectors;
         let system = Self::of(config, services);
-        system.projecting_by(projectors).await;
+        system.wait_until_projecting_by(projectors).await;
         system
     }
 
     /// Starts some of the services in one process under a given configuration, in any layout.
-    pub(crate) async fn run(config: Config, roles: Roles) -> Self {
+    pub(crate) async fn with_roles(config: Config, roles: Roles) -> Self {
         log_trouble(&config);
         let services = Services::one(&config, roles).await;
         Self::of(config, services)
     }
 
     fn of(config: Config, services: Services) -> Self {
-        let mut system = Self::beside(config, &services.url);
+        let mut system = Self::attach(config, &services.url);
         system.running = Some(services);
         system
     }
 
     /// A system that somebody else started.
-    pub(crate) fn beside(config: Config, url: &str) -> Self {
+    pub(crate) fn attach(config: Config, url: &str) -> Self {
         let options: PgConnectOptions = config.database_url.parse().unwrap();
         let options = options.options([("search_path", &config.database_schema)]);
         Self {
@@ -166,40 +166,40 @@ impl System {
     }
 
     /// `GET` as a user.
-    pub(crate) async fn get(&self, user: &str, path: &str) -> Answer {
+    pub(crate) async fn get(&self, user: &str, path: &str) -> Response {
         self.ask(user, "GET", path).send().await
     }
 
     /// `GET` with this token.
-    pub(crate) async fn get_with(&self, token: &str, path: &str) -> Answer {
+    pub(crate) async fn get_with(&self, token: &str, path: &str) -> Response {
         self.request("GET", path).header("Authorization", format!("Bearer {token}")).send().await
     }
 
     /// `POST /api/messages` as a user.
-    pub(crate) async fn post(&self, user: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, user: &str, body: Value) -> Response {
         self.ask(user, "POST", "/api/messages").json(&body).send().await
     }
 
     /// `POST /api/messages` as a user, with an idempotency key.
-    pub(crate) async fn post_with_key(&self, user: &str, key: &str, body: Value) -> Answer {
+    pub(crate) async fn post_with_key(&self, user: &str, key: &str, body: Value) -> Response {
         self.ask(user, "POST", "/api/messages").key(key).json(&body).send().await
     }
 
     /// `PATCH` of a message's content as a user.
-    pub(crate) async fn edit(&self, user: &str, message: &str, content: &str) -> Answer {
+    pub(crate) async fn edit(&self, user: &str, message: &str, content: &str) -> Response {
         let body = json!({"content": content});
         self.ask(user, "PATCH", &format!("/api/messages/{message}")).json(&body).send().await
     }
 
     /// `DELETE` of a message as a user.
-    pub(crate) async fn delete(&self, user: &str, message: &str) -> Answer {
+    pub(crate) async fn delete(&self, user: &str, message: &str) -> Response {
         self.ask(user, "DELETE", &format!("/api/messages/{message}")).send().await
     }
 
     /// `GET` as a user, from at least the position of an earlier answer. Tries again while that isn't reached: on a
     /// busy machine it may take more than a second.
-    pub(crate) async fn get_after(&self, earlier: &Answer, user: &str, path: &str) -> Answer {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    pub(crate) async fn get_after(&self, earlier: &Response, user: &str, path: &str) -> Response {
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             let request = self.ask(user, "GET", path).header("Messages-Position", earlier.position());
             let answer = request.send().await;
@@ -210,7 +210,7 @@ impl System {
     }
 
     /// Every item of a list, page by page; the path has a query.
-    pub(crate) async fn walk(&self, user: &str, path: &str) -> Vec<Value> {
+    pub(crate) async fn all_pages(&self, user: &str, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut next = path.to_owned();
         loop {
@@ -227,7 +227,7 @@ impl System {
     pub(crate) async fn conversation(&self, creator: &str, others: &[&str]) -> String {
         let answer = self.post(creator, json!({"action": "conversation", "participantIds": others})).await;
         assert!([200, 201].contains(&answer.status), "{answer:?}");
-        self.relayed(&answer).await;
+        self.wait_until_relayed(&answer).await;
         answer.data()["id"].as_str().unwrap().to_owned()
     }
 
@@ -239,7 +239,7 @@ impl System {
     }
 
     /// Waits until every relay in this process has passed an answer's event.
-    pub(crate) async fn relayed(&self, done: &Answer) {
+    pub(crate) async fn wait_until_relayed(&self, done: &Response) {
         let Some(services) = &self.running else { return };
         let position: Position = done.position().parse().unwrap();
         eventually("the event is relayed", async || services.relayed(position).then_some(())).await;
@@ -256,7 +256,7 @@ impl System {
     }
 
     /// The record at the position that an answer to a command gives.
-    pub(crate) async fn record_at(&self, done: &Answer) -> Record {
+    pub(crate) async fn record_at(&self, done: &Response) -> Record {
         let records = self.records().await;
         let record = records.into_iter().find(|record| record.position() == done.position());
         record.unwrap_or_else(|| panic!("no record at the position of {done:?}"))
@@ -285,12 +285,12 @@ impl System {
     }
 
     /// Waits until Redis has been told of an answer's event: from then on an equal read is a hit.
-    pub(crate) async fn announced(&self, answer: &Answer) {
+    pub(crate) async fn wait_until_published(&self, answer: &Response) {
         self.told(answer.position().parse().unwrap()).await;
     }
 
     /// Waits until Redis has been told of everything that is on the topic now.
-    pub(crate) async fn all_announced(&self) {
+    pub(crate) async fn wait_until_all_published(&self) {
         for record in self.records().await {
             self.told(record.position().parse().unwrap()).await;
         }
@@ -315,21 +315,24 @@ impl System {
     }
 
     /// Leaves a user so many more looks for what isn't there in this minute.
-    pub(crate) async fn leave_looks(&self, user: &str, left: u32) {
+    pub(crate) async fn leave_failed_lookups(&self, user: &str, left: u32) {
         let mut set = redis::cmd("SET");
-        set.arg(format!("{}:limit:misses:{user}", self.config.redis_prefix)).arg(LOOKS - left).arg("EX").arg(60);
+        set.arg(format!("{}:limit:misses:{user}", self.config.redis_prefix))
+            .arg(FAILED_LOOKUP_LIMIT - left)
+            .arg("EX")
+            .arg(60);
         set.query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 
     /// Lets Redis have kept every idempotency key for hours.
-    pub(crate) async fn keys_kept_for_long(&self) {
+    pub(crate) async fn age_reservation_epoch(&self) {
         let then = OffsetDateTime::now_utc().unix_timestamp() * 1_000 - 7_200_000;
         let key = format!("{}:reservations-since", self.config.redis_prefix);
         redis::cmd("SET").arg(key).arg(format!("{then} x")).query_async::<()>(&mut self.redis().await).await.unwrap();
     }
 
     /// Deletes every key in Redis under the system's prefix.
-    pub(crate) async fn forget_in_redis(&self) {
+    pub(crate) async fn clear_redis(&self) {
         // One that isn't there, for there may be no other.
         let keys = [vec!["none".to_owned()], self.redis_keys().await].concat();
         redis::cmd("DEL").arg(keys).query_async::<()>(&mut self.redis().await).await.unwrap();
@@ -346,9 +349,9 @@ pub(crate) fn unknown_id() -> String {
     ConversationId(Uuid::now_v7()).to_string()
 }
 
-/// Waits until `probe` gives something; panics with `what` after [`PATIENCE`].
+/// Waits until `probe` gives something; panics with `what` after [`TIMEOUT`].
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = probe().await {
             return found;
@@ -359,7 +362,7 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
 }
 
 /// Sends requests at the same time; their answers in the order given.
-pub(crate) async fn at_once(requests: Vec<Request>) -> Vec<Answer> {
+pub(crate) async fn send_concurrently(requests: Vec<Request>) -> Vec<Response> {
     let sent: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
     let mut answers = Vec::with_capacity(sent.len());
     for answer in sent {

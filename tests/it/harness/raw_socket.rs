@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::system::{PATIENCE, System};
+use super::system::{System, TIMEOUT};
 
 /// A WebSocket to the server, and nothing that answers by itself.
-pub(crate) struct Wire(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct RawSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-impl Wire {
+impl RawSocket {
     /// Opens a connection; the query goes on after `EIO` and `transport`. None when it is refused.
     pub(crate) async fn open(url: &str, query: &str) -> Option<Self> {
         let address = url.replacen("http", "ws", 1);
@@ -41,7 +41,7 @@ impl Wire {
 
     /// The first packet that begins so; pings before it are answered.
     pub(crate) async fn until(&mut self, beginning: &str) -> String {
-        self.within(PATIENCE, beginning).await.unwrap_or_else(|| panic!("{beginning} never came"))
+        self.within(TIMEOUT, beginning).await.unwrap_or_else(|| panic!("{beginning} never came"))
     }
 
     /// The first packet that begins so, if it comes in this time.
