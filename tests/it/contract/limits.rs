@@ -6,7 +6,8 @@ use messages::process::Roles;
 use serde_json::{Value, json};
 
 use crate::harness::http::Response;
-use crate::harness::system::{FAILED_LOOKUP_LIMIT, config};
+use crate::harness::redis::FAILED_LOOKUP_LIMIT;
+use crate::harness::system::config;
 use crate::harness::{System, eventually, send_concurrently, unknown_id};
 
 /// Asserts that an answer is a 429 that says when to come back.

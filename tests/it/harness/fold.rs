@@ -1,4 +1,4 @@
-//! What the read model has to be: the fold of the log.
+//! The expected read model: the fold of the log.
 
 use domain::envelope::decode;
 use domain::fold::fold;
@@ -10,7 +10,7 @@ use read_model::ReadModel;
 use super::log::Record;
 use super::system::{PARTITIONS, eventually};
 
-/// The fold of events at their positions.
+/// Folds events at their positions.
 pub(crate) fn folded<'a>(log: impl IntoIterator<Item = (Position, &'a Event)>) -> State {
     let mut state = State::default();
     for (position, event) in log {
@@ -19,27 +19,28 @@ pub(crate) fn folded<'a>(log: impl IntoIterator<Item = (Position, &'a Event)>) -
     state
 }
 
-/// The fold of records as they were read; those that are no events, or not where their conversation's are, are passed
-/// over.
+/// Folds records in the order of the list. Skips, as the projector does, a record that isn't a valid event, and a
+/// record that isn't in the partition of its conversation.
 pub(crate) fn folded_records(records: &[Record]) -> State {
     let partitions = usize::try_from(PARTITIONS).unwrap();
     let events = records.iter().filter_map(|record| {
         let event = decode(&record.bytes).ok()?;
-        let here = partition_for(event.conversation_id.to_string().as_bytes(), partitions) == record.partition;
-        here.then_some((Position { partition: record.partition, offset: record.offset }, event))
+        let expected_partition = partition_for(event.conversation_id.to_string().as_bytes(), partitions);
+        (record.partition == expected_partition)
+            .then_some((Position { partition: record.partition, offset: record.offset }, event))
     });
     let events: Vec<_> = events.collect();
     folded(events.iter().map(|(position, event)| (*position, event)))
 }
 
-/// Waits until the read model includes these records, and asserts that it is the fold of them.
+/// Waits until the read model includes these records, and asserts that it equals their fold.
 pub(crate) async fn assert_folded(read_model: &ReadModel, records: &[Record]) {
     let partitions = records.iter().map(|record| record.partition).max().unwrap_or(0) + 1;
     let mut end = PositionVector::zero(usize::try_from(partitions).unwrap());
     for record in records {
         end.advance(record.partition, record.offset + 1);
     }
-    eventually("the read model is at the log's end", async || {
+    eventually("the read model reaches the log's end", async || {
         read_model.offsets().await.unwrap().covers(&end).then_some(())
     })
     .await;

@@ -1,7 +1,8 @@
-//! The services of a system in this process, in one of two layouts: all in one, or as large systems run them.
+//! The services of a system under test, in one of two layouts: all roles in one process, or one role per process.
 //!
-//! `MESSAGES_TEST_LAYOUT=apart` starts two processes of each role (as far as `messages` is concerned: each with its own
-//! address, connections and state) behind the nginx that is shipped. What holds for clients holds in both.
+//! `MESSAGES_TEST_LAYOUT=apart` starts two processes of each role behind the nginx configuration that is shipped. These
+//! "processes" share the test's operating system process, but each has its own address, connections and state. A test
+//! of the contract must pass in both layouts.
 
 use messages::process::{self, Process, Roles};
 use service::config::Config;
@@ -11,50 +12,55 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::nginx::Nginx;
 
-/// Services that run. They stop when the test ends, however it ends.
+/// The running services. They stop when the test ends, also when it panics.
 pub(super) struct Services {
     processes: Vec<Process>,
-    /// How many of them project.
+    /// How many of the processes have the role `projector`.
     pub(super) projectors: usize,
     stop: DropGuard,
-    /// Where clients ask.
+    /// The URL for clients.
     pub(super) url: String,
     _nginx: Option<Nginx>,
 }
 
 impl Services {
-    /// All of them, in the layout of this run.
-    pub(super) async fn all(config: &Config) -> Self {
+    /// Starts all roles, in the layout of this run.
+    pub(super) async fn start(config: &Config) -> Self {
         match std::env::var("MESSAGES_TEST_LAYOUT").as_deref() {
-            Ok("apart") => Self::apart(config).await,
-            Ok("all") | Err(_) => Self::one(config, Roles::ALL).await,
-            Ok(other) => panic!("MESSAGES_TEST_LAYOUT is {other}, not all or apart"),
+            Ok("apart") => Self::start_apart(config).await,
+            Ok("all") | Err(_) => Self::start_one(config, Roles::ALL).await,
+            Ok(other) => panic!("MESSAGES_TEST_LAYOUT must be all or apart, not {other}"),
         }
     }
 
-    /// Some of them in one process.
-    pub(super) async fn one(config: &Config, roles: Roles) -> Self {
+    /// Starts some roles in one process.
+    pub(super) async fn start_one(config: &Config, roles: Roles) -> Self {
         let shutdown = CancellationToken::new();
-        let process = process::start(config, roles, bound(), shutdown.clone()).await.unwrap();
+        let process = process::start(config, roles, bound_socket(), shutdown.clone()).await.unwrap();
         let url = format!("http://{}", process.address());
         let projectors = usize::from(roles == Roles::ALL || roles == Roles::PROJECTOR);
         Self { processes: vec![process], projectors, stop: shutdown.drop_guard(), url, _nginx: None }
     }
 
-    /// Two of each, behind nginx.
-    pub(super) async fn apart(config: &Config) -> Self {
+    /// Starts two processes of each role, behind nginx.
+    async fn start_apart(config: &Config) -> Self {
         let mut sockets = Vec::new();
         for roles in [Roles::COMMAND_API, Roles::QUERY_API, Roles::REALTIME, Roles::PROJECTOR] {
             for _ in 0..2 {
-                sockets.push((roles, bound()));
+                sockets.push((roles, bound_socket()));
             }
         }
-        let at = |roles| {
+        let addresses_of = |roles| {
             let of_role = sockets.iter().filter(|(listed, _)| *listed == roles);
             let addresses: Vec<_> = of_role.map(|(_, socket)| socket.local_addr().unwrap()).collect();
             <[_; 2]>::try_from(addresses).unwrap()
         };
-        let nginx = Nginx::start(at(Roles::COMMAND_API), at(Roles::QUERY_API), at(Roles::REALTIME)).await;
+        let nginx = Nginx::start(
+            addresses_of(Roles::COMMAND_API),
+            addresses_of(Roles::QUERY_API),
+            addresses_of(Roles::REALTIME),
+        )
+        .await;
         let mut config = config.clone();
         config.query_api_url = Some(nginx.internal_url.clone());
         let shutdown = CancellationToken::new();
@@ -69,12 +75,12 @@ impl Services {
         Self { processes, projectors: 2, stop: shutdown.drop_guard(), url: nginx.url.clone(), _nginx: Some(nginx) }
     }
 
-    /// Whether every relay among them has passed a position.
+    /// Whether every relay has passed a position.
     pub(super) fn relayed(&self, position: domain::Position) -> bool {
         self.processes.iter().filter_map(Process::relayed).all(|relayed| relayed.includes(position))
     }
 
-    /// Stops them in good order and waits for them.
+    /// Shuts the processes down gracefully and waits until they have ended.
     pub(super) async fn stop(self) {
         drop(self.stop);
         for process in self.processes {
@@ -83,6 +89,7 @@ impl Services {
     }
 }
 
-fn bound() -> TcpSocket {
+/// A socket on a free port, bound before the process starts: nginx needs the address first.
+fn bound_socket() -> TcpSocket {
     lifecycle::bind(([127, 0, 0, 1], 0).into()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The topic as an analyst reads it: with a plain Kafka client that knows nothing of the product's code.
+//! The topic, read and written with a plain Kafka client that uses none of the product's code.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use service::config::Config;
 use uuid::Uuid;
 
-/// How long Kafka may take for one answer.
+/// How long Kafka may take for one response.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A record.
+/// A record on the topic.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
     pub(crate) partition: i32,
@@ -23,38 +23,39 @@ pub(crate) struct Record {
     pub(crate) key: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) timestamp_ms: i64,
-    /// Whether that is the log's own time, and not its writer's.
+    /// Whether the broker set the timestamp (`LogAppendTime`), and not the producer.
     pub(crate) log_append_time: bool,
     pub(crate) bytes: Vec<u8>,
-    /// The value as JSON; null where it is none.
+    /// The value as JSON, or null when it isn't JSON.
     pub(crate) value: Value,
 }
 
 impl Record {
-    /// Its position as the API writes it.
+    /// The record's position in the API's form, such as `0:42`.
     pub(crate) fn position(&self) -> String {
         format!("{}:{}", self.partition, self.offset)
     }
 
-    /// Asserts that this is an event as the contract has it, whole: key, headers, time of the log, and a value with
-    /// nothing in it but the envelope and what is `expected` (`type`, `actorId`, `data`, perhaps `idempotencyKey`).
+    /// Asserts that the record is exactly the event that the contract defines: its key, headers and broker timestamp,
+    /// and a value that has only the envelope and the `expected` fields (`type`, `actorId`, `data`, maybe
+    /// `idempotencyKey`).
     #[track_caller]
     pub(crate) fn assert_event(&self, conversation: &str, expected: Value) {
         let text = |field: &str| self.value[field].as_str().unwrap_or_else(|| panic!("no {field}: {self:?}"));
         let (event_id, occurred_at) = (text("eventId"), text("occurredAt"));
         assert_eq!(event_id.parse::<Uuid>().unwrap().to_string(), event_id);
-        let mut whole = expected;
-        whole["eventId"] = json!(event_id);
-        whole["version"] = json!(1);
-        whole["occurredAt"] = json!(occurred_at);
-        whole["conversationId"] = json!(conversation);
-        if !whole["idempotencyKey"].is_null() {
-            whole["requestHash"] = json!(text("requestHash"));
+        let mut value = expected;
+        value["eventId"] = json!(event_id);
+        value["version"] = json!(1);
+        value["occurredAt"] = json!(occurred_at);
+        value["conversationId"] = json!(conversation);
+        if !value["idempotencyKey"].is_null() {
+            value["requestHash"] = json!(text("requestHash"));
             assert_eq!(text("requestHash").len(), 64);
-        } else if let Some(fields) = whole.as_object_mut() {
+        } else if let Some(fields) = value.as_object_mut() {
             fields.remove("idempotencyKey");
         }
-        assert_eq!(self.value, whole);
+        assert_eq!(self.value, value);
         assert_eq!(self.key, conversation);
         let mut headers = self.headers.clone();
         let traceparent = headers.remove("traceparent").unwrap_or_default();
@@ -73,13 +74,13 @@ impl Record {
         assert_eq!(headers, BTreeMap::from(expected));
         assert!(self.log_append_time, "{self:?}");
         let occurred_at: domain::Timestamp = occurred_at.parse().unwrap();
-        let taken = self.timestamp_ms - occurred_at.as_millis();
-        // Clocks of one machine, read by two programs.
-        assert!((-1_000..60_000).contains(&taken), "{taken} ms from the event to the log");
+        let delay_ms = self.timestamp_ms - occurred_at.as_millis();
+        // The product and Kafka read the clock of the same machine, but may round it differently.
+        assert!((-1_000..60_000).contains(&delay_ms), "{delay_ms} ms from the event to the log");
     }
 }
 
-/// Everything on a topic up to its end as it is now, partition by partition.
+/// Reads every record of a topic up to its present end, partition by partition.
 pub(crate) async fn records(brokers: &str, topic: &str) -> Vec<Record> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
     tokio::task::spawn_blocking(move || read(&brokers, &topic)).await.unwrap()
@@ -90,24 +91,24 @@ fn read(brokers: &str, topic: &str) -> Vec<Record> {
         .set("bootstrap.servers", brokers)
         .set("group.id", "an-analyst")
         .set("enable.auto.commit", "false")
-        // Otherwise the first answer may be that of a partition on which nothing comes, half a second late.
+        // By default Kafka holds the fetch of an empty partition back for half a second.
         .set("fetch.wait.max.ms", "5")
         .create()
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), KAFKA_TIMEOUT).unwrap();
-    let mut left = 0;
+    let mut remaining = 0;
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics()[0].partitions() {
         let (low, high) = consumer.fetch_watermarks(topic, partition.id(), KAFKA_TIMEOUT).unwrap();
-        left += high - low;
+        remaining += high - low;
         list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
     let mut records = Vec::new();
-    while left > 0 {
-        let message = consumer.poll(KAFKA_TIMEOUT).expect("Kafka gave nothing").unwrap();
+    while remaining > 0 {
+        let message = consumer.poll(KAFKA_TIMEOUT).expect("Kafka returned no record in time").unwrap();
         records.push(record(&message));
-        left -= 1;
+        remaining -= 1;
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     records
@@ -132,18 +133,18 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
     }
 }
 
-/// A record to append directly, as no command would.
+/// A record to append past the command API, for example one that no command would produce.
 pub(crate) struct NewRecord {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
-    /// The header `ce_type`; none for a record without headers.
+    /// The header `ce_type`. `None` appends a record without headers.
     pub(crate) event_type: Option<&'static str>,
-    /// The record's own time, where the topic lets it have one.
+    /// The producer's timestamp. The topic keeps it only when its timestamp type is `CreateTime`.
     pub(crate) timestamp_ms: Option<i64>,
 }
 
 impl NewRecord {
-    /// An event as the product writes it.
+    /// An event in the form that the product appends.
     pub(crate) fn event(event: &Event) -> Self {
         Self {
             key: event.conversation_id.to_string(),
@@ -154,29 +155,29 @@ impl NewRecord {
     }
 }
 
-/// Appends records to the topic, each in the partition of its key, past everything that commands check; their
+/// Appends records to the topic, each to the partition of its key, without the checks of the command API. Returns their
 /// positions.
 pub(crate) async fn append(config: &Config, records: &[NewRecord]) -> Vec<String> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &config.kafka_brokers)
         .set("partitioner", "murmur2_random")
-        // Many are under way at once, and stay in order.
+        // The producer sends many records at once and still keeps their order.
         .set("enable.idempotence", "true")
         .create()
         .unwrap();
-    let mut under_way = Vec::new();
+    let mut deliveries = Vec::new();
     for record in records {
-        let mut sending = FutureRecord::to(&config.kafka_topic).key(&record.key).payload(&record.value);
+        let mut outgoing = FutureRecord::to(&config.kafka_topic).key(&record.key).payload(&record.value);
         if let Some(event_type) = record.event_type {
-            sending = sending.headers(OwnedHeaders::new().insert(Header { key: "ce_type", value: Some(event_type) }));
+            outgoing = outgoing.headers(OwnedHeaders::new().insert(Header { key: "ce_type", value: Some(event_type) }));
         }
         if let Some(timestamp) = record.timestamp_ms {
-            sending = sending.timestamp(timestamp);
+            outgoing = outgoing.timestamp(timestamp);
         }
-        under_way.push(producer.send_result(sending).map_err(|(error, _)| error).unwrap());
+        deliveries.push(producer.send_result(outgoing).map_err(|(error, _)| error).unwrap());
     }
     let mut positions = Vec::new();
-    for delivery in under_way {
+    for delivery in deliveries {
         let sent = delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
         positions.push(format!("{}:{}", sent.partition, sent.offset));
     }

@@ -1,4 +1,4 @@
-//! What every test uses.
+//! The harness: starts systems, sends requests, and reads the topic, the read model and Redis next to them.
 
 pub(crate) mod fold;
 pub(crate) mod http;
@@ -8,6 +8,7 @@ pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw_socket;
+pub(crate) mod redis;
 pub(crate) mod replicas;
 pub(crate) mod repository;
 pub(crate) mod rows;

@@ -1,4 +1,4 @@
-//! nginx as it is shipped (`deploy/nginx.conf`), in front of processes of a test.
+//! nginx with the configuration that is shipped (`deploy/nginx.conf`), in front of a test's processes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use super::process::free_port;
 use super::repository::text;
 use super::system::eventually;
 
-/// An nginx that runs. It ends with the test.
+/// A running nginx. It ends with the test.
 pub(crate) struct Nginx {
     child: Child,
-    /// Where everybody asks.
+    /// The URL for clients.
     pub(crate) url: String,
-    /// Where realtime asks query-api.
+    /// The URL at which realtime reaches query-api.
     pub(crate) internal_url: String,
-    /// Its configuration, logs and temporary files.
+    /// The folder of nginx's configuration, logs and temporary files.
     folder: PathBuf,
 }
 
 impl Nginx {
-    /// Starts in front of two processes of each role; they need not be there yet.
+    /// Starts nginx in front of two processes of each role. They needn't listen yet.
     pub(crate) async fn start(
         command_api: [SocketAddr; 2],
         query_api: [SocketAddr; 2],
@@ -37,17 +37,17 @@ impl Nginx {
         }
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (outside, inside) = (free_port(), free_port());
+        let (public_port, internal_port) = (free_port(), free_port());
         let mut shipped = text("deploy/nginx.conf");
-        let own = [
-            ("listen 80;".to_owned(), format!("listen 127.0.0.1:{outside};")),
-            ("listen 8081;".to_owned(), format!("listen 127.0.0.1:{inside};")),
+        let replacements = [
+            ("listen 80;".to_owned(), format!("listen 127.0.0.1:{public_port};")),
+            ("listen 8081;".to_owned(), format!("listen 127.0.0.1:{internal_port};")),
             ("/var/log/nginx/".to_owned(), String::new()),
-            // Without a master there is one worker, whatever it says.
+            // Without a master process nginx has one worker, whatever the configuration says.
             ("http {".to_owned(), format!("http {{ {}", temporary_folders())),
         ];
-        for (from, to) in addresses.iter().chain(&own) {
-            assert_eq!(shipped.matches(from).count(), 1, "deploy/nginx.conf has another form: {from}");
+        for (from, to) in addresses.iter().chain(&replacements) {
+            assert_eq!(shipped.matches(from).count(), 1, "deploy/nginx.conf must have this text exactly once: {from}");
             shipped = shipped.replace(from, to);
         }
         let configuration = folder.join("nginx.conf");
@@ -62,19 +62,19 @@ impl Nginx {
             .kill_on_drop(true)
             .spawn()
             .expect("nginx can't be started; `make test` installs what it needs");
-        let [url, internal_url] = [outside, inside].map(|port| format!("http://127.0.0.1:{port}"));
+        let [url, internal_url] = [public_port, internal_port].map(|port| format!("http://127.0.0.1:{port}"));
         let mut nginx = Self { child, url, internal_url, folder };
-        nginx.serves().await;
+        nginx.wait_until_listening().await;
         nginx
     }
 
-    /// Waits until it serves: it writes its number once it has its ports.
-    async fn serves(&mut self) {
-        let (number, log) = (self.folder.join("nginx.pid"), self.folder.join("error.log"));
+    /// Waits until nginx listens: it writes its process id only after it has bound its ports.
+    async fn wait_until_listening(&mut self) {
+        let (pid_file, error_log) = (self.folder.join("nginx.pid"), self.folder.join("error.log"));
         eventually("nginx serves", async || {
             let ended = self.child.try_wait().unwrap().is_some();
-            assert!(!ended, "{}", std::fs::read_to_string(&log).unwrap_or_default());
-            number.exists().then_some(())
+            assert!(!ended, "{}", std::fs::read_to_string(&error_log).unwrap_or_default());
+            pid_file.exists().then_some(())
         })
         .await;
     }
@@ -82,14 +82,14 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // What it logged is worth keeping where the test has failed.
+        // A failed test keeps nginx's logs for its investigation.
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }
 
-/// Where nginx puts what doesn't fit into its memory: by itself, where only root may.
+/// Directives that move nginx's temporary files into its own folder: by default only root may write them.
 fn temporary_folders() -> String {
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     kinds.map(|kind| format!("{kind}_temp_path {kind}; ")).concat()

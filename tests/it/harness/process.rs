@@ -1,4 +1,4 @@
-//! The executable as an admin starts it: a process of its own, that can be killed and has its own metrics.
+//! The executable, started as an operator starts it: a process of its own, with its own metrics, that a test can kill.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -12,11 +12,12 @@ use super::system::{SECRET, TIMEOUT, eventually};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_messages-under-test");
 
-/// The ports that tests give to processes: from this on, so many.
+/// The first of the ports that tests assign to processes.
 const FIRST_PORT: u16 = 20_000;
-const PORTS: u16 = 12_000;
+/// How many ports tests may assign. The last is below 32768, where Linux takes the ports of outgoing connections from.
+const PORT_COUNT: u16 = 12_000;
 
-/// `messages SUBCOMMAND…` under a test's configuration.
+/// Prepares `messages SUBCOMMAND…` with a test's configuration in its environment.
 pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
     let mut command = Command::new(EXECUTABLE);
     command
@@ -42,7 +43,7 @@ pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
     command
 }
 
-/// A service that runs, ready for requests.
+/// A running service process.
 pub(crate) struct ServiceProcess {
     pub(crate) child: Child,
     pub(crate) url: String,
@@ -54,65 +55,68 @@ impl ServiceProcess {
         Self::with(config, arguments, &[]).await
     }
 
-    /// The same, with more in the environment.
+    /// Like [`Self::start`], with additional environment variables.
     pub(crate) async fn with(config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut running = Self::spawn(free_port(), config, arguments, environment);
         running.ready().await;
         running
     }
 
-    /// Starts a service on this port.
+    /// Starts a service on this port, and doesn't wait until it is ready.
     pub(crate) fn spawn(port: u16, config: &Config, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(config, arguments);
         command.envs(environment.iter().copied());
         Self::of(command, port)
     }
 
-    /// Starts what listens on the port that it is told.
+    /// Starts any command that listens on the port in its variable `PORT`, and doesn't wait until it is ready.
     pub(crate) fn of(mut command: Command, port: u16) -> Self {
         let child = command.env("PORT", port.to_string()).spawn().unwrap();
         Self { child, url: format!("http://127.0.0.1:{port}") }
     }
 
-    /// The same as a shell does that gives its processes this many open files, unless they ask for more.
+    /// Like [`Self::start`], from a shell whose soft limit of open files is `files`. The process may raise it.
     pub(crate) async fn with_files(config: &Config, arguments: &[&str], files: u32) -> Self {
-        let asked = command(config, arguments);
-        let asked = asked.as_std();
+        let direct = command(config, arguments);
+        let direct = direct.as_std();
         let limited = format!("ulimit -S -n {files} && exec \"$0\" \"$@\"");
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(limited).arg(asked.get_program()).args(asked.get_args());
-        shell.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.arg("-c").arg(limited).arg(direct.get_program()).args(direct.get_args());
+        shell.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell.stdin(Stdio::null()).kill_on_drop(true);
         let mut running = Self::of(shell, free_port());
         running.ready().await;
         running
     }
 
-    /// Waits until it is ready.
+    /// Waits until `/readyz` reports that the process is ready.
     pub(crate) async fn ready(&mut self) {
         let ready = format!("{}/readyz", self.url);
         eventually("the process is ready", async || {
-            assert!(self.child.try_wait().unwrap().is_none(), "the process ended instead of starting");
+            assert!(self.child.try_wait().unwrap().is_none(), "the process ended before it was ready");
             reqwest::get(&ready).await.ok().filter(|answer| answer.status() == 200)
         })
         .await;
     }
 
-    /// Tells the process to stop, and waits until it has: how long that took.
+    /// Sends SIGTERM and waits until the process has ended with code 0. Returns how long that took.
     pub(crate) async fn stop(mut self) -> Duration {
-        let told = Instant::now();
+        let signalled = Instant::now();
         self.signal("-TERM").await;
-        let ended = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("it never stopped").unwrap();
-        assert_eq!(ended.code(), Some(0), "it didn't end by itself");
-        told.elapsed()
+        let ended = tokio::time::timeout(TIMEOUT, self.child.wait())
+            .await
+            .expect("the process didn't end after SIGTERM")
+            .unwrap();
+        assert_eq!(ended.code(), Some(0), "the process didn't shut down gracefully");
+        signalled.elapsed()
     }
 
-    /// Stops the process where it is: whatever it is connected to notices nothing.
+    /// Freezes the process (SIGSTOP): its connections stay open, and nothing answers on them.
     pub(crate) async fn freeze(&self) {
         self.signal("-STOP").await;
     }
 
-    /// Lets a frozen process go on, as if nothing had been.
+    /// Continues a frozen process (SIGCONT).
     pub(crate) async fn thaw(&self) {
         self.signal("-CONT").await;
     }
@@ -122,7 +126,7 @@ impl ServiceProcess {
         assert!(Command::new("kill").args([signal, &process]).status().await.unwrap().success());
     }
 
-    /// The sum of a metric over all its series whose labels contain `labels`.
+    /// Sums a metric over all its series whose labels contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = reqwest::get(format!("{}/metrics", self.url)).await.unwrap().text().await.unwrap();
         let series = text.lines().filter(|line| {
@@ -133,15 +137,15 @@ impl ServiceProcess {
     }
 }
 
-/// A port on which nothing listens, and that nobody is given until somebody binds it: no other test, for each is given
-/// once, and no connection, for systems take the ports of those from 32768 upwards.
+/// A port on which nothing listens. Nothing else takes it before the caller binds it: this function returns each port
+/// once, and outgoing connections have ports from 32768 upwards.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Where another run at the same time hardly begins.
-    let first = u16::try_from(std::process::id() * 37 % u32::from(PORTS)).unwrap();
+    static ASSIGNED: AtomicU16 = AtomicU16::new(0);
+    // A concurrent test run has another process id, so it starts at another port.
+    let first = u16::try_from(std::process::id() * 37 % u32::from(PORT_COUNT)).unwrap();
     loop {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST_PORT + (first + given % PORTS) % PORTS;
+        let index = ASSIGNED.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST_PORT + (first + index % PORT_COUNT) % PORT_COUNT;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -1,4 +1,4 @@
-//! A bad network: a proxy between a client and a server that can stall and cut what goes through it.
+//! A bad network: a proxy between a client and a server that can stall, cut and refuse connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,96 +7,96 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-/// How the network behaves.
+/// The state of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Fine,
-    /// Nothing from the server gets through; connections stay.
+enum Network {
+    Up,
+    /// The proxy holds back everything that the server sends. Connections stay open.
     Stalled,
-    /// All connections of this number of cuts or less are closed.
+    /// The proxy closes the connections that were open at this number of cuts.
     Cut,
-    /// As if nobody were there.
+    /// The proxy closes every new connection, as if the server were gone.
     Down,
 }
 
 /// A proxy in front of a server.
 pub(crate) struct Proxy {
-    /// The server's, but through the proxy.
+    /// The server's URL, with the address of the proxy.
     pub(crate) url: String,
-    weather: Arc<watch::Sender<(Weather, u64)>>,
+    network: Arc<watch::Sender<(Network, u64)>>,
 }
 
 impl Proxy {
-    /// Begins to pass on to the server at this URL.
+    /// Starts a proxy to the server at this URL, on a free port.
     pub(crate) async fn start(server: &str) -> Self {
         Self::at(0, server).await
     }
 
-    /// The same on this port.
+    /// Starts a proxy to the server at this URL, on this port.
     pub(crate) async fn at(port: u16, server: &str) -> Self {
         let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
         let host = authority.rsplit('@').next().unwrap();
         let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = server.replacen(host, &listener.local_addr().unwrap().to_string(), 1);
-        let weather = Arc::new(watch::channel((Weather::Fine, 0)).0);
-        let shared = weather.clone();
+        let network = Arc::new(watch::channel((Network::Up, 0)).0);
+        let shared = network.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, address, shared.subscribe()));
+                tokio::spawn(forward(client, address, shared.subscribe()));
             }
         });
-        Self { url, weather }
+        Self { url, network }
     }
 
-    /// From now on nothing comes from the server: its buffers fill.
+    /// Holds back everything that the server sends, until its buffers are full.
     pub(crate) fn stall(&self) {
-        self.weather.send_modify(|weather| weather.0 = Weather::Stalled);
+        self.network.send_modify(|network| network.0 = Network::Stalled);
     }
 
-    /// From now on all goes through again.
+    /// Lets everything through again.
     pub(crate) fn restore(&self) {
-        self.weather.send_modify(|weather| weather.0 = Weather::Fine);
+        self.network.send_modify(|network| network.0 = Network::Up);
     }
 
-    /// From now on there are no connections.
+    /// Closes every connection and refuses new ones.
     pub(crate) fn down(&self) {
-        self.weather.send_modify(|weather| *weather = (Weather::Down, weather.1 + 1));
+        self.network.send_modify(|network| *network = (Network::Down, network.1 + 1));
     }
 
-    /// Ends every connection that is open now.
+    /// Closes every open connection and accepts new ones.
     pub(crate) fn cut(&self) {
-        self.weather.send_modify(|weather| *weather = (Weather::Cut, weather.1 + 1));
+        self.network.send_modify(|network| *network = (Network::Cut, network.1 + 1));
         self.restore();
     }
 }
 
-/// With a small buffer of the proxy's own: what a stalled client doesn't take is felt by the server.
+/// Connects with a small receive buffer: the server soon notices that a stalled client reads nothing.
 async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 << 10)?;
     socket.connect(server).await
 }
 
-async fn pass(client: TcpStream, server: SocketAddr, weather: watch::Receiver<(Weather, u64)>) {
-    if weather.borrow().0 == Weather::Down {
+async fn forward(client: TcpStream, server: SocketAddr, network: watch::Receiver<(Network, u64)>) {
+    if network.borrow().0 == Network::Down {
         return;
     }
     let Ok(server) = connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let mut cuts = weather.clone();
-    let begun = cuts.borrow().1;
+    let mut cuts = network.clone();
+    let cuts_before = cuts.borrow().1;
     let up = async { tokio::io::copy(&mut from_client, &mut to_server).await };
-    let mut down_weather = weather;
+    let mut down_network = network;
     let down = async {
         let mut bytes = vec![0; 4 << 10];
         loop {
-            let calm = down_weather.wait_for(|(weather, _)| *weather == Weather::Fine).await.is_ok();
+            let open = down_network.wait_for(|(network, _)| *network == Network::Up).await.is_ok();
             let count = from_server.read(&mut bytes).await.unwrap_or(0);
-            // It may have changed while nothing came.
-            let calm = calm && down_weather.wait_for(|(weather, _)| *weather == Weather::Fine).await.is_ok();
-            if !calm || count == 0 || to_client.write_all(&bytes[..count]).await.is_err() {
+            // The state may have changed while the server sent nothing.
+            let open = open && down_network.wait_for(|(network, _)| *network == Network::Up).await.is_ok();
+            if !open || count == 0 || to_client.write_all(&bytes[..count]).await.is_err() {
                 return;
             }
         }
@@ -104,6 +104,6 @@ async fn pass(client: TcpStream, server: SocketAddr, weather: watch::Receiver<(W
     tokio::select! {
         _ = up => {}
         () = down => {}
-        _ = cuts.wait_for(|(_, cuts)| *cuts > begun) => {}
+        _ = cuts.wait_for(|(_, cuts)| *cuts > cuts_before) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! A client without the official library, which sends over a WebSocket whatever a test wants.
+//! A client without the official library, which sends arbitrary packets over a WebSocket.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::system::{System, TIMEOUT};
 
-/// A WebSocket to the server, and nothing that answers by itself.
+/// A WebSocket to the server. It answers pings only while the test waits for a packet.
 pub(crate) struct RawSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl RawSocket {
-    /// Opens a connection; the query goes on after `EIO` and `transport`. None when it is refused.
+    /// Opens a connection; `query` is appended to `EIO` and `transport`. `None` when the server refuses it.
     pub(crate) async fn open(url: &str, query: &str) -> Option<Self> {
         let address = url.replacen("http", "ws", 1);
         let url = format!("{address}/socket.io/?EIO=4&transport=websocket{query}");
@@ -23,33 +23,33 @@ impl RawSocket {
 
     /// Connects as a user and waits for `connection:ready`.
     pub(crate) async fn connect(system: &System, url: &str, user: &str) -> Self {
-        let mut wire = Self::open(url, "").await.expect("refused");
-        wire.send(&format!("40{}", json!({"token": system.token(user)}))).await;
-        wire.until("42[\"connection:ready\"").await;
-        wire
+        let mut socket = Self::open(url, "").await.expect("the server refused the connection");
+        socket.send(&format!("40{}", json!({"token": system.token(user)}))).await;
+        socket.until("42[\"connection:ready\"").await;
+        socket
     }
 
-    /// Sends a text; false when the connection has ended.
+    /// Sends a text. False when the connection has ended.
     pub(crate) async fn send(&mut self, text: &str) -> bool {
         self.0.send(Message::text(text)).await.is_ok()
     }
 
-    /// Sends bytes that are no text; false when the connection has ended.
+    /// Sends binary data. False when the connection has ended.
     pub(crate) async fn send_binary(&mut self, bytes: &'static [u8]) -> bool {
         self.0.send(Message::binary(bytes)).await.is_ok()
     }
 
-    /// The first packet that begins so; pings before it are answered.
-    pub(crate) async fn until(&mut self, beginning: &str) -> String {
-        self.within(TIMEOUT, beginning).await.unwrap_or_else(|| panic!("{beginning} never came"))
+    /// Waits for the first packet with this prefix, and answers pings before it.
+    pub(crate) async fn until(&mut self, prefix: &str) -> String {
+        self.within(TIMEOUT, prefix).await.unwrap_or_else(|| panic!("{prefix} never came"))
     }
 
-    /// The first packet that begins so, if it comes in this time.
-    pub(crate) async fn within(&mut self, limit: Duration, beginning: &str) -> Option<String> {
+    /// Waits for the first packet with this prefix, at most this long.
+    pub(crate) async fn within(&mut self, limit: Duration, prefix: &str) -> Option<String> {
         let found = tokio::time::timeout(limit, async {
             while let Some(Ok(message)) = self.0.next().await {
                 let text = message.to_text().unwrap();
-                if text.starts_with(beginning) {
+                if text.starts_with(prefix) {
                     return Some(text.to_owned());
                 }
                 if text == "2" {
@@ -61,7 +61,7 @@ impl RawSocket {
         found.await.ok().flatten()
     }
 
-    /// Waits until the server closes the connection, at most so long; pings are answered. False when it doesn't.
+    /// Waits until the server closes the connection, at most this long, and answers pings. False when it stays open.
     pub(crate) async fn closed_within(&mut self, limit: Duration) -> bool {
         let closed = tokio::time::timeout(limit, async {
             while let Some(Ok(message)) = self.0.next().await {

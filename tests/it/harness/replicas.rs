@@ -1,4 +1,4 @@
-//! Clients that follow the documented rule, in a Node process: see `tests/js/replica.mjs`.
+//! Clients that follow the documented synchronization rule, in a Node process: see `tests/js/replica.mjs`.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use super::script;
 use super::system::{System, TIMEOUT};
 
-/// The pause between two looks at the clients.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two queries of the clients' status.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Some users' clients.
+/// The clients of some users, one client each.
 pub(crate) struct Replicas {
     _child: Child,
     stdin: ChildStdin,
@@ -21,13 +21,13 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// Connects users to the first of these addresses that works, with the state of now, in which they have nothing.
-    /// The HTTP API is the system's own.
+    /// Connects each user's WebSocket to the first reachable URL, with the present sync token and an empty store. HTTP
+    /// requests go to the system's own URL.
     pub(crate) async fn start(system: &System, urls: &[&str], users: &[String]) -> Self {
         Self::start_over(&["websocket"], system, urls, users).await
     }
 
-    /// The same over these transports.
+    /// Like [`Self::start`], over these transports.
     pub(crate) async fn start_over(transports: &[&str], system: &System, urls: &[&str], users: &[String]) -> Self {
         let mut logins = Vec::with_capacity(users.len());
         for user in users {
@@ -46,7 +46,7 @@ impl Replicas {
     /// Waits until every client is connected and has caught up.
     pub(crate) async fn all_ready(&mut self) {
         let users = self.users;
-        // As long as it takes thousands in a build without optimization.
+        // Thousands of clients need this long in an unoptimized build.
         let deadline = tokio::time::Instant::now() + 4 * TIMEOUT;
         loop {
             let status = self.status().await;
@@ -57,41 +57,41 @@ impl Replicas {
                 tokio::time::Instant::now() < deadline,
                 "not every client is connected and has caught up: {status}"
             );
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until every client has what the server has for its user, and asserts that nothing had its effect twice.
+    /// Waits until every client equals the server's state for its user, and asserts that no event took effect twice.
     pub(crate) async fn assert_equals_server(&mut self, system: &System, users: &[String]) {
         self.all_ready().await;
-        let mut differ = String::new();
+        let mut difference = String::new();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(25);
         while tokio::time::Instant::now() < deadline {
-            differ.clear();
+            difference.clear();
             for (dump, user) in self.dump().await.iter().zip(users) {
                 let server = server_dump(system, user).await;
                 if *dump != server {
-                    differ = format!("{user} has\n{dump}\nbut the server has\n{server}");
+                    difference = format!("{user} has\n{dump}\nbut the server has\n{server}");
                     break;
                 }
             }
-            if differ.is_empty() {
+            if difference.is_empty() {
                 let status = self.status().await;
-                assert_eq!(status["again"], 0, "an event had its effect twice: {status}");
+                assert_eq!(status["again"], 0, "an event took effect twice: {status}");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        panic!("{differ}");
+        panic!("{difference}");
     }
 
-    /// The sums over all users of what happened to them.
+    /// The clients' counters, summed over all users.
     pub(crate) async fn status(&mut self) -> Value {
         self.order(json!({"do": "status"})).await;
         self.line().await
     }
 
-    /// What each user has, by name.
+    /// Each client's store, in the order of the users.
     pub(crate) async fn dump(&mut self) -> Vec<Value> {
         self.order(json!({"do": "dump"})).await;
         let mut dumps = Vec::with_capacity(self.users);
@@ -107,14 +107,15 @@ impl Replicas {
 
     async fn line(&mut self) -> Value {
         let line = tokio::time::timeout(TIMEOUT, self.lines.next_line()).await;
-        let line = line.expect("the clients say nothing").unwrap().expect("the clients ended");
+        let line =
+            line.expect("the clients' process printed nothing in time").unwrap().expect("the clients' process ended");
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_ne!(line["at"], "bad_line", "{line}");
         line
     }
 }
 
-/// What the server has for a user, in the form of [`Replicas::dump`].
+/// The server's state for a user, in the form of [`Replicas::dump`].
 pub(crate) async fn server_dump(system: &System, user: &str) -> Value {
     let (mut conversations, mut messages) = (Vec::new(), Vec::new());
     for conversation in all(system, user, "/api/messages?limit=100").await {

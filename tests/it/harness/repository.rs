@@ -1,4 +1,4 @@
-//! The repository itself, for the tests that hold its rules.
+//! The repository's files and packages, for the tests that enforce its rules.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,30 +10,30 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Every file that is tracked or soon will be, from the root, with slashes.
+/// Every file that git tracks or doesn't ignore, as a path from the root with slashes.
 pub(crate) fn files() -> Vec<String> {
     let mut git = Command::new("git");
-    // Whoever owns the checkout: a container's user often isn't its owner.
+    // In a container the user often doesn't own the checkout, and git then refuses to read it.
     git.args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let listed = output(git);
     let files = listed.split_terminator('\0').filter(|file| root().join(file).is_file());
     files.map(str::to_owned).collect()
 }
 
-/// A file's text; what isn't UTF-8 in it is replaced.
+/// A file's text, with invalid UTF-8 replaced.
 pub(crate) fn text(file: &str) -> String {
     let bytes = std::fs::read(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What cargo prints.
+/// Runs cargo and returns its output.
 pub(crate) fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(arguments);
     output(cargo)
 }
 
-/// `cargo metadata` with further arguments: the list of packages.
+/// Runs `cargo metadata` with these arguments and returns the list of packages.
 pub(crate) fn packages(arguments: &[&str]) -> Vec<Value> {
     let printed = cargo(&[&["metadata", "--locked", "--format-version", "1"], arguments].concat());
     let mut metadata: Value = serde_json::from_str(&printed).unwrap();

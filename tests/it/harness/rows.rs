@@ -1,4 +1,4 @@
-//! The read model's rows, with times and words as the API writes them.
+//! The read model's rows, with times and words in the API's form.
 
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
@@ -7,13 +7,13 @@ use super::http::Response;
 use super::system::{System, eventually};
 
 impl System {
-    /// Waits until the read model includes what a command did.
+    /// Waits until the read model includes a command's event.
     pub(crate) async fn wait_until_projected(&self, done: &Response) {
         let (partition, offset) = done.position().split_once(':').unwrap();
-        self.includes(partition.parse().unwrap(), offset.parse().unwrap()).await;
+        self.wait_until_included(partition.parse().unwrap(), offset.parse().unwrap()).await;
     }
 
-    async fn includes(&self, partition: i32, offset: i64) {
+    async fn wait_until_included(&self, partition: i32, offset: i64) {
         let partition = partition.to_string();
         eventually("the event is projected", async || {
             let row = self.row("SELECT next_offset FROM partitions WHERE partition = $1::integer", &partition).await;
@@ -22,36 +22,36 @@ impl System {
         .await;
     }
 
-    /// Waits until the read model includes everything that is on the topic now.
+    /// Waits until the read model includes every record on the topic.
     pub(crate) async fn wait_until_caught_up(&self) {
         for record in self.records().await {
-            self.includes(record.partition, record.offset).await;
+            self.wait_until_included(record.partition, record.offset).await;
         }
     }
 
-    /// Waits until every partition is somebody's to project: on a busy machine, what begins with a new system might
-    /// otherwise wait for that, longer than commands do.
+    /// Waits until a projector owns each partition. On a busy machine the first commands of a new system might
+    /// otherwise wait longer for a projector than commands do.
     pub(crate) async fn wait_until_projecting(&self) {
         self.wait_until_projecting_by(1).await;
     }
 
-    /// The same, once so many projectors have their share: what changes hands is projected by nobody for a moment.
+    /// Waits until this many projectors share the partitions: nobody projects a partition while it changes hands.
     pub(crate) async fn wait_until_projecting_by(&self, projectors: usize) {
         let partitions = usize::try_from(self.config.kafka_partitions).unwrap();
         let query = "SELECT count(*) AS held, count(DISTINCT owner) AS owners FROM leases
                      WHERE lease_until > now() AND owner <> $1";
-        eventually("every partition is projected", async || {
+        eventually("a projector owns every partition", async || {
             let leases = self.row(query, "").await;
             (leases["held"] == partitions && leases["owners"].as_u64() >= Some(projectors.min(partitions) as u64))
                 .then_some(())
         })
         .await;
         if projectors > 1 {
-            // Those that were handed over a moment ago are only read from a moment later.
+            // A projector starts to read a partition only some time after it has acquired the lease.
             let query = "SELECT jsonb_object_agg(partition, owner) AS owners, min(lease_until)::text AS until
                          FROM leases WHERE $1 = ''";
             let mut before = self.row(query, "").await;
-            eventually("every lease is renewed", async || {
+            eventually("the projectors renew every lease", async || {
                 let now = self.row(query, "").await;
                 if now["owners"] != before["owners"] {
                     before = now;
@@ -63,11 +63,12 @@ impl System {
         }
     }
 
-    /// Holds the read model still, however much is appended, until the transaction ends: for 4 s at most.
+    /// Stops every projector from committing until the returned transaction ends. A projector that waits for 4 s
+    /// reports an error (`lock_timeout`), so the test must end the transaction earlier.
     pub(crate) async fn pause_projection(&self) -> Transaction<'static, Postgres> {
-        let mut hold = self.sql.begin().await.unwrap();
-        sqlx::query("SELECT 1 FROM partitions FOR UPDATE").execute(&mut *hold).await.unwrap();
-        hold
+        let mut transaction = self.sql.begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM partitions FOR UPDATE").execute(&mut *transaction).await.unwrap();
+        transaction
     }
 
     /// A conversation's row.
@@ -81,7 +82,7 @@ impl System {
         self.row(&query, id).await
     }
 
-    /// A conversation's participants in order, with how far they have read.
+    /// A conversation's participants in order, with their read marks.
     pub(crate) async fn member_rows(&self, conversation: &str) -> Value {
         let last_read_at = time("last_read_at");
         let query = format!(

@@ -1,11 +1,12 @@
-//! Scripts of `tests/js` that run in a Node process of their own and are driven by lines of JSON.
+//! The scripts of `tests/js`: each runs in its own Node process, reads commands as lines of JSON, and prints events as
+//! lines of JSON.
 
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// Starts a script: what it is told goes into the one, what it says comes out of the other. It ends with the child.
+/// Starts a script. Returns its process, its input and its output. The script ends when the process handle is dropped.
 pub(crate) fn start(name: &str) -> (Child, ChildStdin, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new("node")
         .arg(format!("{}/js/{name}", env!("CARGO_MANIFEST_DIR")))

@@ -1,4 +1,4 @@
-//! The official Socket.IO client, in a Node process of its own, driven by lines of JSON.
+//! The official Socket.IO client, in its own Node process: see `tests/js/socket-client.mjs`.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use super::script;
 use super::system::{System, TIMEOUT};
 
-/// A client with one socket, or several.
+/// A client process with one or more sockets.
 pub(crate) struct Client {
     child: Child,
     stdin: ChildStdin,
     lines: UnboundedReceiver<String>,
-    /// What came while something else was waited for.
-    kept: Vec<Value>,
+    /// Lines that arrived while the test waited for another one.
+    unread: Vec<Value>,
 }
 
-/// A frame as the client got it.
+/// A frame that the client received.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) name: String,
     /// The payload.
     pub(crate) data: Value,
-    /// The second argument; null where there is none.
+    /// The second argument, or null.
     pub(crate) meta: Value,
-    /// Which of the client's sockets got it, from 0.
+    /// The index of the socket that received the frame, from 0.
     pub(crate) socket: usize,
 }
 
@@ -42,7 +42,7 @@ impl Frame {
         }
     }
 
-    /// Whether this is the message with this content.
+    /// Whether this is `message:new` with this content.
     pub(crate) fn is_message(&self, content: &str) -> bool {
         self.name == "message:new" && self.data["content"] == content
     }
@@ -56,24 +56,35 @@ impl Client {
         client
     }
 
-    /// Begins to connect, as told; see `tests/js/socket-client.mjs`.
-    pub(crate) async fn open(order: Value) -> Self {
+    /// Starts to connect with these options; see `tests/js/socket-client.mjs`.
+    pub(crate) async fn open(options: Value) -> Self {
         let (child, stdin, mut printed) = script::start("socket-client.mjs");
         let (sender, lines) = mpsc::unbounded_channel();
-        // Taken as they come: a client whose pipe is full stands still, and its server thinks that it is gone.
+        // Read all the time: a client whose output pipe is full stops, and the server then takes it for dead.
         tokio::spawn(async move {
             while let Ok(Some(line)) = printed.next_line().await {
                 let _ = sender.send(line);
             }
         });
-        let mut client = Self { child, stdin, lines, kept: Vec::new() };
-        client.instruct(order).await;
+        let mut client = Self { child, stdin, lines, unread: Vec::new() };
+        client.instruct(options).await;
         client
     }
 
-    /// Tells the client to do something.
-    pub(crate) async fn instruct(&mut self, order: Value) {
-        self.stdin.write_all(format!("{order}\n").as_bytes()).await.unwrap();
+    /// Sends an instruction to the client's process; see `tests/js/socket-client.mjs`.
+    pub(crate) async fn instruct(&mut self, instruction: Value) {
+        self.stdin.write_all(format!("{instruction}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Connects a socket by its index, and doesn't wait for `connection:ready`.
+    pub(crate) async fn connect_socket(&mut self, socket: usize) {
+        self.instruct(json!({"do": "connect", "socket": socket})).await;
+    }
+
+    /// Disconnects a socket by its index, and waits until it is disconnected.
+    pub(crate) async fn disconnect_socket(&mut self, socket: usize) {
+        self.instruct(json!({"do": "disconnect", "socket": socket})).await;
+        self.wait_for("disconnect").await;
     }
 
     /// Emits an event.
@@ -87,12 +98,12 @@ impl Client {
         self.line("an acknowledgement", |line| line["at"] == "ack").await["args"][0].clone()
     }
 
-    /// Waits for a frame of this name; what came before it and was not asked for is kept.
+    /// Waits for a frame of this name. Other frames that arrive first stay unread.
     pub(crate) async fn frame(&mut self, name: &str) -> Frame {
         Frame::of(&self.line(name, |line| line["at"] == "event" && line["name"] == name).await)
     }
 
-    /// All frames that nobody asked for yet, in order, up to the one that is the last as `is_last` says.
+    /// Reads all unread frames in order, up to the first for which `is_last` holds.
     pub(crate) async fn frames_until(&mut self, what: &str, mut is_last: impl FnMut(&Frame) -> bool) -> Vec<Frame> {
         let mut frames = Vec::new();
         loop {
@@ -105,43 +116,48 @@ impl Client {
         }
     }
 
-    /// Waits for a line such as `{"at": "connect_error", …}`.
-    pub(crate) async fn wait_for(&mut self, what: &str) -> Value {
-        self.line(what, |line| line["at"] == what).await
+    /// Waits for a line of this kind, such as `{"at": "connect_error", …}`.
+    pub(crate) async fn wait_for(&mut self, kind: &str) -> Value {
+        self.line(kind, |line| line["at"] == kind).await
     }
 
-    /// The names of the frames that came and that nobody asked for, once the client has got everything that the
-    /// server sent it before this call: an answered question can't overtake a frame.
+    /// The names of the unread frames, once the client has everything that the server sent before this call: the
+    /// acknowledgement of an event can't overtake a frame.
     pub(crate) async fn unread_frames(&mut self) -> Vec<String> {
         self.emit_with_ack("presence:get", json!({"userIds": []})).await;
-        let names = self.kept.drain(..).filter(|line| line["at"] == "event");
+        let names = self.unread.drain(..).filter(|line| line["at"] == "event");
         names.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Stops the client's process where it is: its connection stays, and nothing answers.
+    /// Asserts that the client has received no frame that the test hasn't read.
+    pub(crate) async fn assert_no_unread_frames(&mut self, reason: &str) {
+        assert_eq!(self.unread_frames().await, [""; 0], "{reason}");
+    }
+
+    /// Freezes the client's process (SIGSTOP): its connection stays open, and nothing answers on it.
     pub(crate) async fn freeze(&mut self) {
         let process = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-STOP", &process]).status().await.unwrap().success());
     }
 
     async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        if let Some(index) = self.kept.iter().position(&wanted) {
-            return self.kept.remove(index);
+        if let Some(index) = self.unread.iter().position(&wanted) {
+            return self.unread.remove(index);
         }
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             let line = tokio::time::timeout_at(deadline, self.lines.recv()).await;
-            let Ok(line) = line else { panic!("{what} never came; what came: {:?}", self.kept) };
+            let Ok(line) = line else { panic!("{what} never came; these lines did: {:?}", self.unread) };
             let line = line.unwrap_or_else(|| panic!("the client ended before {what}"));
             let line: Value = serde_json::from_str(&line).unwrap();
             assert_ne!(line["at"], "bad_line", "{line}");
             if wanted(&line) {
                 return line;
             }
-            self.kept.push(line);
+            self.unread.push(line);
         }
     }
 }
 
-/// How much longer than a promised time a test waits for it.
+/// How much later than promised an event may happen: the machine may be busy.
 pub(crate) const SLACK: Duration = Duration::from_secs(5);

@@ -1,0 +1,103 @@
+//! Redis under the system's prefix: waits for what the projector publishes, and simulates what operations do to Redis.
+
+use cache::Cache;
+use domain::Position;
+use redis::AsyncCommands;
+use time::OffsetDateTime;
+
+use super::http::Response;
+use super::system::{System, eventually};
+
+/// How many failed lookups a user may make in a minute. A lookup fails when the read model doesn't know the id.
+pub(crate) const FAILED_LOOKUP_LIMIT: u32 = 300;
+
+impl System {
+    /// Connects the `cache` crate to Redis under the system's prefix.
+    pub(crate) fn cache(&self) -> Cache {
+        Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap()
+    }
+
+    /// Connects a plain client to Redis.
+    pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        redis::Client::open(self.config.redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Waits until the projector has published to Redis that it passed a command's event. From then on the second of
+    /// two equal reads is a cache hit.
+    pub(crate) async fn wait_until_published(&self, done: &Response) {
+        self.wait_for_progress(done.position().parse().unwrap()).await;
+    }
+
+    /// Waits until the projector has published to Redis that it passed every record on the topic.
+    pub(crate) async fn wait_until_all_published(&self) {
+        for record in self.records().await {
+            self.wait_for_progress(record.position().parse().unwrap()).await;
+        }
+    }
+
+    async fn wait_for_progress(&self, position: Position) {
+        let mut redis = self.redis().await;
+        eventually("the projector publishes its progress to Redis", async || {
+            let generation: Option<i64> = redis.get(format!("{}:generation", self.config.redis_prefix)).await.unwrap();
+            let key = format!("{}:{}:progress", self.config.redis_prefix, generation?);
+            let next: Option<i64> = redis.hget(key, position.partition).await.unwrap();
+            next.filter(|next| *next > position.offset)
+        })
+        .await;
+    }
+
+    /// Lists every Redis key under the system's prefix.
+    pub(crate) async fn redis_keys(&self) -> Vec<String> {
+        let mut keys = redis::cmd("KEYS");
+        keys.arg(format!("{}:*", self.config.redis_prefix));
+        keys.query_async(&mut self.redis().await).await.unwrap()
+    }
+
+    /// How many failed lookups of a user the system has counted in this minute.
+    pub(crate) async fn failed_lookups(&self, user: &str) -> u32 {
+        let count: Option<u32> = self.redis().await.get(self.failed_lookup_key(user)).await.unwrap();
+        count.unwrap_or(0)
+    }
+
+    /// Allows a user only `remaining` more failed lookups in this minute.
+    pub(crate) async fn leave_failed_lookups(&self, user: &str, remaining: u32) {
+        let count = FAILED_LOOKUP_LIMIT - remaining;
+        self.redis().await.set_ex::<_, _, ()>(self.failed_lookup_key(user), count, 60).await.unwrap();
+    }
+
+    fn failed_lookup_key(&self, user: &str) -> String {
+        format!("{}:limit:misses:{user}", self.config.redis_prefix)
+    }
+
+    /// Ends the present window of a user's rate limit, such as `messages`.
+    pub(crate) async fn reset_rate_limit(&self, limit: &str, user: &str) {
+        let counter = format!("{}:limit:{limit}:{user}", self.config.redis_prefix);
+        self.redis().await.del::<_, ()>(counter).await.unwrap();
+    }
+
+    /// Deletes what Redis knows about a message that the projector hasn't reached. Panics when Redis knows nothing.
+    pub(crate) async fn forget_pending_message(&self, message: &str) {
+        let key = format!("{}:begun:message:{message}", self.config.redis_prefix);
+        assert_eq!(self.redis().await.del::<_, u32>(key).await.unwrap(), 1, "Redis doesn't know {message}");
+    }
+
+    /// Makes the reservation epoch two hours old. Commands with a key then trust Redis instead of waiting for the
+    /// projector, as in a system that has run for a while.
+    pub(crate) async fn age_reservation_epoch(&self) {
+        let began_at_ms = OffsetDateTime::now_utc().unix_timestamp() * 1_000 - 7_200_000;
+        let key = format!("{}:reservations-since", self.config.redis_prefix);
+        redis::cmd("SET")
+            .arg(key)
+            .arg(format!("{began_at_ms} x"))
+            .query_async::<()>(&mut self.redis().await)
+            .await
+            .unwrap();
+    }
+
+    /// Deletes every Redis key under the system's prefix, as if Redis had lost its data.
+    pub(crate) async fn clear_redis(&self) {
+        // DEL needs at least one key, so the list starts with a key that doesn't exist.
+        let keys = [vec!["none".to_owned()], self.redis_keys().await].concat();
+        redis::cmd("DEL").arg(keys).query_async::<()>(&mut self.redis().await).await.unwrap();
+    }
+}
