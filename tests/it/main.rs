@@ -4,6 +4,7 @@
 
 mod alone;
 mod append;
+mod cache_internals;
 mod contract;
 mod crowd;
 mod dead_letters;
