@@ -1,5 +1,5 @@
-//! The contract as clients see it from outside, whoever serves what: a suite that holds in every layout in which a system
-//! can be run. What only one process can show (its counters, its end, what it does when it is alone) is tested elsewhere.
+//! The contract as clients see it: behaviour that must hold in every layout of the services (see `harness/layout.rs`).
+//! A test that needs one process, such as for its metrics or its shutdown, belongs outside this folder.
 
 mod auth;
 mod caching;
@@ -15,6 +15,7 @@ mod handshake;
 mod idempotency;
 mod limits;
 mod lists;
+mod malformed_requests;
 mod messages;
 mod pages;
 mod positions;
