@@ -1,4 +1,4 @@
-//! Who gets a socket, and what a client may send over it.
+//! Connecting a socket, and what a client may send over it: no packet of one client may harm another client.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use service::auth::Auth;
 use crate::harness::http::Response;
 use crate::harness::{Client, System};
 
-/// What a client may emit; each is answered by where to ask instead.
+/// The operations that a client may emit. The server answers each with the HTTP request to send instead.
 const OPERATIONS: [&str; 8] = [
     "message:send",
     "message:edit",
@@ -22,13 +22,13 @@ const OPERATIONS: [&str; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_good_token_a_socket_is_refused_with_a_stable_code() {
+async fn a_socket_without_a_valid_token_is_refused_with_a_stable_code() {
     let system = System::start().await;
     let user = "alice".parse().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    let at = |ahead: i64| Timestamp::from_millis(i64::try_from(now).unwrap() + ahead).unwrap();
-    let expired = system.auth.mint(&user, at(-10_000)).unwrap();
-    let forged = Auth::new("another secret, of somebody else").mint(&user, at(60_000)).unwrap();
+    let in_ms = |ahead: i64| Timestamp::from_millis(i64::try_from(now).unwrap() + ahead).unwrap();
+    let expired = system.auth.mint(&user, in_ms(-10_000)).unwrap();
+    let forged = Auth::new("another secret, of somebody else").mint(&user, in_ms(60_000)).unwrap();
     for (auth, code) in [
         (json!({}), "missing_token"),
         (json!({"token": null}), "missing_token"),
@@ -44,34 +44,41 @@ async fn without_a_good_token_a_socket_is_refused_with_a_stable_code() {
         let mut client = Client::open(json!({"url": system.url, "auth": auth})).await;
         assert_eq!(client.wait_for("connect_error").await["message"], code, "{auth}");
     }
-    let other = format!("{}/admin", system.url);
-    let mut client = Client::open(json!({"url": other, "token": system.token("alice")})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_namespace_is_refused() {
+    let system = System::start().await;
+    let url = format!("{}/admin", system.url);
+    let mut client = Client::open(json!({"url": url, "token": system.token("alice")})).await;
     assert_eq!(client.wait_for("connect_error").await["message"], "Invalid namespace");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_ends_when_its_token_expires() {
+async fn a_socket_is_disconnected_when_its_token_expires() {
     let system = System::start().await;
-    // Long enough to connect on a busy machine.
+    // A busy machine needs some seconds to connect.
     let token = system.token_for("alice", Duration::from_secs(12));
     let mut client = Client::open(json!({"url": system.url, "token": token})).await;
     client.frame("connection:ready").await;
     assert_eq!(system.get_with(&token, "/api/messages").await.status, 200);
+
     assert_eq!(client.wait_for("disconnect").await["reason"], "io server disconnect");
+
     assert_eq!(system.get_with(&token, "/api/messages").await.status, 401);
-    client.instruct(json!({"do": "connect"})).await;
+    client.connect_socket(0).await;
     assert_eq!(client.wait_for("connect_error").await["message"], "expired_token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operation_is_answered_by_a_request_that_does_it() {
+async fn an_emitted_operation_is_answered_with_the_request_that_performs_it() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut alice = Client::connect(&system, "alice").await;
-    let sent =
-        follow(&system, &mut alice, "message:send", json!({"conversationId": conversation, "content": "hi"})).await;
+    let send = json!({"conversationId": conversation, "content": "hi"});
+    let sent = emit_and_follow_redirect(&system, &mut alice, "message:send", send).await;
     let message = sent.id();
-    for (event, given, status) in [
+    for (operation, payload, status) in [
         ("message:edit", json!({"messageId": message, "content": "ho"}), 200),
         ("reaction:add", json!({"messageId": message, "emoji": "👍"}), 201),
         ("reaction:remove", json!({"messageId": message, "emoji": "👍"}), 200),
@@ -80,24 +87,25 @@ async fn an_operation_is_answered_by_a_request_that_does_it() {
         ("messages:read", json!({"conversationId": conversation, "messageId": message}), 200),
         ("message:delete", json!({"messageId": message}), 200),
     ] {
-        assert_eq!(follow(&system, &mut alice, event, given).await.status, status, "{event}");
+        let response = emit_and_follow_redirect(&system, &mut alice, operation, payload).await;
+        assert_eq!(response.status, status, "{operation}");
     }
 }
 
-/// Emits an operation, then makes the request that the client is told to make.
-async fn follow(system: &System, client: &mut Client, event: &str, given: Value) -> Response {
-    client.emit(event, given).await;
-    let redirect = client.frame("message:redirect_to_api").await.data;
-    assert_eq!(redirect["event"], event);
+/// Emits an operation of alice's, then sends the request that the server names.
+async fn emit_and_follow_redirect(system: &System, alice: &mut Client, operation: &str, payload: Value) -> Response {
+    alice.emit(operation, payload).await;
+    let redirect = alice.frame("message:redirect_to_api").await.data;
+    assert_eq!(redirect["event"], operation);
     let request = system.ask("alice", redirect["method"].as_str().unwrap(), redirect["path"].as_str().unwrap());
     if redirect["body"].is_null() { request.send().await } else { request.json(&redirect["body"]).send().await }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_over_a_socket_hurts_nobody() {
+async fn a_malformed_payload_gets_an_answer_and_has_no_effect() {
     let system = System::start().await;
     let mut alice = Client::connect(&system, "alice").await;
-    let garbage = [
+    let payloads = [
         json!(null),
         json!(7),
         json!("text\u{0}"),
@@ -107,23 +115,23 @@ async fn garbage_over_a_socket_hurts_nobody() {
         json!({"id": "%2e%2e", "userIds": ["a b"]}),
         json!({"__proto__": {"x": 1}, "action": "conversation"}),
     ];
-    for payload in &garbage {
+    for payload in &payloads {
         for event in OPERATIONS.iter().chain(&["presence:get", "message:new", "error", "no such event"]) {
             alice.instruct(json!({"do": "emit", "name": event, "args": [payload, payload]})).await;
         }
-        let answer = alice.emit_with_ack("presence:get", payload.clone()).await;
-        assert_eq!(answer["error"]["code"], "invalid_user_ids", "{payload}");
+        let ack = alice.emit_with_ack("presence:get", payload.clone()).await;
+        assert_eq!(ack["error"]["code"], "invalid_user_ids", "{payload}");
     }
-    let redirects = alice.unread_frames().await;
-    assert_eq!(redirects, vec!["message:redirect_to_api"; OPERATIONS.len() * garbage.len()]);
-    assert_eq!(system.records().await, [], "nothing came of it");
+    let frames = alice.unread_frames().await;
+    assert_eq!(frames, vec!["message:redirect_to_api"; OPERATIONS.len() * payloads.len()]);
+    assert_eq!(system.records().await, [], "a malformed payload had an effect");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_packet_ends_its_own_socket_only() {
+async fn an_invalid_packet_ends_at_most_the_socket_that_sent_it() {
     let system = System::start().await;
     let mut alice = Client::connect(&system, "alice").await;
-    let deep = format!("42[\"message:send\",{}{}]", "[".repeat(20_000), "]".repeat(20_000));
+    let deeply_nested = format!("42[\"message:send\",{}{}]", "[".repeat(20_000), "]".repeat(20_000));
     let connect = format!("40{}", json!({"token": system.token("bob")}));
     for packets in [
         "",
@@ -146,18 +154,18 @@ async fn what_is_no_packet_ends_its_own_socket_only() {
         "1",
         "6",
         "\u{1e}\u{1e}\u{1e}",
-        deep.as_str(),
+        deeply_nested.as_str(),
     ] {
-        let path = polling(&system).await;
+        let path = open_polling(&system).await;
         system.request("POST", &path).raw(connect.clone()).send().await;
-        // Whatever is answered, somebody answers.
+        // The status doesn't matter, but the server must respond.
         system.request("POST", &path).raw(packets.to_owned()).send().await;
     }
-    assert_eq!(alice.unread_frames().await, [""; 0], "alice is still there");
+    alice.assert_no_unread_frames("alice's socket must stay connected").await;
 }
 
-/// Opens a polling connection without the official client; the path of its requests.
-async fn polling(system: &System) -> String {
+/// Opens a polling connection without the official client. Returns the path of its requests.
+async fn open_polling(system: &System) -> String {
     let path = "/socket.io/?EIO=4&transport=polling";
     let opened = system.request("GET", path).send().await;
     let opened: Value = serde_json::from_str(opened.body.as_str().unwrap().strip_prefix('0').unwrap()).unwrap();
@@ -165,17 +173,19 @@ async fn polling(system: &System) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_over_64_kib_is_not_taken() {
+async fn a_packet_over_64_kib_ends_its_connection_and_the_client_reconnects() {
     let system = System::start().await;
     for transport in ["websocket", "polling"] {
-        let order = json!({"url": system.url, "token": system.token(transport), "transports": [transport]});
-        let mut client = Client::open(order).await;
+        let options = json!({"url": system.url, "token": system.token(transport), "transports": [transport]});
+        let mut client = Client::open(options).await;
         client.frame("connection:ready").await;
+
         client.emit("message:send", json!({"content": "x".repeat(63 << 10)})).await;
         client.frame("message:redirect_to_api").await;
+
         client.emit("message:send", json!({"content": "x".repeat(65 << 10)})).await;
         client.wait_for("disconnect").await;
         client.frame("connection:ready").await;
-        assert_eq!(client.unread_frames().await, [""; 0], "{transport}");
+        client.assert_no_unread_frames(transport).await;
     }
 }

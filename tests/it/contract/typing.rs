@@ -1,106 +1,115 @@
-//! Saying that one types.
+//! Typing commands: they are logged but fold to nothing, and a repeated start is dropped for three seconds.
+
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::harness::system::config;
-use crate::harness::{System, log};
+use crate::harness::{System, log, send_concurrently};
 
 fn typing(action: &str, conversation: &str) -> Value {
     json!({"action": action, "conversationId": conversation})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn typing_is_accepted_logged_and_folds_to_nothing() {
+async fn typing_is_accepted_and_logged_and_changes_no_state() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     for (action, event_type) in [("typing_start", "TYPING_START"), ("typing_stop", "TYPING_STOP")] {
-        let done = system.post("bob", typing(action, &conversation)).await;
+        let accepted = system.post("bob", typing(action, &conversation)).await;
         let body = json!({"data": {"conversationId": conversation}});
-        assert_eq!((done.status, &done.body), (202, &body), "{done:?}");
-        assert_eq!(done.header("ratelimit-limit"), "", "typing counts against no limit");
+        assert_eq!((accepted.status, &accepted.body), (202, &body), "{accepted:?}");
+        accepted.assert_not_counted();
         let event = json!({"type": event_type, "actorId": "bob", "data": {}});
-        system.record_at(&done).await.assert_event(&conversation, event);
-        system.wait_until_projected(&done).await;
+        system.record_at(&accepted).await.assert_event(&conversation, event);
+        system.wait_until_projected(&accepted).await;
     }
     let row = system.conversation_row(&conversation).await;
     assert_eq!((&row["last_seq"], &row["updated_at"]), (&json!(0), &row["created_at"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_repeats_appends_nothing_until_three_seconds_have_passed() {
+async fn a_repeated_start_is_appended_only_after_three_seconds() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    let begun = std::time::Instant::now();
-    let mut appended = 0;
-    let mut last = None;
-    // The same for a start of each moment: whatever this machine is busy with, a start appends once every 3 s.
-    while appended < 2 {
-        let done = system.post("bob", typing("typing_start", &conversation)).await;
-        assert_eq!((done.status, done.data()), (202, &json!({"conversationId": conversation})));
-        if !done.header("messages-position").is_empty() {
-            appended += 1;
-            last = Some(done);
+    let started = Instant::now();
+    let mut appended = Vec::new();
+    // Sends all the time instead of at fixed moments, so the machine's speed doesn't matter.
+    while appended.len() < 2 {
+        let accepted = system.post("bob", typing("typing_start", &conversation)).await;
+        assert_eq!((accepted.status, accepted.data()), (202, &json!({"conversationId": conversation})));
+        if !accepted.header("messages-position").is_empty() {
+            appended.push(accepted);
         }
     }
-    assert!(begun.elapsed().as_millis() >= 2_900, "{:?}", begun.elapsed());
-    assert_eq!(system.records_of(&conversation).await.len(), 1 + 2);
-    assert_eq!(system.records_of(&conversation).await[2].position(), last.unwrap().position());
-    // Another user, another conversation and a stop have nothing to do with it.
-    let other = system.conversation("bob", &["carol"]).await;
+    assert!(started.elapsed().as_millis() >= 2_900, "{:?}", started.elapsed());
+    let records = system.records_of(&conversation).await;
+    assert_eq!(records.len(), 1 + 2);
+    assert_eq!(records[2].position(), appended[1].position());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_does_not_suppress_another_user_another_conversation_or_a_stop() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let other_conversation = system.conversation("bob", &["carol"]).await;
     for (user, action, conversation) in [
+        ("bob", "typing_start", &conversation),
         ("alice", "typing_start", &conversation),
-        ("bob", "typing_start", &other),
+        ("bob", "typing_start", &other_conversation),
         ("bob", "typing_stop", &conversation),
         ("bob", "typing_stop", &conversation),
         ("bob", "typing_start", &conversation),
     ] {
-        let done = system.post(user, typing(action, conversation)).await;
-        assert_eq!(done.status, 202);
-        system.record_at(&done).await;
+        let accepted = system.post(user, typing(action, conversation)).await;
+        assert_eq!(accepted.status, 202);
+        system.record_at(&accepted).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_starts_at_once_are_one() {
+async fn concurrent_starts_are_one_event() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = typing("typing_start", &conversation);
     let start = || system.ask("bob", "POST", "/api/messages").json(&body);
-    for answer in crate::harness::send_concurrently((0..16).map(|_| start()).collect()).await {
-        assert_eq!(answer.status, 202, "{answer:?}");
+    for accepted in send_concurrently((0..16).map(|_| start()).collect()).await {
+        assert_eq!(accepted.status, 202, "{accepted:?}");
     }
     assert_eq!(system.records_of(&conversation).await.len(), 1 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_on_typing_are_ignored() {
+async fn typing_ignores_idempotency_keys() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     for action in ["typing_start", "typing_stop", "typing_stop"] {
-        let done = system.post_with_key("bob", "a-key", typing(action, &conversation)).await;
-        assert_eq!((done.status, done.header("idempotent-replayed")), (202, ""), "{done:?}");
-        let record = system.record_at(&done).await;
+        let accepted = system.post_with_key("bob", "a-key", typing(action, &conversation)).await;
+        assert_eq!((accepted.status, accepted.header("idempotent-replayed")), (202, ""), "{accepted:?}");
+        let record = system.record_at(&accepted).await;
         let event_type = action.to_uppercase();
         record.assert_event(&conversation, json!({"type": event_type, "actorId": "bob", "data": {}}));
     }
-    // The key is as good as new.
+    // Typing doesn't use the key up.
     let sent = system.post_with_key("bob", "a-key", json!({"conversationId": conversation, "content": "hi"})).await;
     assert_eq!(sent.status, 201, "{sent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn typing_can_have_a_topic_of_its_own() {
+async fn typing_events_go_to_their_own_topic_where_one_is_configured() {
     let mut config = config();
     let typing_topic = format!("{}-typing", config.kafka_topic);
     config.kafka_typing_topic = Some(typing_topic.clone());
     let system = System::with_config(config).await;
     let conversation = system.conversation("alice", &["bob"]).await;
+
     for action in ["typing_start", "typing_stop"] {
-        let done = system.post("bob", typing(action, &conversation)).await;
-        assert_eq!(done.status, 202, "{done:?}");
-        // A position on another topic would be a wrong one to read from.
-        assert_eq!(done.header("messages-position"), "");
+        let accepted = system.post("bob", typing(action, &conversation)).await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        // A client would demand this position of the messages' topic.
+        assert_eq!(accepted.header("messages-position"), "");
     }
+
     let records = log::records(&system.config.kafka_brokers, &typing_topic).await;
     let [start, stop] = records.as_slice() else { panic!("{records:?}") };
     start.assert_event(&conversation, json!({"type": "TYPING_START", "actorId": "bob", "data": {}}));

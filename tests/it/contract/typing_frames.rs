@@ -1,4 +1,4 @@
-//! Typing: shown to the others while it lasts, and no longer.
+//! Typing frames: the other participants see that a user types, and see it end by itself.
 
 use std::time::Duration;
 
@@ -10,17 +10,22 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::log::{self, NewRecord};
-use crate::harness::sockets::SLACK;
+use crate::harness::sockets::{Frame, SLACK};
 use crate::harness::{Client, System};
 
-/// How long a start lasts.
-const LASTS: Duration = Duration::from_secs(5);
-/// How long a start that repeats adds nothing.
-const QUIET: Duration = Duration::from_secs(3);
+/// After this time without a start a user no longer types.
+const TYPING_DURATION: Duration = Duration::from_secs(5);
+/// For this long after a start, repeated starts are dropped.
+const DEDUP_WINDOW: Duration = Duration::from_secs(3);
 
 async fn typing(system: &System, user: &str, action: &str, conversation: &str) {
-    let answer = system.post(user, json!({"action": action, "conversationId": conversation})).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
+    let accepted = system.post(user, json!({"action": action, "conversationId": conversation})).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+}
+
+/// The names of frames, and the users whom they are about.
+fn typists(frames: &[Frame]) -> Vec<(&str, &str)> {
+    frames.iter().map(|frame| (frame.name.as_str(), frame.data["userId"].as_str().unwrap_or_default())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,62 +33,64 @@ async fn typing_stops_by_itself_five_seconds_after_the_last_start() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob", "carol"]).await;
     let mut bob = Client::connect(&system, "bob").await;
-    let began = Instant::now();
+
+    // Given carol, who starts and stops, and alice, who repeats her start.
+    let started = Instant::now();
     typing(&system, "carol", "typing_start", &conversation).await;
     typing(&system, "carol", "typing_stop", &conversation).await;
-    typing(&system, "alice", "typing_start", &conversation).await;
-    for _ in 0..3 {
+    for _ in 0..4 {
         typing(&system, "alice", "typing_start", &conversation).await;
     }
-    system.message("carol", &conversation, "shown").await;
-    let shown = bob.frames_until("the message", |frame| frame.is_message("shown")).await;
-    assert!(began.elapsed() < QUIET, "the test was held up and can't tell anything");
-    let mut typists = Vec::new();
-    for frame in &shown {
-        typists.push((frame.name.as_str(), frame.data["userId"].as_str().unwrap_or_default()));
-    }
+    system.message("carol", &conversation, "the end").await;
+    let frames = bob.frames_until("the message", |frame| frame.is_message("the end")).await;
+    assert!(started.elapsed() < DEDUP_WINDOW, "the machine was too slow for this test");
+    let typists = typists(&frames);
     let expected = [("typing:start", "carol"), ("typing:stop", "carol"), ("typing:start", "alice")];
-    assert_eq!(typists[..3], expected, "a repeated start is not relayed");
+    assert_eq!(typists[..3], expected, "a repeated start isn't relayed");
     assert_eq!(typists.len(), 4, "{typists:?}");
 
-    tokio::time::sleep_until(began + QUIET + Duration::from_millis(500)).await;
-    let again = Instant::now();
+    // When alice types again after the window, then she stops five seconds after that start.
+    tokio::time::sleep_until(started + DEDUP_WINDOW + Duration::from_millis(500)).await;
+    let started_again = Instant::now();
     typing(&system, "alice", "typing_start", &conversation).await;
-    let until_stop = bob.frames_until("the stop", |frame| frame.name == "typing:stop").await;
-    let lasted = again.elapsed();
-    assert!(lasted >= LASTS && lasted < LASTS + SLACK, "it lasted {lasted:?}");
+    let frames = bob.frames_until("the stop", |frame| frame.name == "typing:stop").await;
+    let duration = started_again.elapsed();
+    assert!(duration >= TYPING_DURATION && duration < TYPING_DURATION + SLACK, "alice typed for {duration:?}");
     let of_alice = json!({"userId": "alice", "conversationId": conversation});
-    assert_eq!(until_stop.last().unwrap().data, of_alice);
-    assert_eq!(until_stop.len(), 2, "one start after the quiet, one stop: {until_stop:?}");
-    assert_eq!(bob.unread_frames().await, [""; 0]);
+    assert_eq!(frames.last().unwrap().data, of_alice);
+    assert_eq!(frames.len(), 2, "one start after the window, and one stop: {frames:?}");
+    bob.assert_no_unread_frames("typing stops once").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_comes_too_late_is_not_shown() {
+async fn a_start_that_the_relay_reads_too_late_is_not_delivered() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let mut bob = Client::connect(&system, "bob").await;
-    accept_times(&system).await;
+    accept_producer_timestamps(&system).await;
     let now = Timestamp::from_date_time(time::OffsetDateTime::now_utc()).unwrap();
-    let start = |number: u128| Event {
-        event_id: EventId(uuid::Uuid::from_u128(number)),
-        occurred_at: now,
-        conversation_id: conversation.parse().unwrap(),
-        actor_id: "alice".parse().unwrap(),
-        request: None,
-        data: EventData::TypingStart {},
+    let start_of_age = |number: u128, age_ms: i64| {
+        let event = Event {
+            event_id: EventId(uuid::Uuid::from_u128(number)),
+            occurred_at: now,
+            conversation_id: conversation.parse().unwrap(),
+            actor_id: "alice".parse().unwrap(),
+            request: None,
+            data: EventData::TypingStart {},
+        };
+        NewRecord { timestamp_ms: Some(now.as_millis() - age_ms), ..NewRecord::event(&event) }
     };
-    let aged =
-        |number, age_ms| NewRecord { timestamp_ms: Some(now.as_millis() - age_ms), ..NewRecord::event(&start(number)) };
-    log::append(&system.config, &[aged(1, 6_000), aged(2, 0)]).await;
-    system.message("alice", &conversation, "shown").await;
-    let frames = bob.frames_until("the message", |frame| frame.is_message("shown")).await;
+
+    log::append(&system.config, &[start_of_age(1, 6_000), start_of_age(2, 0)]).await;
+    system.message("alice", &conversation, "the end").await;
+
+    let frames = bob.frames_until("the message", |frame| frame.is_message("the end")).await;
     let names: Vec<_> = frames.iter().map(|frame| frame.name.as_str()).collect();
-    assert_eq!(names, ["typing:start", "message:new"], "the one in time, and only it");
+    assert_eq!(names, ["typing:start", "message:new"], "only the new start is delivered");
 }
 
-/// Lets the topic take records with a time of their own, which no start-up would.
-async fn accept_times(system: &System) {
+/// Makes the topic keep the producer's timestamps. A service that starts would refuse such a topic.
+async fn accept_producer_timestamps(system: &System) {
     let admin: AdminClient<DefaultClientContext> =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &system.config.kafka_brokers).create().unwrap();
     let change = AlterConfig::new(ResourceSpecifier::Topic(&system.config.kafka_topic))
