@@ -1,4 +1,4 @@
-//! Sending messages.
+//! Sending messages: what the sender gets back, what the log and the read model store, and whom a mention notifies.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -6,17 +6,19 @@ use uuid::Uuid;
 use crate::harness::System;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_answered_logged_and_projected() {
+async fn a_sent_message_is_returned_logged_and_projected() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    // `action` may be left out, and null is the same as absent.
+    // A body may omit `action`, and a field that is null counts as omitted.
     let body = json!({"conversationId": conversation, "content": "hi\n  there ", "replyToId": null, "mentions": null});
+
     let sent = system.post("alice", body).await;
+
     let record = system.record_at(&sent).await;
-    let (id, at) = (sent.id(), &record.value["occurredAt"]);
+    let (id, sent_at) = (sent.id(), &record.value["occurredAt"]);
     let data = json!({"id": id, "conversationId": conversation, "senderId": "alice", "content": "hi\n  there ",
                       "messageType": "TEXT", "attachments": [], "mentions": [], "replyToId": null, "reactions": [],
-                      "createdAt": at, "editedAt": null, "deletedAt": null});
+                      "createdAt": sent_at, "editedAt": null, "deletedAt": null});
     assert_eq!((sent.status, &sent.body), (201, &json!({"data": data})));
     assert_eq!(id.parse::<Uuid>().unwrap().get_version_num(), 7);
     assert_eq!(sent.header("location"), format!("/api/messages/{id}"));
@@ -29,20 +31,20 @@ async fn a_message_is_answered_logged_and_projected() {
     system.wait_until_projected(&sent).await;
     let row = json!({"conversation_id": conversation, "seq": 1, "id": id, "sender_id": "alice",
                      "content": "hi\n  there ", "message_type": "TEXT", "attachments": [], "mentions": [],
-                     "reply_to_id": null, "created_at": at, "edited_at": null, "deleted_at": null,
+                     "reply_to_id": null, "created_at": sent_at, "edited_at": null, "deleted_at": null,
                      "position": record.offset});
     assert_eq!(system.message_row(&id).await, row);
     let row = system.conversation_row(&conversation).await;
     assert_eq!((&row["last_seq"], &row["last_message_id"]), (&json!(1), &json!(id)));
-    assert_eq!((&row["updated_at"], &row["position"]), (at, &json!(sent.position())));
-    // Whoever writes has read what is above.
-    let members = json!([{"user_id": "alice", "last_read_seq": 1, "last_read_at": at},
+    assert_eq!((&row["updated_at"], &row["position"]), (sent_at, &json!(sent.position())));
+    // The sender has read everything up to their own message.
+    let members = json!([{"user_id": "alice", "last_read_seq": 1, "last_read_at": sent_at},
                          {"user_id": "bob", "last_read_seq": 0, "last_read_at": null}]);
     assert_eq!(system.member_rows(&conversation).await, members);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_has_the_type_attachments_and_reply_that_its_sender_gave_it() {
+async fn a_message_keeps_the_type_attachments_and_reply_of_its_sender() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let first = system.message("bob", &conversation, "look?").await;
@@ -53,7 +55,9 @@ async fn a_message_has_the_type_attachments_and_reply_that_its_sender_gave_it() 
     ]);
     let body = json!({"action": "message", "conversationId": conversation, "content": "here", "messageType": "IMAGE",
                       "attachments": attachments, "replyToId": first});
+
     let sent = system.post("alice", body).await;
+
     assert_eq!(sent.status, 201, "{sent:?}");
     let record = system.record_at(&sent).await;
     let data = json!({"messageId": sent.id(), "content": "here", "messageType": "IMAGE", "attachments": attachments,
@@ -61,15 +65,17 @@ async fn a_message_has_the_type_attachments_and_reply_that_its_sender_gave_it() 
     record.assert_event(&conversation, json!({"type": "MESSAGE_SENT", "actorId": "alice", "data": data}));
     system.wait_until_projected(&sent).await;
     let row = system.message_row(&sent.id()).await;
-    for (field, column, value) in [
-        ("messageType", "message_type", json!("IMAGE")),
-        ("attachments", "attachments", attachments),
-        ("replyToId", "reply_to_id", json!(first)),
-        ("content", "content", json!("here")),
-    ] {
-        assert_eq!((&sent.data()[field], &row[column]), (&value, &value));
-    }
+    assert_eq!((&sent.data()["messageType"], &row["message_type"]), (&json!("IMAGE"), &json!("IMAGE")));
+    assert_eq!((&sent.data()["attachments"], &row["attachments"]), (&attachments, &attachments));
+    assert_eq!((&sent.data()["replyToId"], &row["reply_to_id"]), (&json!(first), &json!(first)));
+    assert_eq!((&sent.data()["content"], &row["content"]), (&json!("here"), &json!("here")));
     assert_eq!(row["seq"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_type_is_accepted() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
     for kind in ["TEXT", "VIDEO", "AUDIO", "FILE"] {
         let sent =
             system.post("alice", json!({"conversationId": conversation, "content": kind, "messageType": kind})).await;
@@ -83,16 +89,18 @@ async fn a_message_without_text_needs_an_attachment() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let file = json!({"url": "https://files.example/1", "name": "1", "mimeType": "image/png", "size": 1});
     let ten = json!(vec![&file; 10]);
-    for (content, logged) in [(Some(""), ""), (None, ""), (Some(" \n\u{a0}"), " \n\u{a0}")] {
+    for (content, logged_content) in [(Some(""), ""), (None, ""), (Some(" \n\u{a0}"), " \n\u{a0}")] {
         let mut body = json!({"conversationId": conversation, "messageType": "FILE", "attachments": ten});
         if let Some(content) = content {
             body["content"] = json!(content);
         }
+
         let sent = system.post("alice", body.clone()).await;
-        assert_eq!((sent.status, &sent.data()["content"]), (201, &json!(logged)), "{sent:?}");
-        assert_eq!(system.record_at(&sent).await.value["data"]["content"], logged);
+        assert_eq!((sent.status, &sent.data()["content"]), (201, &json!(logged_content)), "{sent:?}");
+        assert_eq!(system.record_at(&sent).await.value["data"]["content"], logged_content);
         system.wait_until_projected(&sent).await;
-        assert_eq!(system.message_row(&sent.id()).await["content"], logged);
+        assert_eq!(system.message_row(&sent.id()).await["content"], logged_content);
+
         body["attachments"] = json!([]);
         let refused = system.post("alice", body).await;
         assert_eq!(refused.field_errors(), [("content", if content.is_some() { "empty" } else { "required" })]);
@@ -100,13 +108,14 @@ async fn a_message_without_text_needs_an_attachment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_is_counted_in_characters_and_kept_as_it_is() {
+async fn content_is_counted_in_characters_and_stored_unchanged() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    // The most there can be, of four bytes each; then what databases, parsers and terminals stumble over.
     let longest = "🎉".repeat(4_000);
-    for content in [&longest, "\u{1}\u{7f}\u{85}\u{feff}\u{202e}\u{ffff}\r\n\t\\u0000 \\ \" ' ; -- %s {} $1"] {
-        let sent = system.post("alice", json!({"conversationId": conversation, "content": content})).await;
+    // Characters that databases, parsers and terminals often mishandle.
+    let special = "\u{1}\u{7f}\u{85}\u{feff}\u{202e}\u{ffff}\r\n\t\\u0000 \\ \" ' ; -- %s {} $1";
+    for content in [&longest, special] {
+        let sent = system.send("alice", &conversation, content).await;
         assert_eq!((sent.status, &sent.data()["content"]), (201, &json!(content)), "{sent:?}");
         assert_eq!(system.record_at(&sent).await.value["data"]["content"], *content);
         system.wait_until_projected(&sent).await;
@@ -114,23 +123,26 @@ async fn content_is_counted_in_characters_and_kept_as_it_is() {
         let read = system.get("bob", &format!("/api/messages/{}", sent.id())).await;
         assert_eq!(read.data()["content"], *content);
     }
-    let refused = system.post("alice", json!({"conversationId": conversation, "content": format!("{longest}!")})).await;
+    let refused = system.send("alice", &conversation, &format!("{longest}!")).await;
     assert_eq!(refused.field_errors(), [("content", "too_long")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_mentioned_is_notified_on_the_same_partition_but_for_the_sender() {
+async fn every_mentioned_user_but_the_sender_is_notified_on_the_messages_partition() {
     let system = System::start().await;
     let everyone = ["bob", "bobby", "carol", "dan", "x.y"];
     let conversation = system.conversation("alice", &everyone).await;
     let content = "@bobby, @alice and (@x.y): mail me@carol or @danny, not @eve. @bobby!";
     let body = json!({"conversationId": conversation, "content": content, "mentions": ["dan", "alice", "dan"]});
+
     let sent = system.post("alice", body).await;
-    // Those in the list first, then those in the text, each once: the longest id that fits, not inside a word.
+
+    // The users of the list come first, then those of the text, each once. In the text the longest matching id counts,
+    // and an @ inside a word is no mention.
     let mentions = json!(["dan", "alice", "bobby", "x.y"]);
     assert_eq!((sent.status, &sent.data()["mentions"]), (201, &mentions), "{sent:?}");
     let records = system.records_of(&conversation).await;
-    let [_, message, notifications @ ..] = records.as_slice() else { panic!("{records:?}") };
+    let [_created, message, notifications @ ..] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!(message.position(), sent.position());
     assert_eq!((&message.value["type"], &message.value["data"]["mentions"]), (&json!("MESSAGE_SENT"), &mentions));
     let mut notified = Vec::new();
@@ -150,16 +162,18 @@ async fn whoever_is_mentioned_is_notified_on_the_same_partition_but_for_the_send
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_can_be_mentioned_and_no_more() {
+async fn a_message_can_mention_twenty_users_and_no_more() {
     let system = System::start().await;
     let others: Vec<String> = (0..21).map(|number| format!("u{number:02}")).collect();
     let everyone: Vec<&str> = others.iter().map(String::as_str).collect();
     let conversation = system.conversation("alice", &everyone).await;
     let text = |users: &[&str]| users.iter().map(|user| format!("@{user} ")).collect::<String>();
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": text(&everyone[..20])})).await;
+
+    let sent = system.send("alice", &conversation, &text(&everyone[..20])).await;
     assert_eq!(sent.status, 201, "{sent:?}");
-    let most = system.records().await.len();
-    assert_eq!(most, 1 + 1 + 20);
+    let records_before = system.records().await.len();
+    assert_eq!(records_before, 1 + 1 + 20);
+
     for body in [
         json!({"conversationId": conversation, "content": text(&everyone)}),
         json!({"conversationId": conversation, "content": text(&everyone[..20]), "mentions": ["u20"]}),
@@ -169,11 +183,11 @@ async fn twenty_can_be_mentioned_and_no_more() {
     }
     let stranger = json!({"conversationId": conversation, "content": "hi", "mentions": ["u01", "eve"]});
     assert_eq!(system.post("alice", stranger).await.field_errors(), [("mentions[1]", "not_a_participant")]);
-    assert_eq!(system.records().await.len(), most);
+    assert_eq!(system.records().await.len(), records_before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_carries_on_the_trace_of_its_request() {
+async fn an_event_continues_the_trace_of_its_request() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
@@ -183,36 +197,50 @@ async fn an_event_carries_on_the_trace_of_its_request() {
     let record = system.record_at(&sent).await;
     let traceparent = &record.headers["traceparent"];
     assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
-    assert!(!traceparent.contains("b7ad6b7169203331"), "the span is the request's own: {traceparent}");
+    assert!(
+        !traceparent.contains("b7ad6b7169203331"),
+        "the event must name the request's own span, not the caller's: {traceparent}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_may_be_done_to_a_message_can_be_done_as_soon_as_it_is_sent() {
+async fn a_participant_can_act_on_a_message_before_it_is_projected() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     system.wait_until_caught_up().await;
-    let hold = system.pause_projection().await;
+    let pause = system.pause_projection().await;
     let id = system.message("alice", &conversation, "hi").await;
-    let thumb = json!({"action": "reaction", "messageId": id, "emoji": "👍"});
-    assert_eq!(system.post("bob", thumb.clone()).await.status, 201);
     let reply = json!({"conversationId": conversation, "content": "hello", "replyToId": id});
+
+    assert_eq!(system.react("bob", &id, "👍").await.status, 201);
     assert_eq!(system.post("bob", reply).await.status, 201);
-    let mark = json!({"action": "mark_read", "conversationId": conversation, "messageId": id});
-    assert_eq!(system.post("bob", mark).await.status, 200);
+    assert_eq!(system.mark_read("bob", &conversation, Some(&id)).await.status, 200);
     system.edit("bob", &id, "mine").await.assert_problem(403, "not_author");
     assert_eq!(system.edit("alice", &id, "").await.field_errors(), [("content", "empty")], "it has no attachments");
     assert_eq!(system.edit("alice", &id, "hey").await.status, 200);
     assert_eq!(system.delete("alice", &id).await.status, 200);
-    system.post("bob", thumb).await.assert_problem(422, "message_deleted");
-    // Neither is it there for others, nor in another conversation.
-    let eve = system.post("eve", json!({"action": "reaction", "messageId": id, "emoji": "👍"})).await;
-    let other = system.conversation("alice", &["carol"]).await;
-    let elsewhere = json!({"conversationId": other, "content": "hello", "replyToId": id});
-    for refused in [eve, system.post("alice", elsewhere).await] {
-        refused.assert_problem(503, "projection_behind");
-    }
-    hold.rollback().await.unwrap();
+    system.react("bob", &id, "👍").await.assert_problem(422, "message_deleted");
+
+    pause.rollback().await.unwrap();
     system.wait_until_caught_up().await;
-    let folded = system.get("bob", &format!("/api/messages/{id}")).await;
-    assert!(!folded.data()["deletedAt"].is_null(), "{folded:?}");
+    let read = system.get("bob", &format!("/api/messages/{id}")).await;
+    assert!(!read.data()["deletedAt"].is_null(), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_not_projected_is_unknown_to_strangers_and_in_other_conversations() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let other_conversation = system.conversation("alice", &["carol"]).await;
+    system.wait_until_caught_up().await;
+    let pause = system.pause_projection().await;
+    let id = system.message("alice", &conversation, "hi").await;
+
+    let by_a_stranger = system.react("eve", &id, "👍").await;
+    let reply = json!({"conversationId": other_conversation, "content": "hello", "replyToId": id});
+    let from_elsewhere = system.post("alice", reply).await;
+
+    by_a_stranger.assert_problem(503, "projection_behind");
+    from_elsewhere.assert_problem(503, "projection_behind");
+    pause.rollback().await.unwrap();
 }

@@ -1,145 +1,186 @@
-//! Reacting to messages.
+//! Reactions: adding and removing them, their labels, and which emoji a message accepts.
 
 use serde_json::{Value, json};
 
 use crate::harness::System;
 use crate::harness::http::Response;
 
-/// A system with a group of four, and a message of alice's in it.
-async fn message() -> (System, String, String) {
-    let system = System::start().await;
-    let conversation = system.conversation("alice", &["bob", "carol", "dan"]).await;
-    let message = system.message("alice", &conversation, "hi").await;
-    (system, conversation, message)
+/// A group of alice, bob, carol and dan, with a message of alice's.
+struct Scene {
+    system: System,
+    conversation: String,
+    message: String,
 }
 
-fn react(message: &str, emoji: &str) -> Value {
-    json!({"action": "reaction", "messageId": message, "emoji": emoji})
-}
+impl Scene {
+    async fn new() -> Self {
+        let system = System::start().await;
+        let conversation = system.conversation("alice", &["bob", "carol", "dan"]).await;
+        let message = system.message("alice", &conversation, "hi").await;
+        Self { system, conversation, message }
+    }
 
-fn labelled(message: &str, emoji: &str, reaction: &str) -> Value {
-    json!({"action": "reaction", "messageId": message, "emoji": emoji, "reaction": reaction})
-}
+    async fn react(&self, user: &str, emoji: &str) -> Response {
+        self.system.react(user, &self.message, emoji).await
+    }
 
-/// Asserts what came of a reaction, and that the record where the answer says it is is its event.
-async fn assert_reaction(
-    system: &System,
-    done: &Response,
-    status: u16,
-    answer: Value,
-    conversation: &str,
-    event: Value,
-) {
-    assert_eq!((done.status, &done.body), (status, &json!({"data": answer})), "{done:?}");
-    assert_eq!(done.header("location"), "");
-    system.record_at(done).await.assert_event(conversation, event);
+    /// Reacts with a label, or with one of the words `add` and `remove`.
+    async fn react_with_label(&self, user: &str, emoji: &str, label: &str) -> Response {
+        let body = json!({"action": "reaction", "messageId": self.message, "emoji": emoji, "reaction": label});
+        self.system.post(user, body).await
+    }
+
+    async fn remove_reaction(&self, user: &str, emoji: &str) -> Response {
+        let body = json!({"action": "remove_reaction", "messageId": self.message, "emoji": emoji});
+        self.system.post(user, body).await
+    }
+
+    /// Asserts the response of a command of bob's with 👍 and without a label, its event, and its rate limit.
+    async fn assert_unlabelled_by_bob(&self, done: &Response, status: u16, event_type: &str, remaining: u32) {
+        let data = json!({"messageId": self.message, "emoji": "👍", "label": null});
+        let event_data = json!({"messageId": self.message, "emoji": "👍"});
+        self.assert_done(done, status, data, json!({"type": event_type, "actorId": "bob", "data": event_data})).await;
+        done.assert_rate_limit(100, remaining);
+    }
+
+    /// Asserts that bob's reaction is the message's only one and its last change.
+    async fn assert_projected_addition(&self, done: &Response) {
+        self.system.wait_until_projected(done).await;
+        let rows = json!([{"emoji": "👍", "label": null, "user_ids": ["bob"]}]);
+        assert_eq!(self.system.reaction_rows(&self.message).await, rows);
+        let offset: i64 = done.position().split_once(':').unwrap().1.parse().unwrap();
+        assert_eq!(self.system.message_row(&self.message).await["position"], offset);
+    }
+
+    async fn assert_projected_removal(&self, done: &Response) {
+        self.system.wait_until_projected(done).await;
+        assert_eq!(self.system.reaction_rows(&self.message).await[0]["user_ids"], json!([]));
+    }
+
+    /// Asserts a command's response and its event.
+    async fn assert_done(&self, done: &Response, status: u16, data: Value, event: Value) {
+        assert_eq!((done.status, &done.body), (status, &json!({"data": data})), "{done:?}");
+        assert_eq!(done.header("location"), "");
+        self.system.record_at(done).await.assert_event(&self.conversation, event);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reaction_is_answered_logged_and_projected_and_can_be_taken_back() {
-    let (system, conversation, id) = message().await;
-    let added = json!({"type": "REACTION_ADDED", "actorId": "bob", "data": {"messageId": id, "emoji": "👍"}});
-    let removed = json!({"type": "REACTION_REMOVED", "actorId": "bob", "data": {"messageId": id, "emoji": "👍"}});
-    let answer = json!({"messageId": id, "emoji": "👍", "label": null});
-    // Each way to say it, adding and removing by turns.
-    for (left, add, remove) in [
-        (98, react(&id, "👍"), labelled(&id, "👍", "remove")),
-        (96, labelled(&id, "👍", "add"), json!({"action": "remove_reaction", "messageId": id, "emoji": "👍"})),
-    ] {
-        let done = system.post("bob", add).await;
-        assert_reaction(&system, &done, 201, answer.clone(), &conversation, added.clone()).await;
-        done.assert_rate_limit(100, left + 1);
-        system.wait_until_projected(&done).await;
-        let rows = json!([{"emoji": "👍", "label": null, "user_ids": ["bob"]}]);
-        assert_eq!(system.reaction_rows(&id).await, rows);
-        let offset: i64 = done.position().split_once(':').unwrap().1.parse().unwrap();
-        assert_eq!(system.message_row(&id).await["position"], offset);
-        let done = system.post("bob", remove).await;
-        assert_reaction(&system, &done, 200, answer.clone(), &conversation, removed.clone()).await;
-        done.assert_rate_limit(100, left);
-        system.wait_until_projected(&done).await;
-        assert_eq!(system.reaction_rows(&id).await[0]["user_ids"], json!([]));
-    }
-    let read = system.get("bob", &format!("/api/messages/{id}")).await;
+async fn a_reaction_is_returned_logged_and_projected_and_can_be_removed() {
+    let scene = Scene::new().await;
+
+    let added = scene.react("bob", "👍").await;
+    scene.assert_unlabelled_by_bob(&added, 201, "REACTION_ADDED", 99).await;
+    scene.assert_projected_addition(&added).await;
+    let removed = scene.react_with_label("bob", "👍", "remove").await;
+    scene.assert_unlabelled_by_bob(&removed, 200, "REACTION_REMOVED", 98).await;
+    scene.assert_projected_removal(&removed).await;
+
+    // The API has a second way to add and to remove a reaction.
+    let added = scene.react_with_label("bob", "👍", "add").await;
+    scene.assert_unlabelled_by_bob(&added, 201, "REACTION_ADDED", 97).await;
+    scene.assert_projected_addition(&added).await;
+    let removed = scene.remove_reaction("bob", "👍").await;
+    scene.assert_unlabelled_by_bob(&removed, 200, "REACTION_REMOVED", 96).await;
+    scene.assert_projected_removal(&removed).await;
+
+    let read = scene.system.get("bob", &format!("/api/messages/{}", scene.message)).await;
     assert_eq!(read.data()["reactions"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_label_stays_until_another_is_given() {
-    let (system, conversation, id) = message().await;
+async fn a_label_stays_until_a_reaction_sets_another() {
+    struct Reaction<'a> {
+        user: &'a str,
+        /// The field `reaction` of the command.
+        reaction: Option<&'a str>,
+        /// The label of the emoji after the command.
+        label_after: &'a str,
+    }
+    let scene = Scene::new().await;
+    let id = &scene.message;
     let longest = "é".repeat(32);
     let mut last = None;
-    for (user, reaction, label) in [
-        ("bob", Some("agreed"), "agreed"),
-        ("carol", None, "agreed"),
-        ("dan", Some("add"), "agreed"),
-        ("bob", Some(longest.as_str()), longest.as_str()),
-        ("bob", Some(longest.as_str()), longest.as_str()),
+    for Reaction { user, reaction, label_after } in [
+        Reaction { user: "bob", reaction: Some("agreed"), label_after: "agreed" },
+        Reaction { user: "carol", reaction: None, label_after: "agreed" },
+        Reaction { user: "dan", reaction: Some("add"), label_after: "agreed" },
+        Reaction { user: "bob", reaction: Some(&longest), label_after: &longest },
+        Reaction { user: "bob", reaction: Some(&longest), label_after: &longest },
     ] {
-        let body = reaction.map_or_else(|| react(&id, "👍"), |reaction| labelled(&id, "👍", reaction));
-        let given = reaction.filter(|reaction| *reaction != "add");
-        let done = system.post(user, body).await;
-        let mut data = json!({"messageId": id, "emoji": "👍"});
-        if let Some(given) = given {
-            data["label"] = json!(given);
+        let done = match reaction {
+            Some(reaction) => scene.react_with_label(user, "👍", reaction).await,
+            None => scene.react(user, "👍").await,
+        };
+
+        let label = reaction.filter(|reaction| *reaction != "add");
+        let mut event_data = json!({"messageId": id, "emoji": "👍"});
+        if let Some(label) = label {
+            event_data["label"] = json!(label);
         }
-        let event = json!({"type": "REACTION_ADDED", "actorId": user, "data": data});
-        let answer = json!({"messageId": id, "emoji": "👍", "label": given});
-        assert_reaction(&system, &done, 201, answer, &conversation, event).await;
-        system.wait_until_projected(&done).await;
-        assert_eq!(system.reaction_rows(&id).await[0]["label"], label);
+        let event = json!({"type": "REACTION_ADDED", "actorId": user, "data": event_data});
+        scene.assert_done(&done, 201, json!({"messageId": id, "emoji": "👍", "label": label}), event).await;
+        scene.system.wait_until_projected(&done).await;
+        assert_eq!(scene.system.reaction_rows(id).await[0]["label"], label_after);
         last = Some(done);
     }
-    // One of each user, however often it is given.
-    let read = system.get_after(&last.unwrap(), "alice", &format!("/api/messages/{id}")).await;
+    // A user counts once, however often they react with the same emoji.
+    let read = scene.system.get_after(&last.unwrap(), "alice", &format!("/api/messages/{id}")).await;
     let reactions = json!([{"emoji": "👍", "label": longest, "count": 3, "userIds": ["bob", "carol", "dan"]}]);
     assert_eq!(read.data()["reactions"], reactions);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emoji_is_exactly_one_whatever_it_is_made_of() {
-    let (system, _, id) = message().await;
-    let before = system.records().await.len();
-    for emoji in ["👍", "👍🏽", "❤️", "🇩🇪", "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}", "1️⃣", "👨‍👩‍👧‍👦", "🏳️‍🌈"]
+async fn a_reaction_is_exactly_one_emoji_of_any_composition() {
+    let scene = Scene::new().await;
+    let records_before = scene.system.records().await.len();
+    let flag_of_england = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
+    for emoji in ["👍", "👍🏽", "❤️", "🇩🇪", flag_of_england, "1️⃣", "👨‍👩‍👧‍👦", "🏳️‍🌈"]
     {
-        let done = system.post("bob", react(&id, emoji)).await;
+        let done = scene.react("bob", emoji).await;
         assert_eq!((done.status, &done.data()["emoji"]), (201, &json!(emoji)), "{emoji} {done:?}");
     }
-    assert_eq!(system.records().await.len(), before + 8);
+    assert_eq!(scene.system.records().await.len(), records_before + 8);
+
     let too_long = "👩‍👩‍👧‍👦‍👩‍👧";
-    for emoji in ["", " ", "a", "1", "ok", "👍👍", "👍 ", "\u{200d}", "👍\u{200d}", "\u{fe0f}", "<b>", too_long]
+    let joiner = "\u{200d}";
+    let variation_selector = "\u{fe0f}";
+    for text in ["", " ", "a", "1", "ok", "👍👍", "👍 ", joiner, "👍\u{200d}", variation_selector, "<b>", too_long]
     {
-        let refused = system.post("bob", react(&id, emoji)).await;
-        assert_eq!(refused.field_errors(), [("emoji", "not_an_emoji")], "{emoji:?}");
+        let refused = scene.react("bob", text).await;
+        assert_eq!(refused.field_errors(), [("emoji", "not_an_emoji")], "{text:?}");
     }
-    assert_eq!(system.records().await.len(), before + 8);
+    assert_eq!(scene.system.records().await.len(), records_before + 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_takes_twenty_different_emoji_ever() {
-    let (system, _, id) = message().await;
+async fn a_message_accepts_twenty_different_emoji_in_all_its_life() {
+    let scene = Scene::new().await;
     let emoji: Vec<String> = ('🐀'..).take(21).map(String::from).collect();
-    system.wait_until_caught_up().await;
-    let hold = system.pause_projection().await;
-    for emoji in &emoji[..20] {
-        let done = system.post("bob", react(&id, emoji)).await;
+    let (accepted, one_too_many) = (&emoji[..20], &emoji[20]);
+    scene.system.wait_until_caught_up().await;
+    let pause = scene.system.pause_projection().await;
+
+    for emoji in accepted {
+        let done = scene.react("bob", emoji).await;
         assert_eq!(done.status, 201, "{done:?}");
     }
-    system.post("bob", react(&id, &emoji[20])).await.assert_problem(422, "too_many");
-    hold.rollback().await.unwrap();
-    // The same when only the read model knows them.
-    system.wait_until_caught_up().await;
-    system.clear_redis().await;
-    let before = system.records().await.len();
-    system.post("bob", react(&id, &emoji[20])).await.assert_problem(422, "too_many");
-    assert_eq!(system.records().await.len(), before);
-    // One that was taken back still counts; one that is there is open to all.
-    let removed = system.post("bob", labelled(&id, &emoji[0], "remove")).await;
-    system.wait_until_projected(&removed).await;
-    assert_eq!(system.post("carol", react(&id, &emoji[20])).await.field_errors(), [("emoji", "too_many")]);
-    for (user, emoji) in [("carol", &emoji[0]), ("dan", &emoji[19])] {
-        assert_eq!(system.post(user, react(&id, emoji)).await.status, 201);
-    }
-    // Taking back what was never given is done, too.
-    assert_eq!(system.post("dan", labelled(&id, &emoji[20], "remove")).await.status, 200);
+    scene.react("bob", one_too_many).await.assert_problem(422, "too_many");
+
+    // The limit also holds when only the read model knows the emoji.
+    pause.rollback().await.unwrap();
+    scene.system.wait_until_caught_up().await;
+    scene.system.clear_redis().await;
+    let records_before = scene.system.records().await.len();
+    scene.react("bob", one_too_many).await.assert_problem(422, "too_many");
+    assert_eq!(scene.system.records().await.len(), records_before);
+
+    // A removed emoji still counts, and every user may react with an emoji that the message has.
+    let removed = scene.react_with_label("bob", &accepted[0], "remove").await;
+    scene.system.wait_until_projected(&removed).await;
+    assert_eq!(scene.react("carol", one_too_many).await.field_errors(), [("emoji", "too_many")]);
+    assert_eq!(scene.react("carol", &accepted[0]).await.status, 201);
+    assert_eq!(scene.react("dan", &accepted[19]).await.status, 201);
+    let removed_without_addition = scene.react_with_label("dan", one_too_many, "remove").await;
+    assert_eq!(removed_without_addition.status, 200);
 }

@@ -1,4 +1,5 @@
-//! Catching up: from any token, in pages of any size, also while others write, to exactly the state of now.
+//! Synchronization: from any token, in pages of any size, and while other users write, a client arrives at exactly the
+//! server's present state.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,16 @@ use serde_json::{Value, json};
 use service::token::PositionTokens;
 use uuid::Uuid;
 
-use crate::harness::System;
+use crate::harness::http::Response;
+use crate::harness::system::SECRET;
+use crate::harness::{System, eventually};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const USERS: [&str; 3] = ["alice", "bob", "zoë"];
+/// The page sizes that the readers use in turn.
 const LIMITS: [usize; 7] = [1, 2, 3, 5, 17, 100, 500];
 
-/// What a client has that only syncs.
+/// The state of a client that knows only what it has synchronized.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Store {
     items: BTreeMap<String, Value>,
@@ -37,7 +41,7 @@ impl Store {
     }
 }
 
-/// A user who catches up.
+/// A user who synchronizes.
 #[derive(Debug, Clone)]
 struct Reader {
     user: &'static str,
@@ -46,8 +50,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// One page; whether there is more.
-    async fn page(&mut self, system: &System, limit: usize) -> bool {
+    /// Reads one page. Returns whether the server has more.
+    async fn read_page(&mut self, system: &System, limit: usize) -> bool {
         let path = format!("/api/messages/sync?since={}&limit={limit}", self.token);
         let answer = system.get(self.user, &path).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -56,52 +60,51 @@ impl Reader {
         data.iter().for_each(|item| self.store.apply(item));
         self.token = answer.body["next"].as_str().unwrap().to_owned();
         let more = answer.body["more"].as_bool().unwrap();
-        assert!(!more || data.len() == limit, "a page that is not the last is full");
+        assert!(!more || data.len() == limit, "a page that isn't the last must be full");
         more
     }
 
-    /// All pages up to now.
+    /// Reads all pages up to the present state.
     async fn catch_up(&mut self, system: &System, limit: usize) {
-        while self.page(system, limit).await {}
+        while self.read_page(system, limit).await {}
     }
 }
 
-/// The tokens of a system's topic, as its services make them.
+/// Issues tokens for a system's topic as its services do. Also returns the topic's id.
 async fn tokens(system: &System) -> (PositionTokens, Uuid) {
     let config = &system.config;
-    let topic = messages_topic(system).await;
+    let topic = topic_id(system).await;
     let partitions = usize::try_from(config.kafka_partitions).unwrap();
-    (PositionTokens::new(crate::harness::system::SECRET, topic, partitions), topic)
+    (PositionTokens::new(SECRET, topic, partitions), topic)
 }
 
-async fn messages_topic(system: &System) -> Uuid {
+async fn topic_id(system: &System) -> Uuid {
     let row = system.row("SELECT topic_id FROM projection WHERE $1 = ''", "").await;
     row["topic_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Waits until the read model has everything that is on the log.
-async fn projected(system: &System, tokens: &PositionTokens) -> PositionVector {
+/// Waits until queries include everything that is on the log.
+async fn wait_until_log_end(system: &System, tokens: &PositionTokens) {
     let log = LogConsumer::new(&system.config.kafka_brokers, &system.config.kafka_topic, "test").unwrap();
     let end = log.end_offsets().await.unwrap();
     let demanded = tokens.issue(&"alice".parse().unwrap(), &end);
-    crate::harness::eventually("the log is projected", async || {
-        let asked = system.ask("alice", "GET", "/api/messages/sync").header("Messages-Position", &demanded);
-        (asked.send().await.status == 200).then_some(())
+    eventually("queries include the log's end", async || {
+        let request = system.ask("alice", "GET", "/api/messages/sync").header("Messages-Position", &demanded);
+        (request.send().await.status == 200).then_some(())
     })
     .await;
-    end
 }
 
-/// What the API shows of everything that is in a store, and that nothing is missing in it.
+/// Asserts that a reader has every conversation, message and read mark of their conversations, as the API shows them.
 async fn assert_equals_the_server(system: &System, reader: &Reader) {
-    let whole = system.read_model().export_state().await.unwrap();
+    let state = system.read_model().export_state().await.unwrap();
     let user = reader.user.parse().unwrap();
-    let mine = |id| whole.members.contains_key(&(id, domain::UserId::clone(&user)));
-    let conversations: Vec<_> = whole.conversations.keys().filter(|id| mine(**id)).collect();
+    let is_own = |id| state.members.contains_key(&(id, domain::UserId::clone(&user)));
+    let conversations: Vec<_> = state.conversations.keys().filter(|id| is_own(**id)).collect();
     assert_eq!(reader.store.of_kind("conversation").count(), conversations.len());
-    let messages = whole.messages.keys().filter(|(id, _)| mine(*id)).count();
+    let messages = state.messages.keys().filter(|(id, _)| is_own(*id)).count();
     assert_eq!(reader.store.of_kind("message").count(), messages);
-    let marks = whole.members.iter().filter(|((id, _), member)| mine(*id) && member.last_read_seq > 0);
+    let marks = state.members.iter().filter(|((id, _), member)| is_own(*id) && member.last_read_seq > 0);
     assert_eq!(reader.store.of_kind("mark").count(), marks.clone().count());
     for ((conversation, user), member) in marks {
         let mark = &reader.store.items[&format!("mark \"{conversation}\" \"{user}\"")];
@@ -117,49 +120,56 @@ async fn assert_equals_the_server(system: &System, reader: &Reader) {
 }
 
 async fn append(producer: &Producer, events: &[Event]) {
-    for some in events.chunks(50) {
-        producer.append(some, TRACE).await.unwrap();
+    for chunk in events.chunks(50) {
+        producer.append(chunk, TRACE).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_any_token_pages_of_any_size_lead_to_the_state_of_now() {
-    tokio::join!(pages_lead_to_now(7), pages_lead_to_now(8), pages_lead_to_now(9));
+async fn a_reader_arrives_at_the_present_state_from_any_token_and_in_pages_of_any_size() {
+    tokio::join!(
+        readers_arrive_at_the_present_state(7),
+        readers_arrive_at_the_present_state(8),
+        readers_arrive_at_the_present_state(9),
+    );
 }
 
-async fn pages_lead_to_now(seed: u64) {
+/// Three users synchronize while a random history is appended. At the end each of them, and each copy of them from an
+/// earlier moment, must have the same state as the server.
+async fn readers_arrive_at_the_present_state(seed: u64) {
     let system = System::start().await;
     let (tokens, _) = tokens(&system).await;
-    let nothing = PositionVector::zero(3);
-    let reader = |user: &'static str| Reader {
+    let log_start = PositionVector::zero(3);
+    let new_reader = |user: &'static str| Reader {
         user,
-        token: tokens.issue(&user.parse().unwrap(), &nothing),
+        token: tokens.issue(&user.parse().unwrap(), &log_start),
         store: Store::default(),
     };
-    let mut readers: Vec<Reader> = USERS.map(reader).into();
+    let mut readers: Vec<Reader> = USERS.map(new_reader).into();
+    // Copies of readers with the token and the state of an earlier moment.
     let mut earlier: Vec<Reader> = Vec::new();
     let history = domain::testing::random_history(seed, 250);
     let producer = Producer::new(&system.config.kafka_brokers, &system.config.kafka_topic, None).unwrap();
-    let (former, latter) = history.split_at(history.len() / 2);
+    let (first_half, second_half) = history.split_at(history.len() / 2);
     let mut turn = 0_usize;
-    for part in [former, latter] {
-        let (producer, written) = (producer.clone(), part.to_vec());
+    for events in [first_half, second_half] {
+        let (producer, events) = (producer.clone(), events.to_vec());
         let writing = tokio::spawn(async move {
-            for some in written.chunks(20) {
-                append(&producer, some).await;
+            for chunk in events.chunks(20) {
+                append(&producer, chunk).await;
             }
         });
-        // Pages are read while others write, and where a reader is up to date, its state is kept with its token.
         while !writing.is_finished() {
             for reader in &mut readers {
                 turn += 1;
-                if !reader.page(&system, LIMITS[turn % LIMITS.len()]).await && earlier.len() < 12 {
+                let is_up_to_date = !reader.read_page(&system, LIMITS[turn % LIMITS.len()]).await;
+                if is_up_to_date && earlier.len() < 12 {
                     earlier.push(reader.clone());
                 }
             }
         }
         writing.await.unwrap();
-        projected(&system, &tokens).await;
+        wait_until_log_end(&system, &tokens).await;
         for reader in &mut readers {
             reader.catch_up(&system, 3).await;
             earlier.push(reader.clone());
@@ -168,76 +178,91 @@ async fn pages_lead_to_now(seed: u64) {
     for reader in &readers {
         assert_equals_the_server(&system, reader).await;
     }
-    earlier.extend(USERS.map(reader));
+    earlier.extend(USERS.map(new_reader));
     for (mut reader, limit) in earlier.into_iter().zip(LIMITS.into_iter().cycle()) {
         reader.catch_up(&system, limit).await;
-        let now = readers.iter().find(|now| now.user == reader.user).unwrap();
-        assert_eq!(reader.store, now.store, "{} in pages of {limit}", reader.user);
+        let current = readers.iter().find(|current| current.user == reader.user).unwrap();
+        assert_eq!(reader.store, current.store, "{} in pages of {limit}", reader.user);
     }
 }
 
+/// The path that continues from a page of a sync.
+fn continue_from(page: &Response) -> String {
+    format!("/api/messages/sync?since={}", page.body["next"].as_str().unwrap())
+}
+
+/// The kinds of a page's items, in order.
+fn kinds(page: &Response) -> Vec<&str> {
+    page.data().as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_without_a_token_gets_that_of_now() {
+async fn a_sync_without_a_token_starts_at_the_present_state() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "before"})).await;
-    let now = system.get_after(&sent, "bob", "/api/messages/sync").await;
-    assert_eq!((now.data(), &now.body["more"]), (&json!([]), &json!(false)));
-    let path = format!("/api/messages/sync?since={}", now.body["next"].as_str().unwrap());
+    let sent = system.send("alice", &conversation, "before").await;
+
+    let start = system.get_after(&sent, "bob", "/api/messages/sync").await;
+    assert_eq!((start.data(), &start.body["more"]), (&json!([]), &json!(false)));
+    let path = continue_from(&start);
     assert_eq!(system.get("bob", &path).await.data(), &json!([]), "nothing has changed");
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "after"})).await;
-    let changed = system.get_after(&sent, "bob", &path).await;
-    let kinds: Vec<_> = changed.data().as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["conversation", "message", "readMark"]);
-    for item in changed.data().as_array().unwrap() {
+
+    let sent = system.send("alice", &conversation, "after").await;
+    let changes = system.get_after(&sent, "bob", &path).await;
+    assert_eq!(kinds(&changes), ["conversation", "message", "readMark"]);
+    for item in changes.data().as_array().unwrap() {
         assert_eq!(item["position"], sent.position());
     }
-    assert_eq!(changed.data()[0]["value"]["unreadCount"], 2);
-    assert_eq!(changed.data()[1]["value"]["content"], "after");
-    assert_eq!(changed.data()[1]["value"]["seq"], 2);
-    assert_eq!(changed.data()[2]["value"]["lastReadSeq"], 2);
-    assert!(changed.header("messages-position").len() > 20, "the answer says what it includes");
+    assert_eq!(changes.data()[0]["value"]["unreadCount"], 2);
+    assert_eq!(changes.data()[1]["value"]["content"], "after");
+    assert_eq!(changes.data()[1]["value"]["seq"], 2);
+    assert_eq!(changes.data()[2]["value"]["lastReadSeq"], 2);
+    assert!(changes.header("messages-position").len() > 20, "the response must say what it includes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_conversations_are_synced_too() {
+async fn a_sync_includes_read_marks_in_large_conversations() {
     let system = System::start().await;
     let others: Vec<String> = (0..80).map(|number| format!("u{number}")).collect();
     let others: Vec<&str> = others.iter().map(String::as_str).collect();
     let conversation = system.conversation("alice", &others).await;
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi all"})).await;
-    let now = system.get_after(&sent, "u5", "/api/messages/sync").await;
-    let read = system.post("u7", json!({"action": "mark_read", "conversationId": conversation})).await;
-    let path = format!("/api/messages/sync?since={}", now.body["next"].as_str().unwrap());
-    let changed = system.get_after(&read, "u5", &path).await;
-    let kinds: Vec<_> = changed.data().as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["conversation", "readMark"]);
-    assert_eq!(changed.data()[1]["value"]["userId"], "u7");
+    let sent = system.send("alice", &conversation, "hi all").await;
+    let start = system.get_after(&sent, "u5", "/api/messages/sync").await;
+
+    let marked = system.mark_read("u7", &conversation, None).await;
+
+    let changes = system.get_after(&marked, "u5", &continue_from(&start)).await;
+    assert_eq!(kinds(&changes), ["conversation", "readMark"]);
+    assert_eq!(changes.data()[1]["value"]["userId"], "u7");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_no_good_is_refused() {
+async fn an_invalid_sync_token_or_limit_is_refused() {
     let system = System::start().await;
     let (tokens, topic) = tokens(&system).await;
-    let alices = tokens.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
+    let valid = tokens.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
     let path = |token: &str| format!("/api/messages/sync?since={token}");
-    assert_eq!(system.get("alice", &path(&alices)).await.status, 200);
-    let foreign = system.get("bob", &path(&alices)).await;
-    foreign.assert_problem(400, "foreign_token");
-    assert_eq!(foreign.field_errors(), [("since", "foreign_token")]);
-    for broken in ["", "x", "3:4", &alices[1..], &format!("{alices}AA")] {
+    assert_eq!(system.get("alice", &path(&valid)).await.status, 200);
+
+    system.get("bob", &path(&valid)).await.assert_field_refused(400, "since", "foreign_token");
+    for broken in ["", "x", "3:4", &valid[1..], &format!("{valid}AA")] {
         system.get("alice", &path(broken)).await.assert_problem(400, "invalid_position");
     }
-    let secret = crate::harness::system::SECRET;
-    let others = PositionTokens::new(secret, Uuid::from_u128(topic.as_u128() ^ 1), 3);
-    let others = others.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
-    system.get("alice", &path(&others)).await.assert_problem(400, "other_topic");
+    let other_topic = PositionTokens::new(SECRET, Uuid::from_u128(topic.as_u128() ^ 1), 3);
+    let of_other_topic = other_topic.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
+    system.get("alice", &path(&of_other_topic)).await.assert_problem(400, "other_topic");
     for limit in ["0", "501", "x"] {
-        let answer = system.get("alice", &format!("{}&limit={limit}", path(&alices))).await;
-        answer.assert_problem(400, "invalid_limit");
+        let refused = system.get("alice", &format!("{}&limit={limit}", path(&valid))).await;
+        refused.assert_problem(400, "invalid_limit");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_token_that_the_projector_has_not_reached_is_503() {
+    let system = System::start().await;
+    let (tokens, _) = tokens(&system).await;
     let ahead = tokens.issue(&"alice".parse().unwrap(), &PositionVector(vec![0, 9_999, 0]));
-    let behind = system.get("alice", &path(&ahead)).await;
-    behind.assert_problem(503, "projection_behind");
-    assert!(!behind.header("retry-after").is_empty());
+    let refused = system.get("alice", &format!("/api/messages/sync?since={ahead}")).await;
+    refused.assert_problem(503, "projection_behind");
+    assert!(!refused.header("retry-after").is_empty());
 }
