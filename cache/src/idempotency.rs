@@ -22,7 +22,7 @@ pub struct IdempotencyScope<'a> {
     pub conversation: ConversationId,
     /// The user who sent the key.
     pub actor: &'a UserId,
-    /// The key.
+    /// The key as the client sent it.
     pub key: &'a IdempotencyKey,
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn milliseconds(millis: i64) -> Duration {
 pub enum Dependency {
     /// A conversation and everything in it.
     Conversation(ConversationId),
-    /// A message.
+    /// A message with its reactions.
     Message(MessageId),
     /// A user's list of conversations.
     User(UserId),
@@ -73,7 +73,7 @@ pub enum ViewKey {
         /// The page: its limit and cursor.
         page: String,
     },
-    /// One message.
+    /// One message, the same for every participant.
     Message(MessageId),
     /// One conversation as one participant sees it, with a page of participants.
     Conversation {

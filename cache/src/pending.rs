@@ -23,7 +23,7 @@ const DELETED_AT: &str = "deletedAt";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum PendingEntity {
-    /// A conversation.
+    /// A conversation that a user has created.
     Conversation {
         /// The conversation's id.
         id: ConversationId,
@@ -32,7 +32,7 @@ pub enum PendingEntity {
         /// Its participants. They count only while the read model has no conversation with this id.
         participant_ids: Vec<UserId>,
     },
-    /// A message.
+    /// A message that a user has sent.
     Message {
         /// The partition of its conversation's events.
         partition: i32,

@@ -1,11 +1,16 @@
 //! Appending an event to the log, as part of its request's trace, and telling the client when that fails.
 
+use std::time::Duration;
+
 use domain::decide::notifications;
 use domain::{Event, Position};
 use event_log::{AppendError, Producer};
 use service::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
 use service::trace::{Span, SpanKind, TraceContext};
 use tokio::sync::watch;
+
+/// After this time an append has ended: the event is on the log, or never will be. An append takes half of it at most.
+pub(crate) const APPEND_ENDS_AFTER: Duration = Duration::from_secs(10);
 
 /// Appends events, unless something blocks all appends.
 pub(crate) struct Appender {

@@ -18,7 +18,7 @@ pub(crate) struct CommandRequest {
     pub(crate) trace: TraceContext,
 }
 
-/// The headers of a command.
+/// What a client sends with a command besides the command itself.
 pub(crate) struct CommandHeaders {
     key: Option<IdempotencyKey>,
     at_least: Option<PositionVector>,

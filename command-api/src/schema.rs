@@ -67,7 +67,7 @@ pub(crate) struct AttachedFile {
     size: u64,
 }
 
-/// Create a conversation.
+/// Create a conversation, or find the direct conversation of two users.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"action": "conversation", "participantIds": ["bob", "carol"], "title": "Lunch"}))]
@@ -137,7 +137,7 @@ pub(crate) struct MarkRead {
     message_id: Option<MessageId>,
 }
 
-/// Edit a message.
+/// Replace the content of a message.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"content": "hello @bob"}))]

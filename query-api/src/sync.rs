@@ -23,7 +23,7 @@ const DEFAULT_LIMIT: i64 = 100;
 /// The largest number of changes in a page.
 const MAX_LIMIT: i64 = 500;
 
-/// A page of changes.
+/// A page of what changed for the caller.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Changes)]
 pub(crate) struct ChangesPage {

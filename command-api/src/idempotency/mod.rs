@@ -28,7 +28,8 @@
 //!    is no longer valid ([`KeyLookup::has_expired`]) and A confirms, too. If A looked after it, A sees the outage and
 //!    confirms until the outage is [`APPEND_ENDS_AFTER`] old.
 
-mod trust;
+mod outage_announcement;
+mod trusted_epoch;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -41,15 +42,13 @@ use read_path::{PositionWait, postgres_unavailable};
 use service::problem::Problem;
 use tokio::time::Instant;
 
+use self::outage_announcement::OutageAnnouncement;
+use self::trusted_epoch::{RETRY_INTERVAL, TrustedEpoch};
+use crate::append::APPEND_ENDS_AFTER;
 use crate::log_end::LogEnd;
-use trust::{OutageAnnouncement, TrustedEpoch};
 
-/// After this time an append has ended: the event is on the log, or never will be. An append takes half of it at most.
-pub(crate) const APPEND_ENDS_AFTER: Duration = Duration::from_secs(10);
 /// How far the clocks of Redis and Kafka may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// The pause between two attempts to trust an epoch.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a look-up counts. A process that announces an outage waits for as long before it uses a key.
 pub(crate) const LOOKUP_VALID: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! What this process knows about reservations: the epoch that it trusts, and the outage that it has announced.
+//! The reservation epoch that this process trusts.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,10 +8,8 @@ use read_model::RedisOutage;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{APPEND_ENDS_AFTER, RETRY_INTERVAL};
-
-/// How long an outage announcement stays valid for the process that made it.
-const ANNOUNCEMENT_VALID: Duration = Duration::from_secs(1);
+/// The pause between two attempts to trust an epoch.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The trusted epoch: everything that was reserved before it, or used without a reservation before the outage, is in
 /// the read model. A key that is neither reserved nor in the read model is then unused.
@@ -42,34 +40,5 @@ impl TrustedEpoch {
             *last = Some(Instant::now());
         }
         due
-    }
-}
-
-/// The outage announcements of this process.
-#[derive(Default)]
-pub(super) struct OutageAnnouncement(Mutex<Option<Announced>>);
-
-#[derive(Clone, Copy)]
-struct Announced {
-    /// Since when announcements have followed each other without a gap.
-    since: Instant,
-    last: Instant,
-}
-
-impl OutageAnnouncement {
-    /// Since when the outage has been announced without a gap, if the last announcement is still valid.
-    pub(super) fn valid_since(&self) -> Option<Instant> {
-        let announced = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        (announced.last.elapsed() < ANNOUNCEMENT_VALID).then_some(announced.since)
-    }
-
-    /// Records an announcement that was sent at `sent`. Returns since when there has been no gap.
-    pub(super) fn record(&self, sent: Instant) -> Instant {
-        let mut announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // No process trusts an epoch while the last announcement is younger than twice this gap.
-        let unbroken = announced.filter(|it| it.last.elapsed() < APPEND_ENDS_AFTER / 2);
-        let since = unbroken.map_or_else(Instant::now, |it| it.since);
-        *announced = Some(Announced { since, last: sent });
-        since
     }
 }
