@@ -164,7 +164,7 @@ fn consume(consumer: &BaseConsumer, count: u64, frames: &LatencyRecorder) -> Res
     Ok(())
 }
 
-/// Deletes topics.
+/// Deletes the topics that a measurement has created.
 pub(crate) async fn delete_topics(brokers: &str, topics: &[&str]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));

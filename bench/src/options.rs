@@ -45,7 +45,7 @@ pub(crate) struct Services {
     /// The URL of Postgres, for the read model.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: String,
-    /// The URL of Redis.
+    /// The URL of Redis, for caches and limits.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub(crate) redis_url: String,
 }

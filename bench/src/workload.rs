@@ -35,7 +35,7 @@ impl Population {
     }
 }
 
-/// The id of a user.
+/// The user with this number: the load spreads over numbered users.
 pub(crate) fn user_id(number: u32) -> anyhow::Result<UserId> {
     Ok(format!("user-{number}").parse()?)
 }

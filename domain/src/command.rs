@@ -43,7 +43,7 @@ pub enum Command {
     Reaction {
         /// The message to react to.
         message_id: MessageId,
-        /// One emoji.
+        /// The emoji to react with.
         emoji: String,
         /// A label to store with the emoji.
         label: Option<String>,
@@ -255,7 +255,7 @@ fn parse_message(fields: &mut Fields) -> Option<Command> {
     Some(Command::Message(SendMessage { conversation_id, content, message_type, attachments, reply_to_id, mentions }))
 }
 
-/// The field `attachments`.
+/// Reads `attachments`, and names every wrong field of every attachment.
 struct AttachmentsField {
     /// Whether the list has items, valid or not.
     has_items: bool,

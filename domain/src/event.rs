@@ -75,7 +75,7 @@ pub enum EventData {
     ReactionAdded {
         /// The message with the reaction.
         message_id: MessageId,
-        /// One emoji.
+        /// The emoji that the participant reacted with.
         #[schemars(extend("x-maxBytes" = limits::MAX_EMOJI_BYTES))]
         emoji: String,
         /// A label for the emoji. Without one, the emoji keeps its present label.
@@ -87,7 +87,7 @@ pub enum EventData {
     ReactionRemoved {
         /// The message with the reaction.
         message_id: MessageId,
-        /// One emoji.
+        /// The emoji of the removed reaction.
         #[schemars(extend("x-maxBytes" = limits::MAX_EMOJI_BYTES))]
         emoji: String,
     },
@@ -146,7 +146,7 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// The kind of a conversation.
+/// Whether a conversation belongs to two users or to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ConversationKind {
@@ -163,9 +163,9 @@ pub enum MessageType {
     /// A text, perhaps with attachments.
     #[default]
     Text,
-    /// An image.
+    /// An image, such as a photo.
     Image,
-    /// A video.
+    /// A video, such as a screen recording.
     Video,
     /// An audio recording.
     Audio,

@@ -72,7 +72,7 @@ uuid_id!(
     ConversationId
 );
 uuid_id!(
-    /// The id of a message.
+    /// The id of a message, unique across conversations.
     MessageId
 );
 uuid_id!(

@@ -30,7 +30,7 @@ pub struct State {
     pub keys: HashSet<ScopedKey>,
 }
 
-/// A conversation.
+/// A conversation as the fold keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// Direct or group.
@@ -64,7 +64,7 @@ pub struct Member {
     pub position: Position,
 }
 
-/// A message.
+/// A message as the fold keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The message's number in the conversation, from 1, without gaps.
@@ -97,7 +97,7 @@ pub struct Message {
 /// The reactions to a message with one emoji.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
-    /// The emoji.
+    /// The emoji, as the first user added it.
     pub emoji: String,
     /// The last label that a user added with the emoji.
     pub label: Option<String>,

@@ -9,7 +9,7 @@ use crate::ids::{ConversationId, MessageId, UserId};
 use crate::position::Position;
 use crate::timestamp::Timestamp;
 
-/// A message.
+/// A message as participants see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Message)]
@@ -80,7 +80,7 @@ impl MessageView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Reactions)]
 pub struct ReactionView {
-    /// The emoji.
+    /// One emoji, as a string of one grapheme cluster.
     #[schema(example = "👍")]
     pub emoji: String,
     /// The last label that a user added with the emoji.
