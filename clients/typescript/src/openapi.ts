@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One conversation, with its participants in pages */
+        /** Read one conversation, with its participants in pages */
         get: operations["conversation"];
         put?: never;
         post?: never;
@@ -29,17 +29,17 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Your conversations, or the messages of one
-         * @description Without `conversationId`, your conversations, the most recently active first; with it, that conversation's messages,
-         *     the newest first. Nothing is skipped or repeated while messages arrive; a conversation that becomes active meanwhile
-         *     may show only on a new first page.
+         * List your conversations, or the messages of one conversation
+         * @description Without `conversationId`, the response lists your conversations, the most recently active first. With it, the
+         *     response lists that conversation's messages, the newest first. Pages skip and repeat nothing while messages arrive. A
+         *     conversation that becomes active meanwhile may appear only on a new first page.
          */
         get: operations["list"];
         put?: never;
         /**
-         * Does what `action` says
-         * @description Sends a message, begins a conversation, reacts, takes a reaction back, says that one types or has read. A 2xx means
-         *     that it is kept.
+         * Execute the command that `action` names
+         * @description Send a message, create a conversation, add or remove a reaction, start or stop typing, or mark messages as read. A
+         *     2xx response means that the event is stored permanently.
          */
         post: operations["act"];
         delete?: never;
@@ -55,18 +55,22 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One message */
+        /** Read one message */
         get: operations["message"];
         put?: never;
         post?: never;
         /**
-         * Deletes your message
-         * @description It keeps its place, without content. Deleting again is fine: the first `deletedAt` stays.
+         * Delete a message
+         * @description Only its author may. The message keeps its place, without content. Deleting it again is fine: the first `deletedAt`
+         *     stays.
          */
         delete: operations["deleteMessage"];
         options?: never;
         head?: never;
-        /** Gives your message another content */
+        /**
+         * Edit a message
+         * @description Only its author may. The new content replaces the old one.
+         */
         patch: operations["editMessage"];
         trace?: never;
     };
@@ -78,8 +82,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What changed for you since a token
-         * @description Without `since`, nothing and the token of now.
+         * List what changed for you since a token
+         * @description Without `since`, the response has no changes and the current token.
          */
         get: operations["sync"];
         put?: never;
@@ -97,7 +101,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process runs */
+        /** Check whether the process runs */
         get: operations["healthz"];
         put?: never;
         post?: never;
@@ -115,8 +119,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Which conversations a user is in
-         * @description For realtime, with the token that services show one another. Never to be routed to the outside.
+         * List the conversations that a user is in
+         * @description Realtime calls this route with the service token. A proxy must never route it from the outside.
          */
         get: operations["memberships"];
         put?: never;
@@ -134,7 +138,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What the process has counted, for Prometheus */
+        /** Get the metrics of the process, for Prometheus */
         get: operations["metrics"];
         put?: never;
         post?: never;
@@ -151,7 +155,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process can do its work */
+        /** Check whether the process can do its work */
         get: operations["readyz"];
         put?: never;
         post?: never;
@@ -165,9 +169,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description What is asked for, by `action`; a message where it says nothing. */
-        Act: components["schemas"]["SendMessage"] | components["schemas"]["BeginConversation"] | components["schemas"]["React"] | components["schemas"]["RemoveReaction"] | components["schemas"]["SayTyping"] | components["schemas"]["MarkRead"];
-        /** @description A file that lives elsewhere. */
+        /**
+         * @description Add a reaction to a message.
+         * @example {
+         *       "action": "reaction",
+         *       "emoji": "👍",
+         *       "messageId": "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47"
+         *     }
+         */
+        AddReaction: {
+            /** @enum {string} */
+            action: "reaction";
+            /** @description One emoji, of up to 32 bytes. */
+            emoji: string;
+            messageId: components["schemas"]["MessageId"];
+            /** @description `add` (default), `remove`, or a label to store with the emoji. */
+            reaction?: string | null;
+        };
+        /** @description A file that is stored elsewhere. */
         AttachedFile: {
             /** @example image/png */
             mimeType: string;
@@ -175,7 +194,7 @@ export interface components {
             name: string;
             /**
              * Format: int64
-             * @description In bytes.
+             * @description The file's size in bytes.
              * @example 48213
              */
             size: number;
@@ -185,99 +204,69 @@ export interface components {
              */
             url: string;
         };
-        /** @description A file that lives elsewhere. */
+        /** @description A file that is stored elsewhere. */
         Attachment: {
-            /** @description Its media type, such as `image/png`. */
+            /** @description The file's media type, such as `image/png`. */
             mimeType: string;
-            /** @description What it is called. */
+            /** @description The file's name, as clients show it. */
             name: string;
             /**
              * Format: int64
-             * @description Its size in bytes.
+             * @description The file's size in bytes.
              */
             size: number;
-            /** @description Where it is: an https URL. */
+            /** @description The file's https URL. */
             url: string;
         };
-        /**
-         * @description Begins a conversation.
-         * @example {
-         *       "action": "conversation",
-         *       "participantIds": [
-         *         "bob",
-         *         "carol"
-         *       ],
-         *       "title": "Lunch"
-         *     }
-         */
-        BeginConversation: {
-            /** @enum {string} */
-            action: "conversation";
-            /** @description At least one other; you are added. Up to 1,000 in all. */
-            participantIds: components["schemas"]["UserId"][];
-            /** @description Of a group, in one line. */
-            title?: string | null;
-            type?: components["schemas"]["ConversationKind"] | null;
-        };
-        /** @description A conversation that was begun, or that was there already. */
-        Begun: {
-            /** @description The conversation's id. */
-            id: components["schemas"]["ConversationId"];
-            /** @description How many take part. */
-            participantCount: number;
-            /** @description The first 50 of them, the creator at the head. */
-            participantIds: components["schemas"]["UserId"][];
-            /** @description The title, if it has one. */
-            title: string | null;
-            /** @description Direct or group. */
-            type: components["schemas"]["ConversationKind"];
-        };
-        /** @description Something that changed, as it is now. */
+        /** @description The current value of something that changed. */
         Change: {
             /** @enum {string} */
             kind: "conversation";
-            /** @description A conversation, or something in it. */
+            /** @description A conversation that has changed, or in which something has changed. */
             value: components["schemas"]["Conversation"];
         } | {
             /** @enum {string} */
             kind: "message";
-            /** @description A message. */
+            /** @description A new or changed message. */
             value: components["schemas"]["Message"];
         } | {
             /** @enum {string} */
             kind: "readMark";
-            /** @description A participant's read mark. */
+            /** @description A participant's read mark that has moved. */
             value: components["schemas"]["ReadMark"];
         };
-        /** @description A change, and the position at which it came. */
+        /** @description Something that changed, with the position of its last change. */
         Changed: components["schemas"]["Change"] & {
             /** @description The position of the last change. */
             position: components["schemas"]["Position"];
         };
-        /** @description A page of what changed. */
+        /** @description A page of what changed for the caller. */
         Changes: {
-            /** @description Each thing once, as it is now, in the order of the log. */
+            /** @description Each changed conversation, message and read mark once, as it is now, in the order of the log. */
             data: components["schemas"]["Changed"][];
-            /** @description Whether there is more than this page. */
+            /** @description Whether there are more changes after this page. */
             more: boolean;
-            /** @description The token with which to go on. */
+            /** @description The token to continue with. */
             next: string;
         };
-        /** @description A conversation as one of its participants sees it. */
+        /** @description A conversation, as the caller sees it. */
         Conversation: {
-            /** @description When it began. */
+            /** @description When the conversation was created. */
             createdAt: components["schemas"]["Timestamp"];
             /** @description The conversation's id. */
             id: components["schemas"]["ConversationId"];
             lastMessage: components["schemas"]["Message"] | null;
             /**
              * Format: int64
-             * @description How many take part.
+             * @description The number of participants.
              */
             participantCount: number;
-            /** @description The first of them, the creator at the head. */
+            /**
+             * @description The first 50 participants, the creator first. If you read a single conversation, the page of participants that
+             *     you requested.
+             */
             participants: components["schemas"]["Participant"][];
-            /** @description The position of the last change to it or to anything in it. */
+            /** @description The position of the last change to the conversation, its messages or its read marks. */
             position: components["schemas"]["Position"];
             /**
              * @description The title, if it has one.
@@ -288,77 +277,205 @@ export interface components {
             type: components["schemas"]["ConversationKind"];
             /**
              * Format: int64
-             * @description Messages of others, not deleted, after the reader's read mark.
+             * @description The number of other users' messages after the caller's read mark, without deleted ones.
              */
             unreadCount: number;
-            /** @description When it was last active: its creation or its newest message. */
+            /** @description When the conversation was last active: the latest of the times of its creation and its messages. */
             updatedAt: components["schemas"]["Timestamp"];
         };
         /**
          * Format: uuid
-         * @description A conversation; also the key of its records, so that its events stay in order.
+         * @description The id of a conversation. It is also the key of the conversation's records, which keeps its events in order.
          * @example 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47
          */
         ConversationId: string;
         /**
-         * @description A conversation of exactly two, of which a pair has one; or a group.
+         * @description Whether a conversation belongs to two users or to a group.
          * @enum {string}
          */
         ConversationKind: "DIRECT" | "GROUP";
-        /** @description That a message is deleted. */
-        Deleted: {
-            /** @description Where it is. */
+        /**
+         * @description Create a conversation, or find the direct conversation of two users.
+         * @example {
+         *       "action": "conversation",
+         *       "participantIds": [
+         *         "bob",
+         *         "carol"
+         *       ],
+         *       "title": "Lunch"
+         *     }
+         */
+        CreateConversation: {
+            /** @enum {string} */
+            action: "conversation";
+            /** @description At least one other user. You are added. Up to 1,000 participants in all. */
+            participantIds: components["schemas"]["UserId"][];
+            /** @description The title of a group, in one line. */
+            title?: string | null;
+            type?: components["schemas"]["ConversationKind"] | null;
+        };
+        /** @description The conversation that you created. If you already had a direct conversation with this user, that one. */
+        CreatedConversation: {
+            /** @description The conversation's id. */
+            id: components["schemas"]["ConversationId"];
+            /** @description The number of participants. */
+            participantCount: number;
+            /** @description The first 50 participants, the creator first. */
+            participantIds: components["schemas"]["UserId"][];
+            /** @description The title, if it has one. */
+            title: string | null;
+            /** @description Direct or group. */
+            type: components["schemas"]["ConversationKind"];
+        };
+        /** @description The created message, conversation or reaction. */
+        CreatedResponse: components["schemas"]["Message"] | components["schemas"]["CreatedConversation"] | components["schemas"]["ReactionResult"];
+        /** @description A response that isn't divided into pages. */
+        DataResponse_CreatedResponse: {
+            /** @description The created message, conversation or reaction. */
+            data: components["schemas"]["Message"] | components["schemas"]["CreatedConversation"] | components["schemas"]["ReactionResult"];
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_DeletedMessage: {
+            /** @description The deletion of a message. */
+            data: {
+                /** @description The conversation of the message. */
+                conversationId: components["schemas"]["ConversationId"];
+                /** @description The time of this deletion. A message that was already deleted keeps the time of its first deletion. */
+                deletedAt: components["schemas"]["Timestamp"];
+                /** @description The message's id. */
+                id: components["schemas"]["MessageId"];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_EditedMessage: {
+            /** @description The new content of a message. */
+            data: {
+                /** @description The new content. It replaces the old content. */
+                content: string;
+                /** @description The conversation of the message. */
+                conversationId: components["schemas"]["ConversationId"];
+                /** @description When you edited the message. */
+                editedAt: components["schemas"]["Timestamp"];
+                /** @description The message's id. */
+                id: components["schemas"]["MessageId"];
+                /** @description The participants whom the new content mentions. */
+                mentions: components["schemas"]["UserId"][];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Message: {
+            /** @description A message as participants see it. */
+            data: {
+                /** @description Files that are stored elsewhere. */
+                attachments: components["schemas"]["Attachment"][];
+                /**
+                 * @description The text. Null if the message is deleted.
+                 * @example hi @bob
+                 */
+                content: string | null;
+                /** @description The conversation of the message. */
+                conversationId: components["schemas"]["ConversationId"];
+                /** @description When the author sent the message. */
+                createdAt: components["schemas"]["Timestamp"];
+                deletedAt: components["schemas"]["Timestamp"] | null;
+                editedAt: components["schemas"]["Timestamp"] | null;
+                /** @description The message's id. */
+                id: components["schemas"]["MessageId"];
+                /** @description The participants whom the message mentions. */
+                mentions: components["schemas"]["UserId"][];
+                /** @description How clients show the message. */
+                messageType: components["schemas"]["MessageType"];
+                /** @description The position of the message's last change. Absent in responses to commands. */
+                position?: components["schemas"]["Position"];
+                /** @description The reactions by emoji, in the order in which the emoji were first added. */
+                reactions: components["schemas"]["Reactions"][];
+                replyToId: components["schemas"]["MessageId"] | null;
+                /** @description The author. */
+                senderId: components["schemas"]["UserId"];
+                /**
+                 * Format: int64
+                 * @description The message's number in the conversation: 1, 2, 3 and so on, without gaps. Absent in responses to commands and
+                 *     in realtime events, because the server assigns it later.
+                 * @example 3
+                 */
+                seq?: number;
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_OkResponse: {
+            /** @description The result of the command. For a replayed command, also a created message or conversation. */
+            data: components["schemas"]["ReadMarkSet"] | components["schemas"]["ReactionResult"] | components["schemas"]["Message"] | components["schemas"]["CreatedConversation"];
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_TypingAccepted: {
+            /** @description The conversation in which you started or stopped typing. */
+            data: {
+                /** @description The conversation's id. */
+                conversationId: components["schemas"]["ConversationId"];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_Membership: {
+            data: {
+                /** @description The conversation's id. */
+                conversationId: components["schemas"]["ConversationId"];
+                /**
+                 * Format: int64
+                 * @description How many participants it has.
+                 */
+                participantCount: number;
+            }[];
+        };
+        /** @description The deletion of a message. */
+        DeletedMessage: {
+            /** @description The conversation of the message. */
             conversationId: components["schemas"]["ConversationId"];
-            /** @description When this was asked for; the message itself keeps the time of its first deletion. */
+            /** @description The time of this deletion. A message that was already deleted keeps the time of its first deletion. */
             deletedAt: components["schemas"]["Timestamp"];
-            /** @description The message. */
+            /** @description The message's id. */
             id: components["schemas"]["MessageId"];
         };
-        /** @description What was done; for a command that was repeated with its key, what was made. */
-        Done: components["schemas"]["Read"] | components["schemas"]["Reacted"] | components["schemas"]["Message"] | components["schemas"]["Begun"];
-        /** @description A message's new content. */
-        Edited: {
-            /** @description The new content, whole. */
+        /** @description The new content of a message. */
+        EditedMessage: {
+            /** @description The new content. It replaces the old content. */
             content: string;
-            /** @description Where it is. */
+            /** @description The conversation of the message. */
             conversationId: components["schemas"]["ConversationId"];
-            /** @description When it was edited. */
+            /** @description When you edited the message. */
             editedAt: components["schemas"]["Timestamp"];
-            /** @description The message. */
+            /** @description The message's id. */
             id: components["schemas"]["MessageId"];
-            /** @description Whom it mentions. */
+            /** @description The participants whom the new content mentions. */
             mentions: components["schemas"]["UserId"][];
         };
         /**
-         * @description Gives a message another content.
+         * @description Replace the content of a message.
          * @example {
          *       "content": "hello @bob"
          *     }
          */
         EditMessage: {
-            /** @description The new content, whole, of up to 4,000 characters. May be empty only with attachments. */
+            /** @description The new content, up to 4,000 characters. May be empty only with attachments. */
             content: string;
         };
-        /** @description One thing that is wrong with a request, and where. */
+        /** @description An error in one field of the request. */
         FieldError: {
             /** @description A stable code for programs. */
             code: string;
-            /** @description A sentence for people. */
+            /** @description An explanation for people. */
             detail: string;
-            /** @description The field as a path, such as `attachments[0].url`; empty for the body as a whole. */
+            /** @description The path of the field, such as `attachments[0].url`. Empty for the body as a whole. */
             field: string;
         };
-        /** @description That a process runs. */
+        /** @description The process runs. */
         Healthy: {
             /** @example ok */
             status: string;
         };
-        /** @description One of a list: all are conversations, or all are messages. */
-        Listed: components["schemas"]["Conversation"] | components["schemas"]["Message"];
-        /** @description What was made: a message, a conversation or a reaction. */
-        Made: components["schemas"]["Message"] | components["schemas"]["Begun"] | components["schemas"]["Reacted"];
+        /** @description An item of a list: all are conversations, or all are messages. */
+        ListItem: components["schemas"]["Conversation"] | components["schemas"]["Message"];
         /**
-         * @description Says that one has read.
+         * @description Mark messages as read.
          * @example {
          *       "action": "mark_read",
          *       "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"
@@ -372,89 +489,94 @@ export interface components {
         };
         /** @description A conversation that a user is in. */
         Membership: {
-            /** @description Which. */
+            /** @description The conversation's id. */
             conversationId: components["schemas"]["ConversationId"];
             /**
              * Format: int64
-             * @description How many are in it.
+             * @description How many participants it has.
              */
             participantCount: number;
         };
-        /** @description A message as readers see it. */
+        /** @description A message as participants see it. */
         Message: {
-            /** @description Files that live elsewhere. */
+            /** @description Files that are stored elsewhere. */
             attachments: components["schemas"]["Attachment"][];
             /**
-             * @description The text; none once the message is deleted.
+             * @description The text. Null if the message is deleted.
              * @example hi @bob
              */
             content: string | null;
-            /** @description Where it is. */
+            /** @description The conversation of the message. */
             conversationId: components["schemas"]["ConversationId"];
-            /** @description When it was sent. */
+            /** @description When the author sent the message. */
             createdAt: components["schemas"]["Timestamp"];
             deletedAt: components["schemas"]["Timestamp"] | null;
             editedAt: components["schemas"]["Timestamp"] | null;
             /** @description The message's id. */
             id: components["schemas"]["MessageId"];
-            /** @description Whom it mentions. */
+            /** @description The participants whom the message mentions. */
             mentions: components["schemas"]["UserId"][];
-            /** @description What kind of message it is. */
+            /** @description How clients show the message. */
             messageType: components["schemas"]["MessageType"];
-            /** @description The position of its last change. Answers to commands don't have it. */
+            /** @description The position of the message's last change. Absent in responses to commands. */
             position?: components["schemas"]["Position"];
-            /** @description Reactions by emoji, in the order in which the emoji first came. */
+            /** @description The reactions by emoji, in the order in which the emoji were first added. */
             reactions: components["schemas"]["Reactions"][];
             replyToId: components["schemas"]["MessageId"] | null;
-            /** @description Who wrote it. */
+            /** @description The author. */
             senderId: components["schemas"]["UserId"];
             /**
              * Format: int64
-             * @description Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
-             *     live deliveries don't have it.
+             * @description The message's number in the conversation: 1, 2, 3 and so on, without gaps. Absent in responses to commands and
+             *     in realtime events, because the server assigns it later.
              * @example 3
              */
             seq?: number;
         };
         /**
          * Format: uuid
-         * @description A message.
+         * @description The id of a message, unique across conversations.
          * @example 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47
          */
         MessageId: string;
         /**
-         * @description What a message mainly is, for how it is shown.
+         * @description What a message mainly consists of. Clients choose by it how to show the message.
          * @enum {string}
          */
         MessageType: "TEXT" | "IMAGE" | "VIDEO" | "AUDIO" | "FILE";
-        /** @description Where in a list an answer is. */
-        Page: {
+        /** @description The result of the command. For a replayed command, also a created message or conversation. */
+        OkResponse: components["schemas"]["ReadMarkSet"] | components["schemas"]["ReactionResult"] | components["schemas"]["Message"] | components["schemas"]["CreatedConversation"];
+        /** @description The position of a page in its list. */
+        PageInfo: {
             /**
              * Format: int64
-             * @description How many a page has at most.
+             * @description How many items a page has at most.
              * @example 20
              */
             limit: number;
-            /** @description Leads to the next page, given back as `cursor`; null on the last one. */
+            /** @description Send this as `cursor` to get the next page. Null on the last page. */
             nextCursor: string | null;
         };
-        /** @description A page of a list, or of something with a list in it. */
-        Paged_Conversation: {
-            /** @description A conversation as one of its participants sees it. */
+        /** @description One page of a list, or of an object that includes a list. */
+        PageResponse_Conversation: {
+            /** @description A conversation, as the caller sees it. */
             data: {
-                /** @description When it began. */
+                /** @description When the conversation was created. */
                 createdAt: components["schemas"]["Timestamp"];
                 /** @description The conversation's id. */
                 id: components["schemas"]["ConversationId"];
                 lastMessage: components["schemas"]["Message"] | null;
                 /**
                  * Format: int64
-                 * @description How many take part.
+                 * @description The number of participants.
                  */
                 participantCount: number;
-                /** @description The first of them, the creator at the head. */
+                /**
+                 * @description The first 50 participants, the creator first. If you read a single conversation, the page of participants that
+                 *     you requested.
+                 */
                 participants: components["schemas"]["Participant"][];
-                /** @description The position of the last change to it or to anything in it. */
+                /** @description The position of the last change to the conversation, its messages or its read marks. */
                 position: components["schemas"]["Position"];
                 /**
                  * @description The title, if it has one.
@@ -465,150 +587,135 @@ export interface components {
                 type: components["schemas"]["ConversationKind"];
                 /**
                  * Format: int64
-                 * @description Messages of others, not deleted, after the reader's read mark.
+                 * @description The number of other users' messages after the caller's read mark, without deleted ones.
                  */
                 unreadCount: number;
-                /** @description When it was last active: its creation or its newest message. */
+                /** @description When the conversation was last active: the latest of the times of its creation and its messages. */
                 updatedAt: components["schemas"]["Timestamp"];
             };
-            /** @description How to go on. */
-            page: components["schemas"]["Page"];
+            /** @description Where this page is in the list. */
+            page: components["schemas"]["PageInfo"];
         };
-        /** @description A page of a list, or of something with a list in it. */
-        Paged_Vec_Listed: {
+        /** @description One page of a list, or of an object that includes a list. */
+        PageResponse_Vec_ListItem: {
             data: (components["schemas"]["Conversation"] | components["schemas"]["Message"])[];
-            /** @description How to go on. */
-            page: components["schemas"]["Page"];
+            /** @description Where this page is in the list. */
+            page: components["schemas"]["PageInfo"];
         };
-        /** @description A participant, and how far they have read. */
+        /** @description A participant of a conversation. */
         Participant: {
             lastReadAt: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
-             * @description The `seq` up to which they have read; 0 for nothing.
+             * @description The `seq` of the last message that the participant has read; 0 if none.
              */
             lastReadSeq: number;
-            /** @description Who. */
+            /** @description The participant's user id. */
             userId: components["schemas"]["UserId"];
         };
         /**
-         * @description The place of an event on the topic: partition and offset, `P:O`.
+         * @description The position of an event on the log, `partition:offset`.
          * @example 7:42
          */
         Position: string;
-        /** @description A problem's JSON. */
+        /** @description The body depends on `action`. Without `action`, it is a message. */
+        PostAction: components["schemas"]["SendMessage"] | components["schemas"]["CreateConversation"] | components["schemas"]["AddReaction"] | components["schemas"]["RemoveReaction"] | components["schemas"]["SetTyping"] | components["schemas"]["MarkRead"];
+        /** @description The JSON of a problem. */
         Problem: {
             /**
-             * @description Stable, for programs. With one error in `errors`, it is that one's.
+             * @description What went wrong. Stable, for programs. If a request body has a single error, this is the code of that error.
              * @example required
              */
             code: string;
             /**
-             * @description For people.
-             * @example the request's body is wrong
+             * @description What went wrong and what to do. For people; the wording may change.
+             * @example the request body is invalid
              */
             detail: string;
-            /** @description What is wrong with which field, parameter or header. */
+            /** @description Each invalid field, parameter or header. */
             errors: components["schemas"]["FieldError"][];
             /**
-             * @description The request's id, which is also in the log.
+             * @description The id of the request. The server's log lines about the request have it, too.
              * @example 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47
              */
             requestId: string;
             /**
              * Format: int32
-             * @description The status.
+             * @description The HTTP status.
              * @example 422
              */
             status: number;
             /**
-             * @description The status in words.
+             * @description The reason phrase of the HTTP status.
              * @example Unprocessable Entity
              */
             title: string;
             /**
-             * @description The code as a URN.
+             * @description `code` as a URN.
              * @example urn:messages:problem:required
              */
             type: string;
         };
-        /**
-         * @description Reacts to a message.
-         * @example {
-         *       "action": "reaction",
-         *       "emoji": "👍",
-         *       "messageId": "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47"
-         *     }
-         */
-        React: {
-            /** @enum {string} */
-            action: "reaction";
-            /** @description One emoji, of up to 32 bytes. */
-            emoji: string;
-            messageId: components["schemas"]["MessageId"];
-            /** @description `add` where it isn't said, `remove`, or a label that is kept beside the emoji. */
-            reaction?: string | null;
-        };
-        /** @description A reaction that was added or taken back. */
-        Reacted: {
+        /** @description The reaction that you added or removed. */
+        ReactionResult: {
             /**
-             * @description One emoji.
+             * @description The emoji of the reaction.
              * @example 👍
              */
             emoji: string;
-            /** @description The label that was given with it. */
+            /** @description The label that you sent with the emoji. */
             label: string | null;
-            /** @description The message. */
+            /** @description The message with the reaction. */
             messageId: components["schemas"]["MessageId"];
         };
-        /** @description Everyone who reacted to a message with one emoji. */
+        /** @description The reactions to a message with one emoji. */
         Reactions: {
             /**
              * Format: int64
-             * @description How many users.
+             * @description The number of users who reacted with the emoji.
              * @example 1
              */
             count: number;
             /**
-             * @description The emoji.
+             * @description One emoji, as a string of one grapheme cluster.
              * @example 👍
              */
             emoji: string;
-            /** @description The label given last, if any was. */
+            /** @description The last label that a user added with the emoji. */
             label: string | null;
-            /** @description The first of them, by when they reacted. */
+            /** @description The first 20 of these users, in the order of their reactions. */
             userIds: components["schemas"]["UserId"][];
         };
-        /** @description What was read. */
-        Read: {
-            /** @description Where. */
-            conversationId: components["schemas"]["ConversationId"];
-            messageId: components["schemas"]["MessageId"] | null;
-        };
-        /** @description How far a participant has read, by itself. */
+        /** @description How far a participant has read a conversation. */
         ReadMark: {
-            /** @description Where. */
+            /** @description The conversation's id. */
             conversationId: components["schemas"]["ConversationId"];
             lastReadAt: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
-             * @description The `seq` up to which they have read.
+             * @description The `seq` of the last message that the participant has read.
              */
             lastReadSeq: number;
-            /** @description The position of the mark's last change. */
+            /** @description The position of the read mark's last change. */
             position: components["schemas"]["Position"];
-            /** @description Who. */
+            /** @description The participant's user id. */
             userId: components["schemas"]["UserId"];
         };
-        /** @description That a process can do its work. */
+        /** @description How far you have read a conversation. */
+        ReadMarkSet: {
+            /** @description The conversation that you have read. */
+            conversationId: components["schemas"]["ConversationId"];
+            messageId: components["schemas"]["MessageId"] | null;
+        };
+        /** @description The process can do its work. */
         Ready: {
-            /** @description What it goes on without, only slower or with less; empty when all is well. */
+            /** @description Failed optional checks: the process works, but more slowly or with fewer features. Usually empty. */
             degraded: components["schemas"]["FieldError"][];
             /** @example ready */
             status: string;
         };
         /**
-         * @description Takes a reaction back.
+         * @description Remove your reaction from a message.
          * @example {
          *       "action": "remove_reaction",
          *       "emoji": "👍",
@@ -623,19 +730,7 @@ export interface components {
             messageId: components["schemas"]["MessageId"];
         };
         /**
-         * @description Says that one is typing, or has stopped. A start ends by itself after 5 s.
-         * @example {
-         *       "action": "typing_start",
-         *       "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"
-         *     }
-         */
-        SayTyping: {
-            /** @enum {string} */
-            action: "typing_start" | "typing_stop";
-            conversationId: components["schemas"]["ConversationId"];
-        };
-        /**
-         * @description Sends a message.
+         * @description Send a message.
          * @example {
          *       "content": "hi @bob",
          *       "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"
@@ -643,129 +738,44 @@ export interface components {
          */
         SendMessage: {
             action?: "message" | null;
-            /** @description Files that live elsewhere. */
+            /** @description Files that are stored elsewhere. */
             attachments?: components["schemas"]["AttachedFile"][] | null;
             /** @description Up to 4,000 characters. May be empty only with attachments. */
             content?: string | null;
             conversationId: components["schemas"]["ConversationId"];
-            /** @description Participants who are mentioned besides those whom the content names as `@userId`. */
+            /** @description Mentioned participants, in addition to those whom the content names as `@userId`. */
             mentions?: components["schemas"]["UserId"][] | null;
             messageType?: components["schemas"]["MessageType"] | null;
             replyToId?: components["schemas"]["MessageId"] | null;
         };
         /**
-         * Format: date-time
-         * @description A moment in UTC, in milliseconds since 1970; written as RFC 3339 with three decimals and `Z`.
-         * @example 2026-11-23T09:00:00.123Z
+         * @description Start or stop typing. A start expires after 5 s.
+         * @example {
+         *       "action": "typing_start",
+         *       "conversationId": "3b0c2f6e-6f0e-5c55-8a10-2c8f7a0c9f11"
+         *     }
          */
-        Timestamp: string;
-        /** @description Where somebody is typing. */
-        Typing: {
-            /** @description Where. */
+        SetTyping: {
+            /** @enum {string} */
+            action: "typing_start" | "typing_stop";
             conversationId: components["schemas"]["ConversationId"];
         };
         /**
-         * @description A user: the `sub` of a token, 1 to 128 visible characters without spaces.
+         * Format: date-time
+         * @description A moment in UTC, exact to the millisecond. Written as RFC 3339 with three decimals and `Z`.
+         * @example 2026-11-23T09:00:00.123Z
+         */
+        Timestamp: string;
+        /** @description The conversation in which you started or stopped typing. */
+        TypingAccepted: {
+            /** @description The conversation's id. */
+            conversationId: components["schemas"]["ConversationId"];
+        };
+        /**
+         * @description The id of a user, which is the `sub` of their token: 1 to 128 visible characters without spaces.
          * @example alice
          */
         UserId: string;
-        /** @description An answer that isn't given in pages. */
-        Whole_Deleted: {
-            /** @description That a message is deleted. */
-            data: {
-                /** @description Where it is. */
-                conversationId: components["schemas"]["ConversationId"];
-                /** @description When this was asked for; the message itself keeps the time of its first deletion. */
-                deletedAt: components["schemas"]["Timestamp"];
-                /** @description The message. */
-                id: components["schemas"]["MessageId"];
-            };
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Done: {
-            /** @description What was done; for a command that was repeated with its key, what was made. */
-            data: components["schemas"]["Read"] | components["schemas"]["Reacted"] | components["schemas"]["Message"] | components["schemas"]["Begun"];
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Edited: {
-            /** @description A message's new content. */
-            data: {
-                /** @description The new content, whole. */
-                content: string;
-                /** @description Where it is. */
-                conversationId: components["schemas"]["ConversationId"];
-                /** @description When it was edited. */
-                editedAt: components["schemas"]["Timestamp"];
-                /** @description The message. */
-                id: components["schemas"]["MessageId"];
-                /** @description Whom it mentions. */
-                mentions: components["schemas"]["UserId"][];
-            };
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Made: {
-            /** @description What was made: a message, a conversation or a reaction. */
-            data: components["schemas"]["Message"] | components["schemas"]["Begun"] | components["schemas"]["Reacted"];
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Message: {
-            /** @description A message as readers see it. */
-            data: {
-                /** @description Files that live elsewhere. */
-                attachments: components["schemas"]["Attachment"][];
-                /**
-                 * @description The text; none once the message is deleted.
-                 * @example hi @bob
-                 */
-                content: string | null;
-                /** @description Where it is. */
-                conversationId: components["schemas"]["ConversationId"];
-                /** @description When it was sent. */
-                createdAt: components["schemas"]["Timestamp"];
-                deletedAt: components["schemas"]["Timestamp"] | null;
-                editedAt: components["schemas"]["Timestamp"] | null;
-                /** @description The message's id. */
-                id: components["schemas"]["MessageId"];
-                /** @description Whom it mentions. */
-                mentions: components["schemas"]["UserId"][];
-                /** @description What kind of message it is. */
-                messageType: components["schemas"]["MessageType"];
-                /** @description The position of its last change. Answers to commands don't have it. */
-                position?: components["schemas"]["Position"];
-                /** @description Reactions by emoji, in the order in which the emoji first came. */
-                reactions: components["schemas"]["Reactions"][];
-                replyToId: components["schemas"]["MessageId"] | null;
-                /** @description Who wrote it. */
-                senderId: components["schemas"]["UserId"];
-                /**
-                 * Format: int64
-                 * @description Its place in the conversation, 1..n without holes. Assigned by the fold, so answers to commands and
-                 *     live deliveries don't have it.
-                 * @example 3
-                 */
-                seq?: number;
-            };
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Typing: {
-            /** @description Where somebody is typing. */
-            data: {
-                /** @description Where. */
-                conversationId: components["schemas"]["ConversationId"];
-            };
-        };
-        /** @description An answer that isn't given in pages. */
-        Whole_Vec_Membership: {
-            data: {
-                /** @description Which. */
-                conversationId: components["schemas"]["ConversationId"];
-                /**
-                 * Format: int64
-                 * @description How many are in it.
-                 */
-                participantCount: number;
-            }[];
-        };
     };
     responses: never;
     parameters: never;
@@ -780,24 +790,27 @@ export interface operations {
             query?: {
                 /** @description The `nextCursor` of an earlier page. */
                 cursor?: string;
-                /** @description How many participants a page has at most; 50 where it isn't said. */
+                /** @description The largest number of participants in a page. Default: 50. */
                 limit?: number;
             };
             header?: {
-                /** @description The `ETag` of an earlier answer: 304 when nothing changed. */
+                /** @description The `ETag` of an earlier response. If nothing has changed since, the response is 304. */
                 "If-None-Match"?: string | null;
-                /** @description Answer from at least here: the position `P:O` of a command's answer, or the token of a query's. */
+                /**
+                 * @description Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
+                 *     query's response.
+                 */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
             path: {
-                /** @description Which conversation. */
+                /** @description The conversation's id. */
                 id: components["schemas"]["ConversationId"];
             };
             cookie?: never;
@@ -807,39 +820,39 @@ export interface operations {
             /** @description The conversation. */
             200: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Paged_Conversation"];
+                    "application/json": components["schemas"]["PageResponse_Conversation"];
                 };
             };
-            /** @description What you have is the newest. */
+            /** @description Nothing has changed since the response with this `ETag`. */
             304: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -847,12 +860,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -860,10 +873,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -871,10 +884,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -882,12 +895,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again: the read model hasn't reached what you demand, or something is out of reach or busy. */
+            /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -900,23 +913,26 @@ export interface operations {
     list: {
         parameters: {
             query?: {
-                /** @description Whose messages. */
+                /** @description The conversation whose messages to list. */
                 conversationId?: components["schemas"]["ConversationId"];
                 /** @description The `nextCursor` of an earlier page of the same list. */
                 cursor?: string;
-                /** @description How many a page has at most; 20 where it isn't said. */
+                /** @description The largest number of items in a page. Default: 20. */
                 limit?: number;
             };
             header?: {
-                /** @description The `ETag` of an earlier answer: 304 when nothing changed. */
+                /** @description The `ETag` of an earlier response. If nothing has changed since, the response is 304. */
                 "If-None-Match"?: string | null;
-                /** @description Answer from at least here: the position `P:O` of a command's answer, or the token of a query's. */
+                /**
+                 * @description Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
+                 *     query's response.
+                 */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
@@ -928,39 +944,39 @@ export interface operations {
             /** @description A page. */
             200: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Paged_Vec_Listed"];
+                    "application/json": components["schemas"]["PageResponse_Vec_ListItem"];
                 };
             };
-            /** @description What you have is the newest. */
+            /** @description Nothing has changed since the response with this `ETag`. */
             304: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -968,12 +984,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -981,10 +997,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -992,10 +1008,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1003,12 +1019,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again: the read model hasn't reached what you demand, or something is out of reach or busy. */
+            /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1022,15 +1038,18 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the command safe to retry: with the same key, conversation and user it has one effect, and the same answer. */
+                /**
+                 * @description Makes the command safe to retry: however often you send the same request with the same key in a conversation, it
+                 *     has one effect and gets the same response.
+                 */
                 "Idempotency-Key"?: string | null;
-                /** @description Decide from facts at least this new: a position `P:O`, or the token of a query's answer. */
+                /** @description Execute the command on data that is at least this recent: a position `P:O`, or the token of a query's response. */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
@@ -1039,67 +1058,67 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Act"];
+                "application/json": components["schemas"]["PostAction"];
             };
         };
         responses: {
-            /** @description Done; or done by an earlier request with the same key, then with what that was answered. */
+            /** @description The command was executed. With `Idempotent-Replayed: true`, an earlier request with the same key executed it, and this repeats that request's response. */
             200: {
                 headers: {
-                    /** @description `true` where an earlier request with the same key did it. */
+                    /** @description `true` if an earlier request with the same key had the effect. */
                     "Idempotent-Replayed"?: string;
-                    /** @description From where on the effect is visible: `P:O`. */
+                    /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Done"];
+                    "application/json": components["schemas"]["DataResponse_OkResponse"];
                 };
             };
-            /** @description A message, a conversation or a reaction was made. */
+            /** @description The command created a message, a conversation or a reaction. */
             201: {
                 headers: {
-                    /** @description Where a message or a conversation can be read. */
+                    /** @description The path of the new message or conversation. */
                     Location?: string;
-                    /** @description From where on the effect is visible: `P:O`. */
+                    /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Made"];
+                    "application/json": components["schemas"]["DataResponse_CreatedResponse"];
                 };
             };
-            /** @description Others are told that you type, or have stopped. */
+            /** @description The other participants are told that you started or stopped typing. */
             202: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Typing"];
+                    "application/json": components["schemas"]["DataResponse_TypingAccepted"];
                 };
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1107,12 +1126,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1120,10 +1139,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1131,10 +1150,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body didn't come in 10 s. */
+            /** @description The body did not arrive within 10 s. */
             408: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1142,10 +1161,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key was used for another request in this conversation. */
+            /** @description You used the idempotency key for another request in this conversation. */
             409: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1156,7 +1175,7 @@ export interface operations {
             /** @description The body has more than 64 KiB. */
             413: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1164,10 +1183,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body isn't JSON in UTF-8. */
+            /** @description The body is not JSON in UTF-8. */
             415: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1175,10 +1194,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is wrong; every wrong field is named. */
+            /** @description The body is invalid; `errors` names every invalid field. */
             422: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1186,18 +1205,18 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Over a limit: try again after `Retry-After` seconds. */
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1205,10 +1224,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1216,12 +1235,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again, with the same key: `append_refused` says that it was not done, `append_unknown` that it may have been, the others that it was not. */
+            /** @description Try again with the same key. After `append_unknown` the command may have been executed. After any other code it was not executed. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1235,20 +1254,23 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The `ETag` of an earlier answer: 304 when nothing changed. */
+                /** @description The `ETag` of an earlier response. If nothing has changed since, the response is 304. */
                 "If-None-Match"?: string | null;
-                /** @description Answer from at least here: the position `P:O` of a command's answer, or the token of a query's. */
+                /**
+                 * @description Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
+                 *     query's response.
+                 */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
             path: {
-                /** @description Which message. */
+                /** @description The message's id. */
                 messageId: components["schemas"]["MessageId"];
             };
             cookie?: never;
@@ -1258,39 +1280,39 @@ export interface operations {
             /** @description The message. */
             200: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Message"];
+                    "application/json": components["schemas"]["DataResponse_Message"];
                 };
             };
-            /** @description What you have is the newest. */
+            /** @description Nothing has changed since the response with this `ETag`. */
             304: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1298,12 +1320,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1311,10 +1333,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1322,10 +1344,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1333,12 +1355,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again: the read model hasn't reached what you demand, or something is out of reach or busy. */
+            /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1352,51 +1374,54 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the command safe to retry: with the same key, conversation and user it has one effect, and the same answer. */
+                /**
+                 * @description Makes the command safe to retry: however often you send the same request with the same key in a conversation, it
+                 *     has one effect and gets the same response.
+                 */
                 "Idempotency-Key"?: string | null;
-                /** @description Decide from facts at least this new: a position `P:O`, or the token of a query's answer. */
+                /** @description Execute the command on data that is at least this recent: a position `P:O`, or the token of a query's response. */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
             path: {
-                /** @description Which message. */
+                /** @description The message's id. */
                 messageId: components["schemas"]["MessageId"];
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Deleted. */
+            /** @description The message is deleted. */
             200: {
                 headers: {
-                    /** @description `true` where an earlier request with the same key did it. */
+                    /** @description `true` if an earlier request with the same key had the effect. */
                     "Idempotent-Replayed"?: string;
-                    /** @description From where on the effect is visible: `P:O`. */
+                    /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Deleted"];
+                    "application/json": components["schemas"]["DataResponse_DeletedMessage"];
                 };
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1404,12 +1429,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1417,10 +1442,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description You see the message, but didn't write it. */
+            /** @description You can see the message, but only its author can change it. */
             403: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1428,10 +1453,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1439,10 +1464,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key was used for another request in this conversation. */
+            /** @description You used the idempotency key for another request in this conversation. */
             409: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1450,10 +1475,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is wrong; every wrong field is named. */
+            /** @description The body is invalid; `errors` names every invalid field. */
             422: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1461,18 +1486,18 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Over a limit: try again after `Retry-After` seconds. */
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1480,10 +1505,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1491,12 +1516,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again, with the same key: `append_refused` says that it was not done, `append_unknown` that it may have been, the others that it was not. */
+            /** @description Try again with the same key. After `append_unknown` the command may have been executed. After any other code it was not executed. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1510,20 +1535,23 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the command safe to retry: with the same key, conversation and user it has one effect, and the same answer. */
+                /**
+                 * @description Makes the command safe to retry: however often you send the same request with the same key in a conversation, it
+                 *     has one effect and gets the same response.
+                 */
                 "Idempotency-Key"?: string | null;
-                /** @description Decide from facts at least this new: a position `P:O`, or the token of a query's answer. */
+                /** @description Execute the command on data that is at least this recent: a position `P:O`, or the token of a query's response. */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
             path: {
-                /** @description Which message. */
+                /** @description The message's id. */
                 messageId: components["schemas"]["MessageId"];
             };
             cookie?: never;
@@ -1534,31 +1562,31 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Edited. */
+            /** @description The message is edited. */
             200: {
                 headers: {
-                    /** @description `true` where an earlier request with the same key did it. */
+                    /** @description `true` if an earlier request with the same key had the effect. */
                     "Idempotent-Replayed"?: string;
-                    /** @description From where on the effect is visible: `P:O`. */
+                    /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Edited"];
+                    "application/json": components["schemas"]["DataResponse_EditedMessage"];
                 };
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1566,12 +1594,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1579,10 +1607,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description You see the message, but didn't write it. */
+            /** @description You can see the message, but only its author can change it. */
             403: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1590,10 +1618,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1601,10 +1629,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body didn't come in 10 s. */
+            /** @description The body did not arrive within 10 s. */
             408: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1612,10 +1640,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key was used for another request in this conversation. */
+            /** @description You used the idempotency key for another request in this conversation. */
             409: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1626,7 +1654,7 @@ export interface operations {
             /** @description The body has more than 64 KiB. */
             413: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1634,10 +1662,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body isn't JSON in UTF-8. */
+            /** @description The body is not JSON in UTF-8. */
             415: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1645,10 +1673,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is wrong; every wrong field is named. */
+            /** @description The body is invalid; `errors` names every invalid field. */
             422: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1656,18 +1684,18 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Over a limit: try again after `Retry-After` seconds. */
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many are allowed in a window. */
+                    /** @description How many commands of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
-                    /** @description How many are left in this one. */
+                    /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
-                    /** @description In how many seconds it ends. */
+                    /** @description In how many seconds the current window ends. */
                     "RateLimit-Reset"?: number;
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1675,10 +1703,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1686,12 +1714,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again, with the same key: `append_refused` says that it was not done, `append_unknown` that it may have been, the others that it was not. */
+            /** @description Try again with the same key. After `append_unknown` the command may have been executed. After any other code it was not executed. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1704,21 +1732,24 @@ export interface operations {
     sync: {
         parameters: {
             query?: {
-                /** @description How many things a page has at most; 100 where it isn't said. */
+                /** @description The largest number of changes in a page. Default: 100. */
                 limit?: number;
-                /** @description Where you are: `next` of an earlier page, or the token of any query's answer or of `connection:ready`. */
+                /** @description What you have: `next` of an earlier page, or the token of any query's response or of `connection:ready`. */
                 since?: string;
             };
             header?: {
-                /** @description The `ETag` of an earlier answer: 304 when nothing changed. */
+                /** @description The `ETag` of an earlier response. If nothing has changed since, the response is 304. */
                 "If-None-Match"?: string | null;
-                /** @description Answer from at least here: the position `P:O` of a command's answer, or the token of a query's. */
+                /**
+                 * @description Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
+                 *     query's response.
+                 */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
@@ -1727,16 +1758,16 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of what changed. */
+            /** @description A page of changes. */
             200: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1744,25 +1775,25 @@ export interface operations {
                     "application/json": components["schemas"]["Changes"];
                 };
             };
-            /** @description What you have is the newest. */
+            /** @description Nothing has changed since the response with this `ETag`. */
             304: {
                 headers: {
-                    /** @description Changes with the body; for `If-None-Match`. */
+                    /** @description Changes with the body. Send it as `If-None-Match`. */
                     ETag?: string;
-                    /** @description A token: everything that the answer includes. */
+                    /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
-                    /** @description `hit` where Redis had it, else `miss`. */
+                    /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1770,12 +1801,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1783,10 +1814,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1794,10 +1825,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1805,12 +1836,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again: the read model hasn't reached what you demand, or something is out of reach or busy. */
+            /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1829,10 +1860,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It does. */
+            /** @description The process runs. */
             200: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1845,19 +1876,22 @@ export interface operations {
     memberships: {
         parameters: {
             query: {
-                /** @description Whose. */
+                /** @description The user's id. */
                 userId: components["schemas"]["UserId"];
             };
             header?: {
-                /** @description The `ETag` of an earlier answer: 304 when nothing changed. */
+                /** @description The `ETag` of an earlier response. If nothing has changed since, the response is 304. */
                 "If-None-Match"?: string | null;
-                /** @description Answer from at least here: the position `P:O` of a command's answer, or the token of a query's. */
+                /**
+                 * @description Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
+                 *     query's response.
+                 */
                 "Messages-Position"?: string | null;
-                /** @description The trace that the request belongs to (W3C Trace Context). */
+                /** @description The trace to which the request belongs (W3C Trace Context). */
                 traceparent?: string | null;
                 /**
-                 * @description An id of your own for the request: it comes back, and is in the server's log. Where it isn't 1 to 128 visible
-                 *     ASCII characters, the request gets another.
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
                  */
                 "X-Request-Id"?: string | null;
             };
@@ -1866,30 +1900,30 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All of them. */
+            /** @description All conversations of the user. */
             200: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Whole_Vec_Membership"];
+                    "application/json": components["schemas"]["DataResponse_Vec_Membership"];
                 };
             };
-            /** @description What you have is the newest. */
+            /** @description Nothing has changed since the response with this `ETag`. */
             304: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description No JSON, or a path, parameter, cursor, token or header that is wrong. */
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1897,12 +1931,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No good token. */
+            /** @description The token is missing, expired or invalid. */
             401: {
                 headers: {
-                    /** @description The scheme, and what is wrong with the token. */
+                    /** @description The scheme, and the error of the token. */
                     "WWW-Authenticate"?: string;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1910,10 +1944,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not there, or not yours to see: the two look alike. */
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1921,10 +1955,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Our fault. What it was is in the log, under the request's id. */
+            /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1932,12 +1966,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Try again: the read model hasn't reached what you demand, or something is out of reach or busy. */
+            /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1956,10 +1990,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All metrics. */
+            /** @description All metrics in the text format of Prometheus. */
             200: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1978,10 +2012,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It can; `degraded` names what it goes on without. */
+            /** @description The process is ready. `degraded` lists failed optional checks. */
             200: {
                 headers: {
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1989,12 +2023,12 @@ export interface operations {
                     "application/json": components["schemas"]["Ready"];
                 };
             };
-            /** @description It can't: `not_ready`, with what isn't, or `stopping`. */
+            /** @description The process is `stopping`, or `not_ready`: `errors` lists failed required checks. */
             503: {
                 headers: {
-                    /** @description After how many seconds to try again. */
+                    /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
-                    /** @description The request's id: yours, if you sent one. The log has it, too. */
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
