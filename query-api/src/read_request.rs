@@ -13,7 +13,7 @@ use read_model::{ReadModelError, Snapshot};
 use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable};
 use serde::{Deserialize, Serialize};
 use service::http::messages_position;
-use service::problem::{BUSY, Problem};
+use service::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -76,7 +76,7 @@ impl<'a> ReadRequest<'a> {
         let permit = tokio::time::timeout(PERMIT_TIMEOUT, permits.acquire()).await;
         permit.ok().and_then(Result::ok).ok_or_else(|| {
             metrics::counter!("query_turned_away_total").increment(1);
-            Problem::unavailable("busy", BUSY, 2)
+            Problem::busy(2)
         })
     }
 

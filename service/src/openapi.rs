@@ -17,7 +17,7 @@ use utoipa::{IntoParams, IntoResponses};
 
 use crate::auth::AuthError;
 use crate::json_body;
-use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, BUSY, Problem};
+use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
 use crate::token::TokenError;
 
 /// The tag of commands.
@@ -182,11 +182,7 @@ fn query_unavailable() -> ErrorResponse {
     ErrorResponse {
         description: "Try again: the read model has not reached the position that you demand, or a service is \
                       unavailable or busy.",
-        examples: vec![
-            Problem::projection_behind(),
-            Problem::dependency_unavailable(),
-            Problem::unavailable("busy", BUSY, 2),
-        ],
+        examples: vec![Problem::projection_behind(), Problem::dependency_unavailable(), Problem::busy(2)],
     }
 }
 

@@ -45,7 +45,7 @@ pub const APPEND_REFUSED: &str = "the command was not executed; try again";
 /// The detail of 503 `append_unknown`.
 pub const APPEND_UNKNOWN: &str = "the command may have been executed; try again with the same Idempotency-Key";
 /// The detail of 503 `busy`.
-pub const BUSY: &str = "too many requests of this kind are under way; try again";
+const BUSY: &str = "too many requests of this kind are under way; try again";
 
 /// An error response: its status, code, detail, field errors and headers.
 #[derive(Debug, Clone)]
@@ -130,6 +130,11 @@ impl Problem {
     /// 503 `unavailable`: a service that the request needs doesn't answer.
     pub fn dependency_unavailable() -> Self {
         Self::unavailable("unavailable", DEPENDENCY_UNAVAILABLE, 1)
+    }
+
+    /// 503 `busy`: too many requests of this kind are under way. `retry_after` is in seconds.
+    pub fn busy(retry_after: u64) -> Self {
+        Self::unavailable("busy", BUSY, retry_after)
     }
 
     /// 503 `append_unknown`: Kafka may have the event, or not.
