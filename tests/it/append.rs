@@ -1,5 +1,7 @@
-//! What becomes of a command when Kafka fails it: "it was not done" and "it may have been done" are told apart, and what
-//! was begun is finished whoever waits for it. The faults are those of librdkafka's mock cluster.
+//! Commands while Kafka fails: the answer says whether a command "was not done" or "may have been done", and a command
+//! that has begun is finished although its client hung up.
+//!
+//! librdkafka's mock cluster injects the faults, so most tests here drive `command-api` without a process around it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,24 +26,30 @@ use crate::harness::log;
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{SECRET, System, config};
 
-/// How soon a client hears of a Kafka that doesn't answer.
-const WITHIN: Duration = Duration::from_secs(8);
+/// Within this time a client has its answer although Kafka doesn't answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
+/// How often in a minute a user may do each kind of command.
+const LIMIT: u32 = 30;
+const MESSAGE_TOO_LARGE: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+const NOT_LEADER: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
 
-/// A command API whose events go to a broker that does as it is told; everything else is a whole system's.
-struct Failing {
+/// A command API that appends to a faulty broker. Everything else is shared with a whole, healthy system.
+struct FaultyKafka {
+    healthy: System,
+    /// The system whose commands go to the faulty broker.
     system: System,
-    beside: System,
     broker: MockCluster<'static, DefaultProducerContext>,
+    /// A conversation of alice and bob.
     conversation: String,
     _stop: DropGuard,
 }
 
-impl Failing {
+impl FaultyKafka {
     async fn start() -> Self {
-        let system = System::start().await;
-        system.age_reservation_epoch().await;
-        let conversation = system.conversation("alice", &["bob"]).await;
-        let config = &system.config;
+        let healthy = System::start().await;
+        healthy.age_reservation_epoch().await;
+        let conversation = healthy.conversation("alice", &["bob"]).await;
+        let config = &healthy.config;
         let partitions = config.kafka_partitions;
         let broker = MockCluster::new(1).unwrap();
         broker.create_topic(&config.kafka_topic, partitions, 1).unwrap();
@@ -49,145 +57,170 @@ impl Failing {
         let topic = ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
         let producer = Producer::new(&broker.bootstrap_servers(), &topic.name, None).unwrap();
         producer.warm_up().await.unwrap();
-        let per_window = 30;
         let api = CommandApi::new(Parts {
-            auth: system.auth.clone(),
+            auth: healthy.auth.clone(),
             tokens: PositionTokens::new(SECRET, topic.id, topic.partitions),
             producer,
             log: Arc::new(LogConsumer::new(&config.kafka_brokers, &topic.name, "test").unwrap()),
             partitions: topic.partitions,
-            cache: system.cache(),
-            progress: Progress::follow(system.cache()),
-            read_model: system.read_model(),
+            cache: healthy.cache(),
+            progress: Progress::follow(healthy.cache()),
+            read_model: healthy.read_model(),
             limits: Limits {
-                messages: per_window,
-                reactions: per_window,
-                edits: per_window,
-                deletions: per_window,
-                conversations: per_window,
-                read_marks: per_window,
+                messages: LIMIT,
+                reactions: LIMIT,
+                edits: LIMIT,
+                deletions: LIMIT,
+                conversations: LIMIT,
+                read_marks: LIMIT,
                 window: Duration::from_secs(60),
             },
             append_block: watch::channel(None).1,
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let beside = System::attach(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
+        let system = System::attach(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();
         let router = service::http::with_middleware(api.router(), &command_api::routes().into_openapi(), &[]);
         tokio::spawn(lifecycle::serve(listener, router, shutdown.clone()));
-        Self { system, beside, broker, conversation, _stop: shutdown.drop_guard() }
+        Self { healthy, system, broker, conversation, _stop: shutdown.drop_guard() }
     }
 
-    fn body(&self, content: &str) -> Value {
+    /// Fails the next appends with these errors, one after the other.
+    fn fail_appends(&self, errors: &[RDKafkaRespErr]) {
+        self.broker.request_errors(RDKafkaApiKey::Produce, errors);
+    }
+
+    /// Delays every answer of the broker.
+    fn answer_after(&self, delay: Duration) {
+        self.broker.broker_round_trip_time(1, delay).unwrap();
+    }
+
+    fn message(&self, content: &str) -> Value {
         json!({"conversationId": self.conversation, "content": content})
     }
 
-    /// The contents of the messages on the mock cluster's topic.
-    async fn kept(&self) -> Vec<String> {
-        let records = log::records(&self.broker.bootstrap_servers(), &self.system.config.kafka_topic).await;
+    async fn records(&self) -> Vec<log::Record> {
+        log::records(&self.broker.bootstrap_servers(), &self.healthy.config.kafka_topic).await
+    }
+
+    /// The contents of the messages that the broker has.
+    async fn appended(&self) -> Vec<String> {
+        let records = self.records().await;
         records.iter().map(|record| record.value["data"]["content"].as_str().unwrap().to_owned()).collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kafka_refuses_was_not_done_and_does_not_count() {
-    let failing = Failing::start().await;
-    let no = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    failing.broker.request_errors(RDKafkaApiKey::Produce, &[no]);
-    let refused = failing.beside.post_with_key("alice", "a-key", failing.body("hi")).await;
+async fn a_refused_append_leaves_the_key_unused_and_the_limit_as_it_was() {
+    let kafka = FaultyKafka::start().await;
+
+    kafka.fail_appends(&[MESSAGE_TOO_LARGE]);
+    let refused = kafka.system.post_with_key("alice", "a-key", kafka.message("hi")).await;
     refused.assert_problem(503, "append_refused");
     assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(failing.kept().await, [""; 0]);
-    // The key is free, and the limit is as it was.
-    let sent = failing.beside.post_with_key("alice", "a-key", failing.body("something else")).await;
+    assert_eq!(kafka.appended().await, [""; 0]);
+
+    let sent = kafka.system.post_with_key("alice", "a-key", kafka.message("something else")).await;
     assert_eq!((sent.status, sent.header("idempotent-replayed")), (201, ""), "{sent:?}");
-    sent.assert_rate_limit(30, 29);
-    assert_eq!(failing.kept().await, ["something else"]);
-    // Nobody waits for what will never be.
-    failing.broker.request_errors(RDKafkaApiKey::Produce, &[no]);
-    let begun = failing.beside.post("alice", json!({"action": "conversation", "participantIds": ["carol"]})).await;
-    begun.assert_problem(503, "append_refused");
-    let never = ConversationId::direct(&"alice".parse().unwrap(), &"carol".parse().unwrap());
-    failing.system.get("alice", &format!("/api/conversations/{never}")).await.assert_problem(404, "not_found");
+    sent.assert_rate_limit(LIMIT, LIMIT - 1);
+    assert_eq!(kafka.appended().await, ["something else"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_by_itself_is_not_told() {
-    let failing = Failing::start().await;
-    let passing = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
-    failing.broker.request_errors(RDKafkaApiKey::Produce, &[passing, passing]);
-    let sent = failing.beside.post("alice", failing.body("hi")).await;
+async fn no_query_waits_for_a_conversation_whose_append_was_refused() {
+    let kafka = FaultyKafka::start().await;
+
+    kafka.fail_appends(&[MESSAGE_TOO_LARGE]);
+    let refused = kafka.system.post("alice", json!({"action": "conversation", "participantIds": ["carol"]})).await;
+    refused.assert_problem(503, "append_refused");
+
+    let id = ConversationId::direct(&"alice".parse().unwrap(), &"carol".parse().unwrap());
+    kafka.healthy.get("alice", &format!("/api/conversations/{id}")).await.assert_problem(404, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_never_sees_a_transient_error_of_kafka() {
+    let kafka = FaultyKafka::start().await;
+    kafka.fail_appends(&[NOT_LEADER, NOT_LEADER]);
+    let sent = kafka.system.post("alice", kafka.message("hi")).await;
     assert_eq!(sent.status, 201, "{sent:?}");
-    assert_eq!(failing.kept().await, ["hi"]);
+    assert_eq!(kafka.appended().await, ["hi"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_left_was_not_done() {
-    let failing = Failing::start().await;
-    failing.broker.broker_down(1).unwrap();
-    // Until the producer has noticed: what is on its way then may have arrived.
-    let refused = eventually("it is refused", async || {
+async fn a_command_that_never_left_for_kafka_is_refused_until_kafka_is_back() {
+    let kafka = FaultyKafka::start().await;
+
+    kafka.broker.broker_down(1).unwrap();
+    // Until the producer notices: an event that is on its way by then may have arrived.
+    eventually("the command is refused", async || {
         let began = Instant::now();
-        let answer = failing.beside.post("alice", failing.body("hi")).await;
+        let answer = kafka.system.post("alice", kafka.message("hi")).await;
         assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(began.elapsed() < WITHIN, "{:?}", began.elapsed());
-        (answer.body["code"] == "append_refused").then_some(answer)
-    });
-    refused.await;
-    failing.broker.broker_up(1).unwrap();
-    let sent = eventually("it is taken again", async || {
-        let sent = failing.beside.post("alice", failing.body("later")).await;
-        (sent.status == 201).then_some(sent)
-    });
-    sent.await;
-    assert!(failing.kept().await.contains(&"later".to_owned()));
+        assert!(began.elapsed() < ANSWERED_WITHIN, "{:?}", began.elapsed());
+        (answer.body["code"] == "append_refused").then_some(())
+    })
+    .await;
+
+    kafka.broker.broker_up(1).unwrap();
+    eventually("the command is accepted again", async || {
+        let sent = kafka.system.post("alice", kafka.message("later")).await;
+        (sent.status == 201).then_some(())
+    })
+    .await;
+    assert!(kafka.appended().await.contains(&"later".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_have_been_done_is_told_and_a_retry_finds_out() {
-    let failing = Failing::start().await;
-    failing.broker.broker_round_trip_time(1, Duration::from_secs(30)).unwrap();
+async fn a_command_without_a_known_outcome_says_so_and_a_retry_finds_the_outcome() {
+    let kafka = FaultyKafka::start().await;
+
+    kafka.answer_after(Duration::from_secs(30));
     let began = Instant::now();
-    let unknown = failing.beside.post_with_key("alice", "a-key", failing.body("hi @bob")).await;
+    let unknown = kafka.system.post_with_key("alice", "a-key", kafka.message("hi @bob")).await;
     unknown.assert_problem(503, "append_unknown");
-    assert!(began.elapsed() < WITHIN, "{:?}", began.elapsed());
-    failing.broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
-    let other = failing.beside.post_with_key("alice", "a-key", failing.body("something else")).await;
+    assert!(began.elapsed() < ANSWERED_WITHIN, "{:?}", began.elapsed());
+
+    kafka.answer_after(Duration::ZERO);
+    let other = kafka.system.post_with_key("alice", "a-key", kafka.message("something else")).await;
     other.assert_problem(409, "idempotency_key_reused");
     let retried = eventually("the retry is answered", async || {
-        let retried = failing.beside.post_with_key("alice", "a-key", failing.body("hi @bob")).await;
+        let retried = kafka.system.post_with_key("alice", "a-key", kafka.message("hi @bob")).await;
         (retried.status == 200).then_some(retried)
     })
     .await;
     assert_eq!(retried.header("idempotent-replayed"), "true");
-    // As often as it may be there, it is the same.
-    let records = log::records(&failing.broker.bootstrap_servers(), &failing.system.config.kafka_topic).await;
+
+    // The event may be on the log more than once, but then every copy is the same.
+    let records = kafka.records().await;
     let sent: Vec<_> = records.iter().filter(|record| record.headers["ce_type"] == "MESSAGE_SENT").collect();
     assert!(!sent.is_empty() && sent.iter().all(|record| record.bytes == sent[0].bytes), "{records:?}");
     assert_eq!(sent[0].value["data"]["messageId"], retried.id());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_hangs_up_changes_nothing() {
-    let failing = Failing::start().await;
-    failing.broker.broker_round_trip_time(1, Duration::from_millis(1_500)).unwrap();
+async fn a_client_that_hangs_up_does_not_stop_its_command() {
+    let kafka = FaultyKafka::start().await;
+
+    kafka.answer_after(Duration::from_millis(1_500));
     for number in 0..5 {
-        let body = failing.body(&number.to_string());
-        let request = failing.beside.ask("alice", "POST", "/api/messages").key(&format!("key-{number}")).json(&body);
-        // Long enough for the command to come to its append, and not to be answered.
+        let body = kafka.message(&number.to_string());
+        let request = kafka.system.ask("alice", "POST", "/api/messages").key(&format!("key-{number}")).json(&body);
+        // Long enough for the command to reach its append, too short for its answer.
         let answer = tokio::time::timeout(Duration::from_millis(300), request.send()).await;
         assert!(answer.is_err(), "{answer:?}");
     }
-    failing.broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
-    eventually("all are kept", async || {
-        let mut kept = failing.kept().await;
-        kept.sort_unstable();
-        kept.dedup();
-        (kept == ["0", "1", "2", "3", "4"]).then_some(())
+    kafka.answer_after(Duration::ZERO);
+
+    eventually("all five messages are appended", async || {
+        let mut appended = kafka.appended().await;
+        appended.sort_unstable();
+        appended.dedup();
+        (appended == ["0", "1", "2", "3", "4"]).then_some(())
     })
     .await;
-    let retried = eventually("the answer is there", async || {
-        let retried = failing.beside.post_with_key("alice", "key-3", failing.body("3")).await;
+    let retried = eventually("the retry is answered", async || {
+        let retried = kafka.system.post_with_key("alice", "key-3", kafka.message("3")).await;
         (retried.status == 200).then_some(retried)
     })
     .await;
@@ -195,21 +228,23 @@ async fn whoever_hangs_up_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_counted_is_appended_although_its_client_has_hung_up() {
+async fn a_command_that_was_counted_is_appended_after_its_client_hung_up() {
     let mut config = config();
     let redis = Proxy::start(&config.redis_url).await;
     config.redis_url = redis.url.clone();
     let system = System::with_roles(config, Roles::ALL).await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    // From here on the process knows who is in it, and a command asks Redis only to be counted.
+    // From here on the process knows the participants, and a command asks Redis only to be counted.
     system.message("alice", &conversation, "before").await;
+
     redis.stall();
     let body = json!({"conversationId": conversation, "content": "after all"});
     let request = system.ask("alice", "POST", "/api/messages").json(&body);
     let answer = tokio::time::timeout(Duration::from_millis(150), request.send()).await;
     assert!(answer.is_err(), "{answer:?}");
     redis.restore();
-    eventually("it is on the log", async || {
+
+    eventually("the message is on the log", async || {
         let records = system.records_of(&conversation).await;
         records.iter().any(|record| record.value["data"]["content"] == "after all").then_some(())
     })

@@ -1,77 +1,104 @@
-//! What is cached is never older than it says, whatever Redis was told late, lost, or took for new.
+//! Cached and stored views are never older than they say, even if Redis learns of changes late, loses data, or the read
+//! model is rebuilt.
+//!
+//! These tests drive `cache` and `read-model` directly: no client can arrange such moments.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cache::{Cache, Dependency, Progress, ViewKey};
 use domain::state::{Changes, State};
 use domain::testing::Rng;
-use domain::{ConversationId, OffsetAdvance, Position, PositionVector, Timestamp, UserId};
+use domain::{ConversationId, Event, OffsetAdvance, Position, PositionVector, Timestamp, UserId};
 use read_model::ReadModel;
 use serde_json::json;
 
 use crate::harness::system::config;
 
-/// Redis under a prefix of its own, in a generation.
-fn cache(generation: i64) -> Cache {
+/// Redis under a key prefix of this test, in a generation of the read model.
+fn cache_in_generation(generation: i64) -> Cache {
     let config = config();
     let cache = Cache::connect(&config.redis_url, &config.redis_prefix).unwrap();
     cache.enter_generation(generation);
     cache
 }
 
-fn step(from: i64, to: i64) -> OffsetAdvance {
+/// An advance of the only partition.
+fn advance(from: i64, to: i64) -> OffsetAdvance {
     OffsetAdvance { partition: 0, from, to }
 }
 
+/// A view of a conversation's messages, and what it depends on.
+fn messages_view() -> (ViewKey, Dependency) {
+    let conversation = ConversationId(uuid::Uuid::now_v7());
+    (ViewKey::Messages { conversation, page: "1".to_owned() }, Dependency::Conversation(conversation))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn values_older_than_what_redis_was_told_are_not_stored() {
-    let (cache, conversation) = (cache(1), ConversationId(uuid::Uuid::now_v7()));
-    let (key, head) =
-        (ViewKey::Messages { conversation, page: "1".to_owned() }, Dependency::Conversation(conversation));
-    cache.publish_progress(1, &[], &[step(0, 10)]).await.unwrap();
-    let versions = cache.versions(std::slice::from_ref(&head)).await.unwrap();
-    // The read model was emptied, or put back from a copy.
-    cache.put_if_current(&key, &versions, "old", &PositionVector(vec![9])).await.unwrap();
+async fn a_view_from_before_the_published_progress_is_not_stored() {
+    let cache = cache_in_generation(1);
+    let (key, dependency) = messages_view();
+    cache.publish_progress(1, &[], &[advance(0, 10)]).await.unwrap();
+    let versions = cache.versions(&[dependency]).await.unwrap();
+
+    // The read model was emptied, or restored from a backup.
+    let behind = PositionVector(vec![9]);
+    cache.put_if_current(&key, &versions, "old", &behind).await.unwrap();
     assert_eq!(cache.view(&key).await.unwrap().body, None);
-    cache.put_if_current(&key, &versions, "now", &PositionVector(vec![10])).await.unwrap();
+
+    let level = PositionVector(vec![10]);
+    cache.put_if_current(&key, &versions, "now", &level).await.unwrap();
     assert_eq!(cache.view(&key).await.unwrap().body.as_deref(), Some("now"));
-    // What was begun in one generation isn't stored in the next.
-    let versions = cache.versions(&[head]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_one_generation_is_not_stored_in_the_next() {
+    let cache = cache_in_generation(1);
+    let (key, dependency) = messages_view();
+    cache.publish_progress(1, &[], &[advance(0, 10)]).await.unwrap();
+    let level = PositionVector(vec![10]);
+    let versions = cache.versions(std::slice::from_ref(&dependency)).await.unwrap();
+    cache.put_if_current(&key, &versions, "now", &level).await.unwrap();
+
+    let versions = cache.versions(&[dependency]).await.unwrap();
     cache.enter_generation(2);
-    cache.put_if_current(&key, &versions, "old", &PositionVector(vec![10])).await.unwrap();
+    cache.put_if_current(&key, &versions, "old", &level).await.unwrap();
+
     assert_eq!(cache.view(&key).await.unwrap().body, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_progress_of_one_generation_says_nothing_about_the_next() {
-    let cache = cache(1);
+async fn the_progress_of_one_generation_does_not_count_in_the_next() {
+    let cache = cache_in_generation(1);
     let progress = Progress::follow(cache.clone());
-    let reached =
-        async |next: i64, limit: u64| progress.reached(&PositionVector(vec![next]), Duration::from_millis(limit)).await;
-    cache.publish_progress(1, &[], &[step(0, 10)]).await.unwrap();
-    assert!(reached(10, 20_000).await);
-    // As the projector of the same process does it.
+    let is_reached = async |offset: i64, within_ms: u64| {
+        progress.reached(&PositionVector(vec![offset]), Duration::from_millis(within_ms)).await
+    };
+    cache.publish_progress(1, &[], &[advance(0, 10)]).await.unwrap();
+    assert!(is_reached(10, 20_000).await);
+
+    // As a projector in the same process does it.
     cache.publish_generation(2).await.unwrap();
-    assert!(!reached(10, 1_500).await, "the read model was emptied");
-    // A projector that doesn't know yet says what it always said.
-    cache.publish_progress(1, &[], &[step(10, 10)]).await.unwrap();
-    cache.publish_progress(2, &[], &[step(0, 3)]).await.unwrap();
-    assert!(reached(3, 20_000).await);
-    assert!(!reached(10, 1_500).await);
+    assert!(!is_reached(10, 1_500).await, "the read model was emptied");
+
+    // A projector that doesn't know the new generation yet still publishes the old one's progress.
+    cache.publish_progress(1, &[], &[advance(10, 10)]).await.unwrap();
+    cache.publish_progress(2, &[], &[advance(0, 3)]).await.unwrap();
+    assert!(is_reached(3, 20_000).await);
+    assert!(!is_reached(10, 1_500).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
+async fn a_cancelled_query_leaves_no_old_snapshot_to_the_next() {
     let (config, topic_id) = (config(), uuid::Uuid::now_v7());
-    // One connection, so that whoever comes next gets it.
+    // One connection, which the next query must reuse.
     let connect = || ReadModel::connect(&config.database_url, &config.database_schema, 1).unwrap();
     let (reader, writer) = (connect(), connect());
     writer.migrate().await.unwrap();
     let projection = writer.open_projection(topic_id, 1).await.unwrap();
     let alice = "alice".parse().unwrap();
     for next in 0..300 {
-        let step = OffsetAdvance { partition: 0, from: next, to: next + 1 };
-        let hangs_up = async {
+        let client_hangs_up = async {
             for _ in 0..next {
                 tokio::task::yield_now().await;
             }
@@ -79,60 +106,81 @@ async fn who_hangs_up_leaves_nobody_an_old_snapshot() {
         tokio::select! {
             biased;
             _ = reader.conversations(&alice, 1, None) => {}
-            () = hangs_up => {}
+            () = client_hangs_up => {}
         }
-        // Where a transaction were left open, its snapshot would be taken now.
+        // If the cancelled query left a transaction open, this query would take its snapshot.
         reader.offsets().await.unwrap();
+        let step = advance(next, next + 1);
         writer.commit(&State::default(), &Changes::default(), &[], &[step], projection).await.unwrap();
         assert_eq!(reader.offsets().await.unwrap(), PositionVector(vec![next + 1]));
     }
 }
 
+/// A log on which the event at each offset shows in every part of an answer: the first event creates a conversation of
+/// alice and bob, and every later one is a message of bob, whose `seq`, time and unread count are its offset.
+struct Log {
+    rng: Rng,
+    conversation: ConversationId,
+    alice: UserId,
+    bob: UserId,
+}
+
+impl Log {
+    fn event(&mut self, offset: i64) -> Event {
+        let (kind, data) = if offset == 0 {
+            ("CONVERSATION_CREATED", json!({"type": "DIRECT", "participantIds": [self.alice, self.bob]}))
+        } else {
+            ("MESSAGE_SENT", json!({"messageId": self.rng.uuid(), "content": offset.to_string()}))
+        };
+        let event = json!({
+            "eventId": self.rng.uuid(), "type": kind, "version": 1, "actorId": self.bob, "data": data,
+            "occurredAt": Timestamp::from_millis(offset).unwrap(), "conversationId": self.conversation,
+        });
+        domain::envelope::decode(event.to_string().as_bytes()).unwrap()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_in_an_answer_is_of_one_moment() {
+async fn every_part_of_an_answer_is_of_the_same_moment() {
     let (config, topic_id) = (config(), uuid::Uuid::now_v7());
     let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 4).unwrap();
     read_model.migrate().await.unwrap();
     let projection = read_model.open_projection(topic_id, 1).await.unwrap();
     let (alice, bob): (UserId, UserId) = ("alice".parse().unwrap(), "bob".parse().unwrap());
-    let conversation_id = ConversationId::direct(&alice, &bob);
+    let conversation = ConversationId::direct(&alice, &bob);
+    let mut log = Log { rng: Rng::new(1), conversation, alice: alice.clone(), bob };
     let writer = read_model.clone();
-    let (users, actor) = (vec![alice.clone(), bob.clone()], bob.clone());
     let writing = tokio::spawn(async move {
-        let (mut state, mut rng) = (State::default(), Rng::new(1));
+        let mut state = State::default();
         for offset in 0..200 {
-            let data = match offset {
-                0 => json!({"type": "DIRECT", "participantIds": users}),
-                _ => json!({"messageId": rng.uuid(), "content": offset.to_string()}),
-            };
-            let kind = if offset == 0 { "CONVERSATION_CREATED" } else { "MESSAGE_SENT" };
-            let event = json!({"eventId": rng.uuid(), "type": kind, "version": 1, "actorId": actor, "data": data,
-                "occurredAt": Timestamp::from_millis(offset).unwrap(), "conversationId": conversation_id});
-            let event = domain::envelope::decode(event.to_string().as_bytes()).unwrap();
+            let event = log.event(offset);
             let mut changes = Changes::default();
             domain::fold::fold(&mut state, &mut changes, &event, Position { partition: 0, offset });
-            let step = OffsetAdvance { partition: 0, from: offset, to: offset + 1 };
+            let step = advance(offset, offset + 1);
             writer.commit(&state, &changes, &[], &[step], projection).await.unwrap();
         }
     });
-    // The event at an offset is the message of that `seq`: every part of an answer tells the moment.
-    let mut moments = std::collections::BTreeSet::new();
+
+    let mut moments = BTreeSet::new();
     while !writing.is_finished() {
         let list = read_model.conversations(&alice, 1, None).await.unwrap();
-        let one = read_model.conversation(conversation_id, &alice, 2, 0).await.unwrap();
-        let views = list.value.items.into_iter().map(|view| (view, list.offsets.next(0)));
-        for (view, next) in views.chain(one.value.map(|page| (page.view, one.offsets.next(0)))) {
-            let now = next - 1;
-            let last = view.last_message.as_ref().map_or(0, |message| message.seq.unwrap());
-            let read = view.participants[1].last_read_seq;
-            let moment = (view.position.offset, view.unread_count, view.updated_at.as_millis(), last, read);
-            assert_eq!(moment, (now, now, now, now, now), "{view:?}");
-            moments.insert(now);
+        let single = read_model.conversation(conversation, &alice, 2, 0).await.unwrap();
+        let listed = list.value.items.into_iter().map(|view| (view, list.offsets.next(0)));
+        let views = listed.chain(single.value.map(|page| (page.view, single.offsets.next(0))));
+        for (view, next_offset) in views {
+            let moment = next_offset - 1;
+            let last_seq = view.last_message.as_ref().map_or(0, |message| message.seq.unwrap());
+            assert_eq!(view.position.offset, moment, "{view:?}");
+            assert_eq!(view.unread_count, moment, "{view:?}");
+            assert_eq!(view.updated_at.as_millis(), moment, "{view:?}");
+            assert_eq!(last_seq, moment, "{view:?}");
+            assert_eq!(view.participants[1].last_read_seq, moment, "{view:?}");
+            moments.insert(moment);
         }
-        let page = read_model.messages(conversation_id, 1, None).await.unwrap();
+        let page = read_model.messages(conversation, 1, None).await.unwrap();
         let newest = page.value.items.first().map_or(0, |message| message.seq.unwrap());
         assert_eq!(newest, (page.offsets.next(0) - 1).max(0));
     }
     writing.await.unwrap();
-    assert!(moments.len() > 10, "{moments:?}");
+    assert!(moments.len() > 10, "the queries saw too few moments: {moments:?}");
 }

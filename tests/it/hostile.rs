@@ -1,4 +1,4 @@
-//! Clients that mean no good, or have gone mad: each harms its own connection, and nobody else's.
+//! Hostile and broken clients: each harms its own connection, and no other.
 
 use std::time::{Duration, Instant};
 
@@ -6,216 +6,271 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::following::{long_message, node};
-use crate::harness::log::{self, NewRecord};
+use crate::client_sync::{long_messages, start_realtime_node};
+use crate::harness::log;
 use crate::harness::process::ServiceProcess;
 use crate::harness::proxy::Proxy;
 use crate::harness::raw_socket::RawSocket;
 use crate::harness::sockets::SLACK;
 use crate::harness::{Client, System, eventually};
 
-/// For how long a connection may be there without a socket.
-const WITHOUT_SOCKET: Duration = Duration::from_secs(10);
-/// How long a client is silent before its session is closed for that, at least.
-const SILENCE: Duration = Duration::from_secs(4);
-/// How many sockets a user may have.
-const SOCKETS: usize = 100;
-/// How many connections may wait to be let in.
-const STRANGERS: usize = 16_384;
-/// How many packets may come at once.
-const BURST: usize = 200;
+/// How long a connection may stay without an authenticated socket.
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest silence of a client after which its session is closed.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How many sockets a user may have on one node.
+const SOCKETS_PER_USER: usize = 100;
+/// How many connections without an authenticated socket a node accepts at the same time.
+const UNAUTHENTICATED_CONNECTIONS: usize = 16_384;
+/// How many packets a connection may send at once.
+const PACKET_BURST: usize = 200;
 
-/// Somebody who wants to chat, and must not notice anything of what others do.
-async fn bystander(system: &System, node: &ServiceProcess) -> Client {
-    let mut client = Client::open(json!({"url": node.url, "token": system.token("bystander")})).await;
-    client.frame("connection:ready").await;
-    client
+/// A packet that the server ignores but counts.
+const IGNORED_PACKET: &str = "42[\"no such event\"]";
+
+/// A system with one realtime node, and a client on it that must not notice what others do.
+struct Site {
+    system: System,
+    node: ServiceProcess,
+    bystander: Client,
 }
 
+impl Site {
+    async fn start() -> Self {
+        let system = System::start().await;
+        let node = start_realtime_node(&system).await;
+        let mut bystander = Client::open(json!({"url": node.url, "token": system.token("bystander")})).await;
+        bystander.frame("connection:ready").await;
+        Self { system, node, bystander }
+    }
+
+    async fn wait_for_sockets(&self, count: f64) {
+        wait_for_sockets(&self.node, count).await;
+    }
+
+    /// Asserts that the bystander is still connected and received nothing.
+    async fn assert_bystander_unharmed(&mut self) {
+        assert_eq!(self.bystander.unread_frames().await, [""; 0]);
+    }
+}
+
+async fn wait_for_sockets(node: &ServiceProcess, count: f64) {
+    let reached = async || (node.metric("realtime_sockets", "").await == count).then_some(());
+    eventually(&format!("the node has {count} sockets"), reached).await;
+}
+
+/// How often the node turned a client away for this reason.
 async fn turned_away(node: &ServiceProcess, reason: &str) -> f64 {
     node.metric("realtime_turned_away_total", &format!("reason=\"{reason}\"")).await
 }
 
-/// Opens a session by polling: its path.
-async fn polling(node: &ServiceProcess) -> Option<String> {
-    let path = format!("{}/socket.io/?EIO=4&transport=polling", node.url);
-    let opened = reqwest::get(&path).await.unwrap();
-    if opened.status() == 503 {
-        return None;
+/// A Socket.IO session over polling, without the official library.
+struct PollingSession {
+    url: String,
+}
+
+impl PollingSession {
+    async fn open(node: &ServiceProcess) -> Self {
+        let url = polling_url(node);
+        let text = reqwest::get(&url).await.unwrap().text().await.unwrap();
+        let opened: Value = serde_json::from_str(text.strip_prefix('0').unwrap()).unwrap();
+        Self { url: format!("{url}&sid={}", opened["sid"].as_str().unwrap()) }
     }
-    let text = opened.text().await.unwrap();
-    let opened: Value = serde_json::from_str(text.strip_prefix('0').unwrap()).unwrap();
-    Some(format!("{path}&sid={}", opened["sid"].as_str().unwrap()))
+
+    fn id(&self) -> &str {
+        self.url.rsplit('=').next().unwrap()
+    }
+
+    /// Sends packets; the status of the answer.
+    async fn send(&self, packets: impl Into<String>) -> u16 {
+        reqwest::Client::new().post(&self.url).body(packets.into()).send().await.unwrap().status().as_u16()
+    }
+
+    /// Sends the same packet so many times in one request.
+    async fn send_ignored(&self, count: usize) -> u16 {
+        self.send(vec![IGNORED_PACKET; count].join("\u{1e}")).await
+    }
+
+    async fn authenticate(&self, system: &System, user: &str) {
+        assert_eq!(self.send(connect_packet(system, user)).await, 200);
+    }
+
+    async fn closed(&self) {
+        eventually("the session is closed", async || (self.send("3").await == 400).then_some(())).await;
+    }
 }
 
-async fn post(path: &str, packets: String) -> u16 {
-    reqwest::Client::new().post(path).body(packets).send().await.unwrap().status().as_u16()
+fn polling_url(node: &ServiceProcess) -> String {
+    format!("{}/socket.io/?EIO=4&transport=polling", node.url)
 }
 
-fn connect(system: &System, user: &str) -> String {
+fn connect_packet(system: &System, user: &str) -> String {
     format!("40{}", json!({"token": system.token(user)}))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_too_many_packets_has_their_connection_closed_and_nobody_else() {
-    let system = System::start().await;
-    let node = node(&system).await;
-    let mut bystander = bystander(&system, &node).await;
-    let mut flood = RawSocket::connect(&system, &node.url, "flood").await;
-    // Whatever they say: pings, questions, what nobody knows.
-    let packets = ["3", "42[\"presence:get\",{}]", "42[\"no such event\"]", "40/admin,", "437[1]"];
+async fn a_websocket_that_sends_too_many_packets_is_closed() {
+    let mut site = Site::start().await;
+    let mut flood = RawSocket::connect(&site.system, &site.node.url, "flood").await;
+    let pong = "3";
+    let packets = [pong, "42[\"presence:get\",{}]", IGNORED_PACKET, "40/admin,", "437[1]"];
     let mut sent = 0;
-    while sent < 10 * BURST && flood.send(packets[sent % packets.len()]).await {
+    while sent < 10 * PACKET_BURST && flood.send(packets[sent % packets.len()]).await {
         sent += 1;
     }
-    assert!(flood.closed_within(SLACK).await, "{sent} packets were taken");
-    assert_eq!(turned_away(&node, "packets").await, 1.0);
-
-    let sockets = async |count: f64| {
-        eventually("so many are there", async || (node.metric("realtime_sockets", "").await == count).then_some(()))
-            .await;
-    };
-    sockets(1.0).await;
-    let path = polling(&node).await.unwrap();
-    assert_eq!(post(&path, connect(&system, "flood")).await, 200);
-    // Until it is let in, what it sends counts by itself.
-    sockets(2.0).await;
-    let many = |count: usize| vec!["42[\"no such event\"]"; count].join("\u{1e}");
-    // It takes a few, and more than there may be at once.
-    assert_eq!(post(&path, many(BURST / 2)).await, 200);
-    assert_ne!(post(&path, many(BURST)).await, 200);
-    sockets(1.0).await;
-    // Also before anybody is let in.
-    let path = polling(&node).await.unwrap();
-    assert_ne!(post(&path, many(2 * BURST)).await, 200);
-    assert_eq!(turned_away(&node, "packets").await, 3.0);
-    assert_eq!(bystander.unread_frames().await, [""; 0]);
+    assert!(flood.closed_within(SLACK).await, "the node took {sent} packets");
+    assert_eq!(turned_away(&site.node, "packets").await, 1.0);
+    site.wait_for_sockets(1.0).await;
+    site.assert_bystander_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_as_fast_as_one_may_is_left_alone() {
-    let system = System::start().await;
-    let node = node(&system).await;
-    let mut busy = bystander(&system, &node).await;
-    for _ in 0..BURST / 2 {
+async fn a_polling_session_that_sends_too_many_packets_is_closed_before_and_after_it_authenticates() {
+    let mut site = Site::start().await;
+    let authenticated = PollingSession::open(&site.node).await;
+    authenticated.authenticate(&site.system, "flood").await;
+    // Until the socket is authenticated, the node counts the session's packets separately.
+    site.wait_for_sockets(2.0).await;
+    assert_eq!(authenticated.send_ignored(PACKET_BURST / 2).await, 200);
+    assert_ne!(authenticated.send_ignored(PACKET_BURST).await, 200);
+    site.wait_for_sockets(1.0).await;
+
+    let unauthenticated = PollingSession::open(&site.node).await;
+    assert_ne!(unauthenticated.send_ignored(2 * PACKET_BURST).await, 200);
+    assert_eq!(turned_away(&site.node, "packets").await, 2.0);
+    site.assert_bystander_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_within_the_packet_limit_is_never_turned_away() {
+    let Site { system: _system, node, bystander: mut busy } = Site::start().await;
+    for _ in 0..PACKET_BURST / 2 {
         busy.emit("typing:start", json!({})).await;
     }
-    for _ in 0..BURST / 4 {
+    for _ in 0..PACKET_BURST / 4 {
         busy.emit_with_ack("presence:get", json!({"userIds": []})).await;
     }
     assert_eq!(turned_away(&node, "packets").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_has_a_hundred_sockets_on_a_node_and_each_that_goes_makes_room_for_another() {
-    let system = System::start().await;
-    let node = node(&system).await;
-    let mut bystander = bystander(&system, &node).await;
-    let order = json!({"url": node.url, "token": system.token("greedy"), "sockets": SOCKETS});
+async fn a_user_has_a_hundred_sockets_on_a_node_and_closing_one_admits_another() {
+    let mut site = Site::start().await;
+    let token = site.system.token("greedy");
+    let order = json!({"url": site.node.url, "token": token, "sockets": SOCKETS_PER_USER});
     let mut greedy = Client::open(order).await;
-    for _ in 0..SOCKETS {
+    for _ in 0..SOCKETS_PER_USER {
         greedy.frame("connection:ready").await;
     }
-    let mut further = Client::open(json!({"url": node.url, "token": system.token("greedy")})).await;
-    assert_eq!(further.wait_for("connect_error").await["message"], "too_many_sockets");
-    assert_eq!(turned_away(&node, "sockets").await, 1.0);
+
+    let mut one_more = Client::open(json!({"url": site.node.url, "token": token})).await;
+    assert_eq!(one_more.wait_for("connect_error").await["message"], "too_many_sockets");
+    assert_eq!(turned_away(&site.node, "sockets").await, 1.0);
+
     greedy.instruct(json!({"do": "disconnect", "socket": 7})).await;
     greedy.wait_for("disconnect").await;
-    further.instruct(json!({"do": "connect"})).await;
-    further.frame("connection:ready").await;
-    assert_eq!(bystander.unread_frames().await, [""; 0]);
+    one_more.instruct(json!({"do": "connect"})).await;
+    one_more.frame("connection:ready").await;
+    site.assert_bystander_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_over_which_no_socket_is_let_in_is_closed() {
+async fn a_connection_without_an_authenticated_socket_is_closed() {
     let system = System::start().await;
-    let node = node(&system).await;
-    let (mut silent, mut forger, mut elsewhere) = (
-        RawSocket::open(&node.url, "").await.unwrap(),
-        RawSocket::open(&node.url, "").await.unwrap(),
-        RawSocket::open(&node.url, "").await.unwrap(),
-    );
+    let node = start_realtime_node(&system).await;
+    let mut silent = RawSocket::open(&node.url, "").await.unwrap();
+    let mut forger = RawSocket::open(&node.url, "").await.unwrap();
     forger.send("40{\"token\":\"forged\"}").await;
-    elsewhere.send("40/admin,").await;
-    let mut left = RawSocket::connect(&system, &node.url, "alice").await;
-    left.send("41").await;
-    let path = polling(&node).await.unwrap();
-    assert_eq!(post(&path, connect(&system, "bob")).await, 200);
-    assert_eq!(post(&path, "41".to_owned()).await, 200);
-    let limit = WITHOUT_SOCKET + SLACK;
-    let closed = tokio::join!(
+    let mut in_another_namespace = RawSocket::open(&node.url, "").await.unwrap();
+    in_another_namespace.send("40/admin,").await;
+    let mut disconnected = RawSocket::connect(&system, &node.url, "alice").await;
+    disconnected.send("41").await;
+    let disconnected_polling = PollingSession::open(&node).await;
+    disconnected_polling.authenticate(&system, "bob").await;
+    assert_eq!(disconnected_polling.send("41").await, 200);
+
+    let limit = UNAUTHENTICATED_TIMEOUT + SLACK;
+    let (silent, forger, in_another_namespace, disconnected) = tokio::join!(
         silent.closed_within(limit),
         forger.closed_within(limit),
-        elsewhere.closed_within(limit),
-        left.closed_within(limit),
+        in_another_namespace.closed_within(limit),
+        disconnected.closed_within(limit),
     );
-    assert_eq!(closed, (true, true, true, true));
-    eventually("the polling session is closed", async || (post(&path, "3".to_owned()).await == 400).then_some(()))
-        .await;
+
+    assert!(silent, "a connection that sends nothing stays open");
+    assert!(forger, "a connection with a forged token stays open");
+    assert!(in_another_namespace, "a connection to another namespace stays open");
+    assert!(disconnected, "a connection whose socket disconnected stays open");
+    disconnected_polling.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_over_the_same_connection_keeps_it() {
+async fn a_user_who_reconnects_over_the_same_connection_keeps_it() {
     let system = System::start().await;
-    let node = node(&system).await;
+    let node = start_realtime_node(&system).await;
     let mut wire = RawSocket::connect(&system, &node.url, "alice").await;
+
     wire.send("41").await;
-    // While she is still on her way out, she can't come in.
-    eventually("she is back", async || {
-        wire.send(&connect(&system, "alice")).await;
+    // The node refuses the socket until the old one is gone.
+    eventually("alice is connected again", async || {
+        wire.send(&connect_packet(&system, "alice")).await;
         wire.within(Duration::from_millis(500), "42[\"connection:ready\"").await
     })
     .await;
-    assert!(!wire.closed_within(WITHOUT_SOCKET + Duration::from_secs(2)).await);
+
+    assert!(!wire.closed_within(UNAUTHENTICATED_TIMEOUT + Duration::from_secs(2)).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_connections_that_wait_to_be_let_in_there_is_a_bounded_number() {
-    let system = System::start().await;
-    let node = node(&system).await;
-    let mut bystander = bystander(&system, &node).await;
-    let client = reqwest::Client::new();
-    let path = format!("{}/socket.io/?EIO=4&transport=polling", node.url);
-    let opening = (0..8).map(|_| {
-        let (client, path) = (client.clone(), path.clone());
-        tokio::spawn(async move {
-            for opened in 0..=STRANGERS {
-                if client.get(&path).send().await.unwrap().status() == 503 {
-                    return opened;
-                }
-            }
-            panic!("there is no bound")
-        })
-    });
-    let mut opened = 0;
-    for opening in opening.collect::<Vec<_>>() {
-        opened += opening.await.unwrap();
+/// Opens unauthenticated sessions until the node refuses one; how many it accepted.
+async fn open_sessions_until_refused(client: reqwest::Client, url: String) -> usize {
+    for accepted in 0..=UNAUTHENTICATED_CONNECTIONS {
+        if client.get(&url).send().await.unwrap().status() == 503 {
+            return accepted;
+        }
     }
-    assert!(opened >= STRANGERS, "{opened}");
-    assert!(RawSocket::open(&node.url, "").await.is_none(), "refused by name");
-    assert!(turned_away(&node, "connections").await > 0.0);
-    assert_eq!(bystander.unread_frames().await, [""; 0], "who is in stays in");
-    // They are closed, and then there is room again.
-    eventually("there is room", async || RawSocket::open(&node.url, "").await).await;
+    panic!("the node refuses no connection")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_on_which_nothing_is_asked_is_closed() {
+async fn the_number_of_unauthenticated_connections_is_bounded() {
+    let mut site = Site::start().await;
+    let client = reqwest::Client::new();
+    let url = polling_url(&site.node);
+    let openers: Vec<_> =
+        (0..8).map(|_| tokio::spawn(open_sessions_until_refused(client.clone(), url.clone()))).collect();
+    let mut accepted = 0;
+    for opener in openers {
+        accepted += opener.await.unwrap();
+    }
+
+    assert!(accepted >= UNAUTHENTICATED_CONNECTIONS, "{accepted}");
+    // On a slow machine the node closes the first sessions meanwhile: the test fills their places again.
+    eventually("the node refuses a WebSocket, too", async || {
+        open_sessions_until_refused(client.clone(), url.clone()).await;
+        RawSocket::open(&site.node.url, "").await.is_none().then_some(())
+    })
+    .await;
+    assert!(turned_away(&site.node, "connections").await > 0.0);
+    site.assert_bystander_unharmed().await;
+    // The node closes them after a while, and then accepts others.
+    eventually("the node accepts a connection again", async || RawSocket::open(&site.node.url, "").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_a_request_is_closed() {
     let system = System::start().await;
-    let node = node(&system).await;
+    let node = start_realtime_node(&system).await;
     let mut silent = TcpStream::connect(node.url.strip_prefix("http://").unwrap()).await.unwrap();
-    let since = Instant::now();
-    let closed = tokio::time::timeout(WITHOUT_SOCKET + SLACK, silent.read(&mut [0])).await;
-    assert_eq!(closed.expect("still open").unwrap(), 0);
-    assert!(since.elapsed() > WITHOUT_SOCKET - SLACK);
+    let connected = Instant::now();
+    let read = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT + SLACK, silent.read(&mut [0])).await;
+    assert_eq!(read.expect("the connection is still open").unwrap(), 0);
+    assert!(connected.elapsed() > UNAUTHENTICATED_TIMEOUT - SLACK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_packet_ends_its_own_connection_and_what_nobody_asked_for_is_ignored() {
-    let system = System::start().await;
-    let node = node(&system).await;
-    let mut bystander = bystander(&system, &node).await;
-    for ending in [
+async fn an_invalid_packet_closes_its_own_connection() {
+    let mut site = Site::start().await;
+    for packet in [
         "4",
         "49",
         "4nonsense",
@@ -226,42 +281,51 @@ async fn what_is_no_packet_ends_its_own_connection_and_what_nobody_asked_for_is_
         "\0",
         "43[]",
     ] {
-        let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
-        wire.send(ending).await;
-        assert!(wire.closed_within(SLACK).await, "{ending}");
+        let mut wire = RawSocket::connect(&site.system, &site.node.url, "odd").await;
+        wire.send(packet).await;
+        assert!(wire.closed_within(SLACK).await, "{packet}");
     }
-    let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
-    wire.send_binary(b"\x00\x01\x02").await;
-    assert!(wire.closed_within(SLACK).await, "bytes");
-    let mut wire = RawSocket::connect(&system, &node.url, "odd").await;
+    let mut binary = RawSocket::connect(&site.system, &site.node.url, "odd").await;
+    binary.send_binary(b"\x00\x01\x02").await;
+    assert!(binary.closed_within(SLACK).await, "a binary packet");
+    site.assert_bystander_unharmed().await;
+    site.wait_for_sockets(1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unexpected_packet_is_ignored() {
+    let mut site = Site::start().await;
+    let mut wire = RawSocket::connect(&site.system, &site.node.url, "odd").await;
     for ignored in ["437[1,2]", "42[\"no such event\",1]", "41/admin,", "42/admin,[\"presence:get\",{}]"] {
         wire.send(ignored).await;
     }
     wire.send("40/admin,").await;
     assert_eq!(wire.until("44").await, "44/admin,{\"message\":\"Invalid namespace\"}");
+
     wire.send("420[\"presence:get\",{\"userIds\":[]}]").await;
-    assert_eq!(wire.until("430").await, "430[[]]", "all of that changes nothing");
-    assert_eq!(bystander.unread_frames().await, [""; 0]);
-    assert_eq!(node.metric("realtime_sockets", "").await, 2.0);
+    assert_eq!(wire.until("430").await, "430[[]]", "the connection no longer works");
+    site.assert_bystander_unharmed().await;
+    assert_eq!(site.node.metric("realtime_sockets", "").await, 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_to_be_there_but_takes_nothing_is_let_go() {
+async fn a_client_that_answers_pings_but_receives_nothing_is_closed() {
     let system = System::start().await;
-    let node = node(&system).await;
-    let proxy = Proxy::start(&node.url).await;
-    let mut deaf = RawSocket::connect(&system, &proxy.url, "alice").await;
-    proxy.stall();
+    let node = start_realtime_node(&system).await;
+    let network = Proxy::start(&node.url).await;
+    let mut stalled = RawSocket::connect(&system, &network.url, "alice").await;
+    network.stall();
     let conversation = system.conversation("bob", &["alice"]).await;
-    // More than the network holds for it, and less packets than its own buffer does.
-    let long: Vec<NewRecord> = (0..100).map(|_| NewRecord::event(&long_message("bob", &conversation))).collect();
-    log::append(&system.config, &long).await;
-    eventually("it is closed", async || {
+
+    // More than the network holds for the socket, and fewer frames than the socket's own buffer holds.
+    log::append(&system.config, &long_messages("bob", &conversation, 100)).await;
+    eventually("the socket is closed", async || {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        deaf.send("3").await;
+        stalled.send("3").await;
         (node.metric("realtime_sockets", "").await == 0.0).then_some(())
     })
     .await;
+
     assert_eq!(node.metric("realtime_dropped_total", "").await, 0.0);
     assert_eq!(turned_away(&node, "packets").await, 0.0);
 }
@@ -269,35 +333,36 @@ async fn who_says_to_be_there_but_takes_nothing_is_let_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_breaks_off_leaves_no_socket_behind() {
     let system = System::start().await;
-    let node = node(&system).await;
+    let node = start_realtime_node(&system).await;
     for probe in [None, Some("2probe"), Some("nonsense")] {
-        let path = polling(&node).await.unwrap();
-        assert_eq!(post(&path, connect(&system, "alice")).await, 200);
-        eventually("she is in", async || (node.metric("realtime_sockets", "").await == 1.0).then_some(())).await;
-        // She has just said that she is there: silence alone would take longer to be noticed.
-        assert_eq!(post(&path, "3".to_owned()).await, 200);
-        let sid = path.rsplit('=').next().unwrap();
-        let mut wire = RawSocket::open(&node.url, &format!("&sid={sid}")).await.unwrap();
+        let session = PollingSession::open(&node).await;
+        session.authenticate(&system, "alice").await;
+        wait_for_sockets(&node, 1.0).await;
+        // A sign of life: the node would notice silence alone only later.
+        assert_eq!(session.send("3").await, 200);
+
+        let mut upgrade = RawSocket::open(&node.url, &format!("&sid={}", session.id())).await.unwrap();
         if let Some(probe) = probe {
-            wire.send(probe).await;
+            upgrade.send(probe).await;
         }
-        drop(wire);
-        let gone = async || (node.metric("realtime_sockets", "").await == 0.0).then_some(());
-        eventually("she has gone", gone).await;
+        drop(upgrade);
+
+        wait_for_sockets(&node, 0.0).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hangs_up_instead_of_waiting_for_packets_has_to_begin_anew() {
+async fn a_poll_that_is_hung_up_closes_its_session() {
     let system = System::start().await;
-    let node = node(&system).await;
-    let path = polling(&node).await.unwrap();
-    assert_eq!(post(&path, connect(&system, "alice")).await, 200);
-    // Until there is nothing more to get, and a poll waits for the next ping.
-    while tokio::time::timeout(Duration::from_secs(1), reqwest::get(&path)).await.is_ok() {
-        assert_eq!(post(&path, "3".to_owned()).await, 200);
+    let node = start_realtime_node(&system).await;
+    let session = PollingSession::open(&node).await;
+    session.authenticate(&system, "alice").await;
+    // Until the node has sent everything, and a poll waits for the next ping.
+    while tokio::time::timeout(Duration::from_secs(1), reqwest::get(&session.url)).await.is_ok() {
+        assert_eq!(session.send("3").await, 200);
     }
     let hung_up = Instant::now();
-    eventually("the session is closed", async || (post(&path, "3".to_owned()).await == 400).then_some(())).await;
-    assert!(hung_up.elapsed() < SILENCE, "only because nothing came any more");
+
+    session.closed().await;
+    assert!(hung_up.elapsed() < SILENCE_TIMEOUT, "the node closed the session only for its silence");
 }

@@ -10,7 +10,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::following::unlimited;
 use crate::harness::System;
 use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::proxy::Proxy;
@@ -132,7 +131,7 @@ fn names(count: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_clients_end_with_the_servers_state_and_are_told_everything_once() {
-    let system = Arc::new(unlimited().await);
+    let system = Arc::new(System::unlimited().await);
     let (port, other) = (free_port(), free_port());
     let start = |port: u16| ServiceProcess::spawn(port, &system.config, &["all"], &[]);
     let (mut one, mut two) = (start(port), start(other));

@@ -1,33 +1,34 @@
-//! The system as a whole, on real services: a file per behaviour, names that read as promises.
+//! The system as a whole, on real services: one file for each behaviour, and one function for each promise.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
-mod alone;
 mod append;
 mod cache_internals;
+mod chaos;
+mod client_sync;
+mod commands;
 mod contract;
-mod crowd;
 mod dead_letters;
 mod dependencies;
 mod development;
 mod doctor;
-mod following;
 mod freshness;
-mod front;
 mod harness;
 mod hostile;
 mod library;
+mod load;
+mod nginx;
 mod nodes;
 mod openapi;
 mod operations;
 mod page;
 mod projection;
 mod projectors;
+mod redis_outages;
 mod relay;
 mod rolling;
-mod starting;
+mod single_process;
+mod startup;
 mod tidy;
 mod topic;
 mod traces;
-mod trust;
-mod unreserved;

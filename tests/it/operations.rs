@@ -1,19 +1,42 @@
-//! What those who run the system rely on.
+//! What operators rely on: a process says what it lacks, stops without losing anything, shows its metrics, and explains
+//! its command line.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use messages::process::Roles;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::harness::eventually;
 use crate::harness::log::Record;
 use crate::harness::process::{ServiceProcess, command, free_port};
 use crate::harness::sockets::SLACK;
 use crate::harness::system::{SECRET, System, TIMEOUT, config};
+
+/// How often a process queried Postgres for clients, and how many events it appended. The projector looks at its leases
+/// all the time: those queries don't count.
+#[derive(Debug, PartialEq)]
+struct Work {
+    queries: f64,
+    events: f64,
+}
+
+impl Work {
+    async fn of(running: &ServiceProcess) -> Self {
+        let mut queries = 0.0;
+        for operation in
+            ["conversations", "memberships", "participants", "messages", "message", "conversation", "offsets"]
+        {
+            queries += running.metric("postgres_queries_total", &format!("operation=\"{operation}\"")).await;
+        }
+        Self { queries, events: running.metric("events_appended_total", "").await }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cached_list_touches_neither_postgres_nor_kafka() {
@@ -22,74 +45,71 @@ async fn a_cached_list_touches_neither_postgres_nor_kafka() {
     let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    let path = "/api/messages";
     system.wait_until_published(&sent).await;
-    assert_eq!(system.get("bob", path).await.header("x-cache"), "miss");
-    let before = touched(&running).await;
+    assert_eq!(system.get("bob", "/api/messages").await.header("x-cache"), "miss");
+
+    let before = Work::of(&running).await;
     for _ in 0..5 {
-        let answer = system.get("bob", path).await;
-        assert_eq!((answer.header("x-cache"), answer.status), ("hit", 200));
+        let list = system.get("bob", "/api/messages").await;
+        assert_eq!((list.header("x-cache"), list.status), ("hit", 200));
     }
-    assert_eq!(touched(&running).await, before);
+
+    assert_eq!(Work::of(&running).await, before);
     assert!(running.metric("cache_lookups_total", "view=\"conversations\",outcome=\"hit\"").await >= 5.0);
 }
 
-/// How often queries asked Postgres, and how many events were appended. The projector looks at its leases all the
-/// time: those are not counted.
-async fn touched(running: &ServiceProcess) -> (f64, f64) {
-    let mut queries = 0.0;
-    for operation in ["conversations", "memberships", "participants", "messages", "message", "conversation", "offsets"]
-    {
-        queries += running.metric("postgres_queries_total", &format!("operation=\"{operation}\"")).await;
-    }
-    (queries, running.metric("events_appended_total", "").await)
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_position_is_woken_and_asks_nobody() {
+async fn waiting_for_a_position_does_not_poll_postgres() {
     let config = config();
     let running = ServiceProcess::start(&config, &["all"]).await;
     let system = System::attach(config, &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
-    let asked = async || running.metric("postgres_queries_total", "operation=\"offsets\"").await;
-    let before = asked().await;
+    let offset_queries = async || running.metric("postgres_queries_total", "operation=\"offsets\"").await;
+
+    let before = offset_queries().await;
     for number in 0..20 {
         let sent = system.post("alice", json!({"conversationId": conversation, "content": number.to_string()})).await;
-        let seen = system.get_after(&sent, "bob", &format!("/api/messages/{}", sent.id())).await;
-        assert_eq!(seen.status, 200, "{seen:?}");
+        let read = system.get_after(&sent, "bob", &format!("/api/messages/{}", sent.id())).await;
+        assert_eq!(read.status, 200, "{read:?}");
     }
-    // Now and then a wait is long enough for a look at whether Redis is what lags.
-    let asked = asked().await - before;
-    assert!(asked < 20.0, "Postgres was asked {asked} times in 20 waits");
+
+    // A long wait may ask Postgres whether only Redis lags.
+    let queries = offset_queries().await - before;
+    assert!(queries < 20.0, "20 waits asked Postgres {queries} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn production_refuses_to_start_without_a_secret() {
-    let ended = command(&config(), &["all"]).env_remove("AUTH_JWT_SECRET").output().await.unwrap();
-    assert!(!ended.status.success());
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("AUTH_JWT_SECRET is not set"), "{ended:?}");
+    let output = command(&config(), &["all"]).env_remove("AUTH_JWT_SECRET").output().await.unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("AUTH_JWT_SECRET is not set"), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_says_that_it_runs_and_what_it_lacks() {
+async fn a_process_without_postgres_is_alive_but_not_ready_and_says_why() {
     let config = config();
-    let nowhere = format!("postgres://messages@127.0.0.1:{}/messages", free_port());
+    let unreachable = format!("postgres://messages@127.0.0.1:{}/messages", free_port());
     let port = free_port();
-    let mut lacking = command(&config, &["query-api"]);
-    let _child = lacking.env("PORT", port.to_string()).env("DATABASE_URL", nowhere).spawn().unwrap();
+    let mut query_api = command(&config, &["query-api"]);
+    let _child = query_api.env("PORT", port.to_string()).env("DATABASE_URL", unreachable).spawn().unwrap();
     let system = System::attach(config, &format!("http://127.0.0.1:{port}"));
+
     let healthz = format!("{}/healthz", system.url);
-    eventually("it runs", async || reqwest::get(&healthz).await.ok().filter(|answer| answer.status() == 200)).await;
-    let unready = system.request("GET", "/readyz").send().await;
-    unready.assert_problem(503, "not_ready");
-    assert_eq!(unready.field_errors(), [("postgres", "not_ready")]);
-    // Without it, only what Redis has can be read.
+    eventually("the process is alive", async || {
+        reqwest::get(&healthz).await.ok().filter(|answer| answer.status() == 200)
+    })
+    .await;
+
+    let not_ready = system.request("GET", "/readyz").send().await;
+    not_ready.assert_problem(503, "not_ready");
+    assert_eq!(not_ready.field_errors(), [("postgres", "not_ready")]);
+    // Only cached answers can be read.
     system.get("alice", "/api/messages").await.assert_problem(503, "unavailable");
     system.post("alice", json!({})).await.assert_problem(405, "method_not_allowed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_keeps_the_id_that_it_came_with() {
+async fn a_request_keeps_its_id_and_a_request_without_a_valid_id_gets_one() {
     let system = System::start().await;
     for (path, status) in
         [("/api/messages", 200), ("/api/messages/nonsense", 400), ("/healthz", 200), ("/nowhere", 404)]
@@ -99,78 +119,108 @@ async fn a_request_keeps_the_id_that_it_came_with() {
         if status >= 400 {
             assert_eq!(answer.body["requestId"], "trace-me:42");
         }
-        // One that is no plain text, or too long, isn't passed on; everyone else gets one of their own.
-        let mut ids = std::collections::BTreeSet::new();
-        for wrong in [Some("two words"), Some(&*"x".repeat(129)), None] {
-            let request = system.ask("alice", "GET", path);
-            let request = if let Some(wrong) = wrong { request.header("X-Request-Id", wrong) } else { request };
+
+        let too_long = "x".repeat(129);
+        let requests = [
+            system.ask("alice", "GET", path).header("X-Request-Id", "two words"),
+            system.ask("alice", "GET", path).header("X-Request-Id", &too_long),
+            system.ask("alice", "GET", path),
+        ];
+        let mut generated_ids = BTreeSet::new();
+        for request in requests {
             let id = request.send().await.header("x-request-id").to_owned();
             assert!(id.parse::<uuid::Uuid>().is_ok(), "{id}");
-            ids.insert(id);
+            generated_ids.insert(id);
         }
-        assert_eq!(ids.len(), 3);
+        assert_eq!(generated_ids.len(), 3);
+    }
+}
+
+/// Sends messages as fast as possible until no process answers, and passes on the position of each acknowledged one.
+async fn send_until_stopped(system: Arc<System>, message: Value, acknowledged: UnboundedSender<String>) {
+    while let Some(answer) = system.ask("bob", "POST", "/api/messages").json(&message).try_send().await {
+        assert!([201, 429].contains(&answer.status), "{answer:?}");
+        if answer.status == 201 {
+            acknowledged.send(answer.position().to_owned()).unwrap();
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_told_to_stop_finishes_what_it_began() {
+async fn a_process_that_is_told_to_stop_finishes_its_requests() {
     let config = config();
     let mut running = ServiceProcess::start(&config, &["all"]).await;
     let system = Arc::new(System::attach(config, &running.url));
     let conversation = system.conversation("alice", &["bob"]).await;
-    // One that takes a second, and as many as can be that don't.
-    let waiting = system.ask("alice", "GET", "/api/messages").header("Messages-Position", "0:1000000");
-    let waiting = tokio::spawn(waiting.send());
-    let (asked, bodies) = (system.clone(), json!({"conversationId": conversation, "content": "hi"}));
-    let (acknowledged, mut counted) = tokio::sync::mpsc::unbounded_channel();
-    let sending = tokio::spawn(async move {
-        // Until nobody answers any more.
-        while let Some(answer) = asked.ask("bob", "POST", "/api/messages").json(&bodies).try_send().await {
-            assert!([201, 429].contains(&answer.status), "{answer:?}");
-            if answer.status == 201 {
-                acknowledged.send(answer.position().to_owned()).unwrap();
-            }
-        }
-    });
-    let first = counted.recv().await.unwrap();
+    // A query that waits for a second, while bob sends messages.
+    let query = system.ask("alice", "GET", "/api/messages").header("Messages-Position", "0:1000000");
+    let query = tokio::spawn(query.send());
+    let message = json!({"conversationId": conversation, "content": "hi"});
+    let (acknowledged, mut positions) = tokio::sync::mpsc::unbounded_channel();
+    let sending = tokio::spawn(send_until_stopped(system.clone(), message, acknowledged));
+    let first_position = positions.recv().await.unwrap();
+
     let pid = running.child.id().unwrap().to_string();
     assert!(tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(TIMEOUT, running.child.wait()).await.expect("it never stopped").unwrap();
-    assert_eq!(ended.code(), Some(0));
-    waiting.await.unwrap().assert_problem(503, "projection_behind");
+
+    let exit = tokio::time::timeout(TIMEOUT, running.child.wait()).await.expect("the process doesn't stop").unwrap();
+    assert_eq!(exit.code(), Some(0));
+    query.await.unwrap().assert_problem(503, "projection_behind");
     sending.await.unwrap();
-    let mut positions = vec![first];
-    while let Some(position) = counted.recv().await {
-        positions.push(position);
+    let mut all_positions = vec![first_position];
+    while let Some(position) = positions.recv().await {
+        all_positions.push(position);
     }
-    let kept: Vec<String> = system.records_of(&conversation).await.iter().map(Record::position).collect();
-    assert!(positions.iter().all(|position| kept.contains(position)), "{positions:?} of {kept:?}");
+    let on_the_log: Vec<String> = system.records_of(&conversation).await.iter().map(Record::position).collect();
+    let kept = all_positions.iter().all(|position| on_the_log.contains(position));
+    assert!(kept, "{all_positions:?} of {on_the_log:?}");
+}
+
+/// Stops the projector until the connection ends or rolls back: it holds the table of the offsets.
+async fn lock_offsets(config: &service::config::Config) -> PgConnection {
+    let options: PgConnectOptions = config.database_url.parse().unwrap();
+    let options = options.options([("search_path", &config.database_schema)]);
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+    sqlx::query("LOCK TABLE partitions").execute(&mut connection).await.unwrap();
+    connection
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_far_the_read_model_is_behind_shows() {
+async fn the_metrics_show_how_far_the_projector_lags() {
     let config = config();
     let running = ServiceProcess::start(&config, &["all"]).await;
     let system = System::attach(config.clone(), &running.url);
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
     system.wait_until_published(&sent).await;
-    // Projecting stands still for as long as somebody else holds the table.
-    let options: PgConnectOptions = config.database_url.parse().unwrap();
-    let options = options.options([("search_path", &config.database_schema)]);
-    let mut other = PgConnection::connect_with(&options).await.unwrap();
-    sqlx::query("BEGIN").execute(&mut other).await.unwrap();
-    sqlx::query("LOCK TABLE partitions").execute(&mut other).await.unwrap();
+    let lag_events = async || running.metric("projector_lag_events", "").await;
+    let lag_seconds = async || running.metric("projector_lag_seconds", "").await;
+
+    let mut lock = lock_offsets(&config).await;
     for _ in 0..3 {
         system.message("alice", &conversation, "hi").await;
     }
-    eventually("it is three behind", async || {
-        let (events, seconds) = lag(&running).await;
-        (events == 3.0 && seconds > 0.0).then_some(())
+    eventually("the projector is three events behind", async || {
+        (lag_events().await == 3.0 && lag_seconds().await > 0.0).then_some(())
     })
     .await;
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    eventually("it has caught up", async || (lag(&running).await == (0.0, 0.0)).then_some(())).await;
+
+    sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
+    eventually("the projector has caught up", async || {
+        (lag_events().await == 0.0 && lag_seconds().await == 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_count_requests_events_batches_and_queries() {
+    let config = config();
+    let running = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config.clone(), &running.url);
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
+    system.wait_until_published(&sent).await;
     for (name, labels) in [
         ("http_requests_total", "route=\"/api/messages\""),
         ("http_request_duration_seconds_count", "method=\"POST\""),
@@ -185,72 +235,94 @@ async fn how_far_the_read_model_is_behind_shows() {
     }
 }
 
-async fn lag(running: &ServiceProcess) -> (f64, f64) {
-    (running.metric("projector_lag_events", "").await, running.metric("projector_lag_seconds", "").await)
+const KAFKA: &str = "KAFKA_BROKERS";
+const POSTGRES: &str = "DATABASE_URL";
+const REDIS: &str = "REDIS_URL";
+const SIGNING: &str = "AUTH_JWT_SECRET";
+
+/// A subcommand and the variables that its help must explain, of these four.
+struct Subcommand {
+    name: &'static str,
+    explains: &'static [&'static str],
 }
 
+const SUBCOMMANDS: [Subcommand; 10] = [
+    Subcommand { name: "all", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "command-api", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "projector", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "query-api", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "realtime", explains: &[KAFKA, REDIS, SIGNING] },
+    Subcommand { name: "migrate", explains: &[POSTGRES] },
+    Subcommand { name: "topic", explains: &[KAFKA] },
+    Subcommand { name: "doctor", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "rebuild", explains: &[KAFKA, POSTGRES, REDIS] },
+    Subcommand { name: "token", explains: &[SIGNING] },
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_explains_itself() {
+async fn the_help_explains_each_subcommand_and_the_variables_that_it_reads() {
     let config = config();
     let help = async |arguments: &[&str]| {
-        let ended = command(&config, arguments).output().await.unwrap();
-        assert!(ended.status.success(), "{ended:?}");
-        String::from_utf8(ended.stdout).unwrap()
+        let output = command(&config, arguments).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     };
-    let whole = help(&["--help"]).await;
-    let (kafka, postgres, redis, secret) = ("KAFKA_BROKERS", "DATABASE_URL", "REDIS_URL", "AUTH_JWT_SECRET");
-    for (subcommand, uses) in [
-        ("all", &[kafka, postgres, redis, secret][..]),
-        ("command-api", &[kafka, postgres, redis, secret]),
-        ("projector", &[kafka, postgres, redis, secret]),
-        ("query-api", &[kafka, postgres, redis, secret]),
-        ("realtime", &[kafka, redis, secret]),
-        ("migrate", &[postgres]),
-        ("topic", &[kafka]),
-        ("doctor", &[kafka, postgres, redis, secret]),
-        ("rebuild", &[kafka, postgres, redis]),
-        ("token", &[secret]),
-    ] {
-        assert!(whole.contains(&format!("\n  {subcommand} ")), "{whole}");
-        let text = help(&[subcommand, "--help"]).await;
-        for variable in [kafka, postgres, redis, secret] {
+    let overview = help(&["--help"]).await;
+    for Subcommand { name, explains } in SUBCOMMANDS {
+        assert!(overview.contains(&format!("\n  {name} ")), "{overview}");
+        let text = help(&[name, "--help"]).await;
+        for variable in [KAFKA, POSTGRES, REDIS, SIGNING] {
             let explained = text.contains(&format!("[env: {variable}"));
-            assert_eq!(explained, uses.contains(&variable), "{subcommand} and {variable}");
+            assert_eq!(explained, explains.contains(&variable), "{name} and {variable}");
         }
-        assert!(!text.contains(SECRET), "{subcommand} shows the secret");
+        assert!(!text.contains(SECRET), "{name} shows the secret");
     }
-    let ended = command(&config, &["rebuild"]).output().await.unwrap();
-    assert!(!ended.status.success() && String::from_utf8_lossy(&ended.stderr).contains("--reset"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_from_the_command_line_works_and_a_schema_can_be_migrated_again() {
+async fn a_rebuild_demands_to_be_confirmed() {
+    let output = command(&config(), &["rebuild"]).output().await.unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--reset"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_can_be_migrated_again() {
     let config = config();
     for _ in 0..2 {
-        let ended = command(&config, &["migrate"]).output().await.unwrap();
-        assert!(ended.status.success(), "{ended:?}");
+        let output = command(&config, &["migrate"]).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
-    let system = System::with_roles(config.clone(), Roles::ALL).await;
-    let ended = command(&config, &["token", "alice", "--hours", "1"]).output().await.unwrap();
-    assert!(ended.status.success(), "{ended:?}");
-    let bearer = format!("Bearer {}", String::from_utf8(ended.stdout).unwrap().trim());
-    let answer = system.request("GET", "/api/messages").header("Authorization", &bearer).send().await;
-    assert_eq!((answer.status, answer.data()), (200, &json!([])));
-    let ended = command(&config, &["token", "two words"]).output().await.unwrap();
-    assert!(!ended.status.success(), "{ended:?}");
+    let system = System::with_roles(config, Roles::ALL).await;
+    let list = system.get("alice", "/api/messages").await;
+    assert_eq!((list.status, list.data()), (200, &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_has_as_many_connections_as_its_system_lets_it_have() {
-    let files = 256;
-    let running = ServiceProcess::with_files(&config(), &["all"], files).await;
+async fn a_token_from_the_command_line_signs_a_user_in() {
+    let config = config();
+    let system = System::with_roles(config.clone(), Roles::ALL).await;
+    let output = command(&config, &["token", "alice", "--hours", "1"]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let token = String::from_utf8(output.stdout).unwrap();
+    let list = system.get_with(token.trim(), "/api/messages").await;
+    assert_eq!((list.status, list.data()), (200, &json!([])));
+
+    let for_an_invalid_user = command(&config, &["token", "two words"]).output().await.unwrap();
+    assert!(!for_an_invalid_user.status.success(), "{for_an_invalid_user:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_accepts_more_connections_than_its_initial_open_file_limit() {
+    let open_files = 256;
+    let running = ServiceProcess::with_files(&config(), &["all"], open_files).await;
     let address = running.url.strip_prefix("http://").unwrap();
     let mut connections = Vec::new();
-    for _ in 0..2 * files {
+    for _ in 0..2 * open_files {
         let mut connection = TcpStream::connect(address).await.unwrap();
         connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        let answer = tokio::time::timeout(SLACK, connection.read_u8()).await;
-        assert_eq!(answer.expect("it isn't accepted").unwrap(), b'H', "after {} connections", connections.len());
+        let first_byte = tokio::time::timeout(SLACK, connection.read_u8()).await;
+        let count = connections.len();
+        assert_eq!(first_byte.expect("the process doesn't answer").unwrap(), b'H', "after {count} connections");
         connections.push(connection);
     }
 }

@@ -1,4 +1,6 @@
-//! Projectors that come, go, die and compete; and rebuilding.
+//! Projectors that start, stop, die and compete, and rebuilds: the read model always ends as the fold of the log.
+//!
+//! The random tests drive `projector` directly, so that a projector can die within a batch, or share its owner name.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,25 +19,34 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::harness::fold::assert_folded;
+use crate::harness::http::Response;
 use crate::harness::log::{self, NewRecord};
 use crate::harness::process::{ServiceProcess, command};
 use crate::harness::proxy::Proxy;
 use crate::harness::sockets::SLACK;
-use crate::harness::system::config;
+use crate::harness::system::{PARTITIONS, config, unlimited};
 use crate::harness::{System, eventually, unknown_id};
 
-/// A topic with a projection, and whoever works on it.
+/// The owner names of the two projectors.
+const OWNERS: [&str; 2] = ["one", "another"];
+
+/// A projector that runs as a task.
+struct RunningProjector {
+    task: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+/// A topic, its read model, and up to two projectors that work on it.
 struct Site {
     config: Config,
     topic: Topic,
     read_model: ReadModel,
     rng: Rng,
-    /// Two who project, by the name that each goes by.
-    projectors: BTreeMap<&'static str, (JoinHandle<()>, CancellationToken)>,
+    projectors: BTreeMap<&'static str, RunningProjector>,
 }
 
 impl Site {
-    async fn open(seed: u64) -> Self {
+    async fn start(seed: u64) -> Self {
         let config = config();
         let spec = TopicSpec { name: config.kafka_topic.clone(), partitions: config.kafka_partitions };
         let topic = ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
@@ -44,40 +55,52 @@ impl Site {
         Self { config, topic, read_model, rng: Rng::new(seed), projectors: BTreeMap::new() }
     }
 
-    /// Somebody begins to project, stops in good order, or dies.
-    async fn stir(&mut self) {
-        let name = ["one", "another"][self.rng.below(2)];
-        let zombie = self.rng.percent(30);
+    /// Starts, stops or kills one of the projectors at random.
+    async fn change_a_projector(&mut self) {
+        let name = OWNERS[self.rng.below(2)];
+        let same_owner = self.rng.percent(30);
         match self.projectors.remove(name) {
-            None => self.begin(name, zombie),
-            Some((task, shutdown)) if self.rng.percent(50) => {
+            // A zombie: both projectors believe that they hold the same leases.
+            None if same_owner => self.start_projector(name, OWNERS[0]),
+            None => self.start_projector(name, name),
+            Some(RunningProjector { task, shutdown }) if self.rng.percent(50) => {
                 shutdown.cancel();
                 task.await.unwrap();
             }
-            Some((task, _)) => task.abort(),
+            Some(RunningProjector { task, .. }) => task.abort(),
         }
     }
 
-    /// Begins to project; as a zombie, under the name of the other, so that both believe to have the same leases.
-    fn begin(&mut self, name: &'static str, zombie: bool) {
+    fn start_projector(&mut self, name: &'static str, owner: &str) {
         let projector = Projector {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
             topic_watch: self.topic.watch(&self.config.kafka_brokers).unwrap(),
             read_model: self.read_model.clone(),
             cache: Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap(),
-            owner: if zombie { "one" } else { name }.to_owned(),
+            owner: owner.to_owned(),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(projector::run(projector, shutdown.clone()));
-        self.projectors.insert(name, (task, shutdown));
+        self.projectors.insert(name, RunningProjector { task, shutdown });
     }
 
-    /// Both project, until everything that is on the log is in the read model.
-    async fn settle(&mut self) {
-        for name in ["one", "another"] {
+    /// Appends the records in pieces of random size, with a change of the projectors after each of them.
+    async fn append_while_projectors_change(&mut self, records: &[NewRecord]) {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at((1 + self.rng.below(80)).min(rest.len()));
+            log::append(&self.config, piece).await;
+            self.change_a_projector().await;
+            rest = after;
+        }
+    }
+
+    /// Lets both projectors run until the read model includes the whole log, and asserts that it is its fold.
+    async fn assert_folded_by_both(&mut self) {
+        for name in OWNERS {
             if !self.projectors.contains_key(name) {
-                self.begin(name, false);
+                self.start_projector(name, name);
             }
         }
         let records = log::records(&self.config.kafka_brokers, &self.topic.name).await;
@@ -85,8 +108,8 @@ impl Site {
     }
 }
 
-/// A record that is no event, or none yet.
-fn garbage(rng: &mut Rng, event: &Event) -> NewRecord {
+/// A record that is no event, or none that this version knows.
+fn unreadable_record(rng: &mut Rng, event: &Event) -> NewRecord {
     let mut record = NewRecord::event(event);
     let mut value: Value = serde_json::from_slice(&record.value).unwrap();
     match rng.below(8) {
@@ -103,49 +126,50 @@ fn garbage(rng: &mut Rng, event: &Event) -> NewRecord {
     record
 }
 
-async fn projectors_come_and_go(seed: u64) {
-    let mut site = Site::open(seed).await;
+/// Records of these events, with unreadable ones among them.
+fn records_with_noise(rng: &mut Rng, events: &[Event]) -> Vec<NewRecord> {
+    let mut records = Vec::new();
+    for event in events {
+        records.push(NewRecord::event(event));
+        if rng.percent(5) {
+            records.push(unreadable_record(rng, event));
+        }
+    }
+    records
+}
+
+async fn projectors_change_while_a_log_grows(seed: u64) {
+    let mut site = Site::start(seed).await;
     let mut world = World::new(seed);
     for round in 1..=5 {
-        let written = world.log.len();
+        let appended = world.log.len();
         while world.log.len() < 200 * round {
             world.step();
         }
-        let mut records = Vec::new();
-        for event in &world.log[written..] {
-            records.push(NewRecord::event(event));
-            if site.rng.percent(5) {
-                records.push(garbage(&mut site.rng, event));
-            }
-        }
-        let mut rest = records.as_slice();
-        while !rest.is_empty() {
-            let (some, after) = rest.split_at((1 + site.rng.below(80)).min(rest.len()));
-            log::append(&site.config, some).await;
-            site.stir().await;
-            rest = after;
-        }
-        site.settle().await;
+        let records = records_with_noise(&mut site.rng, &world.log[appended..]);
+        site.append_while_projectors_change(&records).await;
+        site.assert_folded_by_both().await;
         assert!(!world.state.messages.is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projectors_that_come_go_die_and_compete_leave_the_fold_of_the_log() {
-    let come_and_go = projectors_come_and_go;
-    tokio::join!(come_and_go(1), come_and_go(2), come_and_go(3), come_and_go(4));
+async fn projectors_that_start_stop_die_and_compete_leave_the_fold_of_the_log() {
+    let with_seed = projectors_change_while_a_log_grows;
+    tokio::join!(with_seed(1), with_seed(2), with_seed(3), with_seed(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_ends_with_the_same_state_while_the_system_serves() {
+async fn a_rebuild_ends_with_the_same_state_and_never_serves_an_old_one() {
     let system = System::unlimited().await;
     let history = random_history(1, 4_000);
     log::append(&system.config, &history.iter().map(NewRecord::event).collect::<Vec<_>>()).await;
     assert_folded(&system.read_model(), &system.records().await).await;
     let conversation = system.conversation("alice", &["bob", "dora"]).await;
     let mut latest = system.post("alice", json!({"conversationId": conversation, "content": "0"})).await;
-    let path = format!("/api/messages?conversationId={conversation}&limit=1");
-    assert_eq!(system.get_after(&latest, "bob", &path).await.data()[0]["content"], "0");
+    let newest_message = format!("/api/messages?conversationId={conversation}&limit=1");
+    assert_eq!(system.get_after(&latest, "bob", &newest_message).await.data()[0]["content"], "0");
+
     for _ in 0..2 {
         let mut rebuild = command(&system.config, &["rebuild", "--reset"]).spawn().unwrap();
         let mut number = 0;
@@ -155,97 +179,149 @@ async fn a_rebuild_ends_with_the_same_state_while_the_system_serves() {
             let sent = system.post("alice", body).await;
             match sent.status {
                 201 => latest = sent,
-                // What can't be known now is never denied.
+                // The API doesn't deny what it can't know now.
                 _ => sent.assert_problem(503, "projection_behind"),
             }
-            let seen = system.ask("bob", "GET", &path).header("Messages-Position", latest.position()).send().await;
-            match seen.status {
-                200 => assert_eq!(seen.data()[0]["id"], latest.id(), "{seen:?}"),
-                _ => seen.assert_problem(503, "projection_behind"),
-            }
+            assert_newest_or_behind(&system, &newest_message, &latest).await;
             if let Some(status) = rebuild.try_wait().unwrap() {
                 break status;
             }
         };
         assert!(status.success());
         assert_folded(&system.read_model(), &system.records().await).await;
-        assert_eq!(system.get_after(&latest, "bob", &path).await.data()[0]["id"], latest.id());
+        assert_eq!(system.get_after(&latest, "bob", &newest_message).await.data()[0]["id"], latest.id());
     }
     assert_eq!(system.read_model().generation().await.unwrap(), Some(3));
 }
 
+/// Asserts that bob reads either the latest message or that the projection is behind, never an older message.
+async fn assert_newest_or_behind(system: &System, newest_message: &str, latest: &Response) {
+    let request = system.ask("bob", "GET", newest_message).header("Messages-Position", latest.position());
+    let read = request.send().await;
+    match read.status {
+        200 => assert_eq!(read.data()[0]["id"], latest.id(), "{read:?}"),
+        _ => read.assert_problem(503, "projection_behind"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_dies_at_once_is_gone_on_with_though_nothing_happens() {
+async fn a_rebuild_that_dies_after_its_reset_is_finished_without_any_new_event() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
     system.wait_until_published(&sent).await;
     let spec = TopicSpec { name: system.config.kafka_topic.clone(), partitions: system.config.kafka_partitions };
     let topic = ensure_topic(&system.config.kafka_brokers, &spec).await.unwrap();
+
     system.read_model().reset(topic.id, topic.partitions).await.unwrap();
-    // Nobody was told, and nothing is denied.
-    let path = format!("/api/messages?conversationId={conversation}");
-    for path in [path, format!("/api/messages?conversationId={}", unknown_id())] {
-        let answer = system.ask("bob", "GET", &path).header("Messages-Position", sent.position()).send().await;
-        assert!([200, 404, 503].contains(&answer.status), "{answer:?}");
-        assert!(answer.status != 404 || !path.contains(&conversation), "{answer:?}");
-    }
+
+    // Nobody told the processes of the reset, and still they deny nothing that exists.
+    let read = async |conversation: &str| {
+        let path = format!("/api/messages?conversationId={conversation}");
+        system.ask("bob", "GET", &path).header("Messages-Position", sent.position()).send().await
+    };
+    let existing = read(&conversation).await;
+    assert!([200, 503].contains(&existing.status), "{existing:?}");
+    let unknown = read(&unknown_id()).await;
+    assert!([200, 404, 503].contains(&unknown.status), "{unknown:?}");
     assert_folded(&system.read_model(), &system.records().await).await;
 }
 
-/// How soon somebody else projects what a projector left: its lease, and the time until the next look.
-const HANDED_OVER: Duration = Duration::from_secs(8);
+/// Within this time another projector takes over: the lease expires, and the other one looks for free partitions.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(8);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_paused_or_cut_off_projector_left_is_taken_over_and_it_cannot_write_when_it_is_back() {
-    let mut config = config();
-    crate::harness::system::unlimited(&mut config);
-    let system = System::with_roles(config, Roles::COMMAND_API).await;
-    let postgres = Proxy::start(&system.config.database_url).await;
-    let cut_off = Config { database_url: postgres.url.clone(), ..system.config.clone() };
-    let one = ServiceProcess::start(&cut_off, &["projector"]).await;
-    let _two = ServiceProcess::start(&system.config, &["projector"]).await;
-    // On every partition, whoever has it.
-    let mut conversations = BTreeMap::new();
-    for other in 0.. {
-        let begun = json!({"action": "conversation", "participantIds": [format!("user-{other}")]});
-        let begun = system.post("alice", begun).await;
-        conversations.insert(begun.position().split(':').next().unwrap().to_owned(), begun.id());
-        if conversations.len() == 3 {
-            break;
+/// How a projector is interrupted in the middle of its work.
+#[derive(Debug, Clone, Copy)]
+enum Interruption {
+    /// Its process is frozen.
+    Paused,
+    /// Postgres no longer answers it.
+    CutOff,
+}
+
+/// Two projectors, of which the first can be interrupted, and a conversation on each partition.
+struct TwoProjectors {
+    system: System,
+    first: ServiceProcess,
+    _second: ServiceProcess,
+    /// The first projector's connection to Postgres.
+    postgres: Proxy,
+    conversations: Vec<String>,
+}
+
+impl TwoProjectors {
+    async fn start() -> Self {
+        let mut config = config();
+        unlimited(&mut config);
+        let system = System::with_roles(config, Roles::COMMAND_API).await;
+        let postgres = Proxy::start(&system.config.database_url).await;
+        let first_config = Config { database_url: postgres.url.clone(), ..system.config.clone() };
+        let first = ServiceProcess::start(&first_config, &["projector"]).await;
+        let second = ServiceProcess::start(&system.config, &["projector"]).await;
+        let conversations = conversation_on_each_partition(&system).await;
+        Self { system, first, _second: second, postgres, conversations }
+    }
+
+    async fn interrupt(&self, interruption: Interruption) {
+        match interruption {
+            Interruption::Paused => self.first.freeze().await,
+            Interruption::CutOff => self.postgres.stall(),
         }
     }
-    let conversations: Vec<String> = conversations.into_values().collect();
-    let say = async |number: usize, content: &str| {
-        let body = json!({"conversationId": conversations[number % 3], "content": content});
-        eventually("it is taken", async || {
-            let sent = system.post("alice", body.clone()).await;
+
+    async fn resume(&self) {
+        self.first.thaw().await;
+        self.postgres.restore();
+    }
+
+    /// Sends a message to one of the conversations in turn, until it is accepted.
+    async fn send(&self, number: usize, content: &str) -> Response {
+        let body = json!({"conversationId": self.conversations[number % self.conversations.len()], "content": content});
+        eventually("the message is accepted", async || {
+            let sent = self.system.post("alice", body.clone()).await;
             (sent.status == 201).then_some(sent)
         })
         .await
-    };
-    for way in ["paused", "cut off", "paused", "cut off"] {
-        // In the middle of its work: there is always something to project.
+    }
+}
+
+async fn conversation_on_each_partition(system: &System) -> Vec<String> {
+    let mut by_partition = BTreeMap::new();
+    for number in 0.. {
+        let body = json!({"action": "conversation", "participantIds": [format!("user-{number}")]});
+        let created = system.post("alice", body).await;
+        by_partition.insert(created.position().split(':').next().unwrap().to_owned(), created.id());
+        if by_partition.len() == usize::try_from(PARTITIONS).unwrap() {
+            break;
+        }
+    }
+    by_partition.into_values().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_projector_is_replaced_and_cannot_write_when_it_resumes() {
+    let projectors = TwoProjectors::start().await;
+    let system = &projectors.system;
+    for interruption in [Interruption::Paused, Interruption::CutOff, Interruption::Paused, Interruption::CutOff] {
+        // In the middle of its work: the projector always has something to project.
         let mut sent = Vec::new();
         for number in 0..30 {
-            sent.push(say(number, &format!("{way} {number}")).await);
-            match (number, way) {
-                (10, "paused") => one.freeze().await,
-                (10, _) => postgres.stall(),
-                _ => {}
+            sent.push(projectors.send(number, &format!("{interruption:?} {number}")).await);
+            if number == 10 {
+                projectors.interrupt(interruption).await;
             }
         }
         let began = Instant::now();
-        for answer in &sent {
-            system.wait_until_projected(answer).await;
+        for message in &sent {
+            system.wait_until_projected(message).await;
         }
-        assert!(began.elapsed() < HANDED_OVER + SLACK, "{way}: {:?}", began.elapsed());
-        one.thaw().await;
-        postgres.restore();
-        // Both at work again.
+        assert!(began.elapsed() < TAKEN_OVER_WITHIN + SLACK, "{interruption:?}: {:?}", began.elapsed());
+
+        projectors.resume().await;
         for number in 0..3 {
-            system.wait_until_projected(&say(number, "after").await).await;
+            system.wait_until_projected(&projectors.send(number, "after").await).await;
         }
+        // Both projectors work again before the next interruption.
         system.wait_until_projecting().await;
     }
     assert_folded(&system.read_model(), &system.records().await).await;

@@ -1,4 +1,5 @@
-//! A system that runs apart is restarted process by process, and those who use it need not know.
+//! A rolling restart: the processes of a system restart one after the other, and its clients neither lose nor repeat
+//! anything, nor have to do anything about it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use domain::testing::Rng;
 use serde_json::{Value, json};
 use service::config::Config;
-use tokio::time::Instant;
 
-use crate::following::{long_message, node};
+use crate::client_sync::{long_messages, start_realtime_node};
+use crate::commands::KeyedCommand;
 use crate::harness::http::Response;
-use crate::harness::log::{self, NewRecord, Record};
+use crate::harness::log::{self, Record};
 use crate::harness::nginx::Nginx;
 use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::proxy::Proxy;
@@ -21,24 +22,38 @@ use crate::harness::replicas::Replicas;
 use crate::harness::system::{TIMEOUT, config, unlimited};
 use crate::harness::{Client, System, eventually};
 
-/// How long nginx passes by whoever refused it; see `deploy/nginx.conf`.
-const PASSED_BY: Duration = Duration::from_secs(1);
-/// How long a process may take to stop while it is used: no socket and no request is waited for until a limit is over.
+/// How long nginx passes over a process that refused a connection; see `deploy/nginx.conf`.
+const NGINX_FAIL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a process in use may take to stop: it waits for no socket and no request until a limit is over.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
 /// The pause between two commands of one user.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Those who talk; others only listen.
-const TALKERS: usize = 5;
+/// How many users send commands; the others only receive.
+const WRITERS: usize = 5;
 
-/// Processes behind nginx, two of each role.
-struct Apart {
+/// A system of two processes of each role behind nginx.
+struct Cluster {
     config: Config,
     nginx: Nginx,
-    /// Each with its port and its role.
-    processes: Vec<(u16, &'static str, ServiceProcess)>,
+    members: Vec<Member>,
 }
 
-impl Apart {
+struct Member {
+    port: u16,
+    role: &'static str,
+    process: ServiceProcess,
+}
+
+/// How long a process took to stop.
+#[derive(Debug)]
+struct Stop {
+    /// For the message of a failure.
+    #[expect(dead_code, reason = "printed with Debug")]
+    role: &'static str,
+    took: Duration,
+}
+
+impl Cluster {
     async fn start(config: &Config) -> Self {
         let mut ports = [0; 8];
         ports.fill_with(free_port);
@@ -46,27 +61,28 @@ impl Apart {
         let nginx = Nginx::start(at(0), at(2), at(4)).await;
         let config = Config { query_api_url: Some(nginx.internal_url.clone()), ..config.clone() };
         let roles = ["command-api", "query-api", "realtime", "projector"];
-        let mut processes = Vec::new();
+        let mut members = Vec::new();
         for (index, port) in ports.into_iter().enumerate() {
-            processes.push((port, roles[index / 2], spawn(port, &config, roles[index / 2])));
+            let role = roles[index / 2];
+            members.push(Member { port, role, process: spawn(port, &config, role) });
         }
-        for (_, _, process) in &mut processes {
-            process.ready().await;
+        for member in &mut members {
+            member.process.ready().await;
         }
-        Self { config, nginx, processes }
+        Self { config, nginx, members }
     }
 
-    /// Restarts one process after the other, as the documentation has it; how long each took to stop.
-    async fn restart_all(&mut self) -> Vec<(&'static str, Duration)> {
-        let mut took = Vec::new();
-        for (port, role, process) in std::mem::take(&mut self.processes) {
-            took.push((role, process.stop().await));
+    /// Restarts one process after the other, as the documentation describes it.
+    async fn restart_all(&mut self) -> Vec<Stop> {
+        let mut stops = Vec::new();
+        for Member { port, role, process } in std::mem::take(&mut self.members) {
+            stops.push(Stop { role, took: process.stop().await });
             let mut process = spawn(port, &self.config, role);
             process.ready().await;
-            self.processes.push((port, role, process));
-            tokio::time::sleep(PASSED_BY).await;
+            self.members.push(Member { port, role, process });
+            tokio::time::sleep(NGINX_FAIL_TIMEOUT).await;
         }
-        took
+        stops
     }
 }
 
@@ -75,190 +91,192 @@ fn spawn(port: u16, config: &Config, role: &str) -> ServiceProcess {
     ServiceProcess::spawn(port, config, &[role], query_api.as_slice())
 }
 
-/// A command that was acknowledged.
+#[track_caller]
+fn assert_stopped_in_time(stops: &[Stop]) {
+    assert!(stops.iter().all(|stop| stop.took < STOPS_WITHIN), "{stops:?}");
+}
+
 struct Acknowledged {
     key: String,
     answer: Response,
 }
 
-/// Somebody who gives commands of all kinds until it is over, each with a key, as often as it takes.
-async fn talk(
+/// Sends a user's random commands until the test is over.
+async fn send_random_commands(
     system: Arc<System>,
     user: String,
     conversations: Vec<String>,
     over: Arc<AtomicBool>,
 ) -> Vec<Acknowledged> {
     let mut rng = Rng::new(user.bytes().map(u64::from).sum());
-    let (mut own, mut acknowledged) = (Vec::new(), Vec::new());
+    let (mut own_messages, mut acknowledged) = (Vec::new(), Vec::new());
     for number in 0.. {
         if over.load(Ordering::Relaxed) {
             break;
         }
-        let conversation = rng.pick(&conversations).unwrap();
-        let content = json!({"content": format!("{user} {number}")});
-        let post = "/api/messages".to_owned();
-        let (method, path, body) = match (rng.below(10), rng.pick(&own)) {
-            (0, Some(id)) => ("PATCH", format!("/api/messages/{id}"), content),
-            (1, Some(id)) => ("DELETE", format!("/api/messages/{id}"), Value::Null),
-            (2 | 3, Some(id)) => ("POST", post, json!({"action": "reaction", "messageId": id, "emoji": "👍"})),
-            (4, _) => ("POST", post, json!({"action": "mark_read", "conversationId": conversation})),
-            _ => ("POST", post, json!({"conversationId": conversation, "content": content["content"]})),
-        };
-        let key = format!("{user}-{number}");
-        let answer = insist(&system, &user, &key, method, &path, &body).await;
+        let command = KeyedCommand::random(&mut rng, &user, number, &conversations, &own_messages);
+        let answer = command.send_until_decided(&[&system], TIMEOUT).await;
         if answer.status == 422 {
             answer.assert_problem(422, "message_deleted");
         } else {
-            assert!([200, 201].contains(&answer.status), "{method} {path} {body}: {answer:?}");
-            if method == "POST" && body["content"].is_string() {
-                own.push(answer.id());
+            assert!([200, 201].contains(&answer.status), "{command:?}: {answer:?}");
+            if command.sends_a_message() {
+                own_messages.push(answer.id());
             }
-            acknowledged.push(Acknowledged { key, answer });
+            acknowledged.push(Acknowledged { key: command.key, answer });
         }
         tokio::time::sleep(PAUSE).await;
     }
     acknowledged
 }
 
-/// Sends a command again while nobody answers, or the answer says to try again.
-async fn insist(system: &System, user: &str, key: &str, method: &str, path: &str, body: &Value) -> Response {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        let request = system.ask(user, method, path).key(key);
-        let request = if body.is_null() { request } else { request.json(body) };
-        match request.try_send().await {
-            Some(answer) if answer.status != 503 => return answer,
-            answer => assert!(Instant::now() < deadline, "{method} {path} failed for good: {answer:?}"),
-        }
-        tokio::time::sleep(2 * PAUSE).await;
-    }
-}
-
-/// That every acknowledged command is where its answer says, and nowhere else.
-fn assert_once(acknowledged: &[Acknowledged], records: &[Record]) {
-    let mut places: HashMap<&str, Vec<String>> = HashMap::new();
+/// Asserts that every acknowledged command is on the log at the position of its answer, and nowhere else.
+fn assert_on_the_log_once(acknowledged: &[Acknowledged], records: &[Record]) {
+    let mut positions: HashMap<&str, Vec<String>> = HashMap::new();
     for record in records {
         if let Some(key) = record.value["idempotencyKey"].as_str() {
-            places.entry(key).or_default().push(record.position());
+            positions.entry(key).or_default().push(record.position());
         }
     }
     for Acknowledged { key, answer } in acknowledged {
-        assert_eq!(places.get(key.as_str()), Some(&vec![answer.position().to_owned()]), "{key}");
+        assert_eq!(positions.get(key.as_str()), Some(&vec![answer.position().to_owned()]), "{key}");
     }
-    let messages = records
-        .iter()
-        .filter_map(|record| record.value["data"]["messageId"].as_str().zip(record.value["type"].as_str()));
-    let sent: Vec<&str> = messages.filter_map(|(id, kind)| (kind == "MESSAGE_SENT").then_some(id)).collect();
-    assert_eq!(sent.iter().collect::<HashSet<_>>().len(), sent.len(), "a message is on the log twice");
+    let sent = records.iter().filter(|record| record.value["type"] == "MESSAGE_SENT");
+    let ids: Vec<&str> = sent.filter_map(|record| record.value["data"]["messageId"].as_str()).collect();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a message is on the log twice");
+}
+
+/// Clients of some of the users, over the same transports.
+struct Group<'a> {
+    users: &'a [String],
+    clients: Replicas,
+}
+
+impl<'a> Group<'a> {
+    async fn connect(system: &System, transports: &[&str], users: &'a [String]) -> Self {
+        Self { users, clients: Replicas::start_over(transports, system, &[&system.url], users).await }
+    }
+
+    async fn assert_reconnected_and_complete(&mut self, system: &System) {
+        self.clients.assert_equals_server(system, self.users).await;
+        let status = self.clients.status().await;
+        println!("{status}");
+        assert_eq!(status["dismissed"], 0, "the server told a client to stay away: {status}");
+        assert!(status["readies"].as_u64() > Some(self.users.len() as u64), "no client had to reconnect: {status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_process_is_restarted_in_turn_and_nothing_is_lost_or_done_twice() {
+async fn a_rolling_restart_of_every_process_loses_and_repeats_nothing() {
     let mut config = config();
     unlimited(&mut config);
-    let mut apart = Apart::start(&config).await;
-    let system = Arc::new(System::attach(config, &apart.nginx.url));
+    let mut cluster = Cluster::start(&config).await;
+    let system = Arc::new(System::attach(config, &cluster.nginx.url));
     system.wait_until_projecting_by(2).await;
     let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
+    let mut groups = [
+        Group::connect(&system, &["websocket"], &users[..8]).await,
+        Group::connect(&system, &["polling"], &users[8..14]).await,
+        Group::connect(&system, &["polling", "websocket"], &users[14..]).await,
+    ];
     let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
-    let mut clients = Vec::new();
-    for (transports, users) in
-        [(&["websocket"][..], &users[..8]), (&["polling"], &users[8..14]), (&["polling", "websocket"], &users[14..])]
-    {
-        let url = system.url.clone();
-        clients.push((users, Replicas::start_over(transports, &system, &[&url], users).await));
-    }
-    let conversations =
-        vec![system.conversation("user-0", &everyone).await, system.conversation("user-1", &everyone[..TALKERS]).await];
+    let of_everyone = system.conversation("user-0", &everyone).await;
+    let of_writers = system.conversation("user-1", &everyone[..WRITERS]).await;
+    let conversations = vec![of_everyone, of_writers];
+
     let over = Arc::new(AtomicBool::new(false));
-    let talks: Vec<_> = users[..TALKERS]
+    let writers: Vec<_> = users[..WRITERS]
         .iter()
-        .map(|user| tokio::spawn(talk(system.clone(), user.clone(), conversations.clone(), over.clone())))
+        .map(|user| {
+            tokio::spawn(send_random_commands(system.clone(), user.clone(), conversations.clone(), over.clone()))
+        })
         .collect();
-    let stops = apart.restart_all().await;
+    let stops = cluster.restart_all().await;
     over.store(true, Ordering::Relaxed);
     let mut acknowledged = Vec::new();
-    for talk in talks {
-        acknowledged.extend(talk.await.unwrap());
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
     }
-    assert_once(&acknowledged, &system.records().await);
-    for (users, clients) in &mut clients {
-        clients.assert_equals_server(&system, users).await;
-        let status = clients.status().await;
-        println!("{status}");
-        assert_eq!(status["dismissed"], 0, "they come back by themselves: {status}");
-        assert!(status["readies"].as_u64() > Some(users.len() as u64), "some had to: {status}");
+
+    assert_on_the_log_once(&acknowledged, &system.records().await);
+    for group in &mut groups {
+        group.assert_reconnected_and_complete(&system).await;
     }
-    println!("{} commands; to stop took {stops:?}", acknowledged.len());
-    assert!(acknowledged.len() > 200, "there was little to get wrong: {}", acknowledged.len());
-    assert!(stops.iter().all(|(_, took)| *took < STOPS_WITHIN), "{stops:?}");
+    println!("{} commands; {stops:?}", acknowledged.len());
+    assert!(acknowledged.len() > 200, "too few commands to get one wrong: {}", acknowledged.len());
+    assert_stopped_in_time(&stops);
+}
+
+/// How many sockets each client has.
+const SOCKETS: usize = 4;
+
+/// A client of which every socket is connected.
+async fn connect_over(transports: &[&str], system: &System, user: &str) -> Client {
+    let token = system.token(user);
+    let order = json!({"url": system.url, "token": token, "transports": transports, "sockets": SOCKETS});
+    let mut client = Client::open(order).await;
+    for _ in 0..SOCKETS {
+        client.frame("connection:ready").await;
+    }
+    client
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_node_that_stops_come_back_by_themselves_on_the_other() {
-    let mut apart = Apart::start(&config()).await;
-    let system = System::attach(apart.config.clone(), &apart.nginx.url);
+async fn clients_of_a_stopped_node_reconnect_by_themselves_to_the_other() {
+    let mut cluster = Cluster::start(&config()).await;
+    let system = System::attach(cluster.config.clone(), &cluster.nginx.url);
     system.wait_until_projecting().await;
     let mut clients = Vec::new();
-    for transports in [json!(["websocket"]), json!(["polling"]), json!(["polling", "websocket"])] {
-        let order = json!({"url": system.url, "token": system.token("alice"), "transports": transports, "sockets": 4});
-        let mut client = Client::open(order).await;
-        for _ in 0..4 {
-            client.frame("connection:ready").await;
-        }
-        clients.push((transports, client));
+    for transports in [&["websocket"][..], &["polling"], &["polling", "websocket"]] {
+        clients.push((transports, connect_over(transports, &system, "alice").await));
     }
-    // Nobody waits for those who don't take their leave.
-    let mut silent = Vec::new();
-    for transports in [json!(["websocket"]), json!(["polling"])] {
-        let order = json!({"url": system.url, "token": system.token("bob"), "transports": transports, "sockets": 4});
-        let mut client = Client::open(order).await;
-        for _ in 0..4 {
-            client.frame("connection:ready").await;
-        }
+    // A node that stops doesn't wait for clients that don't say goodbye.
+    let mut frozen = Vec::new();
+    for transports in [&["websocket"], &["polling"]] {
+        let mut client = connect_over(transports, &system, "bob").await;
         client.freeze().await;
-        silent.push(client);
+        frozen.push(client);
     }
-    // Whichever each is on: one node after the other.
-    let took = apart.restart_all().await;
+
+    // Both nodes stop, one after the other: each client loses its connection.
+    let stops = cluster.restart_all().await;
+
     for (transports, client) in &mut clients {
-        for _ in 0..4 {
+        for _ in 0..SOCKETS {
             // Not "io server disconnect", after which official clients stay away.
             let reason = client.wait_for("disconnect").await["reason"].clone();
-            assert!(
-                ["transport close", "transport error"].contains(&reason.as_str().unwrap()),
-                "{transports}: {reason}"
-            );
+            let reconnects = ["transport close", "transport error"].contains(&reason.as_str().unwrap());
+            assert!(reconnects, "{transports:?}: {reason}");
             client.frame("connection:ready").await;
         }
     }
-    assert!(took.iter().all(|(_, took)| *took < STOPS_WITHIN), "{took:?}");
+    assert_stopped_in_time(&stops);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_does_not_wait_for_who_takes_nothing() {
+async fn a_node_that_stops_does_not_wait_for_stalled_clients() {
     let system = System::unlimited().await;
-    let node = node(&system).await;
-    let proxy = Proxy::start(&node.url).await;
+    let node = start_realtime_node(&system).await;
+    let network = Proxy::start(&node.url).await;
     let conversation = system.conversation("bob", &["alice", "carol"]).await;
-    let mut clients = Vec::new();
-    for (user, transports) in [("alice", json!(["websocket"])), ("carol", json!(["polling", "websocket"]))] {
-        let order = json!({"url": proxy.url, "token": system.token(user), "transports": transports});
+    let connect = async |user: &str, transports: Value| {
+        let order = json!({"url": network.url, "token": system.token(user), "transports": transports});
         let mut client = Client::open(order).await;
         client.frame("connection:ready").await;
-        if transports[0] == "polling" {
-            client.wait_for("upgrade").await;
-        }
-        clients.push(client);
-    }
-    proxy.stall();
+        client
+    };
+    let _alice = connect("alice", json!(["websocket"])).await;
+    let mut carol = connect("carol", json!(["polling", "websocket"])).await;
+    carol.wait_for("upgrade").await;
+
+    network.stall();
     // More than the network's buffers hold, but not more than the sockets'.
-    let long: Vec<NewRecord> = (0..100).map(|_| NewRecord::event(&long_message("bob", &conversation))).collect();
-    log::append(&system.config, &long).await;
-    eventually("all of it is on its way", async || {
+    log::append(&system.config, &long_messages("bob", &conversation, 100)).await;
+    eventually("the node has sent every message to both clients", async || {
         (node.metric("realtime_frames_total", "").await >= 200.0).then_some(())
     })
     .await;
+
     let took = node.stop().await;
     assert!(took < STOPS_WITHIN, "{took:?}");
 }
