@@ -15,11 +15,12 @@ fn documents() -> impl Iterator<Item = String> {
 
 #[test]
 fn markdown_is_wrapped() {
-    for file in documents() {
-        for line in wide_lines(&text(&file)) {
-            panic!("{file}: line {line} has more than {MAX_WIDTH} characters: wrap it");
-        }
-    }
+    let all = documents().flat_map(|file| {
+        let lines = wide_lines(&text(&file));
+        lines.into_iter().map(move |line| format!("{file}: line {line}"))
+    });
+    let all: Vec<String> = all.collect();
+    assert!(all.is_empty(), "wrap these lines at {MAX_WIDTH} characters:\n{}", all.join("\n"));
 }
 
 /// The numbers of the lines that are too wide. Tables, code, headings and lines that can't be broken may be.
