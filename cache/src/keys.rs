@@ -180,8 +180,8 @@ impl Keys<'_> {
         format!("{}:begun:{dependency}", self.prefix)
     }
 
-    /// String: the time in milliseconds since which Redis has lost no reservation, and an id. It has no TTL, so it
-    /// disappears exactly when Redis loses data.
+    /// String: the time in milliseconds since which Redis has lost no reservation, and an id. It has no TTL: it
+    /// disappears when Redis loses data, and the projector deletes it when it finds Redis behind.
     pub(crate) fn epoch(&self) -> String {
         format!("{}:reservations-since", self.prefix)
     }

@@ -1,7 +1,8 @@
 //! Redis: cached views, limits, idempotency reservations, pending entities, typing and presence.
 //!
-//! Redis makes the system fast, never right: everything here comes back from Postgres and the log. The only crate
-//! that knows Redis. It must never serve a view as newer than it is.
+//! Redis makes the system faster; no result depends on it. Views and reservations come back from Postgres and the log;
+//! limit counters start again, and nodes restore presence. This is the only crate that knows Redis. It must never serve
+//! a view as newer than it is.
 //!
 //! # How a cached view is known to be fresh
 //!
@@ -14,8 +15,8 @@
 //!    that it has passed the edit: [`Cache::publish_progress`].
 //! 4. The next reader finds the view, but `v1` is no longer the version of `m`: [`Cache::view`] reports a miss.
 //!
-//! A reader that is slow between steps 1 and 2 stores a view under `v1` that nobody ever finds. A view that is found
-//! therefore includes everything up to the progress that Redis publishes. When Redis loses data, or a projector dies
+//! If the edit of step 3 comes between a slow reader's steps 1 and 2, the reader stores its view under `v1`, and nobody
+//! ever finds it. A view that is found therefore includes everything up to the progress that Redis publishes. When Redis loses data, or a projector dies
 //! between its commit and step 3, the next publication notices that Redis is behind, and the projector changes the
 //! versions of everything that changed since.
 

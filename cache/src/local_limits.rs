@@ -1,4 +1,5 @@
-//! Limits counted by this process alone, while Redis is down. Memory is bounded: windows that have ended are forgotten.
+//! Limits counted by this process alone, while Redis is down. From a number of windows on, each count first removes the
+//! windows that have ended; it never removes a live one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

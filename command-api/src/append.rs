@@ -9,7 +9,7 @@ use service::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
 use service::trace::{Span, SpanKind, TraceContext};
 use tokio::sync::watch;
 
-/// After this time an append has ended: the event is on the log, or never will be. An append takes half of it at most.
+/// An append takes at most 5 s. After this time it has certainly ended: the event is on the log, or never will be.
 pub(crate) const APPEND_ENDS_AFTER: Duration = Duration::from_secs(10);
 
 /// Appends events, unless something blocks all appends.

@@ -1,8 +1,8 @@
 //! One command, from request to outcome, in six steps: wait for the demanded position, find the message that it names,
 //! look its key up, find its conversation, decide, append.
 //!
-//! A command that has been decided is finished even when its client hangs up. Nothing here may append an event before
-//! it has been counted and its key reserved.
+//! The process finishes a decided command even if its client hangs up. It must never append an event before it has
+//! counted the command, and either reserved its key or announced the outage of Redis.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -63,10 +63,10 @@ impl Executor {
     /// Whatever prevents the command.
     pub(crate) async fn execute(self: &Arc<Self>, request: CommandRequest) -> Result<CommandOutcome, Problem> {
         self.facts.wait_for(request.at_least.as_ref()).await?;
-        let message = self.facts.message_of(&request).await?;
         let context = decision_context(&request)?;
+        let message = self.facts.message_of(&request).await?;
         let conversation_id = conversation_of(&request.command, &context, message.as_ref());
-        // Before the conversation: a retry gets its response whatever has happened since.
+        // The key comes before the conversation: a retry gets its response whatever has happened since.
         let KeyState { lookup, earlier_use } = self.look_up_key(&request, conversation_id).await?;
         if let Some(earlier) = earlier_use {
             return self.replay(&request, earlier, lookup).await;

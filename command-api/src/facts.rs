@@ -1,7 +1,7 @@
-//! The facts that a command is decided from: from Redis, else from Postgres, else from Postgres after the projector has
-//! passed the end of the log as it was.
+//! The facts that a command is decided from. The look-up tries this process, Redis, Postgres, the pending entities, and
+//! last Postgres again, once the projector has passed the log's end.
 //!
-//! Only that last look may conclude that something doesn't exist. Facts may be old, never wrong: each of them is
+//! Only that last look-up may conclude that something doesn't exist. Facts may be old, never wrong: each of them is
 //! immutable or only ever changes in one direction.
 
 use std::borrow::Cow;
@@ -121,9 +121,8 @@ impl FactLookup {
             let Snapshot { value, offsets } = self.load_message(id).await?;
             Ok(Snapshot { value: value.filter(is_here), offsets })
         };
-        let mut cache = self.request_cache();
         let at_least = request.at_least.clone().unwrap_or_default();
-        if let Some((body, _)) = cache.view(&ViewKey::MessageFacts(id), &at_least).await
+        if let Some((body, _)) = self.request_cache().view(&ViewKey::MessageFacts(id), &at_least).await
             && let Some(facts) = serde_json::from_str(&body).ok().filter(is_here)
         {
             return Ok(Some(facts));
@@ -132,7 +131,8 @@ impl FactLookup {
             return Ok(Some(facts));
         }
         // Nothing that is folded has happened to a message that isn't folded.
-        if let Some(PendingEntity::Message { facts, .. }) = cache.pending_entity(&Dependency::Message(id)).await
+        if let Some(PendingEntity::Message { facts, .. }) =
+            self.request_cache().pending_entity(&Dependency::Message(id)).await
             && is_here(&facts)
         {
             return Ok(Some(facts));

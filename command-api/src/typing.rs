@@ -1,4 +1,4 @@
-//! Typing: the one command that may append nothing. It counts against no limit, and keys on it are ignored.
+//! Typing: the one command that may append nothing. It counts against no limit, and ignores idempotency keys.
 
 use cache::Cache;
 use domain::facts::Facts;

@@ -255,7 +255,7 @@ fn parse_message(fields: &mut Fields) -> Option<Command> {
     Some(Command::Message(SendMessage { conversation_id, content, message_type, attachments, reply_to_id, mentions }))
 }
 
-/// Reads `attachments`, and names every wrong field of every attachment.
+/// The attachments of a message, and whether the client sent any.
 struct AttachmentsField {
     /// Whether the list has items, valid or not.
     has_items: bool,

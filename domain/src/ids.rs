@@ -72,7 +72,7 @@ uuid_id!(
     ConversationId
 );
 uuid_id!(
-    /// The id of a message, unique across conversations.
+    /// The id of a message. It identifies the message within its conversation.
     MessageId
 );
 uuid_id!(

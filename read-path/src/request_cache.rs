@@ -6,8 +6,8 @@ use cache::{Cache, CacheError, Dependency, PendingEntity, Versions, ViewKey, Vie
 use domain::{ConversationId, PositionVector, UserId};
 use read_model::{ReadModel, ReadModelError, Snapshot};
 
-/// Redis for the length of one request. After its first failure the request goes on without it, so a request waits for
-/// a Redis that is down only once.
+/// Redis for one request, or for one step of it. After its first failure the rest goes on without it, so a query waits
+/// for a Redis that is down only once.
 pub struct RequestCache<'a> {
     cache: Option<&'a Cache>,
     count_failure: fn(),
@@ -43,7 +43,7 @@ impl<'a> RequestCache<'a> {
         self.check(versions)
     }
 
-    /// Stores a view, unless something that it depends on has changed since its versions were read.
+    /// Stores a view. If something that it depends on has changed since its versions were read, nobody finds the view.
     pub async fn put_if_current(&mut self, key: &ViewKey, versions: &Versions, body: &str, includes: &PositionVector) {
         let Some(cache) = self.cache else { return };
         let stored = cache.put_if_current(key, versions, body, includes).await;

@@ -1,5 +1,5 @@
 //! Waiting until the read model includes a position. The projector publishes its progress in Redis, which wakes the
-//! waiters; Postgres is asked now and then, in case Redis is down or behind. No wait is ever longer than its time-out.
+//! waiters. A waiter also polls Postgres, in case Redis is down or behind. No wait is ever longer than its time-out.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ pub const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The pause before Postgres is first asked how far the projector is. Each pause after that is twice as long.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
-const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where a position was found to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReachedIn {
     /// The projector has published it in Redis: cached views may include it.
     Redis,
-    /// Only Postgres has it. Redis is down or behind, and the request must not use it.
+    /// Only Postgres has it. Redis is down or behind, and the request must not use Redis.
     Postgres,
 }
 
@@ -30,9 +30,12 @@ pub enum WaitError {
     /// The projector is behind.
     #[error("the read model did not reach the position in time")]
     Behind,
-    /// Redis has not reported the position, and Postgres doesn't answer.
+    /// Redis has not reported the position, and the last poll of Postgres failed.
     #[error(transparent)]
     Postgres(ReadModelError),
+    /// Redis has not reported the position, and Postgres answered no poll in time.
+    #[error("Postgres did not answer in time")]
+    NoAnswer,
 }
 
 impl From<WaitError> for Problem {
@@ -40,6 +43,10 @@ impl From<WaitError> for Problem {
         match error {
             WaitError::Behind => Self::projection_behind(),
             WaitError::Postgres(error) => crate::postgres_unavailable(&error),
+            WaitError::NoAnswer => {
+                tracing::warn!("Postgres did not answer in time; the client is told to retry");
+                Self::dependency_unavailable()
+            }
         }
     }
 }
@@ -62,7 +69,7 @@ impl PositionWait {
     /// # Errors
     /// When the read model doesn't include it in time.
     pub async fn reach(&self, position: &PositionVector) -> Result<ReachedIn, WaitError> {
-        let mut last_poll = Ok(());
+        let mut last_poll = Err(WaitError::NoAnswer);
         tokio::select! {
             biased;
             published = self.progress.reached(position, MAX_WAIT) => {
@@ -72,18 +79,18 @@ impl PositionWait {
             }
             () = self.poll(position, &mut last_poll) => return Ok(ReachedIn::Postgres),
         }
-        Err(last_poll.map_or_else(WaitError::Postgres, |()| WaitError::Behind))
+        Err(last_poll.err().unwrap_or(WaitError::Behind))
     }
 
-    /// Ends when Postgres includes `position`. Keeps the outcome of the last poll in `last_poll`.
-    async fn poll(&self, position: &PositionVector, last_poll: &mut Result<(), ReadModelError>) {
+    /// Ends when Postgres includes `position`. Keeps the outcome of the last answered poll in `last_poll`.
+    async fn poll(&self, position: &PositionVector, last_poll: &mut Result<(), WaitError>) {
         let mut pause = FIRST_POLL;
         loop {
             tokio::time::sleep(pause).await;
             match self.read_model.offsets().await {
                 Ok(offsets) if offsets.covers(position) => return,
                 Ok(_) => *last_poll = Ok(()),
-                Err(error) => *last_poll = Err(error),
+                Err(error) => *last_poll = Err(WaitError::Postgres(error)),
             }
             pause = (pause * 2).min(MAX_POLL_INTERVAL);
         }

@@ -1,4 +1,4 @@
-# Redis, without persistence: everything in it can be restored from Postgres and Kafka.
+# Redis, without persistence: the system works on when Redis loses everything.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $state is set by scripts/services
 

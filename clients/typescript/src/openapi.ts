@@ -535,7 +535,7 @@ export interface components {
         };
         /**
          * Format: uuid
-         * @description The id of a message, unique across conversations.
+         * @description The id of a message. It identifies the message within its conversation.
          * @example 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47
          */
         MessageId: string;

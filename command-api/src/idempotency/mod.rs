@@ -8,22 +8,23 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | look up | [`Idempotency::look_up`] reads the reservation in Redis. Without one it asks the read model, which also reports the last announced outage of Redis. |
+//! | look up | [`Idempotency::look_up`] reads the reservation in Redis. If there is none, or none with a position, it asks the read model, which also reports the last announced outage of Redis. |
 //! | reserve | `Cache::admit` reserves the key for the whole event, atomically, and returns the reservation epoch. |
-//! | append | Kafka acknowledges the event. A contender on another node finds the reservation and appends the same bytes; the fold drops the copy. |
-//! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the fold has passed the event, and answers with the event that came first. |
+//! | append | Kafka acknowledges the event. A contender in another process finds the reservation and appends the same bytes; the fold drops the copy. |
+//! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the projector has folded the event, and answers with the event that came first. |
 //! | record | `Cache::record_outcome` stores the position in the reservation, for the next retry. |
 //!
 //! # The races that this closes
 //!
 //! *Redis lost reservations.* Redis then begins a new [`ReservationEpoch`], and a key without a reservation may have been
-//! used before it. Commands are confirmed by the fold until the epoch is *trusted*: it is [`APPEND_ENDS_AFTER`] old, so
-//! every earlier append has ended, and the projector has passed the log's end of that time.
+//! used before it. The command API confirms each command in the read model until it trusts the epoch. It does so once
+//! two things hold: the epoch is [`APPEND_ENDS_AFTER`] old, so every earlier append has ended; and the projector has
+//! passed the log's end of that time.
 //!
-//! *One node can't reach Redis.* An example, with nodes A (with Redis) and B (without) and the key `k`:
+//! *One process can't reach Redis.* An example, with processes A (with Redis) and B (without) and the key `k`:
 //!
 //! 1. B announces the outage in Postgres ([`Idempotency::announce_outage`]) and waits [`LOOKUP_VALID`].
-//! 2. B uses `k` without a reservation, and confirms it with the fold.
+//! 2. B uses `k` without a reservation, and confirms it in the read model.
 //! 3. A looks `k` up. If A looked before the announcement, its event is acknowledged before B's wait ends, or the look-up
 //!    is no longer valid ([`KeyLookup::has_expired`]) and A confirms, too. If A looked after it, A sees the outage and
 //!    confirms until the outage is [`APPEND_ENDS_AFTER`] old.

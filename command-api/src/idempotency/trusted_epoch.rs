@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// The pause between two attempts to trust an epoch.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The trusted epoch: everything that was reserved before it, or used without a reservation before the outage, is in
+/// The trusted epoch: everything that was reserved before it, or used without a reservation during the outage, is in
 /// the read model. A key that is neither reserved nor in the read model is then unused.
 #[derive(Default)]
 pub(super) struct TrustedEpoch {

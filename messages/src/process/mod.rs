@@ -1,7 +1,7 @@
 //! A process: one service or all of them, over connections that they share.
 //!
-//! [`start`] waits for Kafka and Postgres, starts the services, and only then listens: until then the system refuses
-//! connections, and a load balancer tries another process. On shutdown the services stop from the clients inwards:
+//! [`start`] waits for Kafka (and for Postgres, if the process has a projector), starts the services, and only then
+//! listens: until then the system refuses connections, and a load balancer tries another process. On shutdown the services stop from the clients inwards:
 //! sockets, commands, and last the projector, because a request in progress may wait for it.
 
 mod readiness;

@@ -8,8 +8,9 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | read | [`Relay`] reads the record. If its event is a duplicate ([`dedup`]), or no room on this node needs it, delivery ends here. |
+//! | read | [`Relay`] reads the record. |
 //! | offsets | [`RelayedOffsets`] passes the record. A socket that becomes ready from now on gets the event's frames, or a token that includes the event. |
+//! | select | If the record's event is a duplicate ([`dedup`]), or no room on this node needs it, delivery ends here. |
 //! | frames | [`events`] turns the event into [`Frame`](events::Frame)s, each with an audience. |
 //! | sequence | A frame to a whole room gets its own `position`, and the position `previous` of the frame before it. |
 //! | send | [`FrameSender`] serializes the frame once, and puts it into the buffer of each socket. |

@@ -1,5 +1,5 @@
 //! The system under test: its services run in this process (see `layout.rs`), on a topic, a schema and a Redis prefix
-//! that no other test has. A test never cleans up: the names are random, and the containers are disposable.
+//! that no other test has. A test never cleans up: the names are random, and `make clean` deletes the services' data.
 
 use std::time::{Duration, SystemTime};
 

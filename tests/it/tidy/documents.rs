@@ -49,9 +49,11 @@ fn a_wide_line_is_found() {
 }
 
 #[test]
-fn the_paths_that_the_architecture_names_exist() {
-    for path in paths(&text("ARCHITECTURE.md")) {
-        assert!(root().join(&path).exists(), "ARCHITECTURE.md names {path}, which doesn't exist");
+fn the_paths_that_documents_name_exist() {
+    for file in documents() {
+        for path in paths(&text(&file)) {
+            assert!(root().join(&path).exists(), "{file} names {path}, which doesn't exist");
+        }
     }
 }
 
