@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::harness::eventually;
 use crate::harness::log::Record;
 use crate::harness::process::{ServiceProcess, command, free_port};
+use crate::harness::proxy::Proxy;
 use crate::harness::sockets::SLACK;
 use crate::harness::system::{SECRET, System, TIMEOUT, config};
 
@@ -106,6 +107,25 @@ async fn a_process_without_postgres_is_alive_but_not_ready_and_says_why() {
     // Only cached answers can be read.
     system.get("alice", "/api/messages").await.assert_problem(503, "unavailable");
     system.post("alice", json!({})).await.assert_problem(405, "method_not_allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_for_a_position_says_when_postgres_does_not_answer() {
+    let mut config = config();
+    let postgres = Proxy::start(&config.database_url).await;
+    config.database_url.clone_from(&postgres.url);
+    let system = System::with_config(config).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let message = json!({"conversationId": conversation, "content": "too early"});
+    let send_too_early = async || {
+        let request = system.ask("alice", "POST", "/api/messages").json(&message);
+        request.header("Messages-Position", "0:1000000").send().await
+    };
+
+    send_too_early().await.assert_problem(503, "projection_behind");
+    postgres.stall();
+    send_too_early().await.assert_problem(503, "unavailable");
+    postgres.restore();
 }
 
 #[tokio::test(flavor = "multi_thread")]
