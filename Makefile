@@ -2,6 +2,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PORT ?= 8080
 
+# Every recipe uses the pinned compiler, even if rustup has it under another name.
+ifndef RUSTUP_TOOLCHAIN
+export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
+endif
+
 # npm writes these files once the JavaScript packages are installed.
 JS_PACKAGES := $(patsubst %,%/node_modules/.package-lock.json,clients/typescript tests/js)
 
