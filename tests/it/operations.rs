@@ -39,14 +39,28 @@ impl Work {
     }
 }
 
+/// A process that only this test uses, so its metrics count nothing else. Alice has sent bob a message.
+struct MeasuredProcess {
+    running: ServiceProcess,
+    system: System,
+    conversation: String,
+}
+
+impl MeasuredProcess {
+    async fn start() -> Self {
+        let config = config();
+        let running = ServiceProcess::start(&config, &["all"]).await;
+        let system = System::attach(config, &running.url);
+        let conversation = system.conversation("alice", &["bob"]).await;
+        let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
+        system.wait_until_published(&sent).await;
+        Self { running, system, conversation }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cached_list_touches_neither_postgres_nor_kafka() {
-    let config = config();
-    let running = ServiceProcess::start(&config, &["all"]).await;
-    let system = System::attach(config, &running.url);
-    let conversation = system.conversation("alice", &["bob"]).await;
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.wait_until_published(&sent).await;
+    let MeasuredProcess { running, system, .. } = MeasuredProcess::start().await;
     assert_eq!(system.get("bob", "/api/messages").await.header("x-cache"), "miss");
 
     let before = Work::of(&running).await;
@@ -208,16 +222,11 @@ async fn lock_offsets(config: &service::config::Config) -> PgConnection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_show_how_far_the_projector_lags() {
-    let config = config();
-    let running = ServiceProcess::start(&config, &["all"]).await;
-    let system = System::attach(config.clone(), &running.url);
-    let conversation = system.conversation("alice", &["bob"]).await;
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.wait_until_published(&sent).await;
+    let MeasuredProcess { running, system, conversation } = MeasuredProcess::start().await;
     let lag_events = async || running.metric("projector_lag_events", "").await;
     let lag_seconds = async || running.metric("projector_lag_seconds", "").await;
 
-    let mut lock = lock_offsets(&config).await;
+    let mut lock = lock_offsets(&system.config).await;
     for _ in 0..3 {
         system.message("alice", &conversation, "hi").await;
     }
@@ -235,12 +244,7 @@ async fn the_metrics_show_how_far_the_projector_lags() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_count_requests_events_batches_and_queries() {
-    let config = config();
-    let running = ServiceProcess::start(&config, &["all"]).await;
-    let system = System::attach(config.clone(), &running.url);
-    let conversation = system.conversation("alice", &["bob"]).await;
-    let sent = system.post("alice", json!({"conversationId": conversation, "content": "hi"})).await;
-    system.wait_until_published(&sent).await;
+    let MeasuredProcess { running, .. } = MeasuredProcess::start().await;
     for (name, labels) in [
         ("http_requests_total", "route=\"/api/messages\""),
         ("http_request_duration_seconds_count", "method=\"POST\""),

@@ -2,15 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::contract::scene::Scene;
 use crate::harness::http::Request;
-use crate::harness::{System, unknown_id};
-
-/// A direct conversation of alice and bob, with a message of alice's.
-struct Scene {
-    system: System,
-    conversation: String,
-    message: String,
-}
+use crate::harness::unknown_id;
 
 /// An invalid body and the errors that the response must name, in order.
 struct Case {
@@ -24,21 +18,6 @@ fn case(body: Value, field: &'static str, code: &'static str) -> Case {
 }
 
 impl Scene {
-    async fn new() -> Self {
-        let system = System::start().await;
-        let conversation = system.conversation("alice", &["bob"]).await;
-        let message = system.message("alice", &conversation, "hi").await;
-        Self { system, conversation, message }
-    }
-
-    fn post(&self) -> Request {
-        self.system.ask("alice", "POST", "/api/messages")
-    }
-
-    fn patch(&self) -> Request {
-        self.system.ask("alice", "PATCH", &format!("/api/messages/{}", self.message))
-    }
-
     /// Asserts that `POST` refuses each body with exactly its errors and has no effect.
     async fn assert_post_refuses(&self, cases: Vec<Case>) {
         self.assert_refused(|| self.post(), cases).await;
@@ -75,7 +54,7 @@ const ACTION: &str = "action";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_conversation_is_refused_with_every_invalid_field() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let good = json!({"action": "conversation", "participantIds": ["bob", "carol"]});
     let pair = json!({"action": "conversation", "type": "DIRECT", "participantIds": ["bob"]});
     let ids = |value: Value| with(&good, "participantIds", value);
@@ -132,7 +111,7 @@ async fn an_invalid_conversation_is_refused_with_every_invalid_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_message_is_refused_with_every_invalid_field() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let good = json!({"conversationId": scene.conversation, "content": "hi"});
     let id = |value: Value| with(&good, "conversationId", value);
     let content = |value: Value| with(&good, "content", value);
@@ -177,7 +156,7 @@ async fn an_invalid_message_is_refused_with_every_invalid_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_attachment_is_refused_with_every_invalid_field() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let good = json!({"url": "https://files.example/1", "name": "1", "mimeType": "image/png", "size": 1});
     let attached = |list: Value| json!({"conversationId": scene.conversation, "content": "", "attachments": list});
     let one = |attachment: Value| attached(json!([attachment]));
@@ -223,7 +202,7 @@ async fn an_invalid_attachment_is_refused_with_every_invalid_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_command_of_any_other_action_is_refused_with_every_invalid_field() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let message = &scene.message;
     let reaction = json!({"action": "reaction", "messageId": message, "emoji": "👍"});
     let removal = json!({"action": "remove_reaction", "messageId": message, "emoji": "👍"});
@@ -257,7 +236,7 @@ async fn an_invalid_command_of_any_other_action_is_refused_with_every_invalid_fi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_edit_is_refused_with_every_invalid_field() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let long_with_mentions = json!({"content": "x".repeat(4_001), "mentions": []});
     let cases = vec![
         case(json!({}), "content", "required"),

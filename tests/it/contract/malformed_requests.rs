@@ -3,32 +3,11 @@
 
 use serde_json::json;
 
+use crate::contract::scene::Scene;
 use crate::harness::http::Request;
 use crate::harness::{System, unknown_id};
 
-/// A direct conversation of alice and bob, with a message of alice's.
-struct Scene {
-    system: System,
-    conversation: String,
-    message: String,
-}
-
 impl Scene {
-    async fn new() -> Self {
-        let system = System::start().await;
-        let conversation = system.conversation("alice", &["bob"]).await;
-        let message = system.message("alice", &conversation, "hi").await;
-        Self { system, conversation, message }
-    }
-
-    fn post(&self) -> Request {
-        self.system.ask("alice", "POST", "/api/messages")
-    }
-
-    fn patch(&self) -> Request {
-        self.system.ask("alice", "PATCH", &format!("/api/messages/{}", self.message))
-    }
-
     fn delete(&self) -> Request {
         self.system.ask("alice", "DELETE", &format!("/api/messages/{}", self.message))
     }
@@ -53,7 +32,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_not_json_is_refused() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let deeply_nested = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
     let with_byte_order_mark = format!("\u{feff}{}", scene.valid_body());
     for body in [
@@ -77,7 +56,7 @@ async fn a_body_that_is_not_json_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_json_body_that_is_not_an_object_is_refused() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     for body in ["null", "[]", "\"hi\"", "7"] {
         scene.post().raw(body.to_owned()).send().await.assert_problem(422, "not_an_object");
         scene.patch().raw(body.to_owned()).send().await.assert_problem(422, "not_an_object");
@@ -87,7 +66,7 @@ async fn a_json_body_that_is_not_an_object_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_another_media_type_or_encoding_is_refused() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     for media_type in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -106,7 +85,7 @@ async fn a_body_of_another_media_type_or_encoding_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_64_kib_is_accepted_and_a_larger_one_is_refused() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     for bytes in [(64 << 10) + 1, 65 << 10, 1 << 20] {
         let refused = scene.post().raw(scene.valid_body_of_size(bytes)).send().await;
         refused.assert_problem(413, "body_too_large");
@@ -121,7 +100,7 @@ async fn a_body_of_64_kib_is_accepted_and_a_larger_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_id_in_a_path_is_named() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let edit = json!({"content": "hi"});
     let too_short = &scene.message[..35];
     let in_braces = format!("%7B{}%7D", scene.message);
@@ -136,7 +115,7 @@ async fn an_invalid_id_in_a_path_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_header_is_named() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let message = json!({"conversationId": scene.conversation, "content": "hi"});
     let edit = json!({"content": "hi"});
     let assert_refused = async |name: &str, value: &str, code: &str| {
@@ -161,7 +140,7 @@ async fn an_invalid_header_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_has_no_query_parameters() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob"]).await;
     let edit = json!({"content": "hi"});
     let message_path = format!("/api/messages/{}", scene.message);
     for (method, path) in [("POST", "/api/messages"), ("PATCH", &message_path), ("DELETE", &message_path)] {

@@ -24,6 +24,7 @@ mod privacy;
 mod reactions;
 mod read_marks;
 mod rooms;
+mod scene;
 mod sync;
 mod typing;
 mod typing_frames;

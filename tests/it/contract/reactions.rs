@@ -2,24 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::System;
+use crate::contract::scene::Scene;
 use crate::harness::http::Response;
 
-/// A group of alice, bob, carol and dan, with a message of alice's.
-struct Scene {
-    system: System,
-    conversation: String,
-    message: String,
-}
-
 impl Scene {
-    async fn new() -> Self {
-        let system = System::start().await;
-        let conversation = system.conversation("alice", &["bob", "carol", "dan"]).await;
-        let message = system.message("alice", &conversation, "hi").await;
-        Self { system, conversation, message }
-    }
-
     async fn react(&self, user: &str, emoji: &str) -> Response {
         self.system.react(user, &self.message, emoji).await
     }
@@ -67,7 +53,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reaction_is_returned_logged_and_projected_and_can_be_removed() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob", "carol", "dan"]).await;
 
     let added = scene.react("bob", "👍").await;
     scene.assert_unlabelled_by_bob(&added, 201, "REACTION_ADDED", 99).await;
@@ -97,7 +83,7 @@ async fn a_label_stays_until_a_reaction_sets_another() {
         /// The label of the emoji after the command.
         label_after: &'a str,
     }
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob", "carol", "dan"]).await;
     let id = &scene.message;
     let longest = "é".repeat(32);
     let mut last = None;
@@ -132,7 +118,7 @@ async fn a_label_stays_until_a_reaction_sets_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reaction_is_exactly_one_emoji_of_any_composition() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob", "carol", "dan"]).await;
     let records_before = scene.system.records().await.len();
     let flag_of_england = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
     for emoji in ["👍", "👍🏽", "❤️", "🇩🇪", flag_of_england, "1️⃣", "👨‍👩‍👧‍👦", "🏳️‍🌈"]
@@ -155,7 +141,7 @@ async fn a_reaction_is_exactly_one_emoji_of_any_composition() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_accepts_twenty_different_emoji_in_all_its_life() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(&["bob", "carol", "dan"]).await;
     let emoji: Vec<String> = ('🐀'..).take(21).map(String::from).collect();
     let (accepted, one_too_many) = (&emoji[..20], &emoji[20]);
     scene.system.wait_until_caught_up().await;
