@@ -112,6 +112,10 @@ impl ViewKey {
     }
 }
 
+/// The format of stored views. It is part of their keys: processes of two releases run side by side, and neither reads
+/// what it can't understand.
+const VIEW_FORMAT: u32 = 2;
+
 /// Builds keys under a prefix. Keys of the projection are also under its generation.
 pub(crate) struct Keys<'a> {
     pub(crate) prefix: &'a str,
@@ -139,18 +143,16 @@ impl Keys<'_> {
         format!("{}:{}:head:{dependency}", self.prefix, self.generation)
     }
 
-    /// String: a line of JSON (pairs of a version's key and the version), then the JSON of the view.
+    /// String: a line of JSON (pairs of a version's key and the version), a line with the view's entity tag, then the
+    /// view's JSON.
     pub(crate) fn view(&self, view: &ViewKey) -> String {
-        let Self { prefix, generation } = self;
-        let kind = view.kind();
+        let start = format!("{}:{}:{}.{VIEW_FORMAT}", self.prefix, self.generation, view.kind());
         match view {
-            ViewKey::Conversations { user, page } => format!("{prefix}:{generation}:{kind}:{user}:{page}"),
-            ViewKey::Messages { conversation, page } => format!("{prefix}:{generation}:{kind}:{conversation}:{page}"),
-            ViewKey::Message(id) | ViewKey::MessageFacts(id) => format!("{prefix}:{generation}:{kind}:{id}"),
-            ViewKey::Conversation { conversation, user, page } => {
-                format!("{prefix}:{generation}:{kind}:{conversation}:{page}:{user}")
-            }
-            ViewKey::Memberships(user) => format!("{prefix}:{generation}:{kind}:{user}"),
+            ViewKey::Conversations { user, page } => format!("{start}:{user}:{page}"),
+            ViewKey::Messages { conversation, page } => format!("{start}:{conversation}:{page}"),
+            ViewKey::Message(id) | ViewKey::MessageFacts(id) => format!("{start}:{id}"),
+            ViewKey::Conversation { conversation, user, page } => format!("{start}:{conversation}:{page}:{user}"),
+            ViewKey::Memberships(user) => format!("{start}:{user}"),
         }
     }
 

@@ -44,4 +44,4 @@ pub use local_limits::LocalLimits;
 pub use pending::{PendingChanges, PendingEntity};
 pub use progress::Progress;
 pub use publish::PublishOutcome;
-pub use views::{Versions, ViewLookup};
+pub use views::{Versions, View, ViewLookup};

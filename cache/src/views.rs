@@ -3,15 +3,65 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes};
 use domain::PositionVector;
 use redis::Script;
+use sha2::{Digest, Sha256};
 
 use crate::connection::{Cache, CacheError};
 use crate::keys::{self, Dependency, ViewKey};
 use crate::progress;
 
+/// How many bytes of the hash an entity tag has: enough that two bodies never share one.
+const TAG_BYTES: usize = 16;
+
 static VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/view.lua")));
 static VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/versions.lua")));
+
+/// The JSON of a response, with the entity tag that identifies it. Redis stores both, so a response from Redis needs no
+/// hash of its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    etag: Bytes,
+    body: Bytes,
+}
+
+impl View {
+    /// A view with this JSON. Hashes it.
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        let hash = Sha256::digest(&body);
+        Self { etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash[..TAG_BYTES])).into(), body }
+    }
+
+    /// The entity tag (RFC 9110), with its quotes. It is strong: equal bodies have equal tags, on every node and
+    /// whether cached or not.
+    pub fn etag(&self) -> &Bytes {
+        &self.etag
+    }
+
+    /// The JSON.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Appends the view as Redis stores it: the tag, a line break, the JSON.
+    pub(crate) fn write(&self, stored: &mut impl BufMut) {
+        for part in [self.etag.as_ref(), b"\n", &self.body] {
+            stored.put_slice(part);
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote, without a copy. None for anything else.
+    pub(crate) fn parse(mut stored: Bytes) -> Option<Self> {
+        let etag_length = stored.iter().position(|byte| *byte == b'\n')?;
+        let body = stored.split_off(etag_length + 1);
+        stored.truncate(etag_length);
+        Some(Self { etag: stored, body })
+    }
+}
 
 /// The result of looking a view up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +69,8 @@ pub struct ViewLookup {
     /// The progress that Redis had published before it looked for the view; 0 for partitions that it doesn't know. A
     /// view that is found includes all of it.
     pub progress: PositionVector,
-    /// The view's JSON, if Redis has the view and it is fresh.
-    pub body: Option<String>,
+    /// The view, if Redis has it and it is fresh.
+    pub view: Option<View>,
 }
 
 /// The versions of dependencies, taken before the values of a view are read.
@@ -41,10 +91,11 @@ impl Cache {
         let keys = self.keys();
         let mut call = VIEW.prepare_invoke();
         call.key(keys.progress()).key(keys.view(key));
-        let (progress, body): (Vec<(i32, i64)>, Option<String>) = call.invoke_async(&mut self.connection()).await?;
-        let outcome = if body.is_some() { "hit" } else { "miss" };
+        let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) = call.invoke_async(&mut self.connection()).await?;
+        let view = stored.and_then(View::parse);
+        let outcome = if view.is_some() { "hit" } else { "miss" };
         metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
-        Ok(ViewLookup { progress: progress::vector(&progress), body })
+        Ok(ViewLookup { progress: progress::vector(&progress), view })
     }
 
     /// Reads the current versions of these dependencies. Read them before the values of the view.
@@ -76,16 +127,37 @@ impl Cache {
         &self,
         key: &ViewKey,
         versions: &Versions,
-        body: &str,
+        view: &View,
         includes: &PositionVector,
     ) -> Result<(), CacheError> {
         let keys = self.keys();
         if versions.generation != keys.generation || !includes.covers(&versions.progress) {
             return Ok(());
         }
-        let depends = serde_json::json!(versions.pairs);
+        let mut stored = format!("{}\n", serde_json::json!(versions.pairs)).into_bytes();
+        view.write(&mut stored);
         let mut set = redis::cmd("SET");
-        set.arg(keys.view(key)).arg(format!("{depends}\n{body}")).arg("EX").arg(key.ttl().as_secs());
+        set.arg(keys.view(key)).arg(stored).arg("EX").arg(key.ttl().as_secs());
         Ok(set.query_async(&mut self.connection()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_view_comes_back_with_its_tag() {
+        let view = View::new("{\"text\":\"two\\nlines\"}");
+        let mut stored = Vec::new();
+        view.write(&mut stored);
+        assert_eq!(View::parse(stored.into()), Some(view));
+        assert_eq!(View::parse(Bytes::from_static(b"{}")), None);
+    }
+
+    #[test]
+    fn bodies_have_the_same_tag_only_if_they_are_equal() {
+        assert_eq!(View::new("{}").etag(), "\"RBNvo1WzZ4oRRq0W9-hkng\"");
+        assert_ne!(View::new("[]").etag(), View::new("{}").etag());
     }
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use cache::{Cache, Dependency, PendingEntity, ViewKey};
+use cache::{Cache, Dependency, PendingEntity, View, ViewKey};
 use domain::facts::{ConversationFacts, MessageFacts};
 use domain::{ConversationId, MessageId, PositionVector, UserId};
 use read_model::{ReadModel, Snapshot};
@@ -41,9 +41,9 @@ fn conclude<T>(end: &PositionVector, snapshot: Snapshot<Option<T>>) -> Result<Op
 }
 
 /// The cached view of a message's facts, with what it includes.
-fn render_facts(snapshot: &Snapshot<Option<MessageFacts>>) -> Option<(Cow<'_, str>, &PositionVector)> {
-    let body = serde_json::to_string(snapshot.value.as_ref()?).ok()?;
-    Some((Cow::Owned(body), &snapshot.offsets))
+fn render_facts(snapshot: &Snapshot<Option<MessageFacts>>) -> Option<(Cow<'_, View>, &PositionVector)> {
+    let body = serde_json::to_vec(snapshot.value.as_ref()?).ok()?;
+    Some((Cow::Owned(View::new(body)), &snapshot.offsets))
 }
 
 impl FactLookup {
@@ -122,8 +122,8 @@ impl FactLookup {
             Ok(Snapshot { value: value.filter(is_here), offsets })
         };
         let at_least = request.at_least.clone().unwrap_or_default();
-        if let Some((body, _)) = self.request_cache().view(&ViewKey::MessageFacts(id), &at_least).await
-            && let Some(facts) = serde_json::from_str(&body).ok().filter(is_here)
+        if let Some((view, _)) = self.request_cache().view(&ViewKey::MessageFacts(id), &at_least).await
+            && let Some(facts) = serde_json::from_slice(view.body()).ok().filter(is_here)
         {
             return Ok(Some(facts));
         }

@@ -49,7 +49,7 @@ pub(crate) async fn page(
     // There is always a list, if only an empty one.
     let view = read.load(values).await?.ok_or_else(Problem::internal)?;
     if let Some(versions) = versions {
-        read.cache.put_if_current(&key, &versions, &view.body, &view.includes).await;
+        read.cache.put_if_current(&key, &versions, &view.view, &view.includes).await;
     }
     Ok(read.respond("conversations", view, headers))
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::response::Response;
-use cache::{Dependency, PendingEntity, ViewKey};
+use cache::{Dependency, PendingEntity, View, ViewKey};
 use domain::{ConversationId, Position, PositionVector, UserId};
 use http::HeaderMap;
 use read_model::{ReadModelError, Snapshot};
@@ -105,8 +105,8 @@ impl<'a> ReadRequest<'a> {
 
     /// Looks up a view that includes what the client demands.
     pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Option<RenderedView> {
-        let (body, includes) = self.cache.view(key, &self.at_least).await?;
-        Some(RenderedView { body, includes, is_hit: true })
+        let (view, includes) = self.cache.view(key, &self.at_least).await?;
+        Some(RenderedView { view, includes, is_hit: true })
     }
 
     /// Reads a view from Redis, else its values from Postgres, and stores the view. None when there are no values.
@@ -242,8 +242,8 @@ async fn load<T: Serialize>(
 }
 
 /// What is stored of a view that was loaded.
-fn rendered(view: &Option<RenderedView>) -> Option<(Cow<'_, str>, &PositionVector)> {
-    view.as_ref().map(|view| (Cow::Borrowed(view.body.as_str()), &view.includes))
+fn rendered(view: &Option<RenderedView>) -> Option<(Cow<'_, View>, &PositionVector)> {
+    view.as_ref().map(|rendered| (Cow::Borrowed(&rendered.view), &rendered.includes))
 }
 
 /// Renders a value as the body of a response.
@@ -251,16 +251,16 @@ fn rendered(view: &Option<RenderedView>) -> Option<(Cow<'_, str>, &PositionVecto
 /// # Errors
 /// 500 when it has no JSON form.
 pub(crate) fn render(value: &impl Serialize, includes: PositionVector) -> Result<RenderedView, Problem> {
-    let body = serde_json::to_string(value).map_err(|error| invalid_json(&error))?;
-    Ok(RenderedView { body, includes, is_hit: false })
+    let body = serde_json::to_vec(value).map_err(|error| invalid_json(&error))?;
+    Ok(RenderedView { view: View::new(body), includes, is_hit: false })
 }
 
 /// Reads a part of a rendered body again.
 ///
 /// # Errors
 /// 500 when it isn't there.
-pub(crate) fn parse<'v, T: Deserialize<'v>>(view: &'v RenderedView) -> Result<T, Problem> {
-    serde_json::from_str(&view.body).map_err(|error| invalid_json(&error))
+pub(crate) fn parse<'v, T: Deserialize<'v>>(rendered: &'v RenderedView) -> Result<T, Problem> {
+    serde_json::from_slice(rendered.view.body()).map_err(|error| invalid_json(&error))
 }
 
 fn invalid_json(error: &serde_json::Error) -> Problem {

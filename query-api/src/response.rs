@@ -2,21 +2,17 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cache::View;
 use domain::PositionVector;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use sha2::{Digest, Sha256};
 
 const MESSAGES_POSITION: HeaderName = HeaderName::from_static("messages-position");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
-/// How many bytes of the hash an entity tag has: enough that two bodies never share one.
-const TAG_BYTES: usize = 16;
 
-/// A response body that is ready to send, with what it includes.
+/// A view that is ready to send, with what it includes.
 #[derive(Debug)]
 pub(crate) struct RenderedView {
-    pub(crate) body: String,
+    pub(crate) view: View,
     pub(crate) includes: PositionVector,
     /// Whether it came from Redis.
     pub(crate) is_hit: bool,
@@ -31,20 +27,24 @@ impl RenderedView {
     /// The response, with a token for what it includes. A client that has the body already gets 304 without it.
     pub(crate) fn into_response(self, token: &str, request: &HeaderMap) -> Response {
         let cache_status = self.cache_status();
-        let tag = entity_tag(&self.body);
-        let mut response = if matches(request, &tag) {
+        let tag = self.view.etag();
+        let mut response = if matches(request, tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-            (media_type, Body::from(self.body)).into_response()
+            (media_type, Body::from(self.view.body().clone())).into_response()
         };
         let headers = response.headers_mut();
         headers.insert(X_CACHE, HeaderValue::from_static(cache_status));
         // What a user may see is private, and clients revalidate it before each use.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         headers.insert(header::VARY, HeaderValue::from_static("Authorization"));
-        for (name, value) in [(MESSAGES_POSITION, token), (header::ETAG, &tag)] {
-            if let Ok(value) = HeaderValue::from_str(value) {
+        let values = [
+            (MESSAGES_POSITION, HeaderValue::from_str(token)),
+            (header::ETAG, HeaderValue::from_maybe_shared(tag.clone())),
+        ];
+        for (name, value) in values {
+            if let Ok(value) = value {
                 headers.insert(name, value);
             }
         }
@@ -52,17 +52,11 @@ impl RenderedView {
     }
 }
 
-/// A strong entity tag: equal bodies have equal tags, on every node and whether cached or not.
-fn entity_tag(body: &str) -> String {
-    let hash = Sha256::digest(body.as_bytes());
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash[..TAG_BYTES]))
-}
-
 /// Whether `If-None-Match` names the tag, by the weak comparison that RFC 9110 demands for it.
-fn matches(request: &HeaderMap, tag: &str) -> bool {
+fn matches(request: &HeaderMap, tag: &[u8]) -> bool {
     let lines = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
-    tags.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+    tags.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named).as_bytes() == tag)
 }
 
 #[cfg(test)]
@@ -74,13 +68,13 @@ mod tests {
         lines.iter().map(pair).collect()
     }
 
-    fn view(body: &str) -> RenderedView {
-        RenderedView { body: body.to_owned(), includes: PositionVector::default(), is_hit: true }
+    fn view(body: &'static str) -> RenderedView {
+        RenderedView { view: View::new(body), includes: PositionVector::default(), is_hit: true }
     }
 
     #[test]
     fn lists_stars_and_weak_tags_match() {
-        let tag = entity_tag("{}");
+        let [tag, other] = ["{}", "[]"].map(|body| String::from_utf8(View::new(body).etag().to_vec()).unwrap());
         for lines in [
             vec![tag.as_str()],
             vec!["*"],
@@ -88,10 +82,10 @@ mod tests {
             vec![&format!("\"other\" , {tag}")],
             vec!["\"other\"", &tag],
         ] {
-            assert!(matches(&request(&lines), &tag), "{lines:?}");
+            assert!(matches(&request(&lines), tag.as_bytes()), "{lines:?}");
         }
-        for lines in [vec![], vec![""], vec!["\"other\""], vec![tag.trim_matches('"')], vec![&entity_tag("[]")]] {
-            assert!(!matches(&request(&lines), &tag), "{lines:?}");
+        for lines in [vec![], vec![""], vec!["\"other\""], vec![tag.trim_matches('"')], vec![&other]] {
+            assert!(!matches(&request(&lines), tag.as_bytes()), "{lines:?}");
         }
     }
 

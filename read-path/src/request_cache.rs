@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cache::{Cache, CacheError, Dependency, PendingEntity, Versions, ViewKey, ViewLookup};
+use cache::{Cache, CacheError, Dependency, PendingEntity, Versions, View, ViewKey, ViewLookup};
 use domain::{ConversationId, PositionVector, UserId};
 use read_model::{ReadModel, ReadModelError, Snapshot};
 
@@ -30,11 +30,11 @@ impl<'a> RequestCache<'a> {
     }
 
     /// Looks up a view that includes at least `at_least`.
-    pub async fn view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<(String, PositionVector)> {
+    pub async fn view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<(View, PositionVector)> {
         let lookup = self.cache?.view(key).await;
-        let ViewLookup { progress, body } = self.check(lookup)?;
+        let ViewLookup { progress, view } = self.check(lookup)?;
         // Redis may not know yet what a position from Postgres includes.
-        body.filter(|_| progress.covers(at_least)).map(|body| (body, progress))
+        view.filter(|_| progress.covers(at_least)).map(|view| (view, progress))
     }
 
     /// Reads the versions of what a view depends on. Read them before the values of the view.
@@ -44,9 +44,9 @@ impl<'a> RequestCache<'a> {
     }
 
     /// Stores a view. If something that it depends on has changed since its versions were read, nobody finds the view.
-    pub async fn put_if_current(&mut self, key: &ViewKey, versions: &Versions, body: &str, includes: &PositionVector) {
+    pub async fn put_if_current(&mut self, key: &ViewKey, versions: &Versions, view: &View, includes: &PositionVector) {
         let Some(cache) = self.cache else { return };
-        let stored = cache.put_if_current(key, versions, body, includes).await;
+        let stored = cache.put_if_current(key, versions, view, includes).await;
         self.check(stored);
     }
 
@@ -59,12 +59,12 @@ impl<'a> RequestCache<'a> {
         key: &ViewKey,
         dependency: Dependency,
         load: impl Future<Output = Result<T, E>>,
-        render: impl for<'v> FnOnce(&'v T) -> Option<(Cow<'v, str>, &'v PositionVector)>,
+        render: impl for<'v> FnOnce(&'v T) -> Option<(Cow<'v, View>, &'v PositionVector)>,
     ) -> Result<T, E> {
         let versions = self.versions(&[dependency]).await;
         let value = load.await?;
-        if let (Some((body, includes)), Some(versions)) = (render(&value), versions) {
-            self.put_if_current(key, &versions, &body, includes).await;
+        if let (Some((view, includes)), Some(versions)) = (render(&value), versions) {
+            self.put_if_current(key, &versions, &view, includes).await;
         }
         Ok(value)
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cache::{Admission, Dependency, Limit, ReservationRequest, ViewKey};
+use cache::{Admission, Dependency, Limit, ReservationRequest, View, ViewKey};
 use domain::event::{MessageSent, MessageType};
 use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, UserId, envelope};
 use redis::AsyncCommands;
@@ -72,7 +72,7 @@ async fn a_view_that_a_slow_reader_stores_late_is_never_served() {
         system.wait_until_published(&edited).await;
 
         // … when it stores the view after the edit …
-        cache.put_if_current(&key, &versions, &old.body.to_string(), &offsets).await.unwrap();
+        cache.put_if_current(&key, &versions, &View::new(old.body.to_string()), &offsets).await.unwrap();
 
         // … then the next reader misses it, and the cache stores the new view under the same key.
         let first = system.get("bob", &path).await;
@@ -80,7 +80,7 @@ async fn a_view_that_a_slow_reader_stores_late_is_never_served() {
         assert_ne!(first.body, old.body, "{path}");
         let second = system.get("bob", &path).await;
         assert_eq!((second.header("x-cache"), &second.body), ("hit", &first.body), "{path}");
-        assert!(cache.view(&key).await.unwrap().body.is_some(), "the system uses another key for {path}");
+        assert!(cache.view(&key).await.unwrap().view.is_some(), "the system uses another key for {path}");
     }
 }
 
@@ -91,7 +91,8 @@ struct StoredKey {
     ttl_ms: i64,
 }
 
-/// The system's keys by kind, which is the first part of the key after the prefix and the generation.
+/// The system's keys by kind: the first part of the key after the prefix and the generation. A view's format follows
+/// its kind after a dot.
 async fn stored_keys(system: &System) -> BTreeMap<String, StoredKey> {
     let mut redis = system.redis().await;
     let prefix = &system.config.redis_prefix;
@@ -100,7 +101,7 @@ async fn stored_keys(system: &System) -> BTreeMap<String, StoredKey> {
     for key in system.redis_keys().await {
         let ttl_ms: i64 = redis.pttl(&key).await.unwrap();
         let name = key.strip_prefix(&format!("{prefix}:{generation}:")).or(key.strip_prefix(&format!("{prefix}:")));
-        let kind = name.unwrap().split(':').next().unwrap().to_owned();
+        let kind = name.unwrap().split([':', '.']).next().unwrap().to_owned();
         keys.insert(kind, StoredKey { key, ttl_ms });
     }
     keys
@@ -147,7 +148,8 @@ async fn a_cached_view_names_the_versions_of_its_dependencies_and_expires() {
     for (kind, body) in bodies {
         let key = &keys[kind].key;
         let value: String = redis.get(key).await.unwrap();
-        let (versions, stored_body) = value.split_once('\n').unwrap();
+        let (versions, view) = value.split_once('\n').unwrap();
+        let (etag, stored_body) = view.split_once('\n').unwrap();
         let versions: Vec<(String, String)> = serde_json::from_str(versions).unwrap();
         assert!(!versions.is_empty());
         for (dependency, version) in versions {
@@ -155,6 +157,7 @@ async fn a_cached_view_names_the_versions_of_its_dependencies_and_expires() {
             let ttl_s: i64 = redis.ttl(&dependency).await.unwrap();
             assert!(ttl_s * 1_000 > HOUR_MS, "{dependency} expires before the views that depend on it");
         }
+        assert_eq!(etag, View::new(stored_body.to_owned()).etag());
         assert_eq!(serde_json::from_str::<Value>(stored_body).unwrap(), body);
     }
     let participants: Vec<String> = redis.smembers(&keys["participants"].key).await.unwrap();

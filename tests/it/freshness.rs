@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cache::{Cache, Dependency, Progress, ViewKey};
+use cache::{Cache, Dependency, Progress, View, ViewKey};
 use domain::state::{Changes, State};
 use domain::testing::Rng;
 use domain::{ConversationId, Event, OffsetAdvance, Position, PositionVector, Timestamp, UserId};
@@ -43,12 +43,12 @@ async fn a_view_from_before_the_published_progress_is_not_stored() {
 
     // The read model was emptied, or restored from a backup.
     let behind = PositionVector(vec![9]);
-    cache.put_if_current(&key, &versions, "old", &behind).await.unwrap();
-    assert_eq!(cache.view(&key).await.unwrap().body, None);
+    cache.put_if_current(&key, &versions, &View::new("old"), &behind).await.unwrap();
+    assert_eq!(cache.view(&key).await.unwrap().view, None);
 
     let level = PositionVector(vec![10]);
-    cache.put_if_current(&key, &versions, "now", &level).await.unwrap();
-    assert_eq!(cache.view(&key).await.unwrap().body.as_deref(), Some("now"));
+    cache.put_if_current(&key, &versions, &View::new("now"), &level).await.unwrap();
+    assert_eq!(cache.view(&key).await.unwrap().view, Some(View::new("now")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,13 +58,13 @@ async fn a_view_of_one_generation_is_not_stored_in_the_next() {
     cache.publish_progress(1, &[], &[advance(0, 10)]).await.unwrap();
     let level = PositionVector(vec![10]);
     let versions = cache.versions(std::slice::from_ref(&dependency)).await.unwrap();
-    cache.put_if_current(&key, &versions, "now", &level).await.unwrap();
+    cache.put_if_current(&key, &versions, &View::new("now"), &level).await.unwrap();
 
     let versions = cache.versions(&[dependency]).await.unwrap();
     cache.enter_generation(2);
-    cache.put_if_current(&key, &versions, "old", &level).await.unwrap();
+    cache.put_if_current(&key, &versions, &View::new("old"), &level).await.unwrap();
 
-    assert_eq!(cache.view(&key).await.unwrap().body, None);
+    assert_eq!(cache.view(&key).await.unwrap().view, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 -- Looks a view up: reads the progress first, then the view, then checks that the versions that it was stored with are
--- still current. KEYS: the progress, the view.
+-- still current. KEYS: the progress, the view. Returns the progress and the view with its entity tag, as stored.
 local progress = redis.call('HGETALL', KEYS[1])
 local view = redis.call('GET', KEYS[2])
 if not view then return {progress, false} end

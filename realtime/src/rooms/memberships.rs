@@ -86,8 +86,8 @@ impl MembershipLookup {
         // After the timeout the look-up goes on: Postgres, which query-api reads, may be ahead of Redis.
         let _ = self.wait_for(at_least, PROGRESS_TIMEOUT).await;
         if let Ok(found) = self.cache.view(&ViewKey::Memberships(user.clone())).await
-            && let Some(body) = found.body.filter(|_| found.progress.covers(at_least))
-            && let Ok(body) = serde_json::from_str::<MembershipsBody>(&body)
+            && let Some(view) = found.view.filter(|_| found.progress.covers(at_least))
+            && let Ok(body) = serde_json::from_slice::<MembershipsBody>(view.body())
         {
             return Ok(body.data);
         }
