@@ -91,7 +91,7 @@ impl Cache {
             call.arg(request.bytes).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_version());
         }
         let (outcome, first, second, epoch, age): (String, redis::Value, redis::Value, String, i64) =
-            call.invoke_async(&mut self.connection()).await?;
+            call.invoke_async(&mut self.connection("admit")).await?;
         let epoch = scope.map(|_| ReservationEpoch { id: epoch, age: keys::milliseconds(age) });
         if outcome == "reserved" {
             return Ok((Admission::Reserved(Reservation::parse(first, &second)?), epoch));
@@ -120,7 +120,7 @@ impl Cache {
         {
             call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(request.bytes);
         }
-        Ok(call.invoke_async(&mut self.connection()).await?)
+        Ok(call.invoke_async(&mut self.connection("roll_back")).await?)
     }
 }
 

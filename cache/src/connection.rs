@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+use crate::counted_connection::CountedConnection;
 use crate::keys::Keys;
 use crate::local_cache::{self, LocalCache};
 
@@ -60,7 +61,7 @@ impl Cache {
     /// # Errors
     /// When it doesn't.
     pub async fn ping(&self) -> Result<(), CacheError> {
-        Ok(redis::cmd("PING").query_async(&mut self.connection()).await?)
+        Ok(redis::cmd("PING").query_async(&mut self.connection("ping")).await?)
     }
 
     /// The generation of the projection that the keys belong to; 0 until it is known.
@@ -74,8 +75,9 @@ impl Cache {
         self.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
-    pub(crate) fn connection(&self) -> ConnectionManager {
-        self.connection.clone()
+    /// The connection, for one operation. The metrics count its requests under the operation's name.
+    pub(crate) fn connection(&self, operation: &'static str) -> CountedConnection {
+        CountedConnection { connection: self.connection.clone(), operation }
     }
 
     pub(crate) fn local(&self) -> &LocalCache {

@@ -17,7 +17,8 @@ impl Cache {
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn health(&self) -> Result<RedisHealth, CacheError> {
-        let info: String = redis::cmd("INFO").arg("server").arg("memory").query_async(&mut self.connection()).await?;
+        let info: String =
+            redis::cmd("INFO").arg("server").arg("memory").query_async(&mut self.connection("info")).await?;
         let field = |name: &str| {
             let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             value.unwrap_or_default().trim().to_owned()

@@ -68,7 +68,7 @@ impl Cache {
     pub async fn epoch(&self) -> Result<ReservationEpoch, CacheError> {
         let mut call = EPOCH.prepare_invoke();
         call.key(self.keys().epoch()).arg(keys::fresh_version());
-        let (id, age): (String, i64) = call.invoke_async(&mut self.connection()).await?;
+        let (id, age): (String, i64) = call.invoke_async(&mut self.connection("epoch")).await?;
         Ok(ReservationEpoch { id, age: keys::milliseconds(age) })
     }
 
@@ -85,7 +85,7 @@ impl Cache {
         read.cmd("HMGET").arg(keys.reservation(scope.conversation, scope.actor, scope.key));
         read.arg("event").arg("position").get(keys.epoch());
         let ((event, position), epoch): ((redis::Value, redis::Value), Option<String>) =
-            read.query_async(&mut self.connection()).await?;
+            read.query_async(&mut self.connection("reservation")).await?;
         if event == redis::Value::Nil {
             return Ok(None);
         }
@@ -108,7 +108,7 @@ impl Cache {
             set.hset(&key, "position", position.to_string());
         }
         set.cmd("EXPIRE").arg(&key).arg(keys::RESERVATION_TTL.as_secs());
-        Ok(set.query_async(&mut self.connection()).await?)
+        Ok(set.query_async(&mut self.connection("replace_reservation")).await?)
     }
 }
 

@@ -22,6 +22,7 @@
 
 mod admission;
 mod connection;
+mod counted_connection;
 mod health;
 mod idempotency;
 pub mod keys;

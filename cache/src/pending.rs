@@ -97,7 +97,7 @@ impl Cache {
     pub async fn pending_entity(&self, dependency: &Dependency) -> Result<Option<PendingEntity>, CacheError> {
         let mut get = redis::cmd("GET");
         let pending: Option<String> =
-            get.arg(self.keys().pending_entity(dependency)).query_async(&mut self.connection()).await?;
+            get.arg(self.keys().pending_entity(dependency)).query_async(&mut self.connection("pending_entity")).await?;
         // A value that another version of this program wrote may have another form. It counts as absent.
         Ok(pending.and_then(|pending| serde_json::from_str(&pending).ok()))
     }
@@ -108,7 +108,9 @@ impl Cache {
     /// When Redis doesn't answer.
     pub async fn pending_changes(&self, message: MessageId) -> Result<PendingChanges, CacheError> {
         let mut all = redis::cmd("HGETALL");
-        Ok(PendingChanges(all.arg(self.keys().pending_changes(message)).query_async(&mut self.connection()).await?))
+        Ok(PendingChanges(
+            all.arg(self.keys().pending_changes(message)).query_async(&mut self.connection("pending_changes")).await?,
+        ))
     }
 
     /// Records the outcome of an event that Kafka has acknowledged: its position, for its reservation; the entity that
@@ -142,6 +144,6 @@ impl Cache {
         if record.is_empty() {
             return Ok(());
         }
-        Ok(record.exec_async(&mut self.connection()).await?)
+        Ok(record.exec_async(&mut self.connection("record_outcome")).await?)
     }
 }

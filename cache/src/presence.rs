@@ -63,7 +63,7 @@ impl Cache {
         let mut heartbeat = redis::pipe();
         heartbeat.zadd(keys.nodes(), node.to_string(), until.as_millis()).ignore();
         heartbeat.scard(keys.node_users(node));
-        let (known,): (usize,) = heartbeat.query_async(&mut self.connection()).await?;
+        let (known,): (usize,) = heartbeat.query_async(&mut self.connection("presence_heartbeat")).await?;
         Ok(known)
     }
 
@@ -73,7 +73,7 @@ impl Cache {
     /// When Redis doesn't answer.
     pub async fn mark_online(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
         // A pipeline can't load the script by itself if Redis doesn't have it.
-        MARK_ONLINE.load_async(&mut self.connection()).await?;
+        MARK_ONLINE.load_async(&mut self.connection("mark_online")).await?;
         let keys = self.keys();
         let mut calls = redis::pipe();
         for user in users {
@@ -82,7 +82,7 @@ impl Cache {
             call.arg(node.to_string()).arg(now.as_millis()).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
             calls.invoke_script(&call);
         }
-        Ok(calls.query_async(&mut self.connection()).await?)
+        Ok(calls.query_async(&mut self.connection("mark_online")).await?)
     }
 
     /// Marks a user as offline on a node that last saw them at `seen`. If no other live node has the user online,
@@ -101,7 +101,7 @@ impl Cache {
         let mut call = MARK_OFFLINE.prepare_invoke();
         call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
         call.arg(node.to_string()).arg(now).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
-        let last: Option<i64> = call.invoke_async(&mut self.connection()).await?;
+        let last: Option<i64> = call.invoke_async(&mut self.connection("mark_offline")).await?;
         Ok(last.map(|millis| Timestamp::from_millis(millis).unwrap_or(seen)))
     }
 
@@ -112,7 +112,7 @@ impl Cache {
     pub async fn expired_nodes(&self, now: Timestamp) -> Result<Vec<(Uuid, Timestamp)>, CacheError> {
         let mut expired = redis::cmd("ZRANGEBYSCORE");
         expired.arg(self.keys().nodes()).arg("-inf").arg(now.as_millis()).arg("WITHSCORES");
-        let found: Vec<(String, i64)> = expired.query_async(&mut self.connection()).await?;
+        let found: Vec<(String, i64)> = expired.query_async(&mut self.connection("expired_nodes")).await?;
         let node = |(node, until): (String, i64)| Some((node.parse().ok()?, Timestamp::from_millis(until).ok()?));
         Ok(found.into_iter().filter_map(node).collect())
     }
@@ -124,7 +124,7 @@ impl Cache {
     pub async fn sample_node_users(&self, node: Uuid, max: usize) -> Result<Vec<UserId>, CacheError> {
         let mut some = redis::cmd("SRANDMEMBER");
         some.arg(self.keys().node_users(node)).arg(max);
-        let names: Vec<String> = some.query_async(&mut self.connection()).await?;
+        let names: Vec<String> = some.query_async(&mut self.connection("node_users")).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -135,7 +135,7 @@ impl Cache {
     pub async fn node_users(&self, node: Uuid) -> Result<HashSet<UserId>, CacheError> {
         let mut all = redis::cmd("SMEMBERS");
         all.arg(self.keys().node_users(node));
-        let names: Vec<String> = all.query_async(&mut self.connection()).await?;
+        let names: Vec<String> = all.query_async(&mut self.connection("node_users")).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -146,7 +146,7 @@ impl Cache {
     pub async fn forget_node(&self, node: Uuid) -> Result<(), CacheError> {
         let mut forget = redis::cmd("ZREM");
         forget.arg(self.keys().nodes()).arg(node.to_string());
-        Ok(forget.query_async(&mut self.connection()).await?)
+        Ok(forget.query_async(&mut self.connection("forget_node")).await?)
     }
 
     /// The presence of these users, in the same order.
@@ -163,7 +163,7 @@ impl Cache {
         for user in users {
             read.smembers(keys.presence(user)).get(keys.last_seen(user));
         }
-        let mut found = read.query_async::<Vec<redis::Value>>(&mut self.connection()).await?.into_iter();
+        let mut found = read.query_async::<Vec<redis::Value>>(&mut self.connection("presence_of")).await?.into_iter();
         let mut next = || found.next().unwrap_or(redis::Value::Nil);
         let alive: Vec<String> = redis::from_redis_value(next())?;
         let mut presences = Vec::with_capacity(users.len());
@@ -188,7 +188,7 @@ impl Cache {
         let text = serde_json::to_string(change).unwrap_or_default();
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys().presence_channel()).arg(text);
-        Ok(publish.query_async(&mut self.connection()).await?)
+        Ok(publish.query_async(&mut self.connection("publish_presence")).await?)
     }
 
     /// Follows the changes that nodes publish, until the receiver is dropped.

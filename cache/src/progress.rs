@@ -129,7 +129,7 @@ impl Cache {
     async fn read_generation(&self) -> Result<i64, CacheError> {
         let mut get = redis::cmd("GET");
         let generation: Option<i64> =
-            get.arg(self.keys().current_generation()).query_async(&mut self.connection()).await?;
+            get.arg(self.keys().current_generation()).query_async(&mut self.connection("read_generation")).await?;
         Ok(generation.unwrap_or(0))
     }
 
@@ -137,7 +137,7 @@ impl Cache {
     async fn read_progress(&self) -> Result<(i64, Vec<(i32, i64)>), CacheError> {
         let keys = self.keys();
         let mut read = redis::cmd("HGETALL");
-        let progress = read.arg(keys.progress()).query_async(&mut self.connection()).await?;
+        let progress = read.arg(keys.progress()).query_async(&mut self.connection("read_progress")).await?;
         Ok((keys.generation, progress))
     }
 }

@@ -45,7 +45,7 @@ impl Cache {
         for advance in advances {
             call.arg(advance.partition).arg(advance.from).arg(advance.to);
         }
-        let behind: Vec<(i32, i64)> = call.invoke_async(&mut self.connection()).await?;
+        let behind: Vec<(i32, i64)> = call.invoke_async(&mut self.connection("publish_progress")).await?;
         Ok(if behind.is_empty() { PublishOutcome::Published } else { PublishOutcome::Behind(behind) })
     }
 
@@ -58,9 +58,9 @@ impl Cache {
         let keys = self.keys();
         let mut set = redis::cmd("SET");
         set.arg(keys.current_generation()).arg(generation);
-        set.query_async::<()>(&mut self.connection()).await?;
+        set.query_async::<()>(&mut self.connection("publish_generation")).await?;
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys.progress_channel()).arg(generation.to_string());
-        Ok(publish.query_async(&mut self.connection()).await?)
+        Ok(publish.query_async(&mut self.connection("publish_generation")).await?)
     }
 }

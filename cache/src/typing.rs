@@ -24,7 +24,7 @@ impl Cache {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut call = TYPING.prepare_invoke();
         call.key(self.keys().typing(conversation, user)).arg(millis(keys::TYPING_TTL)).arg(millis(REPEAT));
-        Ok(call.invoke_async(&mut self.connection()).await?)
+        Ok(call.invoke_async(&mut self.connection("typing_start")).await?)
     }
 
     /// Records that a user no longer types, so that the next start is no repeat.
@@ -34,6 +34,6 @@ impl Cache {
     pub async fn typing_stop(&self, conversation: ConversationId, user: &UserId) -> Result<(), CacheError> {
         let mut delete = redis::cmd("DEL");
         delete.arg(self.keys().typing(conversation, user));
-        Ok(delete.query_async(&mut self.connection()).await?)
+        Ok(delete.query_async(&mut self.connection("typing_stop")).await?)
     }
 }

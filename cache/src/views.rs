@@ -91,7 +91,8 @@ impl Cache {
         let keys = self.keys();
         let mut call = VIEW.prepare_invoke();
         call.key(keys.progress()).key(keys.view(key));
-        let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) = call.invoke_async(&mut self.connection()).await?;
+        let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) =
+            call.invoke_async(&mut self.connection("view")).await?;
         let view = stored.and_then(View::parse);
         let outcome = if view.is_some() { "hit" } else { "miss" };
         metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
@@ -110,7 +111,8 @@ impl Cache {
         for name in &names {
             call.key(name).arg(keys::fresh_version());
         }
-        let (progress, versions): (Vec<(i32, i64)>, Vec<String>) = call.invoke_async(&mut self.connection()).await?;
+        let (progress, versions): (Vec<(i32, i64)>, Vec<String>) =
+            call.invoke_async(&mut self.connection("versions")).await?;
         let progress = progress::vector(&progress);
         Ok(Versions { generation: keys.generation, progress, pairs: names.into_iter().zip(versions).collect() })
     }
@@ -138,7 +140,7 @@ impl Cache {
         view.write(&mut stored);
         let mut set = redis::cmd("SET");
         set.arg(keys.view(key)).arg(stored).arg("EX").arg(key.ttl().as_secs());
-        Ok(set.query_async(&mut self.connection()).await?)
+        Ok(set.query_async(&mut self.connection("put_view")).await?)
     }
 }
 
