@@ -1,8 +1,9 @@
-//! What all Kafka clients of this crate share: their settings, the target of librdkafka's own log, and the thread for
-//! calls that block. A client must never create a topic by itself.
+//! What all Kafka clients of this crate share: their settings, the target of librdkafka's own log, the count of their
+//! requests, and the thread for calls that block. A client must never create a topic by itself.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
@@ -10,12 +11,32 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use serde::Deserialize;
 
-/// Forwards librdkafka's log to `tracing`. librdkafka reconnects by itself, so none of its lines is an error here.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KafkaLogContext;
+/// How often a client with [`count_requests`] reports its statistics, in milliseconds. A report is 6 KB of JSON, and 1 KB
+/// more for each partition. Every ten seconds it also costs a request for the oldest offset of each partition that the
+/// client reads.
+const STATISTICS_INTERVAL_MS: &str = "5000";
 
-impl ClientContext for KafkaLogContext {
+/// What librdkafka reports back to. Forwards its log to `tracing`: librdkafka reconnects by itself, so none of its lines
+/// is an error here. Counts the requests of one client, if the client reports them.
+#[derive(Debug, Default)]
+pub(crate) struct KafkaContext {
+    /// How many requests of the client the metrics include.
+    counted_requests: AtomicU64,
+}
+
+/// The part of librdkafka's statistics that the metrics include.
+#[derive(Deserialize)]
+struct Statistics<'a> {
+    #[serde(rename = "type")]
+    client: &'a str,
+    /// The requests that the client has sent to all brokers since it began.
+    #[serde(rename = "tx")]
+    requests: u64,
+}
+
+impl ClientContext for KafkaContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -29,12 +50,24 @@ impl ClientContext for KafkaLogContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "the Kafka client reported an error; librdkafka retries");
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice(statistics) {
+            Ok(Statistics { client, requests }) => {
+                let client = if client == "producer" { "producer" } else { "consumer" };
+                let before = self.counted_requests.swap(requests, Ordering::Relaxed);
+                let new = requests.saturating_sub(before);
+                metrics::counter!("kafka_requests_total", "client" => client).increment(new);
+            }
+            Err(error) => tracing::debug!(%error, "librdkafka's statistics have another form; requests aren't counted"),
+        }
+    }
 }
 
-impl ConsumerContext for KafkaLogContext {}
+impl ConsumerContext for KafkaContext {}
 
 /// A client for requests about topics. Its clones share one connection.
-pub(crate) type Admin = Arc<AdminClient<KafkaLogContext>>;
+pub(crate) type Admin = Arc<AdminClient<KafkaContext>>;
 
 /// The settings of every client; callers add their own.
 pub(crate) fn config(brokers: &str) -> ClientConfig {
@@ -51,6 +84,12 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
         // The broker would create a topic that deletes old records. Only `ensure_topic` may create one.
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// Makes a client report how many requests it sends to the brokers. Only for a client that is polled all the time: its
+/// reports wait in its queue, and nothing limits how many.
+pub(crate) fn count_requests(config: &mut ClientConfig) {
+    config.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
 }
 
 /// Whether librdkafka recovers from an error by itself: a lost connection, which it restores however long that takes.

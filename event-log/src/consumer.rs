@@ -7,9 +7,9 @@ use std::time::Duration;
 use domain::{Position, PositionVector};
 use futures_util::FutureExt;
 use rdkafka::consumer::{Consumer, StreamConsumer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::client::{self, KafkaLogContext, is_transient};
+use crate::client::{self, KafkaContext, is_transient};
 use crate::error::LogError;
 use crate::lookup::{LogLookup, NO_LATER_RECORD};
 use crate::record::LogRecord;
@@ -33,12 +33,13 @@ pub enum StartAt {
 }
 
 /// Reads the partitions that it is assigned. It joins no consumer group and stores no offsets: its user stores them
-/// next to the effects of the records.
+/// next to the effects of the records. Once it is assigned partitions, call [`LogConsumer::next_batch`] all the time.
 ///
-/// Keep it. Creating one takes a millisecond and its first record tens of milliseconds, because it connects. Dropping
-/// it blocks for 100 to 200 ms.
+/// Keep it. Its first record takes tens of milliseconds, because it connects, and dropping it blocks for 100 to 200 ms.
 pub struct LogConsumer {
-    consumer: StreamConsumer<KafkaLogContext>,
+    config: ClientConfig,
+    /// Created with the first call that needs it: a consumer that only looks offsets and records up needs none.
+    consumer: OnceLock<StreamConsumer<KafkaContext>>,
     brokers: String,
     topic: String,
     /// The purpose of this consumer, as a metric label.
@@ -58,31 +59,21 @@ struct FetchSettings {
 }
 
 impl LogConsumer {
-    /// Creates a consumer that gets each record at once. `name` is the consumer's purpose, as a metric label. Connects
-    /// in the background.
-    ///
-    /// # Errors
-    /// When librdkafka refuses the settings.
-    pub fn new(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+    /// Prepares a consumer that gets each record at once. `name` is the consumer's purpose, as a metric label. Connects
+    /// with the first use.
+    pub fn new(brokers: &str, topic: &str, name: &'static str) -> Self {
         Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "1", max_wait_ms: "100" })
     }
 
-    /// Creates a consumer that gets records up to 10 ms later, because the broker collects those of that time. For a
+    /// Prepares a consumer that gets records up to 10 ms later, because the broker collects those of that time. For a
     /// stream of single records this needs a tenth of the requests.
-    ///
-    /// # Errors
-    /// When librdkafka refuses the settings.
-    pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+    pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Self {
         Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "100000", max_wait_ms: "10" })
     }
 
-    fn with_fetch_settings(
-        brokers: &str,
-        topic: &str,
-        name: &'static str,
-        fetch: &FetchSettings,
-    ) -> Result<Self, LogError> {
-        let consumer = client::config(brokers)
+    fn with_fetch_settings(brokers: &str, topic: &str, name: &'static str, fetch: &FetchSettings) -> Self {
+        let mut config = client::config(brokers);
+        config
             // librdkafka demands a group even of consumers that join none.
             .set("group.id", format!("messages-{name}"))
             .set("enable.auto.commit", "false")
@@ -96,16 +87,25 @@ impl LogConsumer {
             // five times as long.
             .set("fetch.queue.backoff.ms", "5")
             .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(KafkaLogContext)?;
-        Ok(Self {
-            consumer,
+            .set("queued.max.messages.kbytes", "32768");
+        client::count_requests(&mut config);
+        Self {
+            config,
+            consumer: OnceLock::new(),
             brokers: brokers.to_owned(),
             topic: topic.to_owned(),
             name,
             pending_error: Mutex::default(),
             lookup: OnceLock::new(),
-        })
+        }
+    }
+
+    fn consumer(&self) -> Result<&StreamConsumer<KafkaContext>, LogError> {
+        if let Some(consumer) = self.consumer.get() {
+            return Ok(consumer);
+        }
+        let consumer = self.config.create_with_context(KafkaContext::default())?;
+        Ok(self.consumer.get_or_init(|| consumer))
     }
 
     /// Connects and loads the topic's metadata, so the first record doesn't wait for them.
@@ -114,9 +114,11 @@ impl LogConsumer {
     /// When Kafka doesn't answer within 5 s.
     pub async fn warm_up(self: &Arc<Self>) -> Result<(), LogError> {
         let log = self.clone();
-        let loaded =
-            client::run_blocking(move || log.consumer.fetch_metadata(Some(&log.topic), WARM_UP_TIMEOUT).map(drop));
-        Ok(loaded.await.map_err(|_| LogError::Stopped)??)
+        let loaded = client::run_blocking(move || {
+            log.consumer()?.fetch_metadata(Some(&log.topic), WARM_UP_TIMEOUT)?;
+            Ok(())
+        });
+        loaded.await.map_err(|_| LogError::Stopped)?
     }
 
     /// Reads these partitions from now on, and no others.
@@ -133,7 +135,7 @@ impl LogConsumer {
             };
             list.add_partition_offset(&self.topic, *partition, offset)?;
         }
-        self.consumer.assign(&list)?;
+        self.consumer()?.assign(&list)?;
         *self.pending_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
@@ -148,11 +150,12 @@ impl LogConsumer {
         if let Some(error) = self.take_pending_error() {
             return Err(error);
         }
-        let first = self.next_record().await?;
+        let consumer = self.consumer()?;
+        let first = self.next_record(consumer).await?;
         let mut bytes = first.value.len();
         let mut records = vec![first];
         while records.len() < max_records && bytes < max_bytes {
-            match self.consumer.recv().now_or_never() {
+            match consumer.recv().now_or_never() {
                 Some(Ok(message)) => {
                     let record = LogRecord::new(&message);
                     bytes += record.value.len();
@@ -171,9 +174,9 @@ impl LogConsumer {
         Ok(records)
     }
 
-    async fn next_record(&self) -> Result<LogRecord, LogError> {
+    async fn next_record(&self, consumer: &StreamConsumer<KafkaContext>) -> Result<LogRecord, LogError> {
         loop {
-            match tokio::time::timeout(POLL_INTERVAL, self.consumer.recv()).await {
+            match tokio::time::timeout(POLL_INTERVAL, consumer.recv()).await {
                 Ok(Ok(message)) => return Ok(LogRecord::new(&message)),
                 Err(_) => {}
                 Ok(Err(error)) if is_transient(&error) => {}
@@ -204,7 +207,7 @@ impl LogConsumer {
     /// # Errors
     /// When librdkafka doesn't know.
     pub fn positions(&self) -> Result<Vec<(i32, i64)>, LogError> {
-        let positions = self.consumer.position()?;
+        let positions = self.consumer()?.position()?;
         let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,

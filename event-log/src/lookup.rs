@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, KafkaLogContext, is_transient};
+use crate::client::{self, KafkaContext, is_transient};
 use crate::error::LogError;
 use crate::record::LogRecord;
 
@@ -22,7 +22,7 @@ pub(crate) const NO_LATER_RECORD: i64 = -1;
 /// Looks up offsets and single records. Keep it: it has threads and a connection of its own, so its first answer takes
 /// tens of milliseconds, and dropping it 100.
 pub(crate) struct LogLookup {
-    consumer: BaseConsumer<KafkaLogContext>,
+    consumer: BaseConsumer<KafkaContext>,
     topic: String,
     /// The number of partitions, once known. It never changes.
     partition_count: OnceLock<i32>,
@@ -45,7 +45,7 @@ impl LogLookup {
             // Otherwise the next read of a partition waits 1 s because of what the last read left in its queue.
             .set("fetch.queue.backoff.ms", "0")
             .set("fetch.wait.max.ms", "5")
-            .create_with_context(KafkaLogContext)?;
+            .create_with_context(KafkaContext::default())?;
         let read_lock = Arc::new(tokio::sync::Mutex::new(()));
         Ok(Self { consumer, topic: topic.to_owned(), partition_count: OnceLock::new(), read_lock })
     }

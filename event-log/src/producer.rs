@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use crate::client::{self, KafkaLogContext};
+use crate::client::{self, KafkaContext};
 
 /// How long Kafka may take to acknowledge an event, retries included. librdkafka checks this once a second, so the
 /// caller hears of it within 5 s.
@@ -39,7 +39,7 @@ type Delivery = Result<Position, AppendError>;
 /// The pending delivery of one event, or why librdkafka's queue refused the event.
 type QueuedEvent = Result<oneshot::Receiver<Delivery>, AppendError>;
 
-impl ProducerContext for KafkaLogContext {
+impl ProducerContext for KafkaContext {
     type DeliveryOpaque = Box<oneshot::Sender<Delivery>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
@@ -76,13 +76,13 @@ pub struct Producer(Arc<Shared>);
 struct Shared {
     config: ClientConfig,
     /// Replaced when it breaks down.
-    current: RwLock<ThreadedProducer<KafkaLogContext>>,
+    current: RwLock<ThreadedProducer<KafkaContext>>,
     topic: String,
     typing_topic: String,
 }
 
 impl Shared {
-    fn current(&self) -> ThreadedProducer<KafkaLogContext> {
+    fn current(&self) -> ThreadedProducer<KafkaContext> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -104,7 +104,8 @@ impl Producer {
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "262144");
-        let current = RwLock::new(config.create_with_context(KafkaLogContext)?);
+        client::count_requests(&mut config);
+        let current = RwLock::new(config.create_with_context(KafkaContext::default())?);
         let typing_topic = typing_topic.unwrap_or(topic).to_owned();
         Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
     }
@@ -171,12 +172,7 @@ impl Producer {
         Ok(queued)
     }
 
-    fn enqueue_one(
-        &self,
-        producer: &ThreadedProducer<KafkaLogContext>,
-        event: &Event,
-        traceparent: &str,
-    ) -> QueuedEvent {
+    fn enqueue_one(&self, producer: &ThreadedProducer<KafkaContext>, event: &Event, traceparent: &str) -> QueuedEvent {
         let is_typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
         let topic = if is_typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
@@ -200,14 +196,14 @@ impl Producer {
     /// A producer without a fatal error. librdkafka gives an idempotent producer up after some errors, such as a
     /// sequence number that the broker doesn't expect because it lost records. A new producer then replaces it, and the
     /// events that the old one had not sent are refused.
-    fn working_producer(&self) -> Result<ThreadedProducer<KafkaLogContext>, AppendError> {
+    fn working_producer(&self) -> Result<ThreadedProducer<KafkaContext>, AppendError> {
         let current = self.0.current();
         if current.client().fatal_error().is_none() {
             return Ok(current);
         }
         let mut slot = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         if let Some((code, reason)) = slot.client().fatal_error() {
-            let replacement = self.0.config.create_with_context(KafkaLogContext);
+            let replacement = self.0.config.create_with_context(KafkaContext::default());
             let replacement = replacement.map_err(|error| AppendError::Refused(error.to_string()))?;
             tracing::error!(%code, reason, "the Kafka producer broke down; a new one replaces it");
             let broken = std::mem::replace(&mut *slot, replacement);

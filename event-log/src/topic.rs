@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::client::{self, Admin, KafkaLogContext};
+use crate::client::{self, Admin, KafkaContext};
 use crate::topic_id;
 use crate::topic_watch::TopicWatch;
 
@@ -155,7 +155,7 @@ async fn create_if_missing(brokers: &str, spec: &TopicSpec, settings: &[(&str, &
 
 /// A client of the cluster. It connects with its first request.
 pub(crate) fn connect(brokers: &str) -> Result<Admin, TopicError> {
-    let admin = client::config(brokers).create_with_context(KafkaLogContext);
+    let admin = client::config(brokers).create_with_context(KafkaContext::default());
     Ok(Arc::new(admin.map_err(|source| TopicError::Kafka { brokers: brokers.to_owned(), source })?))
 }
 

@@ -10,7 +10,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::bindings as c;
 use uuid::Uuid;
 
-use crate::client::{self, Admin, KafkaLogContext};
+use crate::client::{self, Admin, KafkaContext};
 
 /// How long the broker may take to answer, in milliseconds.
 const TIMEOUT_MS: c_int = 10_000;
@@ -37,7 +37,7 @@ pub(crate) async fn topic_id(admin: Admin, topic: String) -> Result<Uuid, String
 }
 
 /// Asks for a topic's id. Blocks up to 10 s.
-fn describe(admin: &AdminClient<KafkaLogContext>, topic: &str) -> Result<Uuid, String> {
+fn describe(admin: &AdminClient<KafkaContext>, topic: &str) -> Result<Uuid, String> {
     let name = CString::new(topic).map_err(|_| "the topic's name contains a NUL".to_owned())?;
     let client = admin.inner().native_ptr();
     let mut names = [name.as_ptr()];

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::client::{self, Admin, KafkaLogContext};
+use crate::client::{self, Admin, KafkaContext};
 use crate::topic_id;
 
 /// The pause between two requests for the topic's id.
@@ -22,7 +22,7 @@ impl TopicWatch {
     /// Asks once a second for the id of the topic of this name in the background, until the last clone is dropped.
     /// Needs a tokio runtime.
     pub(crate) fn start(brokers: &str, topic: String, id: Uuid) -> Result<Self, KafkaError> {
-        let admin: Admin = Arc::new(client::config(brokers).create_with_context(KafkaLogContext)?);
+        let admin: Admin = Arc::new(client::config(brokers).create_with_context(KafkaContext::default())?);
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(poll(admin, topic, id, sender));
         Ok(Self(receiver))

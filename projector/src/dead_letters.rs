@@ -168,7 +168,7 @@ impl DeadLetterRetrier {
             Err(reason) => return park_again(projector, position, &reason).await,
         };
         let first = read_model.first_event(conversation).await?.unwrap_or(i64::MAX).min(position.offset);
-        let consumer = LogConsumer::new(&projector.brokers, &topic.name, "dead-letters")?;
+        let consumer = LogConsumer::new(&projector.brokers, &topic.name, "dead-letters");
         consumer.assign(&[(position.partition, StartAt::Offset(first))])?;
         let (partitions, events) = (topic.partitions, Vec::new());
         let reader = ConversationReader { position, conversation, consumer, partitions, events, next: first };

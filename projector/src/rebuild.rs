@@ -31,7 +31,7 @@ pub async fn rebuild(
     shutdown: &CancellationToken,
     report: impl Fn(RebuildProgress),
 ) -> anyhow::Result<RebuildProgress> {
-    let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild")?;
+    let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild");
     let end = consumer.end_offsets().await?;
     projector.read_model.reset(projector.topic.id, projector.topic.partitions).await?;
     let stop = shutdown.child_token();

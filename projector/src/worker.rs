@@ -70,12 +70,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// Projects until `shutdown`. After a failure it starts again, with a growing pause, from what is committed.
 pub async fn run(projector: Projector, shutdown: CancellationToken) {
     let (owned_sender, owned) = watch::channel(BTreeMap::new());
-    match LogConsumer::new(&projector.brokers, &projector.topic.name, "lag") {
-        Ok(log) => drop(tokio::spawn(lag::measure(log, owned))),
-        Err(error) => {
-            tracing::warn!(%error, "creating a Kafka consumer failed; the projector goes on without lag metrics")
-        }
-    }
+    let log = LogConsumer::new(&projector.brokers, &projector.topic.name, "lag");
+    tokio::spawn(lag::measure(log, owned));
     let mut backoff = INITIAL_BACKOFF;
     while !shutdown.is_cancelled() {
         let started = Instant::now();
@@ -125,7 +121,7 @@ impl<'a> Session<'a> {
             tracing::info!(%error, "publishing the generation in Redis failed; projecting without Redis");
         }
         projector.cache.enter_generation(projection.generation);
-        let consumer = Arc::new(LogConsumer::in_batches(&projector.brokers, &topic.name, "projector")?);
+        let consumer = Arc::new(LogConsumer::in_batches(&projector.brokers, &topic.name, "projector"));
         // Before the projector owns partitions: from then on, readers wait for their events.
         consumer.warm_up().await?;
         Ok(Self {
@@ -149,7 +145,8 @@ impl<'a> Session<'a> {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 _ = renewal.tick() => self.renew_leases().await?,
-                records = next_records(&self.consumer, idle_until), if !self.owned.is_empty() => {
+                // Also without a partition: the consumer has to be polled all the time.
+                records = next_records(&self.consumer, idle_until) => {
                     let (records, began) = (records?, Instant::now());
                     let spans: Vec<_> = records.iter().filter_map(fold_span).collect();
                     self.project(Batch::new(&records, &self.owned, self.projector.topic.partitions)).await?;

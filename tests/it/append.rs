@@ -61,7 +61,7 @@ impl FaultyKafka {
             auth: healthy.auth.clone(),
             tokens: PositionTokens::new(SECRET, topic.id, topic.partitions),
             producer,
-            log: Arc::new(LogConsumer::new(&config.kafka_brokers, &topic.name, "test").unwrap()),
+            log: Arc::new(LogConsumer::new(&config.kafka_brokers, &topic.name, "test")),
             partitions: topic.partitions,
             cache: healthy.cache(),
             progress: Progress::follow(healthy.cache()),

@@ -152,7 +152,7 @@ impl DeadLetterAdmin {
         if let Some(note) = &letter.note {
             println!("note       {note}");
         }
-        let log = LogConsumer::new(&self.config.kafka_brokers, &self.config.kafka_topic, "dead-letters")?;
+        let log = LogConsumer::new(&self.config.kafka_brokers, &self.config.kafka_topic, "dead-letters");
         let record = log.read_at(position).await?.context("the record is no longer on the topic")?;
         println!("key        {}", String::from_utf8_lossy(&record.key));
         println!("ce_type    {}", record.event_type.as_deref().unwrap_or("-"));

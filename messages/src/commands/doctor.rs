@@ -281,7 +281,7 @@ async fn check_projection(config: &Config, topic: &TopicDescription, read_model:
 }
 
 async fn lag(config: &Config, read_model: &ReadModel) -> anyhow::Result<projector::Lag> {
-    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor")?;
+    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
     let next = read_model.offsets().await?;
     Ok(projector::lag(&log, (0..).zip(next.0)).await?)
 }

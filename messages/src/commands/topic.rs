@@ -32,7 +32,7 @@ pub(crate) async fn run(arguments: &TopicArgs) -> anyhow::Result<()> {
     let topic = described
         .with_context(|| format!("the topic {name} doesn't exist; to create it, run: messages topic --make"))?;
     print_settings(name, &topic);
-    let log = LogConsumer::new(&config.kafka_brokers, name, "topic")?;
+    let log = LogConsumer::new(&config.kafka_brokers, name, "topic");
     let (first, next) = tokio::try_join!(log.beginning_offsets(), log.end_offsets())?;
     println!("\n{:>9}  {:>12}  {:>12}", "partition", "first offset", "next offset");
     for (partition, (first, next)) in first.0.iter().zip(&next.0).enumerate() {

@@ -10,21 +10,14 @@ use super::roles::Roles;
 
 /// The checks of the services that the process requires, and of Redis, which is optional. Realtime adds checks of its
 /// own.
-///
-/// # Errors
-/// When librdkafka rejects the settings.
-pub(super) fn checks(
-    resources: &SharedResources,
-    roles: Roles,
-    shutdown: CancellationToken,
-) -> anyhow::Result<Readiness> {
+pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: CancellationToken) -> Readiness {
     let cache = resources.cache.clone();
     let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
         let cache = cache.clone();
         async move { cache.ping().await.map_err(|error| error.to_string()) }
     });
     if roles.need_kafka() {
-        let log = Arc::new(resources.consumer(&resources.topic.name, "readiness")?);
+        let log = Arc::new(resources.consumer(&resources.topic.name, "readiness"));
         readiness = readiness.with_required("kafka", move || {
             let log = log.clone();
             async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
@@ -42,5 +35,5 @@ pub(super) fn checks(
             async move { read_model.ping().await.map_err(|error| error.to_string()) }
         });
     }
-    Ok(readiness)
+    readiness
 }

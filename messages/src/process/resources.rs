@@ -69,8 +69,8 @@ impl SharedResources {
         })
     }
 
-    pub(super) fn consumer(&self, topic: &str, name: &'static str) -> anyhow::Result<LogConsumer> {
-        Ok(LogConsumer::new(&self.config.kafka_brokers, topic, name)?)
+    pub(super) fn consumer(&self, topic: &str, name: &'static str) -> LogConsumer {
+        LogConsumer::new(&self.config.kafka_brokers, topic, name)
     }
 
     pub(super) fn projector(&self) -> Projector {
@@ -92,19 +92,19 @@ impl SharedResources {
         Ok(producer)
     }
 
-    pub(super) fn command_api(&self, producer: Producer) -> anyhow::Result<CommandApi> {
-        Ok(CommandApi::new(command_api::Parts {
+    pub(super) fn command_api(&self, producer: Producer) -> CommandApi {
+        CommandApi::new(command_api::Parts {
             auth: self.auth.clone(),
             tokens: self.tokens.clone(),
             producer,
-            log: Arc::new(self.consumer(&self.topic.name, "command-api")?),
+            log: Arc::new(self.consumer(&self.topic.name, "command-api")),
             partitions: self.topic.partitions,
             cache: self.cache.clone(),
             progress: self.progress.clone(),
             read_model: self.read_model.clone(),
             limits: limits(&self.config.limits),
             append_block: self.topic_guard.clone(),
-        }))
+        })
     }
 
     pub(super) fn query_api(&self) -> QueryApi {
@@ -131,8 +131,8 @@ impl SharedResources {
             tokens: self.tokens.clone(),
             cache: self.cache.clone(),
             progress: self.progress.clone(),
-            log: self.consumer(&self.topic.name, "realtime")?,
-            typing_log: typing_topic.map(|topic| self.consumer(topic, "realtime-typing")).transpose()?,
+            log: self.consumer(&self.topic.name, "realtime"),
+            typing_log: typing_topic.map(|topic| self.consumer(topic, "realtime-typing")),
             query_api_url,
         };
         Ok(Realtime::start(parts, shutdown).await?)

@@ -68,14 +68,14 @@ pub async fn start(
     metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
     let resources = SharedResources::connect(config, roles, socket.local_addr()?).await?;
     let mut router = Router::new();
-    let mut readiness = readiness::checks(&resources, roles, shutdown.clone())?;
+    let mut readiness = readiness::checks(&resources, roles, shutdown.clone());
     let mut services = RunningServices::default();
     if roles.projector {
         services.projector = Some(start_projector(&resources).await?);
     }
     if roles.command_api {
         let producer = resources.producer().await?;
-        let api = resources.command_api(producer.clone())?;
+        let api = resources.command_api(producer.clone());
         router = router.merge(api.router());
         services.command_api = Some(api);
         services.producer = Some(producer);

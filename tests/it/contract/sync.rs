@@ -85,7 +85,7 @@ async fn topic_id(system: &System) -> Uuid {
 
 /// Waits until queries include everything that is on the log.
 async fn wait_until_log_end(system: &System, tokens: &PositionTokens) {
-    let log = LogConsumer::new(&system.config.kafka_brokers, &system.config.kafka_topic, "test").unwrap();
+    let log = LogConsumer::new(&system.config.kafka_brokers, &system.config.kafka_topic, "test");
     let end = log.end_offsets().await.unwrap();
     let demanded = tokens.issue(&"alice".parse().unwrap(), &end);
     eventually("queries include the log's end", async || {
