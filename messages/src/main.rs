@@ -1,11 +1,16 @@
 //! The executable: it runs one service, or all of them in one process, and the operator's commands.
 
+use std::alloc::System;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::FromArgMatches;
 use messages::cli::Cli;
 use messages::help;
+use service::allocations::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator<System> = CountingAllocator(System);
 
 /// How long the process waits at its end for threads that block.
 const BLOCKING_THREADS_TIMEOUT: Duration = Duration::from_millis(500);

@@ -2,6 +2,7 @@
 //!
 //! This crate must never know Kafka, Postgres or Redis, nor what a command or a query does.
 
+pub mod allocations;
 pub mod auth;
 pub mod config;
 mod connection;

@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use crate::allocations;
+
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
@@ -67,5 +69,7 @@ fn install_recorder() -> Option<PrometheusHandle> {
 
 /// All metrics in the text format of Prometheus.
 pub fn metrics_text() -> String {
-    recorder().map(PrometheusHandle::render).unwrap_or_default()
+    let Some(recorder) = recorder() else { return String::new() };
+    allocations::publish();
+    recorder.render()
 }
