@@ -8,6 +8,7 @@ mod chaos;
 mod client_sync;
 mod commands;
 mod contract;
+mod counters;
 mod dead_letters;
 mod dependencies;
 mod development;

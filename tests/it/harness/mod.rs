@@ -15,6 +15,7 @@ pub(crate) mod rows;
 pub(crate) mod script;
 pub(crate) mod sockets;
 pub(crate) mod system;
+pub(crate) mod traffic;
 
 pub(crate) use sockets::Client;
 pub(crate) use system::{System, eventually, send_concurrently, unknown_id};

@@ -1,4 +1,5 @@
-//! A bad network: a proxy between a client and a server that can stall, cut and refuse connections.
+//! A bad network: a proxy between a client and a server that can stall, cut and refuse connections. It can also show
+//! what the clients send.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ enum Network {
     Down,
 }
 
+/// Gets everything that the client of one connection sends, in order, as it arrives.
+pub(crate) type Observer = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A proxy in front of a server.
 pub(crate) struct Proxy {
     /// The server's URL, with the address of the proxy.
@@ -34,6 +38,11 @@ impl Proxy {
 
     /// Starts a proxy to the server at this URL, on this port.
     pub(crate) async fn at(port: u16, server: &str) -> Self {
+        Self::observed(port, server, || Box::new(|_| {})).await
+    }
+
+    /// Starts a proxy to the server at this URL, on this port. Each connection gets an observer of its own.
+    pub(crate) async fn observed(port: u16, server: &str, observer: impl Fn() -> Observer + Send + 'static) -> Self {
         let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
         let host = authority.rsplit('@').next().unwrap();
         let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
@@ -43,7 +52,7 @@ impl Proxy {
         let shared = network.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, address, shared.subscribe()));
+                tokio::spawn(forward(client, address, shared.subscribe(), observer()));
             }
         });
         Self { url, network }
@@ -78,7 +87,12 @@ async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
     socket.connect(server).await
 }
 
-async fn forward(client: TcpStream, server: SocketAddr, network: watch::Receiver<(Network, u64)>) {
+async fn forward(
+    client: TcpStream,
+    server: SocketAddr,
+    network: watch::Receiver<(Network, u64)>,
+    mut observer: Observer,
+) {
     if network.borrow().0 == Network::Down {
         return;
     }
@@ -87,7 +101,16 @@ async fn forward(client: TcpStream, server: SocketAddr, network: watch::Receiver
     let (mut from_server, mut to_server) = server.into_split();
     let mut cuts = network.clone();
     let cuts_before = cuts.borrow().1;
-    let up = async { tokio::io::copy(&mut from_client, &mut to_server).await };
+    let up = async {
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            let count = from_client.read(&mut bytes).await.unwrap_or(0);
+            observer(&bytes[..count]);
+            if count == 0 || to_server.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
     let mut down_network = network;
     let down = async {
         let mut bytes = vec![0; 4 << 10];
@@ -102,7 +125,7 @@ async fn forward(client: TcpStream, server: SocketAddr, network: watch::Receiver
         }
     };
     tokio::select! {
-        _ = up => {}
+        () = up => {}
         () = down => {}
         _ = cuts.wait_for(|(_, cuts)| *cuts > cuts_before) => {}
     }
