@@ -72,10 +72,10 @@ impl Cache {
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn mark_online(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
-        // A pipeline can't load the script by itself if Redis doesn't have it.
-        MARK_ONLINE.load_async(&mut self.connection("mark_online")).await?;
         let keys = self.keys();
         let mut calls = redis::pipe();
+        // Redis may not have the script, and a pipeline doesn't load it by itself.
+        calls.load_script(&MARK_ONLINE).ignore();
         for user in users {
             let mut call = MARK_ONLINE.prepare_invoke();
             call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
