@@ -1,20 +1,19 @@
-//! The connections to Postgres: their pool, their settings and time limits, and the migrations of the schema. A
+//! The connections to Postgres: their pool, their settings and time limits, and how the schema is migrated. A
 //! transaction must never go back to the pool open.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+
+use crate::migrations::migrator;
 
 /// The statement that begins a transaction that writes.
 pub(crate) const READ_WRITE: &str = "BEGIN";
 /// The statement that begins a transaction whose statements all see the same state of the database.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// The steps that create the schema, in order.
-pub(crate) const MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -111,10 +110,10 @@ impl ReadModel {
         // The configuration admits only letters, digits and underscores in the name.
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema);
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await?;
-        let mut migrations = MIGRATIONS;
+        let mut migrator = migrator();
         // sqlx's own lock would also block processes that use other schemas of the database.
-        migrations.set_locking(false);
-        migrations.run_direct(None, &mut connection, false).await?;
+        migrator.set_locking(false);
+        migrator.run_direct(None, &mut connection, false).await?;
         // Closing the connection releases the lock.
         Ok(connection.close().await?)
     }

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use sqlx::Row;
 use sqlx::migrate::Migrate;
 
-use crate::connection::{MIGRATIONS, ReadModel, ReadModelError};
+use crate::connection::{ReadModel, ReadModelError};
+use crate::migrations::migrator;
 
 /// The state of Postgres and of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,8 @@ impl ReadModel {
         } else {
             Vec::new()
         };
-        let pending = MIGRATIONS.iter().filter(|migration| applied.iter().all(|it| it.version != migration.version));
+        let migrator = migrator();
+        let pending = migrator.iter().filter(|migration| applied.iter().all(|it| it.version != migration.version));
         Ok(PostgresHealth {
             version: row.try_get("version")?,
             version_number: row.try_get("version_number")?,

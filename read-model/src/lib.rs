@@ -35,6 +35,7 @@ mod health;
 mod idempotency;
 mod lease;
 mod load;
+mod migrations;
 mod parking;
 mod projection;
 mod queries;
