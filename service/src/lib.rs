@@ -9,6 +9,7 @@ mod connection;
 pub mod cors;
 pub mod http;
 mod json_body;
+mod jwt_crypto;
 pub mod lifecycle;
 pub mod openapi;
 mod params;
