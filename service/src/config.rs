@@ -9,10 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ::http::{HeaderValue, Uri};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 use crate::cors;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, parse_filter};
 
 /// The secret of development mode. It protects nothing: development mode listens on loopback unless HOST is set.
 const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
@@ -233,7 +232,7 @@ fn http_url(text: &str) -> Result<String, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    parse_filter(text).map(|_| text.to_owned())
 }
 
 fn schema_name(text: &str) -> Result<String, String> {

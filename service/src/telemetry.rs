@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::allocations;
 
@@ -34,17 +37,40 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// Starts logging and collecting metrics. A second call does nothing.
 pub fn start(filter: &str, format: LogFormat) {
     // Postgres sends a notice for each `IF NOT EXISTS` that finds its object: that isn't worth a line.
-    let filter = EnvFilter::try_new(format!("sqlx::postgres::notice=warn,{filter}"));
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = parse_filter(&format!("sqlx::postgres::notice=warn,{filter}"));
+    let filter = filter.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     // See https://no-color.org.
     let has_colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(has_colours);
+    let lines = fmt::layer().with_writer(stderr).with_ansi(has_colours);
     // Fails on a second call, such as of a test that starts two systems. The first subscriber stays.
     let _ = match format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry().with(lines.with_filter(filter)).try_init(),
+        LogFormat::Json => registry().with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
     };
     recorder();
+}
+
+/// Reads a filter such as `info,projector=debug`: levels for all targets or for one, and targets of which every level
+/// is logged. tracing's own parser also reads filters of spans, for which it needs regular expressions.
+///
+/// # Errors
+/// Names the part that can't be read.
+pub(crate) fn parse_filter(text: &str) -> Result<Targets, String> {
+    let mut filter = Targets::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let level_of = |text: &str| match text.parse::<LevelFilter>() {
+            Ok(level) if !text.is_empty() => Ok(level),
+            _ => Err(format!("{part}: expected a level such as debug, or a target and its level")),
+        };
+        filter = match part.split_once('=') {
+            Some((target, level)) => filter.with_target(target, level_of(level)?),
+            None => match level_of(part) {
+                Ok(level) => filter.with_default(level),
+                Err(_) => filter.with_target(part, LevelFilter::TRACE),
+            },
+        };
+    }
+    Ok(filter)
 }
 
 fn recorder() -> Option<&'static PrometheusHandle> {
@@ -72,4 +98,34 @@ pub fn metrics_text() -> String {
     let Some(recorder) = recorder() else { return String::new() };
     allocations::publish();
     recorder.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_sets_the_level_of_all_targets_or_of_one() {
+        let filter = parse_filter("info,projector=debug,cache=off,realtime,").unwrap();
+        for (target, most_detailed) in [
+            ("service::http", Some(Level::INFO)),
+            ("projector::batch", Some(Level::DEBUG)),
+            ("cache", None),
+            ("realtime", Some(Level::TRACE)),
+        ] {
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+                let is_logged = most_detailed.is_some_and(|most_detailed| level <= most_detailed);
+                assert_eq!(filter.would_enable(target, &level), is_logged, "{target} {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_with_an_unknown_level_is_refused() {
+        for invalid in ["projector=loud", "projector=", "=", "info,=", "projector=debug=info"] {
+            assert!(parse_filter(invalid).is_err(), "{invalid}");
+        }
+    }
 }

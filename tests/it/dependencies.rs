@@ -1,4 +1,5 @@
 //! Rules for the packages of others that the build uses: where they come from, their licences, and how many versions.
+//! Some packages are banned only because they take long to build.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ struct Banned {
     instead: &'static str,
 }
 
-const BANNED: [Banned; 4] = [
+const BANNED: [Banned; 6] = [
     Banned { package: "openssl", instead: "use its rustls feature with ring" },
     Banned { package: "openssl-sys", instead: "use its rustls feature with ring" },
     Banned { package: "native-tls", instead: "use its rustls feature with ring" },
@@ -25,10 +26,44 @@ const BANNED: [Banned; 4] = [
         package: "aws-lc-sys",
         instead: "choose ring as the provider: two are twice the code to trust, and this one takes minutes to build",
     },
+    Banned {
+        package: "sqlx-macros",
+        instead: "do without its macros: cargo builds sqlx, tokio and rustls a second time for them",
+    },
+    Banned {
+        package: "icu_provider",
+        instead: "keep the versions of idna_adapter and textwrap that use smaller tables: see messages/Cargo.toml",
+    },
 ];
 
-/// Packages of which the build has one version: two versions would each have their own types, pools or settings.
-const SINGLE_VERSION: [&str; 9] = ["axum", "http", "hyper", "rdkafka", "redis", "rustls", "serde", "sqlx", "tokio"];
+/// A package of which the build has several versions, because other packages don't agree on one.
+struct Repeated {
+    package: &'static str,
+    /// Who needs the older version.
+    reason: &'static str,
+}
+
+const OLD_HASHES: &str = "sqlx-core checks migrations with an older SHA-2 than sqlx-postgres signs in with";
+const OLD_RANDOM: &str = "metrics-util and opentelemetry_sdk have an older rand than sqlx-postgres and tungstenite";
+
+/// Every package with several versions. Two versions take twice as long to build, and each has its own types.
+const REPEATED: [Repeated; 15] = [
+    Repeated { package: "base64", reason: "sqlx and jsonwebtoken have an older one than reqwest and hyper" },
+    Repeated { package: "block-buffer", reason: OLD_HASHES },
+    Repeated { package: "cpufeatures", reason: OLD_HASHES },
+    Repeated { package: "crypto-common", reason: OLD_HASHES },
+    Repeated { package: "digest", reason: OLD_HASHES },
+    Repeated { package: "getrandom", reason: "ring has an older one, and so has the older rand" },
+    Repeated { package: "hashbrown", reason: "sqlx-core and metrics-util have an older one than indexmap" },
+    Repeated { package: "matchit", reason: "axum has an older one than socketioxide" },
+    Repeated { package: "num-bigint", reason: "jsonschema, for the tests of domain, has an older one than oxc" },
+    Repeated { package: "phf", reason: "emojis has an older one than oxc" },
+    Repeated { package: "phf_shared", reason: "it belongs to phf" },
+    Repeated { package: "rand", reason: OLD_RANDOM },
+    Repeated { package: "rand_core", reason: OLD_RANDOM },
+    Repeated { package: "sha2", reason: OLD_HASHES },
+    Repeated { package: "syn", reason: "num_enum, prost, zeroize and tracing derive with an older one than serde" },
+];
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Package {
@@ -105,17 +140,19 @@ fn ring_is_the_only_cryptography_and_tls_is_not_the_systems() {
 }
 
 #[test]
-fn shared_packages_have_one_version() {
+fn a_package_has_one_version_unless_others_cannot_agree() {
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for Package { name, version } in built_packages() {
         versions.entry(name).or_default().push(version);
     }
-    for name in SINGLE_VERSION {
-        let found = versions.get(name).map(Vec::as_slice).unwrap_or_default();
-        assert_eq!(
-            found.len(),
-            1,
+    for (name, found) in versions.iter().filter(|(_, found)| found.len() > 1) {
+        assert!(
+            REPEATED.iter().any(|repeated| repeated.package == name),
             "{name} has the versions {found:?}: see `cargo tree -d`, and align the packages that need the other version"
         );
+    }
+    for Repeated { package, reason } in REPEATED {
+        let found = versions.get(package).map_or(0, Vec::len);
+        assert!(found > 1, "{package} no longer has several versions ({reason}): remove it from REPEATED");
     }
 }
