@@ -2,13 +2,38 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $root and $state are set by scripts/services
 
-say() { printf '· %s\n' "$*" >&2; }
-die() { printf '✗ %s\n' "$*" >&2; exit 1; }
+# `make run` builds at the same time: on a terminal, a line replaces what is left of cargo's progress bar.
+line_start=""
+if [ -t 2 ]; then line_start=$'\r\033[K'; fi
+
+say() { printf '%s· %s\n' "$line_start" "$*" >&2; }
+die() { printf '%s✗ %s\n' "$line_start" "$*" >&2; exit 1; }
 
 # Prints the end of a log and its path, then exits: die_with_log LOG MESSAGE
 die_with_log() {
   tail -n 20 "$1" >&2 || true
   die "$2; full log: $1"
+}
+
+# Runs a command with its output in a log, and every 10 s prints the log's last line: with_progress LOG WHAT COMMAND...
+with_progress() {
+  local log="$1" what="$2" code=0 reporter
+  shift 2
+  report_progress "$log" "$what" 8>&- 9>&- &
+  reporter=$!
+  "$@" </dev/null >"$log" 2>&1 8>&- 9>&- || code=$?
+  kill "$reporter" 2>/dev/null || true
+  wait "$reporter" 2>/dev/null || true
+  return "$code"
+}
+
+# Ends by itself if this script is killed. The caller of this script may wait until a pipe is closed, so `sleep` has
+# none.
+report_progress() {
+  local begun=$SECONDS
+  while sleep 10 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    say "$2, $((SECONDS - begun)) s: $(tail -n 1 "$1" | cut -c 1-100)"
+  done
 }
 
 # Only one command runs at a time: two would start the same service twice.

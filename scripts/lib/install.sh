@@ -98,8 +98,9 @@ debian_install() (
     echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/messages.conf
   fi
   export DEBIAN_FRONTEND=noninteractive
-  if ! { apt-get update && apt-get install -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@"; } \
-    </dev/null >"$log" 2>&1 8>&- 9>&-; then
-    die_with_log "$log" "installing failed: $*"
-  fi
+  with_progress "$log" "installing" debian_packages "$@" || die_with_log "$log" "installing failed: $*"
 )
+
+debian_packages() {
+  apt-get update && apt-get install -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@"
+}

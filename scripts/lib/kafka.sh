@@ -30,8 +30,8 @@ kafka_jars() {
   say "downloading Kafka (only the first time)"
   rm -rf "$libs"
   mkdir -p "$libs"
-  mvn -q -B -f "$root/scripts/kafka/pom.xml" -DoutputDirectory="$libs" -DincludeScope=runtime \
-    org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies </dev/null >"$log" 2>&1 ||
+  with_progress "$log" "downloading Kafka" mvn -B -f "$root/scripts/kafka/pom.xml" -DoutputDirectory="$libs" \
+    -DincludeScope=runtime org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies ||
     die_with_log "$log" "Maven could not download Kafka. Fix the cause, then run: scripts/services up"
   kafka_libs_version >"$libs/.made-from"
 }
