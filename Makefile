@@ -19,10 +19,7 @@ help: ## List the targets
 
 .PHONY: run
 run: ## Start Kafka, Postgres, Redis and Messages on http://127.0.0.1:8080 (another port: make run PORT=8081)
-	@scripts/services up
-	@cargo build --release --locked -p messages
-	@eval "$$(scripts/services env)"; \
-	  PORT=$(PORT) MESSAGES_ENV=development exec "$${CARGO_TARGET_DIR:-target}/release/messages" all
+	@exec scripts/run $(PORT)
 
 .PHONY: test
 test: ## Check the format, lint and run all tests; stop at the first failure
