@@ -1,99 +1,99 @@
-//! Measures Messages, each figure next to a baseline: the same hops without Messages.
+//! Measures Messages, each figure next to a floor: the same hops with nothing in them.
 
-mod kafka_baseline;
+mod context;
+mod counters;
+mod failures;
+mod floors;
 mod latency;
-mod messages_process;
+mod load;
+mod machine;
+mod observer;
 mod options;
-mod projection_rate;
+mod phases;
+mod proc;
+mod progress;
 mod report;
 mod schedule;
-mod socket;
+mod server;
+mod totals;
 mod workload;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use event_log::{TopicSpec, ensure_topic};
 use service::lifecycle;
 use service::telemetry::{self, LogFormat};
-use uuid::Uuid;
+use time::OffsetDateTime;
+use time::macros::format_description;
 
-use crate::options::{Options, Services};
-use crate::report::{Failures, Report};
-use crate::schedule::Schedule;
-use crate::workload::Population;
+use crate::context::Context;
+use crate::floors::options::FloorOptions;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::report::figures::{Report, Settings};
+use crate::report::table;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let options = Options::parse();
-    telemetry::start("warn,event_log::topic=error,bench=info", LogFormat::Text);
-    let measured = lifecycle::shutdown_on_signal().run_until_cancelled_owned(measure(&options)).await;
-    match measured {
-        Some(Ok(report)) => {
-            println!("{report}");
-            if report.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
-        Some(Err(error)) => {
+/// The argument that makes this program a floor.
+const FLOOR: &str = "floor";
+
+fn main() -> ExitCode {
+    let is_floor = std::env::args().nth(1).is_some_and(|argument| argument == FLOOR);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // A floor has as many workers as Messages. The generator leaves the cores to what it measures.
+    let runtime = if is_floor { &mut runtime } else { runtime.worker_threads(1) }.enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        lifecycle::raise_open_file_limit();
+        runtime.block_on(if_ended(is_floor))
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
             eprintln!("✗ {error:#}");
             ExitCode::FAILURE
         }
-        None => {
-            eprintln!("✗ stopped before the end; its topics and schemas, named bench…, still exist");
-            ExitCode::FAILURE
-        }
     }
 }
 
+async fn if_ended(is_floor: bool) -> anyhow::Result<ExitCode> {
+    if is_floor {
+        telemetry::start("error", LogFormat::Text);
+        floors::run(&FloorOptions::parse_from(std::env::args().skip(1))).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options::parse();
+    telemetry::start("warn,event_log::topic=error,bench=info", LogFormat::Text);
+    let run = lifecycle::shutdown_on_signal().run_until_cancelled_owned(measure(&options)).await;
+    let report = run.unwrap_or_else(|| {
+        anyhow::bail!("stopped before the end; its topics and schemas, named bench…, still exist")
+    })?;
+    println!("{}", table::render(&report));
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the chosen phases, and deletes what they created.
 async fn measure(options: &Options) -> anyhow::Result<Report> {
-    anyhow::ensure!(options.users >= 2 * options.conversations, "--users must be at least twice --conversations");
-    let run = Run::create(options).await?;
-    let measured = run.measure(options).await;
-    run.clean_up().await?;
-    measured
-}
-
-/// What a run creates and deletes: a topic for each of its three measurements, and a schema for two of them. Topic and
-/// schema of a measurement have the same name.
-struct Run {
-    services: Services,
-    baseline: String,
-    latency: String,
-    projection: String,
-}
-
-impl Run {
-    async fn create(options: &Options) -> anyhow::Result<Self> {
-        let id = Uuid::now_v7().simple();
-        let name = |measurement: &str| format!("bench_{id}_{measurement}");
-        let run = Self {
-            services: options.services.clone(),
-            baseline: name("baseline"),
-            latency: name("latency"),
-            projection: name("projection"),
-        };
-        for topic in [&run.baseline, &run.latency, &run.projection] {
-            let spec = TopicSpec { name: topic.clone(), partitions: kafka_baseline::PARTITIONS };
-            ensure_topic(&run.services.kafka_brokers, &spec).await?;
+    let date = OffsetDateTime::now_utc().format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))?;
+    let context = Context::new(&options.services);
+    let mut cases = Vec::new();
+    let mut measured = Ok(());
+    for phase in &options.phases {
+        match phases::run(*phase, &context, options).await {
+            Ok(found) => cases.extend(found),
+            Err(error) => measured = Err(error.context(format!("the phase {phase:?}"))),
         }
-        Ok(run)
     }
-
-    async fn measure(&self, options: &Options) -> anyhow::Result<Report> {
-        let failures = Arc::new(Failures::default());
-        let population = Population { users: options.users, conversations: options.conversations };
-        let schedule = Schedule::new(options.rate, options.seconds);
-        let brokers = &self.services.kafka_brokers;
-        let baseline = kafka_baseline::measure(brokers, &self.baseline, population, schedule, &failures).await?;
-        let messages = latency::measure(&self.services, &self.latency, population, options, &failures).await?;
-        let rates =
-            projection_rate::measure(&self.services, &self.projection, population, options.events, &failures).await?;
-        Ok(Report { baseline, messages, rates, failures })
-    }
-
-    async fn clean_up(&self) -> anyhow::Result<()> {
-        let topics = [self.baseline.as_str(), &self.latency, &self.projection];
-        kafka_baseline::delete_topics(&self.services.kafka_brokers, &topics).await?;
-        projection_rate::drop_schemas(&self.services.database_url, &[&self.latency, &self.projection]).await
-    }
+    context.clean_up().await?;
+    measured?;
+    Ok(Report {
+        machine: Machine::this(),
+        date,
+        commit: machine::commit(),
+        settings: Settings {
+            seconds: options.seconds,
+            conversations: options.conversations,
+            events: options.events,
+        },
+        cases,
+        failures: context.failures.all(),
+    })
 }

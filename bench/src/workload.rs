@@ -9,29 +9,44 @@ use uuid::Uuid;
 
 /// The byte before a message's number. Ids and names never contain it.
 const NUMBER_MARK: u8 = b'#';
+/// Every number is written with this many digits.
+const NUMBER_DIGITS: usize = 10;
 
-/// How many users are in how many conversations: user n is in conversation n modulo the number of conversations.
+/// Users in conversations of equal size: conversation c has the users from c times its size on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Population {
-    pub(crate) users: u32,
     pub(crate) conversations: u32,
+    /// Users in a conversation.
+    pub(crate) members: u32,
+    /// Users of a conversation who have a socket.
+    pub(crate) connected: u32,
 }
 
 impl Population {
-    /// The user who sends a message.
+    pub(crate) fn users(self) -> u32 {
+        self.conversations * self.members
+    }
+
+    /// The user who sends a message: one conversation after the other, and in each one member after the other.
     pub(crate) fn sender(self, number: u64) -> u32 {
-        // The remainder is smaller than a u32.
-        (number % u64::from(self.users)) as u32
+        let conversations = u64::from(self.conversations);
+        let member = number / conversations % u64::from(self.members);
+        // Both remainders are smaller than a u32.
+        (number % conversations * u64::from(self.members) + member) as u32
     }
 
-    /// The conversation of a user.
     pub(crate) fn conversation_of(self, user: u32) -> u32 {
-        user % self.conversations
+        user / self.members
     }
 
-    /// The users in a conversation; at least two.
-    pub(crate) fn members(self, conversation: u32) -> impl Iterator<Item = u32> {
-        (conversation..self.users).step_by(self.conversations as usize)
+    /// The users in a conversation.
+    pub(crate) fn members_of(self, conversation: u32) -> impl Iterator<Item = u32> {
+        (0..self.members).map(move |member| conversation * self.members + member)
+    }
+
+    /// The users in a conversation who have a socket.
+    pub(crate) fn connected_of(self, conversation: u32) -> impl Iterator<Item = u32> {
+        self.members_of(conversation).take(self.connected as usize)
     }
 }
 
@@ -40,10 +55,20 @@ pub(crate) fn user_id(number: u32) -> anyhow::Result<UserId> {
     Ok(format!("user-{number}").parse()?)
 }
 
-/// The content of a message: of usual length, with the message's number.
+/// The content of a message: of usual length, the same for each, with the message's number.
 pub(crate) fn content(number: u64) -> String {
     let mark = char::from(NUMBER_MARK);
-    format!("Message {mark}{number}, which says about as much as people say at a time in a chat.")
+    format!("Message {mark}{number:0NUMBER_DIGITS$}, which says about as much as people say at a time in a chat.")
+}
+
+/// Writes another number into a text with a message's content.
+pub(crate) fn set_number(text: &mut [u8], number: u64) {
+    let Some(mark) = text.iter().rposition(|byte| *byte == NUMBER_MARK) else { return };
+    let mut rest = number;
+    for digit in text.iter_mut().skip(mark + 1).take(NUMBER_DIGITS).rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
 }
 
 /// The number of the message whose content is part of a text.
@@ -79,9 +104,9 @@ impl Events {
     /// The creation of each conversation.
     pub(crate) fn conversations_created(&self) -> anyhow::Result<Vec<Event>> {
         let created = (0..).zip(&self.conversations).map(|(number, conversation)| {
-            let participant_ids = self.population.members(number).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
+            let participant_ids = self.population.members_of(number).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
             let data = EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids };
-            event(*conversation, user_id(number)?, data)
+            event(*conversation, user_id(number * self.population.members)?, data)
         });
         created.collect()
     }
@@ -108,18 +133,28 @@ mod tests {
 
     #[test]
     fn a_text_with_a_messages_content_has_its_number() {
-        let event = Events::new(Population { users: 4, conversations: 2 }).message_sent(1_234).unwrap();
+        let population = Population { conversations: 2, members: 2, connected: 0 };
+        let event = Events::new(population).message_sent(1_234).unwrap();
         assert_eq!(number_in(&domain::envelope::encode(&event)), Some(1_234));
         assert_eq!(number_in(b"no number"), None);
+        let mut text = content(7).into_bytes();
+        set_number(&mut text, 4_000_000_000);
+        assert_eq!(text, content(4_000_000_000).into_bytes());
     }
 
     #[test]
-    fn each_user_is_a_member_of_the_conversation_that_they_send_to() {
-        let population = Population { users: 200, conversations: 50 };
-        for number in 0..200 {
-            let sender = population.sender(number);
-            assert!(population.members(population.conversation_of(sender)).any(|member| member == sender));
+    fn all_users_send_in_turn_to_their_own_conversation() {
+        let population = Population { conversations: 50, members: 4, connected: 2 };
+        let senders: Vec<u32> = (0..200).map(|number| population.sender(number)).collect();
+        assert_eq!(senders[..3], [0, 4, 8]);
+        assert_eq!(senders[50], 1);
+        let mut all = senders.clone();
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<_>>());
+        for sender in senders {
+            assert!(population.members_of(population.conversation_of(sender)).any(|member| member == sender));
         }
-        assert_eq!(population.members(49).collect::<Vec<_>>(), [49, 99, 149, 199]);
+        assert_eq!(population.members_of(49).collect::<Vec<_>>(), [196, 197, 198, 199]);
+        assert_eq!(population.connected_of(49).collect::<Vec<_>>(), [196, 197]);
     }
 }

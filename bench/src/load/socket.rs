@@ -6,11 +6,14 @@ use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 /// How long a socket may take until it is in its user's rooms.
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The buffers of a socket, in bytes: a few frames fit in, and ten thousand sockets still fit into memory.
+const BUFFER_BYTES: usize = 4 << 10;
 
 /// The packets that matter here: of Engine.IO (protocol 4), and of Socket.IO (protocol 5) inside its messages.
 const PING: &str = "2";
@@ -23,13 +26,16 @@ const CONNECT_ERROR: &str = "44";
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    /// Connects as the token's user and waits for `connection:ready`.
-    pub(crate) async fn connect(address: &str, token: &str) -> anyhow::Result<Self> {
+    /// Connects as the token's user and waits for `connection:ready`. A floor has no memberships: it adds the socket to
+    /// `room`, which Messages ignores.
+    pub(crate) async fn connect(address: &str, token: &str, room: &str) -> anyhow::Result<Self> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-        let (stream, _) = connect_async_with_config(url, None, true).await.context("opening a socket")?;
+        let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(0);
+        let (stream, _) = connect_async_with_config(url, Some(config), true).await.context("opening a socket")?;
         let mut socket = Self(stream);
         let ready = async {
-            socket.0.send(Message::text(format!("{CONNECT}{}", json!({"token": token})))).await?;
+            let handshake = json!({"token": token, "room": room});
+            socket.0.send(Message::text(format!("{CONNECT}{handshake}"))).await?;
             while let Some(packet) = socket.next().await? {
                 if is_event(&packet, "connection:ready") {
                     return Ok(());
@@ -38,7 +44,7 @@ impl Socket {
             }
             anyhow::bail!("the server closed a socket before it was ready")
         };
-        tokio::time::timeout(READY_TIMEOUT, ready).await.context("a socket is not ready after 10 s")??;
+        tokio::time::timeout(READY_TIMEOUT, ready).await.context("a socket is not ready after 30 s")??;
         Ok(socket)
     }
 
@@ -71,4 +77,17 @@ impl Socket {
 fn is_event(packet: &str, name: &str) -> bool {
     let rest = packet.strip_prefix(EVENT).and_then(|rest| rest.strip_prefix("[\""));
     rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_recognized_by_its_whole_name() {
+        assert!(is_event(r#"42["message:new",{}]"#, "message:new"));
+        for other in [r#"42["message:newer",{}]"#, r#"42["presence:update",{}]"#, "2", r#"40{"sid":"a"}"#] {
+            assert!(!is_event(other, "message:new"), "{other}");
+        }
+    }
 }
