@@ -34,7 +34,7 @@ test: ## Check the format, lint and run all tests; stop at the first failure
 	    cargo test --workspace --locked --test it -- --ignored --test-threads 1
 
 .PHONY: bench
-bench: ## Measure latency and throughput, next to Kafka and Postgres alone (options: make bench ARGS=--help)
+bench: ## Measure Messages next to floors with the same hops (options: make bench ARGS=--help)
 	@scripts/services up
 	@cargo build --release --locked -p messages -p bench
 	@eval "$$(scripts/services env)"; exec "$${CARGO_TARGET_DIR:-target}/release/bench" $(ARGS)

@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn all_series_of_a_metric_add_up_and_a_missing_metric_is_missing() {
-        let text = "# TYPE a_total counter\na_total{operation=\"x } y\"} 3\na_total{operation=\"z\"} 4\na_total_more 9\nb 1\n";
+        let text =
+            "# TYPE a_total counter\na_total{operation=\"x } y\"} 3\na_total{operation=\"z\"} 4\na_total_more 9\nb 1\n";
         assert_eq!(sum(text, "a_total"), Some(7.0));
         assert_eq!(sum(text, "b"), Some(1.0));
         assert_eq!(sum(text, "c_total"), None);

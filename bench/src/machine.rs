@@ -20,9 +20,9 @@ impl Machine {
     /// This machine.
     pub(crate) fn this() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let kib: f64 = field(&read("/proc/meminfo"), "MemTotal").and_then(|value| {
-            value.split_whitespace().next()?.parse().ok()
-        }).unwrap_or_default();
+        let kib: f64 = field(&read("/proc/meminfo"), "MemTotal")
+            .and_then(|value| value.split_whitespace().next()?.parse().ok())
+            .unwrap_or_default();
         Self {
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| UNKNOWN.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),

@@ -53,6 +53,14 @@ impl fmt::Display for Program {
 }
 
 impl Program {
+    /// A word for the names of what it uses.
+    pub(crate) fn purpose(self) -> &'static str {
+        match self {
+            Self::Messages(_) => "messages",
+            Self::Floor(name) => name,
+        }
+    }
+
     fn command(self) -> anyhow::Result<Command> {
         let bench = std::env::current_exe()?;
         let (program, arguments): (PathBuf, Vec<&str>) = match self {

@@ -104,7 +104,8 @@ impl Events {
     /// The creation of each conversation.
     pub(crate) fn conversations_created(&self) -> anyhow::Result<Vec<Event>> {
         let created = (0..).zip(&self.conversations).map(|(number, conversation)| {
-            let participant_ids = self.population.members_of(number).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
+            let participant_ids =
+                self.population.members_of(number).map(user_id).collect::<anyhow::Result<Vec<_>>>()?;
             let data = EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids };
             event(*conversation, user_id(number * self.population.members)?, data)
         });

@@ -40,7 +40,8 @@ type Shared = Arc<Mutex<Insert>>;
 /// The floor of the projector.
 pub(super) async fn router(options: &FloorOptions) -> anyhow::Result<Router> {
     let postgres = rows::connect(&options.services.database_url, &options.schema).await?;
-    let routes = Router::new().route("/prepare", post(prepare)).route("/insert", post(insert)).route("/copy", post(copy));
+    let routes =
+        Router::new().route("/prepare", post(prepare)).route("/insert", post(insert)).route("/copy", post(copy));
     Ok(routes.with_state(Arc::new(Mutex::new(Insert { postgres, batches: Vec::new() }))))
 }
 
@@ -76,8 +77,7 @@ async fn write(shared: Shared, by_copy: bool) -> anyhow::Result<()> {
 
 /// The rows of messages, as the fold makes them of the events of the same population.
 fn batches(amount: &Amount) -> Vec<Rows> {
-    let population =
-        Population { conversations: amount.conversations, members: amount.members, connected: 0 };
+    let population = Population { conversations: amount.conversations, members: amount.members, connected: 0 };
     let conversations: Vec<Uuid> = (0..amount.conversations).map(|_| Uuid::now_v7()).collect();
     let mut seqs: HashMap<Uuid, i64> = HashMap::new();
     let mut batches = vec![Rows::default()];

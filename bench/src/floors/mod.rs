@@ -5,7 +5,7 @@ mod insert;
 pub(crate) mod kafka;
 pub(crate) mod options;
 mod pipeline;
-mod reads;
+pub(crate) mod reads;
 mod rows;
 mod sockets;
 

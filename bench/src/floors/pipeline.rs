@@ -69,7 +69,7 @@ impl FromRef<Pipeline> for Auth {
 /// The body of a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Send<'a> {
+struct Request<'a> {
     conversation_id: &'a str,
     content: &'a str,
 }
@@ -102,7 +102,8 @@ pub(super) async fn router(options: &FloorOptions, auth: Auth) -> anyhow::Result
     let brokers = &options.services.kafka_brokers;
     let redis = redis::Client::open(options.services.redis_url.as_str())?.get_connection_manager().await?;
     let postgres = rows::connect(&options.services.database_url, &options.schema).await?;
-    let relayed = kafka::consumer_with(brokers, &options.topic, &[("fetch.min.bytes", "1"), ("fetch.wait.max.ms", "100")])?;
+    let relayed =
+        kafka::consumer_with(brokers, &options.topic, &[("fetch.min.bytes", "1"), ("fetch.wait.max.ms", "100")])?;
     let projected =
         kafka::consumer_with(brokers, &options.topic, &[("fetch.min.bytes", "100000"), ("fetch.wait.max.ms", "10")])?;
     tokio::spawn(relay(relayed, io));
@@ -132,7 +133,7 @@ async fn send(Caller(user): Caller, State(pipeline): State<Pipeline>, body: Byte
 
 /// Admits a message and appends it. Returns the record.
 async fn append(parts: &Parts, user: &UserId, body: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let request: Send = serde_json::from_slice(body)?;
+    let request: Request = serde_json::from_slice(body)?;
     let record = Record {
         event_id: Uuid::now_v7(),
         version: 1,

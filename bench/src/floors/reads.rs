@@ -14,14 +14,14 @@ use service::auth::{Auth, Caller};
 use super::options::FloorOptions;
 
 #[derive(Clone)]
-struct Reads {
+struct ReadsFloor {
     auth: Auth,
     redis: ConnectionManager,
     prefix: Arc<str>,
 }
 
-impl FromRef<Reads> for Auth {
-    fn from_ref(reads: &Reads) -> Self {
+impl FromRef<ReadsFloor> for Auth {
+    fn from_ref(reads: &ReadsFloor) -> Self {
         reads.auth.clone()
     }
 }
@@ -34,13 +34,13 @@ pub(crate) fn key(prefix: &str, query: &str) -> String {
 /// The floor of cached queries.
 pub(super) async fn router(options: &FloorOptions, auth: Auth) -> anyhow::Result<Router> {
     let redis = redis::Client::open(options.services.redis_url.as_str())?.get_connection_manager().await?;
-    let reads = Reads { auth, redis, prefix: options.prefix.as_str().into() };
+    let reads = ReadsFloor { auth, redis, prefix: options.prefix.as_str().into() };
     Ok(Router::new().route("/api/messages", get(read)).with_state(reads))
 }
 
 async fn read(
     _: Caller,
-    State(Reads { mut redis, prefix, .. }): State<Reads>,
+    State(ReadsFloor { mut redis, prefix, .. }): State<ReadsFloor>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {

@@ -12,7 +12,9 @@ use socketioxide::layer::SocketIoLayer;
 // The settings of Messages.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-const SOCKET_BUFFER: usize = 128;
+/// How many frames may wait for a socket. Larger than that of Messages, because a room drops what doesn't fit, and the
+/// generator waits for every frame.
+const SOCKET_BUFFER: usize = 4_096;
 
 /// Socket.IO as a layer of a router, and the handle that sends to rooms.
 pub(super) fn layer(auth: Auth) -> (SocketIoLayer, SocketIo) {

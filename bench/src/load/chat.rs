@@ -170,7 +170,7 @@ impl Chat {
                     let mut request = requests[population.sender(number) as usize].clone();
                     set_number(&mut request, number);
                     open_loop.send((number, request));
-                    if number % PROGRESS_INTERVAL == 0 {
+                    if number.is_multiple_of(PROGRESS_INTERVAL) {
                         progress.update(number - numbers.start);
                     }
                 });

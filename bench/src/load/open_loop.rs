@@ -21,7 +21,7 @@ const READ_BYTES: usize = 4 << 10;
 type OnResponse = Box<dyn Fn(u64, ResponseHead, &[u8]) + Send + Sync>;
 
 /// A request with its number.
-type Numbered = (u64, Vec<u8>);
+type NumberedRequest = (u64, Vec<u8>);
 
 /// Connections to one server. Clones share them.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ struct Connections {
     open: usize,
     idle: Vec<Arc<Connection>>,
     /// Requests that no connection was free for.
-    waiting: VecDeque<Numbered>,
+    waiting: VecDeque<NumberedRequest>,
 }
 
 struct Connection {
@@ -57,7 +57,7 @@ impl OpenLoop {
     }
 
     /// Sends a request over a free connection, from any thread, and doesn't wait.
-    pub(crate) fn send(&self, request: Numbered) {
+    pub(crate) fn send(&self, request: NumberedRequest) {
         let mut connections = self.0.lock();
         if let Some(connection) = connections.idle.pop() {
             drop(connections);
@@ -83,7 +83,7 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, connection: &Connection, (number, request): Numbered) {
+    fn start(&self, connection: &Connection, (number, request): NumberedRequest) {
         *connection.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         // A request is much smaller than the socket's buffer, and nothing else is in it.
         match connection.stream.try_write(&request) {

@@ -1,7 +1,12 @@
 //! The parts of a run. Each measures Messages and its floors in turns.
 
+mod fanout;
+mod hot;
 mod pair;
+mod projector;
+mod reads;
 mod send;
+mod sockets;
 
 use crate::context::Context;
 use crate::options::{Options, Phase};
@@ -14,6 +19,10 @@ use crate::report::figures::Case;
 pub(crate) async fn run(phase: Phase, context: &Context, options: &Options) -> anyhow::Result<Vec<Case>> {
     match phase {
         Phase::Send => send::measure(context, options).await,
-        _ => Ok(Vec::new()),
+        Phase::Reads => reads::measure(context, options).await,
+        Phase::Sockets => sockets::measure(context).await,
+        Phase::Fanout => fanout::measure(context, options).await,
+        Phase::Hot => hot::measure(context, options).await,
+        Phase::Projector => projector::measure(context, options).await,
     }
 }

@@ -113,5 +113,5 @@ fn message_figures(program: Program, measured: &ChatSlice) -> System {
     System::new(program.to_string())
         .latencies("answered", &measured.answered)
         .latencies("delivered", &measured.delivered)
-        .costs(&measured.totals, "message", measured.totals.get(ANSWERED).unwrap_or_default())
+        .costs(&measured.totals, "a message", measured.totals.get(ANSWERED).unwrap_or_default())
 }

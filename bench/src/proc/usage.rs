@@ -19,8 +19,7 @@ pub(crate) const REDIS: &str = "CPU of Redis";
 pub(crate) const GENERATOR: &str = "CPU of the generator";
 
 /// All of these, in the order in which reports show them.
-pub(crate) const CPU_TIMES: [&str; 8] =
-    [PROCESS, TOKIO, LIBRDKAFKA, OTHER_THREADS, KAFKA, POSTGRES, REDIS, GENERATOR];
+pub(crate) const CPU_TIMES: [&str; 8] = [PROCESS, TOKIO, LIBRDKAFKA, OTHER_THREADS, KAFKA, POSTGRES, REDIS, GENERATOR];
 
 /// The three services, by the processes that listen on their ports. None for a service of another machine.
 #[derive(Debug, Clone, Copy)]

@@ -86,13 +86,12 @@ impl System {
         })
     }
 
-    /// Adds the CPU times and counters of each message, request or other `unit`.
+    /// Adds the CPU times and counters for each of `count` units, such as `a message`.
     pub(crate) fn costs(self, totals: &Totals, unit: &str, count: f64) -> Self {
         let each = |name: &str| totals.get(name).filter(|_| count > 0.0).map(|total| total / count);
-        let system = CPU_TIMES
-            .into_iter()
-            .fold(self, |system, name| system.figure(name, &format!("ms a {unit}"), each(name)));
-        counters::names().fold(system, |system, name| system.figure(name, &format!("a {unit}"), each(name)))
+        let system =
+            CPU_TIMES.into_iter().fold(self, |system, name| system.figure(name, &format!("ms {unit}"), each(name)));
+        counters::names().fold(system, |system, name| system.figure(name, unit, each(name)))
     }
 
     /// The value of the figure with this label.
@@ -102,6 +101,11 @@ impl System {
 }
 
 impl Case {
+    /// The phase and the name.
+    pub(crate) fn title(&self) -> String {
+        format!("{}: {}", format!("{:?}", self.phase).to_lowercase(), self.name)
+    }
+
     /// The labels of all figures, each once, in their order.
     pub(crate) fn labels(&self) -> Vec<String> {
         let mut labels: Vec<String> = Vec::new();
@@ -129,11 +133,11 @@ mod tests {
         let mut totals = Totals::default();
         totals.set(crate::proc::usage::PROCESS, 500.0);
         totals.set(counters::ALLOCATIONS, 90_000.0);
-        let system = System::new("Messages").costs(&totals, "message", 1_000.0);
+        let system = System::new("Messages").costs(&totals, "a message", 1_000.0);
         assert_eq!(system.value("CPU of the process, ms a message"), Some(0.5));
         assert_eq!(system.value("allocations, a message"), Some(90.0));
         assert_eq!(system.figures.len(), 2);
-        assert!(System::new("none").costs(&totals, "message", 0.0).figures.is_empty());
+        assert!(System::new("none").costs(&totals, "a message", 0.0).figures.is_empty());
     }
 
     #[test]

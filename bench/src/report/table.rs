@@ -29,13 +29,17 @@ pub(crate) fn failures(report: &Report) -> String {
 }
 
 fn table(case: &Case) -> String {
-    let title = format!("{}: {}", format!("{:?}", case.phase).to_lowercase(), case.name);
     let names = case.systems.iter().map(|system| format!("{:>COLUMN_WIDTH$}", system.name));
-    let mut text = format!("\n{title:<LABEL_WIDTH$}{}{:>8}\n", names.collect::<String>(), "ratio");
+    let mut text = format!("\n{:<LABEL_WIDTH$}{}{:>8}\n", case.title(), names.collect::<String>(), "ratio");
     for label in case.labels() {
         let values = case.systems.iter().map(|system| number::text_or_dash(system.value(&label)));
         let values = values.map(|value| format!("{value:>COLUMN_WIDTH$}")).collect::<String>();
-        let _ = writeln!(text, "  {label:<width$}{values}{:>8}", number::ratio(case.ratio(&label)), width = LABEL_WIDTH - 2);
+        let _ = writeln!(
+            text,
+            "  {label:<width$}{values}{:>8}",
+            number::ratio(case.ratio(&label)),
+            width = LABEL_WIDTH - 2
+        );
     }
     text
 }
