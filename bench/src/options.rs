@@ -5,28 +5,31 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-/// Measure Messages on this machine, each figure next to a floor: the same hops with nothing in them.
+/// Measure Messages on this machine, each figure next to a floor: the same hops with nothing in them
 ///
-/// It starts the release build of `messages` from its own folder and the floors as separate processes, with topics and
-/// schemas that it deletes afterwards. Messages and the floors take turns, so that a machine whose speed drifts doesn't
-/// favour one. Compare the ratios, the CPU times and the counters between runs, never the bare latencies: a shared
-/// machine is faster on some days than on others.
+/// It starts the release build of `messages` from its own folder, and the floors, as separate
+/// processes with topics and schemas that it deletes afterwards. Messages and the floors take turns,
+/// so a machine whose speed drifts favours neither. Between runs, compare ratios, CPU times and
+/// counters, never bare latencies: a shared machine is faster on some days than on others.
 ///
 /// The phases:
 ///
 ///   send       users send at several rates, and two sockets of each conversation receive;
-///              floors: the bare pipeline (HTTP, a script in Redis, Kafka, sockets, Postgres), and Kafka alone
-///   reads      32 connections repeat a cached query; floor: axum and one round trip to Redis with the same bytes
+///              floors: the bare pipeline (HTTP, a script in Redis, Kafka, sockets, Postgres),
+///              and Kafka alone
+///   reads      32 connections repeat a cached query;
+///              floor: axum and one round trip to Redis, with the same bytes
 ///   sockets    memory of idle sockets, and what a process keeps after sockets have come and gone;
 ///              floors: axum and socketioxide alone, and the bare pipeline
 ///   fanout     each message goes to 1,000 sockets; floor: the bare pipeline
 ///   hot        100 users send to one conversation; floor: the bare pipeline
 ///   projector  events folded a second; floors: inserts by UNNEST and by COPY into the same tables
 ///
-/// Latencies come from an open loop: each message has a due time, and its latency counts from then, also when earlier
-/// messages stall. Only `reads` has a closed loop, for throughput. CPU times are those of the measured seconds, without
-/// set-up and warm-up. A dash stands for what can't be measured here, such as the CPU of a service on another machine.
-/// Each failure is counted and shown, and makes the exit code 1. Use a quiet machine.
+/// Latencies come from an open loop: each message has a due time, and its latency counts from then,
+/// also when earlier messages stall. Only `reads` has a closed loop, for throughput. CPU times are
+/// those of the measured seconds, without set-up and warm-up. A dash stands for what can't be
+/// measured here, such as the CPU of a service on another machine. Each failure is counted and
+/// shown, and makes the exit code 1. A run of all phases takes about ten minutes. Use a quiet machine.
 #[derive(Parser)]
 #[command(name = "bench", max_term_width = 120, verbatim_doc_comment)]
 pub(crate) struct Options {
@@ -53,7 +56,7 @@ pub(crate) struct Options {
     /// Print these results next to those of an earlier run, which --json wrote.
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Option<PathBuf>,
-    /// Write docs/performance.md and its pictures. Run it from the root of the repository, with all phases.
+    /// Write docs/performance.md and its pictures, from the root of the repository and with all phases.
     #[arg(long)]
     pub(crate) docs: bool,
     #[command(flatten)]

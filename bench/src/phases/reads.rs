@@ -109,7 +109,7 @@ impl Reads<'_> {
             cached = Some(self.until_cached(&query.path, user).await?);
         }
         let CachedResponse { body, tag } = cached.context("there are connections")?;
-        let bytes = body.len();
+        let bytes = if is_known { 0 } else { body.len() };
         self.give_to_floor(&query.path, body).await?;
         let status = if is_known { 304 } else { 200 };
         let condition = if is_known { format!("If-None-Match: {tag}\r\n") } else { String::new() };
@@ -122,9 +122,9 @@ impl Reads<'_> {
                 self.measure_slice(server, &requests, status, measured).await?;
             }
         }
-        let size = if is_known { "304".to_owned() } else { format!("{:.1} KB", bytes as f64 / 1_000.0) };
-        let systems = vec![figures(MESSAGES, &messages), figures(Program::Floor(READS), &floor)];
-        Ok(Case { phase: Phase::Reads, name: format!("{}, {size}", query.name), systems })
+        let systems = vec![figures(MESSAGES, &messages, bytes), figures(Program::Floor(READS), &floor, bytes)];
+        let name = if is_known { format!("{}, unchanged (304)", query.name) } else { query.name.to_owned() };
+        Ok(Case { phase: Phase::Reads, name, systems })
     }
 
     /// Repeats a query until Redis has its response with everything in it.
@@ -175,9 +175,10 @@ impl Reads<'_> {
     }
 }
 
-fn figures(program: Program, measured: &Measurement) -> System {
+fn figures(program: Program, measured: &Measurement, body_bytes: usize) -> System {
     let requests = measured.latencies.count() as f64;
     System::new(program.to_string())
+        .figure("body", "bytes", body_bytes as f64)
         .figure("answered", "requests/s", requests / measured.elapsed.as_secs_f64())
         .latencies("answered", &measured.latencies)
         .costs(&measured.totals, "a request", requests)
