@@ -78,7 +78,7 @@ async fn fill(messages: &Server) -> anyhow::Result<String> {
     Ok(id)
 }
 
-/// A cached response.
+/// What Messages answers from Redis, for the floor to serve as well.
 struct CachedResponse {
     body: Vec<u8>,
     /// The entity tag.

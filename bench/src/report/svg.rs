@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(Axis::linear(0.65).to, 0.8);
         let latencies = Axis::logarithmic(0.85, 318.0);
         assert!(
-            latencies.from <= 0.3 && latencies.to >= 1_000.0 && latencies.ticks.len() == 8,
+            latencies.from < 0.31 && latencies.to >= 1_000.0 && latencies.ticks.len() == 8,
             "{:?}",
             latencies.ticks
         );
