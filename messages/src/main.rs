@@ -1,6 +1,5 @@
 //! The executable: it runs one service, or all of them in one process, and the operator's commands.
 
-use std::alloc::System;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,9 +7,12 @@ use clap::FromArgMatches;
 use messages::cli::Cli;
 use messages::help;
 use service::allocations::CountingAllocator;
+use tikv_jemallocator::Jemalloc;
 
+/// jemalloc gives memory back: after thousands of sockets have gone, a process with glibc's allocator keeps most of what
+/// they needed. librdkafka allocates with it, too.
 #[global_allocator]
-static ALLOCATOR: CountingAllocator<System> = CountingAllocator(System);
+static ALLOCATOR: CountingAllocator<Jemalloc> = CountingAllocator(Jemalloc);
 
 /// How long the process waits at its end for threads that block.
 const BLOCKING_THREADS_TIMEOUT: Duration = Duration::from_millis(500);
