@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{Event, envelope};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders, Timestamp};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -83,10 +83,19 @@ impl Record {
 /// Reads every record of a topic up to its present end, partition by partition.
 pub(crate) async fn records(brokers: &str, topic: &str) -> Vec<Record> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || read(&brokers, &topic)).await.unwrap()
+    tokio::task::spawn_blocking(move || {
+        let mut records = Vec::new();
+        read(&brokers, &topic, |message| records.push(record(message)));
+        records.sort_by_key(|record| (record.partition, record.offset));
+        records
+    })
+    .await
+    .unwrap()
 }
 
-fn read(brokers: &str, topic: &str) -> Vec<Record> {
+/// Reads every record of a topic up to its present end, one after the other, and keeps none. Blocks the thread. Of a
+/// partition, records come in the order of the log.
+pub(crate) fn read(brokers: &str, topic: &str, mut consume: impl FnMut(&BorrowedMessage<'_>)) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "an-analyst")
@@ -104,17 +113,13 @@ fn read(brokers: &str, topic: &str) -> Vec<Record> {
         list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
-    let mut records = Vec::new();
     while remaining > 0 {
-        let message = consumer.poll(KAFKA_TIMEOUT).expect("Kafka returned no record in time").unwrap();
-        records.push(record(&message));
+        consume(&consumer.poll(KAFKA_TIMEOUT).expect("Kafka returned no record in time").unwrap());
         remaining -= 1;
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    records
 }
 
-fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
+fn record(message: &BorrowedMessage<'_>) -> Record {
     let mut headers = BTreeMap::new();
     for header in message.headers().into_iter().flat_map(Headers::iter) {
         let value = String::from_utf8(header.value.unwrap_or_default().to_vec()).unwrap();
