@@ -31,7 +31,11 @@ test: ## Check the format, lint and run all tests; stop at the first failure
 	  scripts/phase "cargo test, the contract with two processes of each service behind nginx" \
 	    env MESSAGES_TEST_LAYOUT=apart RUST_TEST_THREADS=2 cargo test --workspace --locked --test it -- contract:: && \
 	  scripts/phase "cargo test, tests that need the whole machine" \
-	    cargo test --workspace --locked --test it -- --ignored --test-threads 1
+	    cargo test --workspace --locked --test it -- --ignored --skip proof:: --test-threads 1
+
+.PHONY: proof
+proof: ## Prove what takes too long for a test, also next to the parent commit (options: make proof ARGS=--help)
+	@scripts/proof $(ARGS)
 
 .PHONY: bench
 bench: ## Measure Messages next to floors with the same hops (options: make bench ARGS=--help)

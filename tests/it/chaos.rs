@@ -18,8 +18,6 @@ use crate::harness::process::{ServiceProcess, command};
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{System, TIMEOUT, config, eventually, unlimited};
 
-/// How many commands each user sends.
-const COMMANDS: usize = 60;
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dan"];
 
 /// Both nodes as clients reach them: through a proxy that cuts connections.
@@ -45,10 +43,11 @@ async fn send_random_commands(
     seed: u64,
     user: &'static str,
     conversations: Vec<String>,
+    commands: usize,
 ) -> Vec<Acknowledged> {
     let mut rng = Rng::new(seed);
     let (mut own_messages, mut acknowledged) = (Vec::new(), Vec::new());
-    for number in 0..COMMANDS {
+    for number in 0..commands {
         let command = KeyedCommand::random(&mut rng, user, number, &conversations, &own_messages);
         let node = rng.below(2);
         let other = 1 - node;
@@ -91,10 +90,12 @@ struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    /// Injects random faults until the commands are sent; then the first node ends.
-    async fn inject(mut self, seed: u64, all_sent: impl Fn() -> bool) {
+    /// Injects random faults until the commands are sent; then the first node ends. Returns the number of faults.
+    async fn inject(mut self, seed: u64, all_sent: impl Fn() -> bool) -> usize {
         let mut rng = Rng::new(seed);
+        let mut faults = 0;
         while !all_sent() {
+            faults += 1;
             match rng.below(5) {
                 0 | 1 => self.connections[rng.below(2)].cut(),
                 2 => self.system.clear_redis().await,
@@ -107,6 +108,7 @@ impl Faults<'_> {
             }
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
+        faults
     }
 
     async fn kill_and_restart_first_node(&mut self) {
@@ -121,7 +123,15 @@ impl Faults<'_> {
     }
 }
 
-async fn keeps_every_acknowledged_command_once(seed: u64) {
+/// What a run of the scenario consisted of.
+pub(crate) struct Run {
+    pub(crate) acknowledged: usize,
+    pub(crate) faults: usize,
+}
+
+/// Lets each user send so many random commands while everything fails, and asserts that every acknowledged command is
+/// kept, once.
+pub(crate) async fn keeps_every_acknowledged_command_once(seed: u64, commands: usize) -> Run {
     // Given two nodes, of which the first reaches Redis through a proxy of its own.
     let mut config = config();
     unlimited(&mut config);
@@ -144,10 +154,12 @@ async fn keeps_every_acknowledged_command_once(seed: u64) {
     let users: Vec<_> = USERS
         .iter()
         .zip(seed * 100..)
-        .map(|(user, seed)| tokio::spawn(send_random_commands(nodes.clone(), seed, user, conversations.clone())))
+        .map(|(user, seed)| {
+            tokio::spawn(send_random_commands(nodes.clone(), seed, user, conversations.clone(), commands))
+        })
         .collect();
     let faults = Faults { connections: &connections, redis: &redis, first_node, system: &first };
-    faults.inject(seed, || users.iter().all(tokio::task::JoinHandle::is_finished)).await;
+    let faults = faults.inject(seed, || users.iter().all(tokio::task::JoinHandle::is_finished)).await;
     let mut acknowledged = Vec::new();
     for user in users {
         acknowledged.extend(user.await.unwrap());
@@ -158,6 +170,7 @@ async fn keeps_every_acknowledged_command_once(seed: u64) {
     assert_folded(&second.read_model(), &records).await;
     assert_kept_once(&acknowledged, &records);
     assert_cached_as_read(&second, &acknowledged, &conversations).await;
+    Run { acknowledged: acknowledged.len(), faults }
 }
 
 /// Asserts that every acknowledged command is on the log, as it was answered, and had its effect once.
@@ -215,5 +228,5 @@ async fn assert_cached_as_read(system: &System, acknowledged: &[Acknowledged], c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_command_is_kept_once_whatever_is_cut_lost_or_killed() {
-    tokio::join!(keeps_every_acknowledged_command_once(1), keeps_every_acknowledged_command_once(2));
+    tokio::join!(keeps_every_acknowledged_command_once(1, 60), keeps_every_acknowledged_command_once(2, 60));
 }

@@ -90,8 +90,9 @@ impl RandomWriters {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_end_with_the_servers_state_whatever_the_network_and_the_nodes_do() {
+/// Lets users write while their connections are cut and stall, and one of two realtime nodes is killed. Asserts that
+/// every client ends with the server's state. Returns the number of commands.
+pub(crate) async fn clients_end_with_the_servers_state(seed: u64) -> usize {
     let system = Arc::new(System::unlimited().await);
     let (mut first_node, second_node) = tokio::join!(start_realtime_node(&system), start_realtime_node(&system));
     let first_network = Proxy::start(&first_node.url).await;
@@ -103,14 +104,14 @@ async fn clients_end_with_the_servers_state_whatever_the_network_and_the_nodes_d
     let of_two = system.conversation("user-1", &["user-2"]).await;
     let of_five = system.conversation("user-3", &["user-0", "user-1", "user-2", "user-4"]).await;
 
-    let everyone_writes =
-        RandomWriters { seed: 1, users: users.clone(), conversations: vec![of_everyone], commands: 600 };
+    let everyone_writes = RandomWriters { seed, users: users.clone(), conversations: vec![of_everyone], commands: 600 };
     let two_write = RandomWriters {
-        seed: 2,
+        seed: seed + 1,
         users: vec!["user-1".to_owned(), "user-2".to_owned()],
         conversations: vec![of_two, of_five],
         commands: 300,
     };
+    let commands = everyone_writes.commands + two_write.commands;
     let everyone_writes = tokio::spawn(everyone_writes.run(system.clone()));
     let two_write = tokio::spawn(two_write.run(system.clone()));
     for round in 0..3 {
@@ -127,6 +128,12 @@ async fn clients_end_with_the_servers_state_whatever_the_network_and_the_nodes_d
     two_write.await.unwrap();
 
     clients.assert_equals_server(&system, &users).await;
+    commands
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_end_with_the_servers_state_whatever_the_network_and_the_nodes_do() {
+    clients_end_with_the_servers_state(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

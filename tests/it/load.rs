@@ -16,7 +16,7 @@ const LARGE_CONVERSATION: usize = 500;
 const COMPARED: [usize; 7] = [0, 1, 2, 499, 1_500, 1_501, 1_999];
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the machine for itself: cargo test --workspace --test it -- --ignored --test-threads 1"]
+#[ignore = "needs the machine for itself: cargo test --workspace --test it -- --ignored --skip proof:: --test-threads 1"]
 async fn thousands_of_clients_of_a_dead_node_reconnect_to_the_other_and_miss_nothing() {
     let system = System::unlimited().await;
     let (mut dying, surviving) = tokio::join!(start_realtime_node(&system), start_realtime_node(&system));

@@ -25,6 +25,7 @@ mod operations;
 mod page;
 mod projection;
 mod projectors;
+mod proof;
 mod redis_outages;
 mod relay;
 mod rolling;

@@ -2,94 +2,31 @@
 //! anything, nor have to do anything about it.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::testing::Rng;
 use serde_json::{Value, json};
-use service::config::Config;
+use tokio::task::JoinHandle;
 
 use crate::client_sync::{long_messages, start_realtime_node};
 use crate::commands::KeyedCommand;
+use crate::harness::cluster::{Cluster, Stop};
 use crate::harness::http::Response;
 use crate::harness::log::{self, Record};
-use crate::harness::nginx::Nginx;
-use crate::harness::process::{ServiceProcess, free_port};
+use crate::harness::process::Release;
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::Replicas;
 use crate::harness::system::{TIMEOUT, config, unlimited};
 use crate::harness::{Client, System, eventually};
 
-/// How long nginx passes over a process that refused a connection; see `deploy/nginx.conf`.
-const NGINX_FAIL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a process in use may take to stop: it waits for no socket and no request until a limit is over.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
 /// The pause between two commands of one user.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many users send commands; the others only receive.
 const WRITERS: usize = 5;
-
-/// A system of two processes of each role behind nginx.
-struct Cluster {
-    config: Config,
-    nginx: Nginx,
-    members: Vec<Member>,
-}
-
-struct Member {
-    port: u16,
-    role: &'static str,
-    process: ServiceProcess,
-}
-
-/// How long a process took to stop.
-#[derive(Debug)]
-struct Stop {
-    /// For the message of a failure.
-    #[expect(dead_code, reason = "printed with Debug")]
-    role: &'static str,
-    took: Duration,
-}
-
-impl Cluster {
-    async fn start(config: &Config) -> Self {
-        let mut ports = [0; 8];
-        ports.fill_with(free_port);
-        let at = |index: usize| [index, index + 1].map(|index| SocketAddr::from(([127, 0, 0, 1], ports[index])));
-        let nginx = Nginx::start(at(0), at(2), at(4)).await;
-        let config = Config { query_api_url: Some(nginx.internal_url.clone()), ..config.clone() };
-        let roles = ["command-api", "query-api", "realtime", "projector"];
-        let mut members = Vec::new();
-        for (index, port) in ports.into_iter().enumerate() {
-            let role = roles[index / 2];
-            members.push(Member { port, role, process: spawn(port, &config, role) });
-        }
-        for member in &mut members {
-            member.process.ready().await;
-        }
-        Self { config, nginx, members }
-    }
-
-    /// Restarts one process after the other, as the documentation describes it.
-    async fn restart_all(&mut self) -> Vec<Stop> {
-        let mut stops = Vec::new();
-        for Member { port, role, process } in std::mem::take(&mut self.members) {
-            stops.push(Stop { role, took: process.stop().await });
-            let mut process = spawn(port, &self.config, role);
-            process.ready().await;
-            self.members.push(Member { port, role, process });
-            tokio::time::sleep(NGINX_FAIL_TIMEOUT).await;
-        }
-        stops
-    }
-}
-
-fn spawn(port: u16, config: &Config, role: &str) -> ServiceProcess {
-    let query_api = config.query_api_url.as_deref().map(|url| ("QUERY_API_URL", url));
-    ServiceProcess::spawn(port, config, &[role], query_api.as_slice())
-}
 
 #[track_caller]
 fn assert_stopped_in_time(stops: &[Stop]) {
@@ -101,7 +38,7 @@ struct Acknowledged {
     answer: Response,
 }
 
-/// Sends a user's random commands until the test is over.
+/// Sends a user's random commands until the test is over. Some of them are sent again, and some messages are read.
 async fn send_random_commands(
     system: Arc<System>,
     user: String,
@@ -120,14 +57,29 @@ async fn send_random_commands(
             answer.assert_problem(422, "message_deleted");
         } else {
             assert!([200, 201].contains(&answer.status), "{command:?}: {answer:?}");
+            if rng.percent(20) {
+                let retried = command.send_until_decided(&[&system], TIMEOUT).await;
+                assert_eq!((retried.status, retried.data()), (200, answer.data()), "{retried:?}");
+            }
             if command.sends_a_message() {
                 own_messages.push(answer.id());
+                if rng.percent(20) {
+                    assert_read_as_acknowledged(&system, &user, &answer).await;
+                }
             }
             acknowledged.push(Acknowledged { key: command.key, answer });
         }
         tokio::time::sleep(PAUSE).await;
     }
     acknowledged
+}
+
+/// Asserts that the sender reads the message as it was acknowledged, also from the cache of the other process.
+async fn assert_read_as_acknowledged(system: &System, sender: &str, sent: &Response) {
+    for _ in 0..2 {
+        let read = system.get_after(sent, sender, &format!("/api/messages/{}", sent.id())).await;
+        assert_eq!((read.status, &read.data()["content"]), (200, &sent.data()["content"]), "{read:?}");
+    }
 }
 
 /// Asserts that every acknowledged command is on the log at the position of its answer, and nowhere else.
@@ -147,18 +99,19 @@ fn assert_on_the_log_once(acknowledged: &[Acknowledged], records: &[Record]) {
 }
 
 /// Clients of some of the users, over the same transports.
-struct Group<'a> {
-    users: &'a [String],
+struct Group {
+    users: Vec<String>,
     clients: Replicas,
 }
 
-impl<'a> Group<'a> {
-    async fn connect(system: &System, transports: &[&str], users: &'a [String]) -> Self {
-        Self { users, clients: Replicas::start_over(transports, system, &[&system.url], users).await }
+impl Group {
+    async fn connect(system: &System, transports: &[&str], users: &[String]) -> Self {
+        let clients = Replicas::start_over(transports, system, &[&system.url], users).await;
+        Self { users: users.to_vec(), clients }
     }
 
     async fn assert_reconnected_and_complete(&mut self, system: &System) {
-        self.clients.assert_equals_server(system, self.users).await;
+        self.clients.assert_equals_server(system, &self.users).await;
         let status = self.clients.status().await;
         println!("{status}");
         assert_eq!(status["dismissed"], 0, "the server told a client to stay away: {status}");
@@ -166,44 +119,66 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Users who send random commands, and clients that follow, while the processes of the system restart.
+pub(crate) struct Traffic {
+    system: Arc<System>,
+    groups: [Group; 3],
+    writers: Vec<JoinHandle<Vec<Acknowledged>>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Traffic {
+    /// Starts the traffic to all processes of a cluster, through its nginx.
+    pub(crate) async fn start(cluster: &Cluster) -> Self {
+        let system = Arc::new(System::attach(cluster.config.clone(), &cluster.nginx.url));
+        system.wait_until_projecting_by(2).await;
+        let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
+        let groups = [
+            Group::connect(&system, &["websocket"], &users[..8]).await,
+            Group::connect(&system, &["polling"], &users[8..14]).await,
+            Group::connect(&system, &["polling", "websocket"], &users[14..]).await,
+        ];
+        let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
+        let of_everyone = system.conversation("user-0", &everyone).await;
+        let of_writers = system.conversation("user-1", &everyone[..WRITERS]).await;
+        let conversations = vec![of_everyone, of_writers];
+
+        let over = Arc::new(AtomicBool::new(false));
+        let send = |user: &String| {
+            tokio::spawn(send_random_commands(system.clone(), user.clone(), conversations.clone(), over.clone()))
+        };
+        let writers = users[..WRITERS].iter().map(send).collect();
+        Self { system, groups, writers, over }
+    }
+
+    /// Ends the traffic, and asserts that every acknowledged command was done once, and that every client had to
+    /// reconnect and has the server's state. Returns how many commands were acknowledged.
+    pub(crate) async fn assert_lost_and_repeated_nothing(mut self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        let mut acknowledged = Vec::new();
+        for writer in self.writers {
+            acknowledged.extend(writer.await.unwrap());
+        }
+        assert_on_the_log_once(&acknowledged, &self.system.records().await);
+        for group in &mut self.groups {
+            group.assert_reconnected_and_complete(&self.system).await;
+        }
+        assert!(acknowledged.len() > 200, "too few commands to get one wrong: {}", acknowledged.len());
+        acknowledged.len()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_every_process_loses_and_repeats_nothing() {
     let mut config = config();
     unlimited(&mut config);
-    let mut cluster = Cluster::start(&config).await;
-    let system = Arc::new(System::attach(config, &cluster.nginx.url));
-    system.wait_until_projecting_by(2).await;
-    let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
-    let mut groups = [
-        Group::connect(&system, &["websocket"], &users[..8]).await,
-        Group::connect(&system, &["polling"], &users[8..14]).await,
-        Group::connect(&system, &["polling", "websocket"], &users[14..]).await,
-    ];
-    let everyone: Vec<&str> = users.iter().map(String::as_str).collect();
-    let of_everyone = system.conversation("user-0", &everyone).await;
-    let of_writers = system.conversation("user-1", &everyone[..WRITERS]).await;
-    let conversations = vec![of_everyone, of_writers];
+    let mut cluster = Cluster::start(&config, Release::Current).await;
+    let traffic = Traffic::start(&cluster).await;
 
-    let over = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = users[..WRITERS]
-        .iter()
-        .map(|user| {
-            tokio::spawn(send_random_commands(system.clone(), user.clone(), conversations.clone(), over.clone()))
-        })
-        .collect();
     let stops = cluster.restart_all().await;
-    over.store(true, Ordering::Relaxed);
-    let mut acknowledged = Vec::new();
-    for writer in writers {
-        acknowledged.extend(writer.await.unwrap());
-    }
 
-    assert_on_the_log_once(&acknowledged, &system.records().await);
-    for group in &mut groups {
-        group.assert_reconnected_and_complete(&system).await;
-    }
-    println!("{} commands; {stops:?}", acknowledged.len());
-    assert!(acknowledged.len() > 200, "too few commands to get one wrong: {}", acknowledged.len());
+    let commands = traffic.assert_lost_and_repeated_nothing().await;
+    println!("{commands} commands; {stops:?}");
     assert_stopped_in_time(&stops);
 }
 
@@ -223,7 +198,7 @@ async fn connect_over(transports: &[&str], system: &System, user: &str) -> Clien
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_stopped_node_reconnect_by_themselves_to_the_other() {
-    let mut cluster = Cluster::start(&config()).await;
+    let mut cluster = Cluster::start(&config(), Release::Current).await;
     let system = System::attach(cluster.config.clone(), &cluster.nginx.url);
     system.wait_until_projecting().await;
     let mut clients = Vec::new();

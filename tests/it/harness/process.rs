@@ -10,7 +10,26 @@ use tokio::process::{Child, Command};
 
 use super::system::{SECRET, TIMEOUT, eventually};
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_messages-under-test");
+/// A release of the executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The one under test: `MESSAGES_EXECUTABLE`, or what cargo built together with the tests.
+    Current,
+    /// The one that the release under test follows: `MESSAGES_PARENT_EXECUTABLE`, which only `make proof` sets.
+    Parent,
+}
+
+impl Release {
+    /// The path of the executable.
+    pub(crate) fn executable(self) -> String {
+        match self {
+            Self::Current => std::env::var("MESSAGES_EXECUTABLE")
+                .unwrap_or_else(|_| env!("CARGO_BIN_EXE_messages-under-test").to_owned()),
+            Self::Parent => std::env::var("MESSAGES_PARENT_EXECUTABLE")
+                .expect("MESSAGES_PARENT_EXECUTABLE is not set; `make proof` builds the parent release and sets it"),
+        }
+    }
+}
 
 /// The first of the ports that tests assign to processes.
 const FIRST_PORT: u16 = 20_000;
@@ -19,7 +38,12 @@ const PORT_COUNT: u16 = 12_000;
 
 /// Prepares `messages SUBCOMMAND…` with a test's configuration in its environment.
 pub(crate) fn command(config: &Config, arguments: &[&str]) -> Command {
-    let mut command = Command::new(EXECUTABLE);
+    command_of(Release::Current, config, arguments)
+}
+
+/// Like [`command`], with the executable of this release.
+pub(crate) fn command_of(release: Release, config: &Config, arguments: &[&str]) -> Command {
+    let mut command = Command::new(release.executable());
     command
         .args(arguments)
         .env("MESSAGES_ENV", "production")

@@ -32,7 +32,8 @@ pub(crate) struct System {
     pub(crate) auth: Auth,
     pub(crate) url: String,
     client: reqwest::Client,
-    pub(super) sql: PgPool,
+    /// Connections to the read model's schema.
+    pub(crate) sql: PgPool,
     /// The services that run in this process. `None` when the test started them elsewhere, or has stopped them.
     running: Option<Services>,
 }

@@ -1,0 +1,11 @@
+//! The proofs of `make proof`: promises that need release builds, millions of rows, many minutes, or the executable of
+//! the parent commit next to this one. `docs/proof.md` shows what they found.
+//!
+//! `make test` must never run them: each is ignored, and is selected by its module's name.
+
+mod chaos;
+mod ratios;
+mod releases;
+mod rows;
+mod sockets;
+mod table;
