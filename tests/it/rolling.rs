@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::testing::Rng;
 use serde_json::{Value, json};
@@ -76,8 +76,15 @@ async fn send_random_commands(
 
 /// Asserts that the sender reads the message as it was acknowledged, also from the cache of the other process.
 async fn assert_read_as_acknowledged(system: &System, sender: &str, sent: &Response) {
+    let path = format!("/api/messages/{}", sent.id());
     for _ in 0..2 {
-        let read = system.get_after(sent, sender, &format!("/api/messages/{}", sent.id())).await;
+        let mut read = system.get_after(sent, sender, &path).await;
+        // nginx may find no process for a moment. A client tries again, as it does with a command.
+        let deadline = Instant::now() + TIMEOUT;
+        while read.status == 503 && Instant::now() < deadline {
+            tokio::time::sleep(PAUSE).await;
+            read = system.get_after(sent, sender, &path).await;
+        }
         assert_eq!((read.status, &read.data()["content"]), (200, &sent.data()["content"]), "{read:?}");
     }
 }
