@@ -128,6 +128,17 @@ impl Keys<'_> {
         format!("{}:{}:progress", self.prefix, self.generation)
     }
 
+    /// Hash of partition to time in Unix milliseconds, by Redis' clock: everything that was on the log by then is in the
+    /// progress.
+    pub(crate) fn as_of(&self) -> String {
+        format!("{}:{}:as-of", self.prefix, self.generation)
+    }
+
+    /// Hash of a projector's name to JSON: its partitions that make no progress, with the reasons.
+    pub(crate) fn stalls(&self) -> String {
+        format!("{}:{}:stalls", self.prefix, self.generation)
+    }
+
     /// String: the generation that is served.
     pub(crate) fn current_generation(&self) -> String {
         format!("{}:generation", self.prefix)

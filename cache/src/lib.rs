@@ -21,6 +21,7 @@
 //! the projector changes the versions of everything that changed since.
 
 mod admission;
+mod as_of;
 mod connection;
 mod counted_connection;
 mod health;
@@ -37,6 +38,7 @@ mod typing;
 mod views;
 
 pub use admission::{Admission, Limit, LimitState, ReservationRequest};
+pub use as_of::AsOf;
 pub use connection::{Cache, CacheError};
 pub use health::RedisHealth;
 pub use idempotency::{IdempotencyScope, Reservation, ReservationEpoch};

@@ -1,29 +1,62 @@
 //! The projector's progress as it publishes it, followed in the background, so that a reader who waits for a position
-//! is woken and doesn't poll.
+//! is woken and doesn't poll, and every process can name the partitions that make no progress.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use domain::PositionVector;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
+use crate::as_of::merge_stalls;
 use crate::connection::{Cache, CacheError};
 
 /// How often the process reads the progress again, in case it missed a publication.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A partition of which the projector has reported nothing new for this long makes no progress. While nothing happens
+/// on the log, the projector reports every half second that it has folded its end.
+const STALL_AFTER: Duration = Duration::from_secs(10);
 
 /// Follows the projector's published progress.
 #[derive(Clone)]
 pub struct Progress {
     cache: Cache,
     known: watch::Receiver<KnownProgress>,
+    followed_since: Instant,
 }
 
 /// The progress of one generation of the projection, as far as this process knows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 struct KnownProgress {
     generation: i64,
     progress: PositionVector,
+    /// By partition.
+    as_of: BTreeMap<i32, i64>,
+    /// When the progress or the as-of of each partition last moved, as far as this process saw.
+    moved_at: BTreeMap<i32, Instant>,
+    /// When Redis last answered.
+    heard_at: Option<Instant>,
+    /// The partitions that projectors report to make no progress, with the reasons.
+    stalls: BTreeMap<i32, String>,
+}
+
+impl KnownProgress {
+    /// The partitions that make no progress, with the reasons. Empty while Redis doesn't answer: nothing is known then.
+    fn stalled(&self, partitions: usize, followed_since: Instant, now: Instant) -> BTreeMap<i32, String> {
+        if self.heard_at.is_none_or(|heard_at| now.duration_since(heard_at) > STALL_AFTER / 2) {
+            return BTreeMap::new();
+        }
+        let is_still = |partition: &i32| {
+            let moved_at = self.moved_at.get(partition).copied().unwrap_or(followed_since).max(followed_since);
+            now.duration_since(moved_at) > STALL_AFTER
+        };
+        let reason = |partition: i32| {
+            let reported = self.stalls.get(&partition).cloned();
+            (partition, reported.unwrap_or_else(|| "no projector reports on it".to_owned()))
+        };
+        (0..).take(partitions).filter(is_still).map(reason).collect()
+    }
 }
 
 impl Progress {
@@ -42,7 +75,7 @@ impl Progress {
                 }
             }
         });
-        Self { cache, known }
+        Self { cache, known, followed_since: Instant::now() }
     }
 
     /// Waits until the projector has published all of `position`; false if that takes longer than `timeout`.
@@ -52,6 +85,12 @@ impl Progress {
         let reached =
             known.wait_for(|known| known.generation == self.cache.generation() && known.progress.covers(position));
         matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+    }
+
+    /// The partitions of a topic with so many partitions that have made no progress for 10 s, although there is some to
+    /// make or nobody reports on them; with the reasons. Empty while Redis doesn't answer.
+    pub fn stalled(&self, partitions: usize) -> BTreeMap<i32, String> {
+        self.known.borrow().stalled(partitions, self.followed_since, Instant::now())
     }
 }
 
@@ -68,42 +107,74 @@ async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<
             }
             _ = refresh.tick() => {
                 cache.enter_generation(cache.read_generation().await?);
-                let (generation, progress) = cache.read_progress().await?;
-                advance(sender, generation, &progress);
+                let (generation, moved, stalls) = cache.read_progress().await?;
+                advance(sender, generation, &moved);
+                // Nobody waits for what this changes.
+                sender.send_if_modified(|known| {
+                    known.heard_at = Some(Instant::now());
+                    known.stalls = stalls;
+                    false
+                });
             }
             () = sender.closed() => return Ok(()),
         }
     }
 }
 
-/// Receives a publication: the generation, then `partition:next` for each partition that moved.
+/// What a publication says: pairs of partition and next offset, and pairs of partition and as-of.
+#[derive(Default)]
+struct Moved {
+    progress: Vec<(i32, i64)>,
+    as_of: Vec<(i32, i64)>,
+}
+
+/// Receives a publication: the generation, then `partition:next` for each partition that moved, or `@partition:time`
+/// for each whose as-of did.
 fn receive(cache: &Cache, sender: &watch::Sender<KnownProgress>, publication: &str) {
     let mut words = publication.split(' ');
     let Some(generation) = words.next().and_then(|word| word.parse().ok()) else { return };
     cache.enter_generation(generation);
     let pair = |word: &str| {
-        let (partition, next) = word.split_once(':')?;
-        Some((partition.parse().ok()?, next.parse().ok()?))
+        let (partition, value) = word.split_once(':')?;
+        Some((partition.parse().ok()?, value.parse().ok()?))
     };
-    let moved: Vec<(i32, i64)> = words.filter_map(pair).collect();
+    let mut moved = Moved::default();
+    for word in words {
+        match word.strip_prefix('@') {
+            Some(word) => moved.as_of.extend(pair(word)),
+            None => moved.progress.extend(pair(word)),
+        }
+    }
     advance(sender, generation, &moved);
 }
 
-fn advance(sender: &watch::Sender<KnownProgress>, generation: i64, moved: &[(i32, i64)]) {
+/// Wakes those who wait if the progress moved.
+fn advance(sender: &watch::Sender<KnownProgress>, generation: i64, moved: &Moved) {
     sender.send_if_modified(|known| {
         if generation < known.generation {
             return false;
         }
-        let before = known.clone();
-        if generation > known.generation {
+        let mut has_moved = generation > known.generation;
+        if has_moved {
             // A newer generation starts from the beginning of the log.
-            *known = KnownProgress { generation, progress: PositionVector::default() };
+            *known = KnownProgress { generation, heard_at: known.heard_at, ..KnownProgress::default() };
         }
-        for (partition, next) in moved {
+        let now = Instant::now();
+        for (partition, next) in &moved.progress {
             grow(&mut known.progress, *partition);
-            known.progress.advance(*partition, *next);
+            if known.progress.next(*partition) < *next {
+                known.progress.advance(*partition, *next);
+                known.moved_at.insert(*partition, now);
+                has_moved = true;
+            }
         }
-        *known != before
+        for (partition, as_of) in &moved.as_of {
+            if known.as_of.get(partition).is_none_or(|before| before < as_of) {
+                known.as_of.insert(*partition, *as_of);
+                known.moved_at.insert(*partition, now);
+            }
+        }
+        has_moved
     });
 }
 
@@ -133,11 +204,12 @@ impl Cache {
         Ok(generation.unwrap_or(0))
     }
 
-    /// A generation and its progress, as pairs of partition and next offset.
-    async fn read_progress(&self) -> Result<(i64, Vec<(i32, i64)>), CacheError> {
+    /// A generation, its progress and as-ofs, and the partitions that make no progress, with the reasons.
+    async fn read_progress(&self) -> Result<(i64, Moved, BTreeMap<i32, String>), CacheError> {
         let keys = self.keys();
-        let mut read = redis::cmd("HGETALL");
-        let progress = read.arg(keys.progress()).query_async(&mut self.connection("read_progress")).await?;
-        Ok((keys.generation, progress))
+        let mut read = redis::pipe();
+        read.hgetall(keys.progress()).hgetall(keys.as_of()).hvals(keys.stalls());
+        let (progress, as_of, stalls) = read.query_async(&mut self.connection("read_progress")).await?;
+        Ok((keys.generation, Moved { progress, as_of }, merge_stalls(stalls)))
     }
 }

@@ -14,9 +14,6 @@ use crate::error::LogError;
 use crate::lookup::{LogLookup, NO_LATER_RECORD};
 use crate::record::LogRecord;
 
-/// How long Kafka may take to describe the topic.
-const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How often a waiting reader checks for records without being woken. librdkafka can fail to wake it: after a broker
 /// was suspended for a while, one reader got no wake-up for the rest of the process's life.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -50,44 +47,39 @@ pub struct LogConsumer {
     lookup: OnceLock<Arc<LogLookup>>,
 }
 
-/// When a broker answers a request for records.
-struct FetchSettings {
-    /// As soon as the broker has this many bytes …
-    min_bytes: &'static str,
-    /// … or has held the request for this many milliseconds.
-    max_wait_ms: &'static str,
+/// The settings of every consumer of a topic; callers add their own.
+pub(crate) fn consumer_config(brokers: &str, name: &str) -> ClientConfig {
+    let mut config = client::config(brokers);
+    config
+        // librdkafka demands a group even of consumers that join none.
+        .set("group.id", format!("messages-{name}"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A missing offset means that the log lost records. The reader must hear of it, not continue elsewhere.
+        .set("auto.offset.reset", "error")
+        .set("fetch.error.backoff.ms", "50")
+        // By default librdkafka doesn't fetch a partition for 1 s after its queue was full: a replay would take
+        // five times as long.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.min.messages", "10000");
+    config
+}
+
+/// The offsets that librdkafka knows, by partition.
+pub(crate) fn known_positions(positions: &TopicPartitionList) -> Vec<(i32, i64)> {
+    let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some((element.partition(), offset)),
+        _ => None,
+    });
+    known.collect()
 }
 
 impl LogConsumer {
     /// Prepares a consumer that gets each record at once. `name` is the consumer's purpose, as a metric label. Connects
     /// with the first use.
     pub fn new(brokers: &str, topic: &str, name: &'static str) -> Self {
-        Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "1", max_wait_ms: "100" })
-    }
-
-    /// Prepares a consumer that gets records up to 10 ms later, because the broker collects those of that time. For a
-    /// stream of single records this needs a tenth of the requests.
-    pub fn in_batches(brokers: &str, topic: &str, name: &'static str) -> Self {
-        Self::with_fetch_settings(brokers, topic, name, &FetchSettings { min_bytes: "100000", max_wait_ms: "10" })
-    }
-
-    fn with_fetch_settings(brokers: &str, topic: &str, name: &'static str, fetch: &FetchSettings) -> Self {
-        let mut config = client::config(brokers);
-        config
-            // librdkafka demands a group even of consumers that join none.
-            .set("group.id", format!("messages-{name}"))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // A missing offset means that the log lost records. The reader must hear of it, not continue elsewhere.
-            .set("auto.offset.reset", "error")
-            .set("fetch.min.bytes", fetch.min_bytes)
-            .set("fetch.wait.max.ms", fetch.max_wait_ms)
-            .set("fetch.error.backoff.ms", "50")
-            // By default librdkafka doesn't fetch a partition for 1 s after its queue was full: a replay would take
-            // five times as long.
-            .set("fetch.queue.backoff.ms", "5")
-            .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "32768");
+        let mut config = consumer_config(brokers, name);
+        config.set("fetch.min.bytes", "1").set("fetch.wait.max.ms", "100").set("queued.max.messages.kbytes", "32768");
         client::count_requests(&mut config);
         Self {
             config,
@@ -106,19 +98,6 @@ impl LogConsumer {
         }
         let consumer = self.config.create_with_context(KafkaContext::default())?;
         Ok(self.consumer.get_or_init(|| consumer))
-    }
-
-    /// Connects and loads the topic's metadata, so the first record doesn't wait for them.
-    ///
-    /// # Errors
-    /// When Kafka doesn't answer within 5 s.
-    pub async fn warm_up(self: &Arc<Self>) -> Result<(), LogError> {
-        let log = self.clone();
-        let loaded = client::run_blocking(move || {
-            log.consumer()?.fetch_metadata(Some(&log.topic), WARM_UP_TIMEOUT)?;
-            Ok(())
-        });
-        loaded.await.map_err(|_| LogError::Stopped)?
     }
 
     /// Reads these partitions from now on, and no others.
@@ -207,12 +186,7 @@ impl LogConsumer {
     /// # Errors
     /// When librdkafka doesn't know.
     pub fn positions(&self) -> Result<Vec<(i32, i64)>, LogError> {
-        let positions = self.consumer()?.position()?;
-        let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => Some((element.partition(), offset)),
-            _ => None,
-        });
-        Ok(known.collect())
+        Ok(known_positions(&self.consumer()?.position()?))
     }
 
     /// The present end of the log: the next offset of every partition. Includes every event that Kafka acknowledged

@@ -32,8 +32,8 @@ use event_log::{LogConsumer, LogError, StartAt};
 use read_model::{DeadLetter, DeadLetterStatus, Projection, RefoldedConversation};
 use tokio::task::JoinHandle;
 
-use crate::batch::fold;
-use crate::invalidate::invalidate_conversation;
+use crate::execute::invalidate_conversation;
+use crate::folding::fold;
 use crate::projector::Projector;
 
 /// The largest number of records that the reader takes at a time.
@@ -46,11 +46,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The projection that a projector works on, and its partitions.
-#[derive(Clone, Copy)]
-pub(crate) struct PartitionState<'a> {
+#[derive(Clone)]
+pub(crate) struct PartitionState {
     pub(crate) projection: Projection,
     /// The next offset of each partition that the projector owns.
-    pub(crate) owned: &'a BTreeMap<i32, i64>,
+    pub(crate) owned: BTreeMap<i32, i64>,
 }
 
 /// Retries the dead letters of a projector's partitions, one at a time.
@@ -113,6 +113,12 @@ impl ConversationReader {
 }
 
 impl DeadLetterRetrier {
+    /// The partition of which the next step replaces rows. No batch of it may run meanwhile.
+    pub(crate) fn partition_to_replace(&self) -> Option<i32> {
+        let finished = self.reading.as_ref().filter(|reading| reading.task.is_finished());
+        finished.map(|reading| reading.position.partition)
+    }
+
     /// Does the next step of the timeline, if one is due; it takes little more than [`CATCH_UP_TIMEOUT`]. A retry that
     /// fails parks its dead letter again, and holds up no other.
     ///
@@ -122,7 +128,7 @@ impl DeadLetterRetrier {
         &mut self,
         projector: &Projector,
         log: &LogConsumer,
-        state: PartitionState<'_>,
+        state: &PartitionState,
     ) -> anyhow::Result<()> {
         let (read_model, topic) = (&projector.read_model, &projector.topic);
         let partitions: Vec<i32> = state.owned.keys().copied().collect();
@@ -154,7 +160,7 @@ impl DeadLetterRetrier {
         &mut self,
         projector: &Projector,
         log: &LogConsumer,
-        state: PartitionState<'_>,
+        state: &PartitionState,
         position: Position,
     ) -> anyhow::Result<()> {
         let (read_model, topic) = (&projector.read_model, &projector.topic);
@@ -181,7 +187,7 @@ impl DeadLetterRetrier {
     async fn finish_reading(
         &mut self,
         projector: &Projector,
-        state: PartitionState<'_>,
+        state: &PartitionState,
         mut reader: ConversationReader,
     ) -> anyhow::Result<()> {
         // Another projector owns the partition now, and makes the retry from its beginning.
@@ -216,7 +222,7 @@ async fn replace_conversation(
     reader: &ConversationReader,
 ) -> anyhow::Result<()> {
     let mut state = State::default();
-    let changes = fold(&reader.events, &mut state);
+    let changes = fold(reader.events.iter().map(|(position, event)| (*position, event)), &mut state);
     let positions: Vec<Position> = reader.events.iter().map(|(position, _)| *position).collect();
     let refolded = RefoldedConversation {
         conversation: reader.conversation,
@@ -236,7 +242,7 @@ async fn invalidate(
     position: Position,
     conversation: ConversationId,
 ) -> anyhow::Result<()> {
-    if let Err(error) = invalidate_conversation(projector, generation, conversation).await {
+    if let Err(error) = invalidate_conversation(projector, generation, position, conversation).await {
         tracing::info!(%error, %position, "cache invalidation for a dead letter failed; retrying in a second");
         return Ok(());
     }

@@ -1,33 +1,79 @@
-//! The lag: how far the read model is behind the log. Measuring it must never hold up projecting.
+//! How far the read model is behind the log: for metrics, for the as-of of partitions, and to name those that make no
+//! progress. Measuring it must never hold up projecting.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use domain::Position;
+use domain::{Position, PositionVector};
 use event_log::{LogConsumer, LogError};
 use tokio::sync::watch;
 
-/// The pause between two measurements.
-const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
+use crate::projector::Projector;
 
-/// Keeps the metrics `projector_lag_events` and `projector_lag_seconds` up to date for the partitions and next offsets
-/// in `owned`, until its sender is dropped. Runs in a task of its own.
-pub(crate) async fn measure(log: LogConsumer, owned: watch::Receiver<BTreeMap<i32, i64>>) {
-    let mut interval = tokio::time::interval(MEASURE_INTERVAL);
+/// The pause between two looks at the log's end.
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(500);
+/// After how many of these looks the age of the oldest unprojected record is measured, and stalls are reported.
+const LOOKS_PER_REPORT: u32 = 4;
+
+/// The end of the log, and when somebody asked for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogEnd {
+    pub(crate) end: PositionVector,
+    /// By Redis' clock, in Unix milliseconds; none if Redis didn't answer.
+    pub(crate) asked_at_ms: Option<i64>,
+}
+
+/// Observes the log's end until the sender of `owned`, a map of the projector's partitions to next offsets, is dropped.
+/// Keeps the metrics `projector_lag_events` and `projector_lag_seconds` up to date. Runs in a task of its own.
+pub(crate) async fn observe(
+    projector: Projector,
+    log: Arc<LogConsumer>,
+    owned: watch::Receiver<BTreeMap<i32, i64>>,
+    observed: watch::Sender<LogEnd>,
+) {
+    let mut interval = tokio::time::interval(OBSERVE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = 0;
     while owned.has_changed().is_ok() {
         interval.tick().await;
-        let next_offsets = owned.borrow().clone();
-        match lag(&log, next_offsets).await {
-            Ok(lag) => {
-                metrics::gauge!("projector_lag_events").set(lag.events as f64);
-                metrics::gauge!("projector_lag_seconds").set(lag.oldest.as_secs_f64());
+        looks += 1;
+        // The time comes first: whatever is on the log then is below the end.
+        let asked_at_ms = projector.cache.time_ms().await.ok();
+        let end = match log.end_offsets().await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::info!(%error, "looking for the log's end failed; retrying every half second");
+                continue;
             }
-            Err(error) => tracing::info!(%error, "measuring the projector's lag failed; retrying every two seconds"),
+        };
+        let next_offsets = owned.borrow().clone();
+        projector.stalls.observe(&next_offsets, &end, Instant::now());
+        observed.send_replace(LogEnd { end, asked_at_ms });
+        if looks % LOOKS_PER_REPORT == 0 {
+            report(&projector, &log, next_offsets).await;
         }
     }
 }
 
+async fn report(projector: &Projector, log: &LogConsumer, next_offsets: BTreeMap<i32, i64>) {
+    match lag(log, next_offsets).await {
+        Ok(lag) => {
+            metrics::gauge!("projector_lag_events").set(lag.events as f64);
+            metrics::gauge!("projector_lag_seconds").set(lag.oldest.as_secs_f64());
+        }
+        Err(error) => tracing::info!(%error, "measuring the projector's lag failed; retrying every two seconds"),
+    }
+    let stalls = projector.stalls.get();
+    metrics::gauge!("projector_stalled_partitions").set(stalls.len() as f64);
+    if stalls.is_empty() {
+        return;
+    }
+    tracing::warn!(?stalls, "partitions make no progress");
+    if let Err(error) = projector.cache.report_stalls(&projector.owner, &stalls).await {
+        tracing::debug!(%error, "Redis failed; other processes don't learn of the partitions without progress");
+    }
+}
 /// How far some partitions of the read model are behind the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {

@@ -6,15 +6,19 @@
 //!
 //! The projector must never publish progress that isn't committed. A failure of Redis never holds a batch up.
 
-mod batch;
+mod as_of;
 mod dead_letters;
-mod invalidate;
+mod execute;
+pub mod folding;
 mod lag;
 mod projector;
 mod rebuild;
+mod session;
+mod stalls;
 mod worker;
 
 pub use lag::{Lag, lag};
 pub use projector::Projector;
 pub use rebuild::{RebuildProgress, rebuild};
+pub use stalls::Stalls;
 pub use worker::run;

@@ -4,6 +4,8 @@ use cache::Cache;
 use event_log::{Topic, TopicWatch};
 use read_model::ReadModel;
 
+use crate::stalls::Stalls;
+
 /// A projector: the topic that it folds, the read model and the cache that it keeps up to date, and its own name.
 #[derive(Clone)]
 pub struct Projector {
@@ -19,4 +21,6 @@ pub struct Projector {
     pub cache: Cache,
     /// The name under which the projector owns leases. Unique to the process.
     pub owner: String,
+    /// Which of its partitions make no progress.
+    pub stalls: Stalls,
 }

@@ -14,44 +14,69 @@ pub(crate) const READ_WRITE: &str = "BEGIN";
 /// The statement that begins a transaction whose statements all see the same state of the database.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
+/// How long a statement waits for a lock, in milliseconds.
+const LOCK_TIMEOUT: &str = "4000";
+/// The same for a projector.
+const PROJECTOR_LOCK_TIMEOUT: &str = "1000";
+/// How many connections a projector opens at most: one for the batches of the healthy partitions, three for partitions
+/// that are set apart, and the others for leases, dead letters and publications.
+const PROJECTOR_CONNECTIONS: u32 = 8;
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why an operation on Postgres failed. Every method of [`ReadModel`] can fail with it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
-    /// Postgres can't be reached, or is too busy. A retry may succeed.
-    #[error("Postgres is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
-    /// Postgres rejected a statement, or a row doesn't have the expected form. A retry won't help.
-    #[error("a query of Postgres failed: {0}")]
-    Failed(#[source] sqlx::Error),
+    /// Nobody answers at the address, or the server is starting or stopping, or the connection broke. A retry may
+    /// succeed.
+    #[error("Postgres is unreachable: {0}")]
+    Unreachable(#[source] sqlx::Error),
+    /// Postgres didn't get done in time, because it is busy, or somebody holds what the operation needs. A retry may
+    /// succeed, and a smaller operation more likely so.
+    #[error("Postgres timed out: {0}")]
+    TimedOut(#[source] sqlx::Error),
+    /// Postgres refused a statement, or a row doesn't have the expected form. A retry won't help until somebody has
+    /// removed the cause.
+    #[error("Postgres refused a statement: {0}")]
+    Refused(#[source] sqlx::Error),
     /// A migration failed, or somebody changed the schema by other means.
     #[error("migrating the Postgres schema failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
+impl ReadModelError {
+    /// The kind of failure, as a metric label.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut(_) => "timed_out",
+            Self::Refused(_) | Self::Migration(_) => "refused",
+        }
+    }
+}
+
 impl From<sqlx::Error> for ReadModelError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
+        let failure = match error {
             // A proxy closes the connection while the Postgres behind it is down. sqlx takes that for a protocol error.
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed => Self::Unavailable(error),
-            // Classes: 57 cancelled or shutting down, 08 connection failure, 53 out of resources, 40 deadlock. Codes:
-            // 55P03 waited too long for a lock, 25P03 idled too long in a transaction.
-            sqlx::Error::Database(ref database)
-                if database.code().is_some_and(|code| {
-                    ["57", "08", "53", "40"].iter().any(|class| code.starts_with(class))
-                        || ["55P03", "25P03"].contains(&&*code)
-                }) =>
-            {
-                Self::Unavailable(error)
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed => {
+                Self::Unreachable(error)
             }
-            _ => Self::Failed(error),
-        }
+            sqlx::Error::PoolTimedOut => Self::TimedOut(error),
+            sqlx::Error::Database(ref database) => match database.code().as_deref() {
+                // Waited too long for the statement, a lock, or the next statement of the transaction; deadlocks.
+                Some("57014" | "55P03" | "25P03") => Self::TimedOut(error),
+                Some(code) if code.starts_with("40") => Self::TimedOut(error),
+                // Shutting down or starting, connection failure, too many connections.
+                Some(code) if code.starts_with("57") || code.starts_with("08") || code == "53300" => {
+                    Self::Unreachable(error)
+                }
+                _ => Self::Refused(error),
+            },
+            _ => Self::Refused(error),
+        };
+        metrics::counter!("postgres_failures_total", "failure" => failure.kind()).increment(1);
+        failure
     }
 }
 
@@ -70,12 +95,30 @@ impl ReadModel {
     /// # Errors
     /// When `url` is not a valid Postgres address.
     pub fn connect(url: &str, schema: &str, connections: u32) -> Result<Self, ReadModelError> {
+        Self::with_lock_timeout(url, schema, connections, LOCK_TIMEOUT)
+    }
+
+    /// Prepares a pool for a projector: readers never take its connections. An operation fails soon if somebody holds a
+    /// lock that it needs, so that what doesn't need the lock goes on.
+    ///
+    /// # Errors
+    /// When `url` is not a valid Postgres address.
+    pub fn connect_projector(url: &str, schema: &str) -> Result<Self, ReadModelError> {
+        Self::with_lock_timeout(url, schema, PROJECTOR_CONNECTIONS, PROJECTOR_LOCK_TIMEOUT)
+    }
+
+    fn with_lock_timeout(
+        url: &str,
+        schema: &str,
+        connections: u32,
+        lock_timeout_ms: &str,
+    ) -> Result<Self, ReadModelError> {
         let options = PgConnectOptions::from_str(url)?.application_name("messages").options([
             ("search_path", schema),
             // In milliseconds. After this time the client that waits for the statement has given up.
             ("statement_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "10000"),
-            ("lock_timeout", "4000"),
+            ("lock_timeout", lock_timeout_ms),
             // In a crash, Postgres may lose the last commits. The rows and offsets go back together, and the projector
             // folds the events again.
             ("synchronous_commit", "off"),

@@ -13,17 +13,17 @@
 //! | `Parked` | `Discarded` | An operator decides that nothing is to be done, and notes why. |
 
 use domain::state::{Changes, State};
-use domain::{ConversationId, MessageId, OffsetAdvance, Position, Timestamp, UserId};
-use sqlx::Row;
+use domain::{ConversationId, OffsetAdvance, Position, Timestamp};
 use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::commit::{CommitError, advance_offsets};
+use crate::commit::{CommitError, advance_offset};
 use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 use crate::parking::storable_text;
 use crate::projection::Projection;
 use crate::rows;
-use crate::write::write_rows;
+use crate::write::{MAX_ROWS_PER_STATEMENT, write_rows};
 
 /// The state of a dead letter. In JSON and in Postgres, two of them have older names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,15 +74,6 @@ impl DeadLetter {
             note: row.try_get("note")?,
         })
     }
-}
-
-/// Everything in a conversation that cached views may depend on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConversationContents {
-    /// All of its messages.
-    pub messages: Vec<MessageId>,
-    /// All of its participants.
-    pub users: Vec<UserId>,
 }
 
 /// A conversation that a projector has folded again from the log.
@@ -225,7 +216,7 @@ impl ReadModel {
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("replace");
         let mut transaction = begin(pool, READ_WRITE).await?;
-        if !advance_offsets(&mut transaction, &[refolded.offset], projection).await? {
+        if !advance_offset(&mut transaction, refolded.offset, projection).await? {
             return Err(CommitError::Fenced);
         }
         // The offset doesn't move, so the offsets alone can't fence off a new owner that has loaded the old rows. The
@@ -238,15 +229,7 @@ impl ReadModel {
         if leased.is_none() {
             return Err(CommitError::Fenced);
         }
-        for delete in [
-            "DELETE FROM conversations WHERE id = $1",
-            "DELETE FROM members WHERE conversation_id = $1",
-            "DELETE FROM messages WHERE conversation_id = $1",
-            "DELETE FROM reactions WHERE conversation_id = $1",
-            "DELETE FROM applied_events WHERE conversation_id = $1",
-        ] {
-            sqlx::query(delete).bind(refolded.conversation.0).execute(&mut *transaction).await?;
-        }
+        delete_conversation(&mut transaction, refolded.conversation).await?;
         write_rows(&mut transaction, refolded.state, refolded.changes).await?;
         sqlx::query(
             "UPDATE dead_letters SET status = 'folded_untold', changed_at = now(), conversation_id = $4, note = NULL
@@ -260,20 +243,26 @@ impl ReadModel {
         .await?;
         Ok(transaction.commit().await?)
     }
+}
 
-    /// Lists everything in a conversation that cached views may depend on.
-    pub async fn conversation_contents(
-        &self,
-        conversation: ConversationId,
-    ) -> Result<ConversationContents, ReadModelError> {
-        let (pool, _timer) = self.pool("contents");
-        let messages = sqlx::query("SELECT id FROM messages WHERE conversation_id = $1");
-        let messages = messages.bind(conversation.0).fetch_all(pool).await?;
-        let users = sqlx::query("SELECT user_id FROM members WHERE conversation_id = $1");
-        let users = users.bind(conversation.0).fetch_all(pool).await?;
-        Ok(ConversationContents {
-            messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
-            users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
-        })
+/// Deletes every row of a conversation, with statements that delete a bounded number of rows each.
+async fn delete_conversation(connection: &mut PgConnection, id: ConversationId) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM conversations WHERE id = $1").bind(id.0).execute(&mut *connection).await?;
+    for delete in [
+        "DELETE FROM members WHERE conversation_id = $1 AND user_id IN (
+             SELECT user_id FROM members WHERE conversation_id = $1 LIMIT $2)",
+        "DELETE FROM messages WHERE conversation_id = $1 AND seq IN (
+             SELECT seq FROM messages WHERE conversation_id = $1 LIMIT $2)",
+        "DELETE FROM reactions WHERE conversation_id = $1 AND message_id IN (
+             SELECT message_id FROM reactions WHERE conversation_id = $1 LIMIT $2)",
+        "DELETE FROM applied_events WHERE conversation_id = $1 AND event_id IN (
+             SELECT event_id FROM applied_events WHERE conversation_id = $1 LIMIT $2)",
+    ] {
+        let mut deleted = 1;
+        while deleted > 0 {
+            let rows = sqlx::query(delete).bind(id.0).bind(MAX_ROWS_PER_STATEMENT as i64);
+            deleted = rows.execute(&mut *connection).await?.rows_affected();
+        }
     }
+    Ok(())
 }

@@ -1,5 +1,4 @@
-//! The small reads of commands, realtime and cache invalidation: facts about messages, participants, memberships, and
-//! what changed since an offset.
+//! The small reads of commands and realtime: facts about messages, participants and memberships.
 
 use domain::facts::MessageFacts;
 use domain::{ConversationId, MessageId, UserId};
@@ -20,19 +19,6 @@ pub struct Membership {
     pub conversation_id: ConversationId,
     /// How many participants it has.
     pub participant_count: i64,
-}
-
-/// A page of what changed on a partition since an offset.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ChangedEntities {
-    /// The conversations of this page: each has changed, or something in it.
-    pub conversations: Vec<ConversationId>,
-    /// The messages that changed below `next`, in conversations of this page or of a later one.
-    pub messages: Vec<MessageId>,
-    /// The participants of this page's conversations.
-    pub users: Vec<UserId>,
-    /// The offset from which the next page starts, if there is one.
-    pub next: Option<i64>,
 }
 
 impl ReadModel {
@@ -117,50 +103,5 @@ impl ReadModel {
         .fetch_all(pool)
         .await?;
         Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
-    }
-
-    /// Lists what changed on a partition from an offset on: a page of at most `limit` conversations, by the offset of
-    /// their last change.
-    ///
-    /// All pages together list every changed message. A conversation may be on a late page, although some of its
-    /// messages last changed early; the page that covers the offset of such a change lists the message.
-    pub async fn entities_changed_since(
-        &self,
-        partition: i32,
-        from: i64,
-        limit: i64,
-    ) -> Result<ChangedEntities, ReadModelError> {
-        let (pool, _timer) = self.pool("heads_changed_since");
-        let rows = sqlx::query(
-            "SELECT id, changed FROM conversations WHERE partition = $1 AND changed >= $2 ORDER BY changed LIMIT $3",
-        )
-        .bind(partition)
-        .bind(from)
-        .bind(limit)
-        .fetch_all(pool)
-        .await?;
-        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let full = i64::try_from(ids.len()).is_ok_and(|count| count == limit);
-        let next = rows.last().filter(|_| full).map(|row| row.try_get::<i64, _>("changed")).transpose()?;
-        let next = next.map(|last| last + 1);
-        let messages = sqlx::query(
-            "SELECT messages.id FROM conversations JOIN messages ON conversation_id = conversations.id
-             WHERE partition = $1 AND changed >= $2 AND messages.position >= $2 AND messages.position < $3",
-        )
-        .bind(partition)
-        .bind(from)
-        .bind(next.unwrap_or(i64::MAX))
-        .fetch_all(pool)
-        .await?;
-        let users = sqlx::query("SELECT DISTINCT user_id FROM members WHERE conversation_id = ANY($1)")
-            .bind(&ids)
-            .fetch_all(pool)
-            .await?;
-        Ok(ChangedEntities {
-            conversations: ids.into_iter().map(ConversationId).collect(),
-            messages: messages.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?,
-            users: users.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?,
-            next,
-        })
     }
 }

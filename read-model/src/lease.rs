@@ -10,10 +10,21 @@ use sqlx::{PgConnection, Row};
 
 use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 
+/// A partition that a projector owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasedPartition {
+    /// The partition's number.
+    pub partition: i32,
+    /// Its next offset.
+    pub next: i64,
+    /// The generation of the projection that the offset belongs to.
+    pub generation: i64,
+}
+
 impl ReadModel {
     /// Renews the leases of a projector, gives up those beyond its fair share, and takes free ones up to its share.
-    /// Returns the partitions that the projector owns now, with their next offsets.
-    pub async fn renew_leases(&self, owner: &str, ttl: Duration) -> Result<Vec<(i32, i64)>, ReadModelError> {
+    /// Returns the partitions that the projector owns now.
+    pub async fn renew_leases(&self, owner: &str, ttl: Duration) -> Result<Vec<LeasedPartition>, ReadModelError> {
         let (pool, _timer) = self.pool("lease");
         let mut transaction = begin(pool, READ_WRITE).await?;
         let share = fair_share(&mut transaction, owner, ttl).await?;
@@ -49,14 +60,20 @@ impl ReadModel {
         .execute(&mut *transaction)
         .await?;
         let rows = sqlx::query(
-            "SELECT partition, next_offset FROM leases JOIN partitions USING (partition)
+            "SELECT partition, next_offset, generation FROM leases JOIN partitions USING (partition)
              WHERE owner = $1 ORDER BY partition",
         )
         .bind(owner)
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let leased = rows.iter().map(|row| Ok((row.try_get("partition")?, row.try_get("next_offset")?)));
+        let leased = rows.iter().map(|row| {
+            Ok(LeasedPartition {
+                partition: row.try_get("partition")?,
+                next: row.try_get("next_offset")?,
+                generation: row.try_get("generation")?,
+            })
+        });
         Ok(leased.collect::<Result<_, sqlx::Error>>()?)
     }
 

@@ -27,6 +27,7 @@
 //! Every method fails with a [`ReadModelError`] when Postgres doesn't answer. An `# Errors` section names only what
 //! else can go wrong.
 
+mod changed_entities;
 mod commit;
 mod connection;
 mod dead_letters;
@@ -44,12 +45,14 @@ mod state_export;
 mod sync;
 mod write;
 
+pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::{ReadModel, ReadModelError};
-pub use dead_letters::{ConversationContents, DeadLetter, DeadLetterStatus, RefoldedConversation};
-pub use facts::{ChangedEntities, Membership};
+pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
+pub use facts::Membership;
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyUse, RedisOutage};
+pub use lease::LeasedPartition;
 pub use parking::ParkedRecord;
 pub use projection::{OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};

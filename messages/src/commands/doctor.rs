@@ -10,6 +10,7 @@ use read_model::ReadModel;
 use service::config::{Config, Environment};
 
 use super::topic::durability;
+use crate::process::stalls_report;
 
 /// How long each check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,7 +90,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     findings.extend(postgres.findings);
     findings.extend(redis.findings);
     if let (Some(topic), Some(read_model)) = (kafka.output, postgres.output) {
-        let check = check_projection(config, &topic, &read_model);
+        let check = check_projection(config, &topic, &read_model, redis.output.as_ref());
         findings.extend(with_timeout(check, "the projection could not be checked within 15 s").await.findings);
     }
     for finding in &findings {
@@ -202,13 +203,13 @@ async fn check_postgres(config: &Config) -> Checked<ReadModel> {
     Checked { findings, output: Some(read_model) }
 }
 
-async fn check_redis(config: &Config) -> Checked<()> {
+async fn check_redis(config: &Config) -> Checked<Cache> {
     let answered = match Cache::connect(&config.redis_url, &config.redis_prefix) {
-        Ok(cache) => cache.health().await,
+        Ok(cache) => cache.health().await.map(|health| (health, cache)),
         Err(error) => Err(error),
     };
-    let health = match answered {
-        Ok(health) => health,
+    let (health, cache) = match answered {
+        Ok(answered) => answered,
         Err(error) => {
             let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
             return Checked::failed(Finding::warning(error.to_string(), advice));
@@ -228,10 +229,15 @@ async fn check_redis(config: &Config) -> Checked<()> {
             "set maxmemory-policy noeviction: Redis then never evicts limits or idempotency keys",
         ));
     }
-    Checked { findings, output: Some(()) }
+    Checked { findings, output: Some(cache) }
 }
 
-async fn check_projection(config: &Config, topic: &TopicDescription, read_model: &ReadModel) -> Checked<()> {
+async fn check_projection(
+    config: &Config,
+    topic: &TopicDescription,
+    read_model: &ReadModel,
+    cache: Option<&Cache>,
+) -> Checked<()> {
     let failed =
         |error: &dyn fmt::Display| Checked::failed(Finding::error(error.to_string(), "run messages doctor again"));
     match read_model.topic_id().await {
@@ -269,6 +275,9 @@ async fn check_projection(config: &Config, topic: &TopicDescription, read_model:
         )),
         Err(error) => return failed(&error),
     }
+    if let Some(cache) = cache {
+        findings.extend(check_stalls(read_model, cache).await);
+    }
     let partitions: Vec<i32> = (0..).take(topic.partitions).collect();
     match read_model.count_dead_letters(topic.id, &partitions).await {
         Ok(0) => findings.push(Finding::ok("no dead letters")),
@@ -284,4 +293,11 @@ async fn lag(config: &Config, read_model: &ReadModel) -> anyhow::Result<projecto
     let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
     let next = read_model.offsets().await?;
     Ok(projector::lag(&log, (0..).zip(next.0)).await?)
+}
+
+/// The partitions that projectors report to make no progress.
+async fn check_stalls(read_model: &ReadModel, cache: &Cache) -> Option<Finding> {
+    cache.enter_generation(read_model.generation().await.ok()??);
+    let report = stalls_report(&cache.read_stalls().await.ok()?)?;
+    Some(Finding::error(report, "remove the cause; the projector tries again every few seconds by itself"))
 }

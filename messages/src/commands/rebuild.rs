@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use cache::Cache;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Projector, RebuildProgress};
+use projector::{Projector, RebuildProgress, Stalls};
+use read_model::ReadModel;
 use service::config::Config;
 use service::{lifecycle, telemetry};
 use uuid::Uuid;
@@ -35,14 +36,15 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
     let config = &arguments.config;
     telemetry::start(&config.log, config.log_format);
     let topic = process::ensure_topics(config).await?;
-    let read_model = process::connect_and_migrate(config, config.database_connections).await?;
+    process::connect_and_migrate(config, 1).await?;
     let projector = Projector {
         brokers: config.kafka_brokers.clone(),
         topic_watch: topic.watch(&config.kafka_brokers)?,
         topic,
-        read_model,
+        read_model: ReadModel::connect_projector(&config.database_url, &config.database_schema)?,
         cache: Cache::connect(&config.redis_url, &config.redis_prefix)?,
         owner: Uuid::now_v7().to_string(),
+        stalls: Stalls::default(),
     };
     let started = Instant::now();
     let display = ProgressDisplay::new()?;

@@ -14,6 +14,7 @@ mod topic_guard;
 mod topics;
 mod wait_for_services;
 
+pub(crate) use readiness::stalls_report;
 pub use roles::Roles;
 pub(crate) use schema::connect_and_migrate;
 pub use start::{Process, start};

@@ -1,5 +1,6 @@
 //! What `/readyz` checks, for the roles of a process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use service::readiness::Readiness;
@@ -8,13 +9,21 @@ use tokio_util::sync::CancellationToken;
 use super::resources::SharedResources;
 use super::roles::Roles;
 
-/// The checks of the services that the process requires, and of Redis, which is optional. Realtime adds checks of its
-/// own.
+/// The checks of the services that the process requires; of Redis, which is optional; and of the partitions that make no
+/// progress, which hurt only what is on them. Realtime adds checks of its own.
 pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: CancellationToken) -> Readiness {
     let cache = resources.cache.clone();
     let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
         let cache = cache.clone();
         async move { cache.ping().await.map_err(|error| error.to_string()) }
+    });
+    let (progress, stalls, partitions) =
+        (resources.progress.clone(), resources.stalls.clone(), resources.topic.partitions);
+    readiness = readiness.with_optional("projection", move || {
+        let mut stalled = progress.stalled(partitions);
+        // What this process's own projector knows counts without Redis, too.
+        stalled.extend(stalls.get());
+        async move { stalls_report(&stalled).map_or(Ok(()), Err) }
     });
     if roles.need_kafka() {
         let log = Arc::new(resources.consumer(&resources.topic.name, "readiness"));
@@ -36,4 +45,17 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: Cancel
         });
     }
     readiness
+}
+
+/// Names the partitions that make no progress, by reason; none if there are none.
+pub(crate) fn stalls_report(stalled: &BTreeMap<i32, String>) -> Option<String> {
+    let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (partition, reason) in stalled {
+        by_reason.entry(reason).or_default().push(partition.to_string());
+    }
+    let parts: Vec<String> = by_reason
+        .into_iter()
+        .map(|(reason, partitions)| format!("no progress on partitions {}: {reason}", partitions.join(", ")))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
 use event_log::{LogConsumer, Producer, Topic, TopicError, TopicWatch};
-use projector::Projector;
+use projector::{Projector, Stalls};
 use query_api::QueryApi;
 use read_model::ReadModel;
 use realtime::Realtime;
@@ -35,7 +35,9 @@ pub(super) struct SharedResources {
     tokens: PositionTokens,
     pub(super) read_model: ReadModel,
     pub(super) cache: Cache,
-    progress: Progress,
+    pub(super) progress: Progress,
+    /// The partitions of this process's projector that make no progress.
+    pub(super) stalls: Stalls,
     /// The address that the process will listen on.
     pub(super) address: SocketAddr,
 }
@@ -64,6 +66,7 @@ impl SharedResources {
             read_model,
             progress: Progress::follow(cache.clone()),
             cache,
+            stalls: Stalls::default(),
             address,
             config: config.clone(),
         })
@@ -73,15 +76,18 @@ impl SharedResources {
         LogConsumer::new(&self.config.kafka_brokers, topic, name)
     }
 
-    pub(super) fn projector(&self) -> Projector {
-        Projector {
+    /// A projector with connections of its own.
+    pub(super) fn projector(&self) -> anyhow::Result<Projector> {
+        let config = &self.config;
+        Ok(Projector {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
             topic_watch: self.topic_watch.clone(),
-            read_model: self.read_model.clone(),
+            read_model: ReadModel::connect_projector(&config.database_url, &config.database_schema)?,
             cache: self.cache.clone(),
             owner: Uuid::now_v7().to_string(),
-        }
+            stalls: self.stalls.clone(),
+        })
     }
 
     /// A producer that has connected to the brokers: the first command needn't wait for that.

@@ -1,0 +1,14 @@
+//! The core of the projector: which records make up a batch, and what a batch needs step by step until it is folded,
+//! committed and published. It does no I/O and reads no clock: the worker runs it against Postgres and Redis, and the
+//! simulation in `tests` against models of them.
+
+mod backlog;
+mod batch;
+mod batch_run;
+mod budget;
+mod entry;
+
+pub use backlog::{Backlog, Setback};
+pub use batch::{Batch, fold};
+pub use batch_run::{BatchRun, Publication, Reply, Request};
+pub use entry::Entry;
