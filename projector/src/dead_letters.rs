@@ -33,7 +33,7 @@ use read_model::{DeadLetter, DeadLetterStatus, Projection, RefoldedConversation}
 use tokio::task::JoinHandle;
 
 use crate::execute::invalidate_conversation;
-use crate::folding::fold;
+use crate::folding::{Batch, fold};
 use crate::projector::Projector;
 
 /// The largest number of records that the reader takes at a time.
@@ -206,6 +206,18 @@ impl DeadLetterRetrier {
         let position = reader.position;
         let task = tokio::spawn(async move { reader.read_to(end).await.map(|()| reader) });
         self.reading = Some(ReadTask { position, task });
+    }
+}
+
+/// Logs the records of a committed batch that were parked.
+pub(crate) fn log_parked(batch: &Batch) {
+    for record in batch.parked() {
+        metrics::counter!("projector_undecodable_total").increment(1);
+        tracing::error!(
+            position = %record.position,
+            error = record.reason,
+            "parked a record that can't be decoded; see messages dead-letters list"
+        );
     }
 }
 

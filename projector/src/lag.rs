@@ -34,7 +34,7 @@ pub(crate) async fn observe(
 ) {
     let mut interval = tokio::time::interval(OBSERVE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looks = 0;
+    let (mut looks, mut stalls) = (0, BTreeMap::new());
     while owned.has_changed().is_ok() {
         interval.tick().await;
         looks += 1;
@@ -51,12 +51,13 @@ pub(crate) async fn observe(
         projector.stalls.observe(&next_offsets, &end, Instant::now());
         observed.send_replace(LogEnd { end, asked_at_ms });
         if looks % LOOKS_PER_REPORT == 0 {
-            report(&projector, &log, next_offsets).await;
+            measure(&log, next_offsets).await;
+            stalls = report_stalls(&projector, &stalls).await;
         }
     }
 }
 
-async fn report(projector: &Projector, log: &LogConsumer, next_offsets: BTreeMap<i32, i64>) {
+async fn measure(log: &LogConsumer, next_offsets: BTreeMap<i32, i64>) {
     match lag(log, next_offsets).await {
         Ok(lag) => {
             metrics::gauge!("projector_lag_events").set(lag.events as f64);
@@ -64,16 +65,23 @@ async fn report(projector: &Projector, log: &LogConsumer, next_offsets: BTreeMap
         }
         Err(error) => tracing::info!(%error, "measuring the projector's lag failed; retrying every two seconds"),
     }
+}
+
+/// Tells operators and other processes which partitions make no progress. Returns them, for the next call.
+async fn report_stalls(projector: &Projector, reported: &BTreeMap<i32, String>) -> BTreeMap<i32, String> {
     let stalls = projector.stalls.get();
     metrics::gauge!("projector_stalled_partitions").set(stalls.len() as f64);
-    if stalls.is_empty() {
-        return;
+    if !stalls.keys().eq(reported.keys()) {
+        tracing::warn!(?stalls, "the partitions that make no progress have changed");
     }
-    tracing::warn!(?stalls, "partitions make no progress");
-    if let Err(error) = projector.cache.report_stalls(&projector.owner, &stalls).await {
-        tracing::debug!(%error, "Redis failed; other processes don't learn of the partitions without progress");
+    if !stalls.is_empty()
+        && let Err(error) = projector.cache.report_stalls(&projector.owner, &stalls).await
+    {
+        tracing::debug!(%error, "Redis failed; other processes don't learn why partitions make no progress");
     }
+    stalls
 }
+
 /// How far some partitions of the read model are behind the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::as_of::PendingAsOfs;
-use crate::dead_letters::{DeadLetterRetrier, PartitionState};
+use crate::dead_letters::{DeadLetterRetrier, PartitionState, log_parked};
 use crate::execute::{RunError, execute, republish};
-use crate::folding::{Backlog, Batch, BatchRun, Entry, Setback};
+use crate::folding::{Backlog, Batch, BatchRun, PendingRecord, Setback};
 use crate::lag::LogEnd;
 use crate::projector::Projector;
 
@@ -143,14 +143,14 @@ impl<'a> Session<'a> {
     fn take_records(&mut self, first: Result<LogRecord, ReadError>) -> anyhow::Result<()> {
         let partitions = self.projector.topic.partitions;
         match first {
-            Ok(record) => self.backlog.push(Entry::new(record, partitions)),
+            Ok(record) => self.backlog.push(PendingRecord::new(record, partitions)),
             Err(error) => self.stop_reading(error)?,
         }
         let mut taken = 0;
         for partition in self.backlog.next_offsets().into_keys() {
             while taken < RECORDS_PER_TURN && self.backlog.has_room(partition) {
                 match self.reader.take(partition) {
-                    Ok(Some(record)) => self.backlog.push(Entry::new(record, partitions)),
+                    Ok(Some(record)) => self.backlog.push(PendingRecord::new(record, partitions)),
                     Ok(None) => break,
                     Err(error) => self.stop_reading(error)?,
                 }
@@ -276,7 +276,11 @@ impl<'a> Session<'a> {
             Setback::Failed => batch.partitions(),
         };
         self.projector.stalls.failed(partitions, &error.to_string());
-        tracing::warn!(?partitions, %error, "a batch came to nothing; trying these partitions one by one");
+        if batch.is_shared() {
+            tracing::warn!(?partitions, %error, "a batch failed; trying these partitions one by one");
+        } else {
+            tracing::debug!(?partitions, %error, "a batch failed again; retrying after a pause");
+        }
         self.backlog.set_back(batch, &setback, std::time::Instant::now());
         Ok(())
     }
@@ -378,19 +382,8 @@ fn far_away() -> Instant {
     Instant::now() + Duration::from_secs(3_600)
 }
 
-fn log_parked(batch: &Batch) {
-    for record in batch.parked() {
-        metrics::counter!("projector_undecodable_total").increment(1);
-        tracing::error!(
-            position = %record.position,
-            error = record.reason,
-            "parked a record that can't be decoded; see messages dead-letters list"
-        );
-    }
-}
-
 /// The span of folding a record, in the trace that its producer began.
-fn fold_span(entry: &Entry) -> Option<trace::Span> {
+fn fold_span(entry: &PendingRecord) -> Option<trace::Span> {
     let event_type = entry.event.as_ref().ok().map(|event| event.data.type_name());
     trace::record_span("fold", event_type, entry.traceparent.as_deref())
 }

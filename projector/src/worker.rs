@@ -4,14 +4,14 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | lease | Once a second, [`Session::renew_leases`] renews the leases, and takes or gives up partitions. It also publishes the progress again, and retries dead letters. |
-//! | read | The worker waits for a record, and takes all that have come. |
-//! | decode | [`Batch::new`] skips records that are folded already, and parks those that can't be decoded. |
-//! | load | `ReadModel::load` reads the part of the state that the events can touch. |
+//! | lease | Once a second, [`Session`] renews the leases, and takes or gives up partitions. It also publishes the progress again, and retries dead letters. |
+//! | read | The worker waits for a record, and takes all that have come, of each partition as many as there is room for. |
+//! | choose | [`Backlog`](crate::folding::Backlog) takes records of all healthy partitions in turns, until the budget of the batch is spent. |
+//! | load | `ReadModel::load` reads the part of the state that the events can touch. What costs too much now comes in the next batch. |
 //! | fold | `domain::fold` changes the state in memory. |
 //! | commit | `ReadModel::commit` writes the rows and moves the offsets, in one transaction, if the offsets are still the expected ones. |
-//! | publish | [`invalidate::publish_progress`] invalidates cached views, and publishes the new offsets to readers. |
-//! | idle | After a batch that isn't full, the worker pauses. What comes in the meantime makes up the next batch. |
+//! | publish | Redis learns which cached views are stale, and then the new offsets. |
+//! | idle | If no more records wait, the worker pauses. What comes in the meantime makes up the next batch. |
 //!
 //! An example: the worker owns partition 3, whose next offset is 42. It takes the records at offsets 42 to 44, folds
 //! them, and commits the rows with the offset 45. Then it publishes 45, which wakes the readers that wait for `3:44`.
@@ -25,6 +25,10 @@
 //!
 //! *Two workers believe that they own partition 3.* The second commit finds another offset than 42 and is fenced off.
 //! Its session ends and starts again from the offsets in Postgres.
+//!
+//! *Postgres times out, or refuses the batch.* Its partitions are set apart: each gets batches of its own, beside those
+//! of the other partitions, and smaller ones each time, until one succeeds. If Postgres can't be reached, the session
+//! ends.
 //!
 //! The worker must never keep an offset that Postgres doesn't have, and must never publish before the commit.
 

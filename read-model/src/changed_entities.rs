@@ -29,13 +29,13 @@ pub struct ChangesCursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
     Conversations,
-    Messages(Place),
-    Participants(Place),
+    Messages(PageStart),
+    Participants(PageStart),
 }
 
-/// A place among the messages or participants of some conversations.
+/// Where a page begins among the messages or participants of some conversations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct PageStart {
     conversations: Vec<Uuid>,
     /// The index of the conversation that comes next.
     index: usize,
@@ -43,13 +43,13 @@ struct Place {
     from: i64,
 }
 
-impl Place {
+impl PageStart {
     fn remaining(&self) -> &[Uuid] {
         self.conversations.get(self.index..).unwrap_or_default()
     }
 
-    /// The place after a full page that ended with this row; none after the last page. A row names the conversation by
-    /// its number among the remaining ones, from 1, and its own place in `column`.
+    /// Where the page after a full one begins; none after the last page. A row names its conversation by the number
+    /// among the remaining ones, from 1, and its own offset or ordinal in `column`.
     fn after(&self, page: &[PgRow], column: &str) -> Result<Option<Self>, sqlx::Error> {
         let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_PER_PAGE);
         let Some(last) = page.last().filter(|_| is_full) else { return Ok(None) };
@@ -67,8 +67,8 @@ impl ChangesCursor {
 
     /// Everything in one conversation on a partition, whenever it changed.
     pub fn of_conversation(partition: i32, conversation: ConversationId) -> Self {
-        let place = Place { conversations: vec![conversation.0], index: 0, from: 0 };
-        Self { partition, since: 0, conversations_from: i64::MAX, stage: Stage::Messages(place) }
+        let start = PageStart { conversations: vec![conversation.0], index: 0, from: 0 };
+        Self { partition, since: 0, conversations_from: i64::MAX, stage: Stage::Messages(start) }
     }
 
     fn at(&self, stage: Stage) -> Self {
@@ -97,8 +97,8 @@ impl ReadModel {
     pub async fn changed_entities(&self, cursor: &ChangesCursor) -> Result<ChangedEntities, ReadModelError> {
         match &cursor.stage {
             Stage::Conversations => self.changed_conversations(cursor).await,
-            Stage::Messages(place) => self.changed_messages(cursor, place).await,
-            Stage::Participants(place) => self.participants_of_changed(cursor, place).await,
+            Stage::Messages(start) => self.changed_messages(cursor, start).await,
+            Stage::Participants(start) => self.participants_of_changed(cursor, start).await,
         }
     }
 
@@ -116,12 +116,16 @@ impl ReadModel {
         let conversations_from = last.try_get::<i64, _>("changed")? + 1;
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
         let conversations = ids.iter().copied().map(ConversationId).collect();
-        let place = Place { conversations: ids, index: 0, from: cursor.since };
-        let next = ChangesCursor { conversations_from, ..cursor.at(Stage::Messages(place)) };
+        let start = PageStart { conversations: ids, index: 0, from: cursor.since };
+        let next = ChangesCursor { conversations_from, ..cursor.at(Stage::Messages(start)) };
         Ok(ChangedEntities { conversations, next: Some(next), ..ChangedEntities::default() })
     }
 
-    async fn changed_messages(&self, cursor: &ChangesCursor, place: &Place) -> Result<ChangedEntities, ReadModelError> {
+    async fn changed_messages(
+        &self,
+        cursor: &ChangesCursor,
+        start: &PageStart,
+    ) -> Result<ChangedEntities, ReadModelError> {
         let (pool, _timer) = self.pool("changed_messages");
         let rows = sqlx::query(
             "SELECT number, message.id, message.position
@@ -131,15 +135,15 @@ impl ReadModel {
                  ORDER BY position LIMIT $4) AS message
              ORDER BY number, position LIMIT $4",
         )
-        .bind(place.remaining())
-        .bind(place.from)
+        .bind(start.remaining())
+        .bind(start.from)
         .bind(cursor.since)
         .bind(ROWS_PER_PAGE)
         .fetch_all(pool)
         .await?;
-        let stage = match place.after(&rows, "position")? {
-            Some(place) => Stage::Messages(place),
-            None => Stage::Participants(Place { conversations: place.conversations.clone(), index: 0, from: 0 }),
+        let stage = match start.after(&rows, "position")? {
+            Some(start) => Stage::Messages(start),
+            None => Stage::Participants(PageStart { conversations: start.conversations.clone(), index: 0, from: 0 }),
         };
         let messages = rows.iter().map(|row| row.try_get("id").map(MessageId)).collect::<Result<_, _>>()?;
         Ok(ChangedEntities { messages, next: Some(cursor.at(stage)), ..ChangedEntities::default() })
@@ -148,7 +152,7 @@ impl ReadModel {
     async fn participants_of_changed(
         &self,
         cursor: &ChangesCursor,
-        place: &Place,
+        start: &PageStart,
     ) -> Result<ChangedEntities, ReadModelError> {
         let (pool, _timer) = self.pool("participants_of_changed");
         let rows = sqlx::query(
@@ -159,12 +163,12 @@ impl ReadModel {
                  ORDER BY ordinal LIMIT $3) AS member
              ORDER BY number, ordinal LIMIT $3",
         )
-        .bind(place.remaining())
-        .bind(place.from)
+        .bind(start.remaining())
+        .bind(start.from)
         .bind(ROWS_PER_PAGE)
         .fetch_all(pool)
         .await?;
-        let stage = place.after(&rows, "ordinal")?.map_or(Stage::Conversations, Stage::Participants);
+        let stage = start.after(&rows, "ordinal")?.map_or(Stage::Conversations, Stage::Participants);
         let users = rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?;
         Ok(ChangedEntities { users, next: Some(cursor.at(stage)), ..ChangedEntities::default() })
     }

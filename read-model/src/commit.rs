@@ -1,8 +1,6 @@
 //! Committing a batch: its rows, its dead letters and its offsets, in one transaction. A compare-and-set on the offsets
 //! fences off a projector that is not up to date. This module must never write a batch without its offsets, or twice.
 
-use std::collections::BTreeSet;
-
 use domain::OffsetAdvance;
 use domain::state::{Changes, State};
 use sqlx::{PgConnection, Row};
@@ -21,7 +19,7 @@ pub enum CommitError {
     Fenced,
     /// Somebody holds the rows of these partitions in a transaction of their own. Nothing was written. A commit without
     /// them can go on at once.
-    #[error("another transaction holds the partitions {0:?}")]
+    #[error("another transaction holds the rows of partitions {0:?}")]
     Held(Vec<i32>),
     /// Postgres didn't answer. It may have written the batch or not; its offsets show which.
     #[error(transparent)]
@@ -36,8 +34,7 @@ impl From<sqlx::Error> for CommitError {
 
 impl ReadModel {
     /// Writes the rows that a batch changed, parks the records that the projector can't fold, and moves the offsets:
-    /// all of it or nothing. Waits for a transaction that holds the row of a partition only if the batch has no other
-    /// partition.
+    /// all of it or nothing. Never waits for a transaction that holds the row of a partition.
     ///
     /// # Errors
     /// [`CommitError::Fenced`] when the read model is at other offsets than `advances` start from, or holds another
@@ -52,41 +49,23 @@ impl ReadModel {
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("commit");
         let mut transaction = begin(pool, READ_WRITE).await?;
-        // First: of two projectors that both believe to own a partition, the second finds that the first holds it, or
-        // that the offset has moved.
-        match advances {
-            [advance] => {
-                if !advance_offset(&mut transaction, *advance, projection).await? {
-                    return Err(CommitError::Fenced);
-                }
-            }
-            advances => advance_free_offsets(&mut transaction, advances, projection).await?,
+        let written: Result<(), CommitError> = async {
+            // First: of two projectors that both believe to own a partition, the second finds that the first holds it,
+            // or that the offset has moved.
+            advance_offsets(&mut transaction, advances, projection).await?;
+            write_rows(&mut transaction, state, changes).await?;
+            Ok(parking::park(&mut transaction, projection.topic_id, parked).await?)
         }
-        write_rows(&mut transaction, state, changes).await?;
-        parking::park(&mut transaction, projection.topic_id, parked).await?;
-        Ok(transaction.commit().await?)
+        .await;
+        match written {
+            Ok(()) => Ok(transaction.commit().await?),
+            Err(error) => {
+                // At once: whoever tries again would find these rows held. If it fails, the connection is closed.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
     }
-}
-
-/// Moves the offset of a partition. Waits for a transaction that holds its row. False if the offset is not where the
-/// advance starts: the caller must then roll back.
-pub(crate) async fn advance_offset(
-    connection: &mut PgConnection,
-    advance: OffsetAdvance,
-    projection: Projection,
-) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query(
-        "UPDATE partitions SET next_offset = $3
-         WHERE partition = $1 AND next_offset = $2 AND topic_id = $4 AND generation = $5",
-    )
-    .bind(advance.partition)
-    .bind(advance.from)
-    .bind(advance.to)
-    .bind(projection.topic_id)
-    .bind(projection.generation)
-    .execute(connection)
-    .await?;
-    Ok(moved.rows_affected() == 1)
 }
 
 /// Moves the offsets of partitions without waiting for anybody who holds their rows.
@@ -94,7 +73,7 @@ pub(crate) async fn advance_offset(
 /// # Errors
 /// [`CommitError::Held`] when somebody holds some of the rows, else [`CommitError::Fenced`] when an offset is not where
 /// its advance starts. The caller must then roll back.
-async fn advance_free_offsets(
+pub(crate) async fn advance_offsets(
     connection: &mut PgConnection,
     advances: &[OffsetAdvance],
     projection: Projection,
@@ -109,23 +88,27 @@ async fn advance_free_offsets(
                   WHERE partitions.partition = advance.partition AND next_offset = advance.expected
                     AND topic_id = $4 AND generation = $5
                   RETURNING partitions.partition)
-         SELECT partition, EXISTS (SELECT FROM moved WHERE moved.partition = free.partition) AS has_moved FROM free",
+         SELECT partition, EXISTS (SELECT FROM free WHERE free.partition = partitions.partition) AS is_free,
+                EXISTS (SELECT FROM moved WHERE moved.partition = partitions.partition) AS has_moved
+         FROM partitions WHERE partition = ANY($1)",
     )
-    .bind(&partitions)
+    .bind(partitions)
     .bind(advances.iter().map(|advance| advance.from).collect::<Vec<_>>())
     .bind(advances.iter().map(|advance| advance.to).collect::<Vec<_>>())
     .bind(projection.topic_id)
     .bind(projection.generation)
     .fetch_all(connection)
     .await?;
-    let mut held: BTreeSet<i32> = partitions.into_iter().collect();
-    let mut all_moved = true;
+    let (mut held, mut moved) = (Vec::new(), 0);
     for row in rows {
-        held.remove(&row.try_get("partition")?);
-        all_moved &= row.try_get::<bool, _>("has_moved")?;
+        if !row.try_get::<bool, _>("is_free")? {
+            held.push(row.try_get("partition")?);
+        }
+        moved += usize::from(row.try_get::<bool, _>("has_moved")?);
     }
-    if !held.is_empty() {
-        return Err(CommitError::Held(held.into_iter().collect()));
+    match held.is_empty() {
+        false => Err(CommitError::Held(held)),
+        true if moved == advances.len() => Ok(()),
+        true => Err(CommitError::Fenced),
     }
-    if all_moved { Ok(()) } else { Err(CommitError::Fenced) }
 }

@@ -18,7 +18,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::commit::{CommitError, advance_offset};
+use crate::commit::{CommitError, advance_offsets};
 use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
 use crate::parking::storable_text;
 use crate::projection::Projection;
@@ -207,8 +207,8 @@ impl ReadModel {
     /// `FoldedPendingInvalidation`.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] when the partition is at another offset or holds another projection, or when the
-    /// projector no longer owns the lease.
+    /// [`CommitError::Held`] when somebody holds the partition's row; [`CommitError::Fenced`] when the partition is at
+    /// another offset or holds another projection, or when the projector no longer owns the lease.
     pub async fn replace_conversation(
         &self,
         refolded: &RefoldedConversation<'_>,
@@ -216,8 +216,9 @@ impl ReadModel {
     ) -> Result<(), CommitError> {
         let (pool, _timer) = self.pool("replace");
         let mut transaction = begin(pool, READ_WRITE).await?;
-        if !advance_offset(&mut transaction, refolded.offset, projection).await? {
-            return Err(CommitError::Fenced);
+        if let Err(error) = advance_offsets(&mut transaction, &[refolded.offset], projection).await {
+            transaction.rollback().await?;
+            return Err(error);
         }
         // The offset doesn't move, so the offsets alone can't fence off a new owner that has loaded the old rows. The
         // row lock makes a new owner wait here before it takes the lease.

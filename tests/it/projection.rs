@@ -36,8 +36,17 @@ impl Projecting {
         self.projection = self.read_model.reset(self.projection.topic_id, PARTITION_COUNT).await.unwrap();
     }
 
-    /// Projects a batch as the projector does.
+    /// Projects a batch as the projector does: while others hold its partitions, it tries again.
     async fn project(&self, batch: &[(Position, Event)]) -> Result<(), CommitError> {
+        loop {
+            match self.try_to_project(batch).await {
+                Err(CommitError::Held(_)) => tokio::task::yield_now().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_to_project(&self, batch: &[(Position, Event)]) -> Result<(), CommitError> {
         let mut state = self.read_model.load(&Touched::by(batch.iter().map(|(_, event)| event))).await?;
         let mut changes = Changes::default();
         let mut advances: BTreeMap<i32, OffsetAdvance> = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Lane, Part};
 use super::budget::Budget;
-use super::entry::Entry;
+use super::pending_record::PendingRecord;
 
 /// The largest number of records in a batch.
 const MAX_RECORDS: usize = 2_000;
@@ -25,7 +25,7 @@ const MAX_APART: usize = 3;
 /// The pause before the second attempt of a partition that is set apart. Each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a batch came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct Queue {
     next: i64,
     /// The next offset to read: everything below is in `entries`, in the read model, or has no record.
     read_next: i64,
-    entries: VecDeque<Arc<Entry>>,
+    entries: VecDeque<Arc<PendingRecord>>,
     bytes: usize,
     /// Whether a batch of it runs.
     is_busy: bool,
@@ -126,7 +126,7 @@ impl Backlog {
     }
 
     /// Takes a record that was read. Skips one that it has already, or of a partition that it doesn't work on.
-    pub fn push(&mut self, entry: Entry) {
+    pub fn push(&mut self, entry: PendingRecord) {
         let Some(queue) = self.queues.get_mut(&entry.position.partition) else { return };
         if entry.position.offset >= queue.read_next {
             queue.read_next = entry.position.offset + 1;
@@ -193,7 +193,7 @@ impl Backlog {
         while is_open.contains(&true) {
             for (part, is_open) in parts.iter_mut().zip(&mut is_open).filter(|(_, is_open)| **is_open) {
                 let next = self.queues.get(&part.partition).and_then(|queue| queue.entries.get(part.entries.len()));
-                let fits = |entry: &&Arc<Entry>| {
+                let fits = |entry: &&Arc<PendingRecord>| {
                     records == 0
                         || (cost + entry.cost() <= budget.rows()
                             && bytes + entry.bytes <= MAX_BYTES

@@ -9,7 +9,7 @@ use domain::state::{Changes, State, Touched};
 use domain::{ConversationId, OffsetAdvance, Position, limits};
 use read_model::ParkedRecord;
 
-use super::entry::Entry;
+use super::pending_record::PendingRecord;
 
 /// How many of a message's reactions cost as much as a row: its row of an emoji holds everyone who gives it.
 const REACTIONS_PER_ROW: usize = 16;
@@ -22,7 +22,7 @@ pub(super) struct Part {
     pub(super) from: i64,
     /// The next offset after it. Beyond the last record where the log has offsets without a record.
     pub(super) to: i64,
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Vec<Arc<PendingRecord>>,
 }
 
 /// Which partitions a batch is for.
@@ -67,7 +67,7 @@ impl Batch {
     }
 
     /// The records, partition by partition.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &PendingRecord> {
         self.parts.iter().flat_map(|part| &part.entries).map(Arc::as_ref)
     }
 
@@ -82,7 +82,7 @@ impl Batch {
 
     /// The records that can't be decoded as events.
     pub fn parked(&self) -> Vec<ParkedRecord> {
-        let parked = |entry: &Entry| {
+        let parked = |entry: &PendingRecord| {
             let reason = entry.event.as_ref().err()?.clone();
             Some(ParkedRecord { position: entry.position, reason })
         };
@@ -152,7 +152,7 @@ struct Prices<'a> {
 }
 
 impl Prices<'_> {
-    fn price(&self, entry: &Entry) -> usize {
+    fn price(&self, entry: &PendingRecord) -> usize {
         let Ok(event) = &entry.event else { return entry.cost() };
         if !event.data.changes_state() {
             return entry.cost();
@@ -171,7 +171,7 @@ impl Prices<'_> {
         entry.cost() + members + reactions / REACTIONS_PER_ROW
     }
 
-    fn pay(&mut self, entry: &Entry) {
+    fn pay(&mut self, entry: &PendingRecord) {
         if let Ok(event) = &entry.event
             && event.data.changes_state()
         {

@@ -50,11 +50,11 @@ pub enum Request<'a> {
 /// The answer to a [`Request`].
 #[derive(Debug)]
 pub enum Reply {
-    /// The state.
+    /// What the read model has of it.
     Loaded(State),
     /// Postgres has committed.
     Committed,
-    /// The members.
+    /// The members of the small ones among the conversations.
     Members(Vec<UserId>),
     /// What Redis answered.
     Published(PublishOutcome),

@@ -6,9 +6,9 @@ mod backlog;
 mod batch;
 mod batch_run;
 mod budget;
-mod entry;
+mod pending_record;
 
 pub use backlog::{Backlog, Setback};
 pub use batch::{Batch, fold};
 pub use batch_run::{BatchRun, Publication, Reply, Request};
-pub use entry::Entry;
+pub use pending_record::PendingRecord;

@@ -26,7 +26,7 @@ const SLOW: Duration = Duration::from_millis(400);
 /// How long a process is watched while it has nothing to do.
 const IDLE: Duration = Duration::from_secs(2);
 /// The most that a process does by itself in a second: requests to Redis, and transactions on Postgres.
-const BACKGROUND_PER_SECOND: f64 = 8.0;
+const BACKGROUND_PER_SECOND: f64 = 14.0;
 /// How much more a process may do by itself right after its start.
 const BACKGROUND_AT_ONCE: f64 = 20.0;
 
@@ -203,7 +203,7 @@ fn assert_little(background: usize, seconds: f64) {
 }
 
 /// Whether a process sends this command by itself: to connect, to follow the projector's progress, to keep a realtime
-/// node alive, to trust the reservations, and to publish unmoved progress.
+/// node alive, to trust the reservations, and to publish unmoved progress and how fresh it is.
 fn is_background_command(command: &RedisCommand) -> bool {
     let ends = |index: usize, endings: &[&str]| {
         command.get(index).is_some_and(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
@@ -211,13 +211,15 @@ fn is_background_command(command: &RedisCommand) -> bool {
     match command[0].as_str() {
         "CLIENT" | "HELLO" | "SUBSCRIBE" => true,
         "GET" => ends(1, &[":generation"]),
-        "HGETALL" => ends(1, &[":progress"]),
+        "HGETALL" => ends(1, &[":progress", ":as-of"]),
+        "HVALS" => ends(1, &[":stalls"]),
+        "TIME" => true,
         "ZADD" | "ZRANGEBYSCORE" => ends(1, &[":nodes"]),
         "SCARD" => command[1].contains(":node-users:"),
         // The keys follow their number.
         "EVALSHA" => match command[2].as_str() {
             "1" => ends(3, &[":reservations-since"]),
-            "2" => ends(3, &[":progress"]) && ends(4, &[":reservations-since"]),
+            "2" => ends(3, &[":progress"]) && ends(4, &[":reservations-since", ":as-of"]),
             _ => false,
         },
         _ => false,

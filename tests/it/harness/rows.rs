@@ -63,8 +63,8 @@ impl System {
         }
     }
 
-    /// Stops every projector from committing until the returned transaction ends. A projector that waits for 4 s
-    /// reports an error (`lock_timeout`), so the test must end the transaction earlier.
+    /// Stops every projector from committing until the returned transaction ends. A projector that waits for 1 s
+    /// logs that it timed out, and tries again.
     pub(crate) async fn pause_projection(&self) -> Transaction<'static, Postgres> {
         let mut transaction = self.sql.begin().await.unwrap();
         sqlx::query("SELECT 1 FROM partitions FOR UPDATE").execute(&mut *transaction).await.unwrap();

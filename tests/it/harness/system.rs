@@ -289,7 +289,8 @@ impl System {
 }
 
 fn log_warnings(config: &Config) {
-    let filter = std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error,projector::batch=off".to_owned());
+    let filter =
+        std::env::var("LOG").unwrap_or_else(|_| "warn,event_log::topic=error,projector::dead_letters=off".to_owned());
     service::telemetry::start(&filter, config.log_format);
 }
 

@@ -11,7 +11,7 @@ const COST_OF_AN_EVENT: usize = 4;
 
 /// A record of the log, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct PendingRecord {
     /// The record's partition and offset.
     pub position: Position,
     /// The event, or the reason why the record can't be decoded as one.
@@ -22,7 +22,7 @@ pub struct Entry {
     pub traceparent: Option<String>,
 }
 
-impl Entry {
+impl PendingRecord {
     /// Decodes a record of a topic with this number of partitions.
     pub fn new(record: LogRecord, partitions: usize) -> Self {
         let event = record.event(partitions).map_err(|error| error.to_string());
