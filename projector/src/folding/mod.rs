@@ -7,6 +7,8 @@ mod batch;
 mod batch_run;
 mod budget;
 mod pending_record;
+#[cfg(test)]
+mod tests;
 
 pub use backlog::{Backlog, Setback};
 pub use batch::{Batch, fold};
