@@ -11,6 +11,7 @@ mod page_request;
 mod read_request;
 mod response;
 mod sync;
+mod sync_permits;
 
 use std::sync::Arc;
 
@@ -30,10 +31,11 @@ use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, Qu
 use service::problem::Problem;
 use service::response::PageResponse;
 use service::token::PositionTokens;
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::sync_permits::SyncPermits;
 
 /// How many sync queries may run at a time.
 const SYNC_PERMITS: usize = 8;
@@ -59,15 +61,14 @@ pub struct Parts {
 struct Shared {
     parts: Parts,
     wait: PositionWait,
-    /// Limits sync queries, which cost more than others: when thousands of clients reconnect, other queries still run.
-    sync_permits: Semaphore,
+    sync_permits: SyncPermits,
 }
 
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
         let wait = PositionWait::new(parts.progress.clone(), parts.read_model.clone());
-        Self(Arc::new(Shared { parts, wait, sync_permits: Semaphore::new(SYNC_PERMITS) }))
+        Self(Arc::new(Shared { parts, wait, sync_permits: SyncPermits::new(SYNC_PERMITS) }))
     }
 
     /// The routes.

@@ -3,7 +3,6 @@
 //! What doesn't exist in an old snapshot is a 503, never a 404.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use axum::response::Response;
 use cache::{Dependency, PendingEntity, View, ViewKey};
@@ -14,14 +13,10 @@ use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable};
 use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::QueryApi;
 use crate::response::RenderedView;
-
-/// How long a read waits for a permit to do something costly.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A read for one user.
 pub(crate) struct ReadRequest<'a> {
@@ -66,18 +61,6 @@ impl<'a> ReadRequest<'a> {
             }
             Err(_) => Err(Problem::projection_behind()),
         }
-    }
-
-    /// Waits for a permit to do something costly.
-    ///
-    /// # Errors
-    /// 503 `busy` when that takes too long.
-    pub(crate) async fn acquire_permit<'p>(&self, permits: &'p Semaphore) -> Result<SemaphorePermit<'p>, Problem> {
-        let permit = tokio::time::timeout(PERMIT_TIMEOUT, permits.acquire()).await;
-        permit.ok().and_then(Result::ok).ok_or_else(|| {
-            metrics::counter!("query_turned_away_total").increment(1);
-            Problem::busy(2)
-        })
     }
 
     /// The read model's offsets in Postgres.

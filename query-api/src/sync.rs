@@ -27,7 +27,7 @@ const MAX_LIMIT: i64 = 500;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Changes)]
 pub(crate) struct ChangesPage {
-    /// Each changed conversation, message and read mark once, as it is now, in the order of the log.
+    /// Each changed conversation, message and read mark, as it is now. Each page is in the order of the log.
     data: Vec<PositionedChange>,
     /// The token to continue with.
     next: String,
@@ -37,7 +37,7 @@ pub(crate) struct ChangesPage {
 
 /// List what changed for you since a token
 ///
-/// Without `since`, the response has no changes and the current token.
+/// Without `since`, the response has no changes and the current token. A page that isn't the last may be empty.
 #[utoipa::path(
     get,
     path = "/api/messages/sync",
@@ -70,7 +70,7 @@ pub(crate) async fn page(
     let view = match since {
         None => current_token(&api, &read).await?,
         Some(since) => {
-            read.demand(&since.includes).await?;
+            read.demand(since.demands()).await?;
             changes(&api, &read, &since, limit).await?
         }
     };
@@ -101,10 +101,12 @@ async fn changes(
     since: &SyncCursor,
     limit: usize,
 ) -> Result<RenderedView, Problem> {
-    let _permit = read.acquire_permit(&api.0.sync_permits).await?;
+    let _permit = api.0.sync_permits.acquire(read.user()).await?;
     let changes = api.0.parts.read_model.changes(read.user(), since, limit).await;
     let Snapshot { value: page, offsets } = changes.map_err(|error| postgres_unavailable(&error))?;
     read.check_includes_demand(&offsets)?;
     let next = api.0.parts.tokens.issue_sync_cursor(read.user(), &page.next);
-    read_request::render(&ChangesPage { data: page.items, next, more: page.more }, page.next.includes)
+    // A walk that began before this request may end below the position that the client demands.
+    let more = page.more || read.check_includes_demand(&page.next.includes).is_err();
+    read_request::render(&ChangesPage { data: page.items, next, more }, page.next.includes)
 }

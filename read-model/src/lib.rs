@@ -43,6 +43,7 @@ mod queries;
 mod rows;
 mod state_export;
 mod sync;
+mod sync_walk;
 mod write;
 
 pub use changed_entities::{ChangedEntities, ChangesCursor};

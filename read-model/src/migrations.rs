@@ -13,7 +13,7 @@ struct EmbeddedMigration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [EmbeddedMigration; 3] = [
+const MIGRATIONS: [EmbeddedMigration; 4] = [
     EmbeddedMigration {
         version: 1,
         description: "read model",
@@ -28,6 +28,11 @@ const MIGRATIONS: [EmbeddedMigration; 3] = [
         version: 3,
         description: "unreserved",
         sql: include_str!("../../migrations/0003_unreserved.sql"),
+    },
+    EmbeddedMigration {
+        version: 4,
+        description: "sync walk",
+        sql: include_str!("../../migrations/0004_sync_walk.sql"),
     },
 ];
 

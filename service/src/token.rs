@@ -3,30 +3,39 @@
 //! A client sends the token of an earlier response to demand data that is at least as recent, or to catch up from
 //! there. Nobody without the secret can make or change a token, and a token must never be accepted from another user.
 //!
-//! A token is these bytes, one after the other, in base64url without padding:
+//! A token is these bytes, one after the other, in base64url without padding. Numbers are LEB128.
 //!
 //! | Bytes | Content | Example |
 //! |---|---|---|
-//! | 1 | the version of the format | `01` |
+//! | 1 | the version of the format: 1, or 2 for a token that has a walk | `02` |
 //! | 16 | the id of the topic | `00…07` |
 //! | 8 | the first bytes of the SHA-256 of the user's id | `2bd806c97f0e00af` (`alice`) |
-//! | 1 to 9 per partition | the offset of the partition's next event, as LEB128 | `05 ac02 07` (5, 300 and 7) |
-//! | none, or at least 2 | a partition as LEB128, and a number of kinds | `02 01` |
-//! | 16 | the first bytes of the HMAC-SHA256 of everything before | `b28fe41c…` |
+//! | 1 to 9 per partition | the offset of the partition's next event | `05 ac02 07` (5, 300 and 7) |
+//! | only in version 2 | the walk | see below |
+//! | 16 | the first bytes of the HMAC-SHA256 of everything before | `aa034497…` |
 //!
-//! The token with these bytes is `AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0`. It includes every
-//! event below the offsets 5, 300 and 7.
+//! The token with these bytes includes every event below the offsets 5, 300 and 7. It was issued in the middle of a walk
+//! (see [`domain::sync_cursor`]), by a sync whose changes didn't fit on one page:
 //!
-//! The optional part exists only in tokens of a client that catches up, and only if its page ended within an event. One
-//! event can change things of several kinds: a conversation, a message and a read mark. In the example, the page ended
-//! after the first kind (`01`) of the next event of partition 2, whose offset is 7. The next page continues with the
-//! second kind.
+//! | Bytes | Content | Example |
+//! |---|---|---|
+//! | 1 to 9 per partition | what the walk includes once it has ended | `05 ac02 09` |
+//! | 1 to 5 | the section: the partition of the small conversations, or the number of partitions for the large ones | `02` |
+//! | 16 | the highest conversation id that is still to come | `00…0c` |
+//! | 1 to 9 | the offset from which the page continues in this conversation | `08` |
+//! | 1 | how many kinds of changes the client has of the event at that offset | `01` |
+//!
+//! This token is `AgAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcFrAIJAgAAAAAAAAAAAAAAAAAAAAwIAaoDRJcBpsoj-WbKMeImEuw`.
+//!
+//! Clients keep tokens. Earlier releases ended a page at an event, and added its partition and a number of kinds to
+//! tokens of version 1. This release reads such a token and ignores the addition: the next page repeats a part of the
+//! event.
 
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::sync_cursor::{PartialEvent, SyncCursor};
+use domain::sync_cursor::{SyncCursor, SyncWalk, WalkPosition, WalkSection};
 use domain::{Position, PositionVector, UserId};
 use ring::digest::{self, SHA256};
 use ring::hmac;
@@ -35,7 +44,10 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-const VERSION: u8 = 1;
+/// The version of a token that has only offsets.
+const OFFSETS: u8 = 1;
+/// The version of a token that has a walk, too.
+const WALK: u8 = 2;
 const TOPIC_BYTES: usize = 16;
 const USER_BYTES: usize = 8;
 const HEAD_BYTES: usize = 1 + TOPIC_BYTES + USER_BYTES;
@@ -97,25 +109,41 @@ impl PositionTokens {
 
     /// Makes a token with which a user who catches up continues behind this page.
     pub fn issue_sync_cursor(&self, user: &UserId, cursor: &SyncCursor) -> String {
-        self.write(user, &cursor.includes, cursor.partial)
+        self.write(user, &cursor.includes, cursor.walk.as_ref())
     }
 
-    fn write(&self, user: &UserId, includes: &PositionVector, partial: Option<PartialEvent>) -> String {
+    fn write(&self, user: &UserId, includes: &PositionVector, walk: Option<&SyncWalk>) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.partitions * 4 + MAC_BYTES);
-        bytes.push(VERSION);
+        bytes.push(if walk.is_some() { WALK } else { OFFSETS });
         bytes.extend(self.topic.as_bytes());
         bytes.extend(user_hash(user));
-        for partition in 0..self.partitions {
-            let next = includes.next(i32::try_from(partition).unwrap_or(i32::MAX));
-            write_varint(&mut bytes, u64::try_from(next).unwrap_or(0));
-        }
-        if let Some(PartialEvent { partition, kinds }) = partial {
-            write_varint(&mut bytes, u64::try_from(partition).unwrap_or(0));
-            bytes.push(kinds);
+        self.write_offsets(&mut bytes, includes);
+        if let Some(walk) = walk {
+            self.write_walk(&mut bytes, walk);
         }
         let mac = hmac::sign(&self.key, &bytes);
         bytes.extend(&mac.as_ref()[..MAC_BYTES]);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn write_offsets(&self, bytes: &mut Vec<u8>, offsets: &PositionVector) {
+        for partition in 0..self.partitions {
+            let next = offsets.next(i32::try_from(partition).unwrap_or(i32::MAX));
+            write_varint(bytes, u64::try_from(next).unwrap_or(0));
+        }
+    }
+
+    fn write_walk(&self, bytes: &mut Vec<u8>, walk: &SyncWalk) {
+        self.write_offsets(bytes, &walk.until);
+        let WalkPosition { section, conversation, offset, kinds } = walk.next;
+        let section = match section {
+            WalkSection::Small(partition) => u64::try_from(partition).unwrap_or(0),
+            WalkSection::Large => self.partitions as u64,
+        };
+        write_varint(bytes, section);
+        bytes.extend(conversation.as_bytes());
+        write_varint(bytes, u64::try_from(offset).unwrap_or(0));
+        bytes.push(kinds);
     }
 
     /// Reads a token of this user.
@@ -126,7 +154,7 @@ impl PositionTokens {
         self.read_sync_cursor(token, user).map(|cursor| cursor.includes)
     }
 
-    /// Reads a token of this user, including the position within an event.
+    /// Reads a token of this user, including the walk.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -140,7 +168,7 @@ impl PositionTokens {
         let expected = hmac::sign(&self.key, signed);
         // In constant time: otherwise the duration would reveal how many bytes are right.
         let is_ours = bool::from(expected.as_ref()[..MAC_BYTES].ct_eq(mac));
-        if !is_ours || signed[0] != VERSION {
+        if !is_ours || ![OFFSETS, WALK].contains(&signed[0]) {
             return Err(TokenError::Broken);
         }
         let (head, mut rest) = signed.split_at(HEAD_BYTES);
@@ -151,13 +179,39 @@ impl PositionTokens {
         if topic != self.topic.as_bytes() {
             return Err(TokenError::OtherTopic);
         }
-        let mut includes = PositionVector::zero(self.partitions);
-        for next in &mut includes.0 {
-            let offset = read_varint(&mut rest).and_then(|value| i64::try_from(value).ok());
-            *next = offset.ok_or(TokenError::Broken)?;
+        let includes = self.read_offsets(&mut rest).ok_or(TokenError::Broken)?;
+        let walk = match signed[0] {
+            WALK => Some(self.read_walk(&mut rest).ok_or(TokenError::Broken)?),
+            _ if rest.is_empty() => None,
+            _ => {
+                read_partial_event(&mut rest).ok_or(TokenError::Broken)?;
+                None
+            }
+        };
+        if rest.is_empty() { Ok(SyncCursor { includes, walk }) } else { Err(TokenError::Broken) }
+    }
+
+    fn read_offsets(&self, bytes: &mut &[u8]) -> Option<PositionVector> {
+        let mut offsets = PositionVector::zero(self.partitions);
+        for next in &mut offsets.0 {
+            *next = i64::try_from(read_varint(bytes)?).ok()?;
         }
-        let partial = if rest.is_empty() { None } else { Some(read_partial(&mut rest).ok_or(TokenError::Broken)?) };
-        if rest.is_empty() { Ok(SyncCursor { includes, partial }) } else { Err(TokenError::Broken) }
+        Some(offsets)
+    }
+
+    fn read_walk(&self, bytes: &mut &[u8]) -> Option<SyncWalk> {
+        let until = self.read_offsets(bytes)?;
+        let section = match usize::try_from(read_varint(bytes)?).ok()? {
+            partition if partition < self.partitions => WalkSection::Small(i32::try_from(partition).ok()?),
+            _ => WalkSection::Large,
+        };
+        let (conversation, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        let offset = i64::try_from(read_varint(bytes)?).ok()?;
+        let (kinds, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let next = WalkPosition { section, conversation: Uuid::from_bytes(*conversation), offset, kinds: *kinds };
+        Some(SyncWalk { until, next })
     }
 
     /// Reads what a response must include at least: the event at a position `P:O`, or everything that a token includes.
@@ -176,11 +230,12 @@ impl PositionTokens {
     }
 }
 
-fn read_partial(bytes: &mut &[u8]) -> Option<PartialEvent> {
-    let partition = i32::try_from(read_varint(bytes)?).ok()?;
-    let (kinds, rest) = bytes.split_first()?;
+/// Reads what earlier releases added to a token whose page ended within an event: the partition and a number of kinds.
+fn read_partial_event(bytes: &mut &[u8]) -> Option<()> {
+    read_varint(bytes)?;
+    let (_, rest) = bytes.split_first()?;
     *bytes = rest;
-    Some(PartialEvent { partition, kinds: *kinds })
+    Some(())
 }
 
 fn user_hash(user: &UserId) -> [u8; USER_BYTES] {
@@ -229,14 +284,33 @@ mod tests {
     }
 
     #[test]
-    fn a_token_keeps_the_position_within_an_event() {
-        let partial = Some(PartialEvent { partition: 2, kinds: 1 });
-        let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), partial };
-        let token = tokens().issue_sync_cursor(&user("alice"), &cursor);
-        // The example of the module's documentation. Clients keep tokens: a new version must still read it.
-        assert_eq!(token, "AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0");
-        assert_eq!(tokens().read(&token, &user("alice")), Ok(cursor.includes.clone()));
-        assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(cursor));
+    fn a_token_keeps_its_walk() {
+        let next = |section| WalkPosition { section, conversation: Uuid::from_u128(12), offset: 8, kinds: 1 };
+        for (section, example) in [
+            // The example of the module's documentation. Clients keep tokens: a new version must still read it.
+            (
+                WalkSection::Small(2),
+                "AgAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcFrAIJAgAAAAAAAAAAAAAAAAAAAAwIAaoDRJcBpsoj-WbKMeImEuw",
+            ),
+            (
+                WalkSection::Large,
+                "AgAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcFrAIJAwAAAAAAAAAAAAAAAAAAAAwIAcQeXezPojTks7Y024F0Gi0",
+            ),
+        ] {
+            let walk = Some(SyncWalk { until: PositionVector(vec![5, 300, 9]), next: next(section) });
+            let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), walk };
+            let token = tokens().issue_sync_cursor(&user("alice"), &cursor);
+            assert_eq!(token, example);
+            assert_eq!(tokens().read(&token, &user("alice")), Ok(cursor.includes.clone()));
+            assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(cursor));
+        }
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_release_whose_page_ended_within_an_event_is_read() {
+        let token = "AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0";
+        let expected = SyncCursor::new(PositionVector(vec![5, 300, 7]));
+        assert_eq!(tokens().read_sync_cursor(token, &user("alice")), Ok(expected));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod rolling;
 mod single_process;
 mod stalled_partition;
 mod startup;
+mod sync_walk;
 mod tidy;
 mod topic;
 mod traces;

@@ -83,7 +83,7 @@ export interface paths {
         };
         /**
          * List what changed for you since a token
-         * @description Without `since`, the response has no changes and the current token.
+         * @description Without `since`, the response has no changes and the current token. A page that isn't the last may be empty.
          */
         get: operations["sync"];
         put?: never;
@@ -242,7 +242,7 @@ export interface components {
         };
         /** @description A page of what changed for the caller. */
         Changes: {
-            /** @description Each changed conversation, message and read mark once, as it is now, in the order of the log. */
+            /** @description Each changed conversation, message and read mark, as it is now. Each page is in the order of the log. */
             data: components["schemas"]["Changed"][];
             /** @description Whether there are more changes after this page. */
             more: boolean;
