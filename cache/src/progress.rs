@@ -78,6 +78,18 @@ impl Progress {
         Self { cache, known, followed_since: Instant::now() }
     }
 
+    /// Waits for the next change, and returns the next offset of every partition that the projector has published: of
+    /// none when it has begun a newer generation. None when nobody follows the publications any more.
+    pub async fn changed(&mut self) -> Option<PositionVector> {
+        self.known.changed().await.ok()?;
+        let known = self.known.borrow_and_update();
+        Some(if known.generation == self.cache.generation() {
+            known.progress.clone()
+        } else {
+            PositionVector::default()
+        })
+    }
+
     /// Waits until the projector has published all of `position`; false if that takes longer than `timeout`.
     pub async fn reached(&self, position: &PositionVector, timeout: Duration) -> bool {
         let mut known = self.known.clone();

@@ -1,5 +1,5 @@
-//! One command, from request to outcome, in six steps: wait for the demanded position, find the message that it names,
-//! look its key up, find its conversation, decide, append.
+//! One command, from request to outcome, in six steps: wait for what the client demands of its conversation, find the
+//! message that it names, look its key up, find its conversation, decide, append.
 //!
 //! The process finishes a decided command even if its client hangs up. It must never append an event before it has
 //! counted the command, and either reserved its key or announced the outage of Redis.
@@ -62,7 +62,7 @@ impl Executor {
     /// # Errors
     /// Whatever prevents the command.
     pub(crate) async fn execute(self: &Arc<Self>, request: CommandRequest) -> Result<CommandOutcome, Problem> {
-        self.facts.wait_for(request.at_least.as_ref()).await?;
+        self.facts.wait_for_demand(&request).await?;
         let context = decision_context(&request)?;
         let message = self.facts.message_of(&request).await?;
         let conversation_id = conversation_of(&request.command, &context, message.as_ref());

@@ -3,6 +3,9 @@
 //!
 //! Only that last look-up may conclude that something doesn't exist. Facts may be old, never wrong: each of them is
 //! immutable or only ever changes in one direction.
+//!
+//! All facts of a command are about one conversation. Of what a client demands, a command therefore waits only for that
+//! conversation's partition. A command that creates a conversation needs no facts and waits for nothing.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -47,20 +50,32 @@ fn render_facts(snapshot: &Snapshot<Option<MessageFacts>>) -> Option<(Cow<'_, Vi
 }
 
 impl FactLookup {
-    /// Waits until the facts include a position.
+    /// Waits until the facts about the conversation that a command names include what its client demands.
     ///
     /// # Errors
     /// 503 when that takes too long.
-    pub(crate) async fn wait_for(&self, position: Option<&PositionVector>) -> Result<(), Problem> {
-        if let Some(position) = position {
-            self.wait.reach(position).await?;
+    pub(crate) async fn wait_for_demand(&self, request: &CommandRequest) -> Result<(), Problem> {
+        match request.command.conversation_id() {
+            Some(conversation) => self.reach_demand(request, conversation).await.map(drop),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Waits until the facts about a conversation include what the client demands, and returns that.
+    async fn reach_demand(
+        &self,
+        request: &CommandRequest,
+        conversation: ConversationId,
+    ) -> Result<PositionVector, Problem> {
+        let Some(demanded) = request.at_least.clone() else { return Ok(PositionVector::default()) };
+        let demanded = demanded.restricted_to(self.partition_of(conversation));
+        self.wait.reach(&demanded).await?;
+        Ok(demanded)
     }
 
     /// The partition of a conversation's events.
     pub(crate) fn partition_of(&self, id: ConversationId) -> i32 {
-        event_log::partition_for(id.to_string().as_bytes(), self.partitions)
+        event_log::partition_of(id, self.partitions)
     }
 
     /// The facts about a conversation that the user is in; none if there is no such conversation. A conversation that
@@ -110,19 +125,37 @@ impl FactLookup {
     /// As [`Self::conversation`].
     pub(crate) async fn message_of(&self, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
         let Some(id) = request.command.message_id() else { return Ok(None) };
-        let (folded, pending) = tokio::join!(self.folded_message(id, request), self.cache.pending_changes(id));
+        let (folded, pending) = tokio::join!(self.demanded_message(id, request), self.cache.pending_changes(id));
         Ok(folded?.map(|facts| pending.unwrap_or_default().apply_to(facts)))
     }
 
-    async fn folded_message(&self, id: MessageId, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
+    /// The facts about a message that are as new as the client demands.
+    async fn demanded_message(&self, id: MessageId, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
+        if let Some(conversation) = request.command.conversation_id() {
+            let at_least = self.reach_demand(request, conversation).await?;
+            return self.folded_message(id, request, &at_least).await;
+        }
+        // Only the message itself tells its conversation. Where a message is never changes.
+        let found = self.folded_message(id, request, &PositionVector::default()).await?;
+        let (Some(facts), Some(_)) = (&found, &request.at_least) else { return Ok(found) };
+        let at_least = self.reach_demand(request, facts.conversation_id).await?;
+        self.folded_message(id, request, &at_least).await
+    }
+
+    /// The facts about a message, where they come from a view at least as new as `at_least`.
+    async fn folded_message(
+        &self,
+        id: MessageId,
+        request: &CommandRequest,
+        at_least: &PositionVector,
+    ) -> Result<Option<MessageFacts>, Problem> {
         let conversation = request.command.conversation_id();
         let is_here = |facts: &MessageFacts| conversation.is_none_or(|id| id == facts.conversation_id);
         let load = async || {
             let Snapshot { value, offsets } = self.load_message(id).await?;
             Ok(Snapshot { value: value.filter(is_here), offsets })
         };
-        let at_least = request.at_least.clone().unwrap_or_default();
-        if let Some((view, _)) = self.request_cache().view(&ViewKey::MessageFacts(id), &at_least).await
+        if let Some((view, _)) = self.request_cache().view(&ViewKey::MessageFacts(id), at_least).await
             && let Some(facts) = serde_json::from_slice(view.body()).ok().filter(is_here)
         {
             return Ok(Some(facts));

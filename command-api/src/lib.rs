@@ -89,7 +89,7 @@ impl CommandApi {
         };
         let executor = Arc::new(Executor {
             facts,
-            idempotency: Idempotency::new(cache.clone(), read_model, log, log_end, wait),
+            idempotency: Idempotency::new(cache.clone(), read_model, log, log_end, wait, partitions),
             appender: Appender::new(producer, append_block),
             cache,
             limits,

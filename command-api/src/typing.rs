@@ -50,7 +50,7 @@ impl TypingCommands<'_> {
     }
 
     async fn decide(&self, request: &CommandRequest, id: ConversationId) -> Result<Event, Problem> {
-        self.facts.wait_for(request.at_least.as_ref()).await?;
+        self.facts.wait_for_demand(request).await?;
         let conversation = self.facts.conversation(id, &request.caller, false).await?;
         let facts = Facts { conversation, message: None };
         Ok(domain::decide::decide(&decision_context(request)?, &request.command, &facts)?)

@@ -17,7 +17,7 @@ mod topic_watch;
 pub use consumer::{LogConsumer, StartAt};
 pub use describe::{TopicDescription, TopicSetting, describe_topic};
 pub use error::LogError;
-pub use partition::partition_for;
+pub use partition::{partition_for, partition_of};
 pub use partition_reader::{PartitionReader, ReadError};
 pub use producer::{AppendError, Producer};
 pub use record::{LogRecord, NotAnEvent};

@@ -1,5 +1,12 @@
 //! Assigns keys to partitions, exactly as Kafka's own clients do.
 
+use domain::ConversationId;
+
+/// The partition of a conversation's events, on a topic with this number of partitions.
+pub fn partition_of(conversation: ConversationId, partitions: usize) -> i32 {
+    partition_for(conversation.to_string().as_bytes(), partitions)
+}
+
 /// The partition of a key: murmur2, as Java's default partitioner and librdkafka's `murmur2_random` use it
 /// (`org.apache.kafka.common.utils.Utils.murmur2`).
 pub fn partition_for(key: &[u8], partitions: usize) -> i32 {

@@ -4,7 +4,7 @@ use domain::envelope::{self, DecodeError};
 use domain::{Event, EventId, Position};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
-use crate::partition::partition_for;
+use crate::partition::partition_of;
 
 /// A record of the log. Its value is not decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl LogRecord {
     /// When this build can't decode the value, or the record is on the wrong partition.
     pub fn event(&self, partitions: usize) -> Result<Event, NotAnEvent> {
         let event = envelope::decode(&self.value)?;
-        let wanted = partition_for(event.conversation_id.to_string().as_bytes(), partitions);
+        let wanted = partition_of(event.conversation_id, partitions);
         let found = self.position.partition;
         if found == wanted { Ok(event) } else { Err(NotAnEvent::Misplaced { found, wanted }) }
     }

@@ -106,7 +106,7 @@ pub(crate) async fn one(
     let params = Params::read(&uri, &["limit", "cursor"])?;
     let request = PageRequest::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
     let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
-    let mut read = ReadRequest::begin(&api, caller.clone(), &headers).await?;
+    let mut read = ReadRequest::begin_in(&api, caller.clone(), &headers, id).await?;
     // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
     let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: request.key() };
     let values = async || {

@@ -56,6 +56,8 @@ pub struct Parts {
     pub progress: Progress,
     /// What Redis doesn't have.
     pub read_model: ReadModel,
+    /// How many partitions the topic has.
+    pub partitions: usize,
 }
 
 struct Shared {

@@ -19,6 +19,7 @@ use crate::QueryApi;
 use crate::cursor::List;
 use crate::page_request::PageRequest;
 use crate::read_request::{self, ReadRequest};
+use crate::response::RenderedView;
 
 const DEFAULT_LIMIT: i64 = 20;
 
@@ -31,7 +32,7 @@ pub(crate) async fn page(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let request = PageRequest::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
-    let mut read = ReadRequest::begin(api, caller, headers).await?;
+    let mut read = ReadRequest::begin_in(api, caller, headers, conversation).await?;
     read.require_participant(conversation, "conversationId").await?;
     let key = ViewKey::Messages { conversation, page: request.key() };
     let values = async {
@@ -71,17 +72,39 @@ pub(crate) async fn one(
     const FIELD: &str = "messageId";
     let id: MessageId = path_id(FIELD, path)?;
     Params::read(&uri, &[])?;
-    let mut read = ReadRequest::begin(&api, caller, &headers).await?;
+    let mut read = ReadRequest::prepare(&api, caller, &headers)?;
+    let view = match find(&api, &mut read, id).await? {
+        // The message may be on any partition. A message that the caller may not see looks like none.
+        None if !read.demands_all() => {
+            read.demand_all().await?;
+            find(&api, &mut read, id).await?
+        }
+        found => found,
+    };
+    Ok(read.respond("message", view.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
+}
+
+/// Finds a message that the caller may see, in a view that includes what the client demands of the message's partition.
+async fn find(api: &QueryApi, read: &mut ReadRequest<'_>, id: MessageId) -> Result<Option<RenderedView>, Problem> {
     let values = async || {
         let snapshot = api.0.parts.read_model.message(id).await?;
         Ok(Snapshot { value: snapshot.value.map(|data| DataResponse { data }), offsets: snapshot.offsets })
     };
-    let view = read.read_entity(&ViewKey::Message(id), Dependency::Message(id), values).await?;
-    let view = view.ok_or_else(|| Problem::not_found(FIELD))?;
-    // The view is the same for every participant. Only now is it known which conversation the caller must be in.
-    let located: LocatedMessage = read_request::parse(&view)?;
-    read.require_participant(located.data.conversation_id, FIELD).await?;
-    Ok(read.respond("message", view, &headers))
+    loop {
+        let view = read.read_entity(&ViewKey::Message(id), Dependency::Message(id), values).await?;
+        let Some(view) = view else { return Ok(None) };
+        // The view is the same for every participant. Only now is it known which conversation the caller must be in.
+        let located: LocatedMessage = read_request::parse(&view)?;
+        let conversation = located.data.conversation_id;
+        if !read.is_participant(conversation).await? {
+            return Ok(None);
+        }
+        read.demand_of(conversation).await?;
+        // If not, the next round reads a view that does, because it demands it from the start.
+        if read.is_satisfied_by(&view) {
+            return Ok(Some(view));
+        }
+    }
 }
 
 /// The part of a message's view that names its conversation.

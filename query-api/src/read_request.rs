@@ -1,5 +1,9 @@
 //! One read for one user: at least as new as the client demands, from Redis where possible, else from Postgres.
 //!
+//! A client demands offsets of all partitions. A read waits only for the partitions that its response depends on: a
+//! conversation, its messages and each of them depend on the conversation's partition, and lists and `sync` on all. So
+//! a partition that the projector can't fold holds up only the reads of what is on it.
+//!
 //! What doesn't exist in an old snapshot is a 503, never a 404.
 
 use std::borrow::Cow;
@@ -22,7 +26,9 @@ use crate::response::RenderedView;
 pub(crate) struct ReadRequest<'a> {
     api: &'a QueryApi,
     user: UserId,
-    /// What the response must include.
+    /// What the client demands. Empty if it demands nothing.
+    demanded: PositionVector,
+    /// What the response must include: the demand, restricted to the partitions that the response depends on.
     at_least: PositionVector,
     /// How long the read waits for a pending entity.
     deadline: Instant,
@@ -30,37 +36,89 @@ pub(crate) struct ReadRequest<'a> {
 }
 
 impl<'a> ReadRequest<'a> {
-    /// Begins a read, once the read model includes the position that the client demands.
+    /// Begins a read whose response depends on all partitions, once the read model includes what the client demands.
     ///
     /// # Errors
-    /// 400 for a position that can't be read, 503 `projection_behind` when it isn't reached in time.
+    /// 400 for a position that can't be read, 503 when it isn't reached in time.
     pub(crate) async fn begin(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut read = Self::prepare(api, user, headers)?;
+        read.demand_all().await?;
+        Ok(read)
+    }
+
+    /// Begins a read whose response depends on one conversation, once the read model includes what the client demands
+    /// of that conversation's partition.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(crate) async fn begin_in(
+        api: &'a QueryApi,
+        user: UserId,
+        headers: &HeaderMap,
+        conversation: ConversationId,
+    ) -> Result<Self, Problem> {
+        let mut read = Self::prepare(api, user, headers)?;
+        read.demand_of(conversation).await?;
+        Ok(read)
+    }
+
+    /// Prepares a read that doesn't know yet what its response depends on. It demands nothing until
+    /// [`Self::demand_of`] or [`Self::demand_all`].
+    ///
+    /// # Errors
+    /// 400 for a position that can't be read.
+    pub(crate) fn prepare(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
         // Until the process knows the generation, no projector changes the versions that a view would be stored with.
         let cache = Some(&api.0.parts.cache).filter(|cache| cache.generation() > 0);
         let cache = RequestCache::new(cache, || metrics::counter!("query_cache_failures_total").increment(1));
-        let (at_least, deadline) = (PositionVector::default(), Instant::now() + MAX_WAIT);
-        let mut read = Self { api, user, at_least, deadline, cache };
-        if let Some(text) = messages_position(headers)? {
-            let demanded = api.0.parts.tokens.parse_at_least(text, &read.user)?;
-            read.demand(&demanded).await?;
+        let demanded = match messages_position(headers)? {
+            Some(text) => api.0.parts.tokens.parse_at_least(text, &user)?,
+            None => PositionVector::default(),
+        };
+        let deadline = Instant::now() + MAX_WAIT;
+        Ok(Self { api, user, demanded, at_least: PositionVector::default(), deadline, cache })
+    }
+
+    /// Demands everything that the client demands, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::demand`].
+    pub(crate) async fn demand_all(&mut self) -> Result<(), Problem> {
+        let demanded = self.demanded.clone();
+        self.demand(&demanded).await
+    }
+
+    /// Demands what the client demands of a conversation's partition, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::demand`].
+    pub(crate) async fn demand_of(&mut self, conversation: ConversationId) -> Result<(), Problem> {
+        if self.demanded == PositionVector::default() {
+            return Ok(());
         }
-        Ok(read)
+        let partition = event_log::partition_of(conversation, self.api.0.parts.partitions);
+        let demanded = self.demanded.clone().restricted_to(partition);
+        self.demand(&demanded).await
+    }
+
+    /// Whether the response has to include everything that the client demands, of all partitions.
+    pub(crate) fn demands_all(&self) -> bool {
+        self.at_least.covers(&self.demanded)
     }
 
     /// Demands that the response includes these offsets as well, and waits for them.
     ///
     /// # Errors
-    /// 503 `projection_behind` when that takes too long.
+    /// 503: `projection_behind` when that takes too long, `unavailable` when Postgres doesn't answer.
     pub(crate) async fn demand(&mut self, includes: &PositionVector) -> Result<(), Problem> {
-        self.at_least.merge(includes);
-        match self.api.0.wait.reach(&self.at_least).await {
-            Ok(ReachedIn::Redis) => Ok(()),
-            Ok(ReachedIn::Postgres) => {
-                self.cache.give_up();
-                Ok(())
-            }
-            Err(_) => Err(Problem::projection_behind()),
+        if self.at_least.covers(includes) {
+            return Ok(());
         }
+        self.at_least.merge(includes);
+        if self.api.0.wait.reach(&self.at_least).await? == ReachedIn::Postgres {
+            self.cache.give_up();
+        }
+        Ok(())
     }
 
     /// The read model's offsets in Postgres.
@@ -177,6 +235,11 @@ impl<'a> ReadRequest<'a> {
         load(&self.at_least, values).await
     }
 
+    /// Whether a view includes what the response must include.
+    pub(crate) fn is_satisfied_by(&self, view: &RenderedView) -> bool {
+        view.includes.covers(&self.at_least)
+    }
+
     /// Checks that the user is in a conversation.
     ///
     /// # Errors
@@ -189,7 +252,11 @@ impl<'a> ReadRequest<'a> {
         if self.is_participant(conversation).await? { Ok(()) } else { Err(Problem::not_found(field)) }
     }
 
-    async fn is_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
+    /// Whether the user is in a conversation.
+    ///
+    /// # Errors
+    /// 503 when that is unknown.
+    pub(crate) async fn is_participant(&mut self, conversation: ConversationId) -> Result<bool, Problem> {
         if let Some(known) = self.cache.is_participant(conversation, &self.user).await {
             return Ok(known);
         }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use delivery::{FrameSender, LagMonitor, Relay, RelayHealth, RelayedOffsets, TypingTimeouts};
+use delivery::{FrameSender, LagMonitor, Relay, RelayHealth, RelayTail, TailDelivery, TypingTimeouts};
 use presence::{Heartbeat, NodeExpiry, PresencePublisher, PresenceQuery, UserChanges};
 use rooms::{MembershipLookup, Rooms};
 use session::{CONCURRENT_JOINS, SessionContext, SocketLimit};
@@ -79,12 +79,13 @@ struct Node {
     /// Identifies this node in presence.
     id: Uuid,
     cache: Cache,
+    progress: Progress,
     rooms: Arc<Rooms>,
     memberships: Arc<MembershipLookup>,
     connections: Connections,
     frames: FrameSender,
     typing: Arc<TypingTimeouts>,
-    relayed: Arc<RelayedOffsets>,
+    tail: Arc<RelayTail>,
     health: Arc<RelayHealth>,
     user_changes: Arc<UserChanges>,
     partitions: usize,
@@ -93,20 +94,21 @@ struct Node {
 }
 
 impl Node {
-    /// A node whose relay begins at the log's `end`.
-    fn new(parts: &Parts, end: PositionVector, shutdown: CancellationToken) -> Result<Self, reqwest::Error> {
+    /// A node with the tail of its relay.
+    fn new(parts: &Parts, tail: Arc<RelayTail>, shutdown: CancellationToken) -> Result<Self, reqwest::Error> {
         let rooms = Arc::new(Rooms::default());
         let connections = Connections::new();
         Ok(Self {
             id: Uuid::new_v4(),
             cache: parts.cache.clone(),
+            progress: parts.progress.clone(),
             frames: FrameSender::new(rooms.clone(), connections.clone()),
             rooms,
             memberships: Arc::new(MembershipLookup::new(parts)?),
             connections,
             typing: Arc::default(),
-            partitions: end.0.len(),
-            relayed: Arc::new(RelayedOffsets::new(end)),
+            partitions: tail.relayed().0.len(),
+            tail,
             health: Arc::default(),
             user_changes: Arc::default(),
             tasks: TaskTracker::new(),
@@ -138,13 +140,14 @@ impl Node {
         };
         let monitor = LagMonitor {
             log: log.clone(),
-            relayed: self.relayed.clone(),
+            tail: self.tail.clone(),
             health: self.health.clone(),
             shutdown: self.shutdown.clone(),
         };
         let tasks = &self.tasks;
         let mut running = vec![
-            tasks.spawn(self.relay(log, Some(self.relayed.clone())).run()).abort_handle(),
+            tasks.spawn(self.relay(log, Some(self.tail.clone())).run()).abort_handle(),
+            tasks.spawn(self.tail.clone().follow_progress(self.progress.clone(), self.shutdown.clone())).abort_handle(),
             tasks.spawn(monitor.run()).abort_handle(),
             tasks.spawn(self.typing.clone().run(self.frames.clone(), self.shutdown.clone())).abort_handle(),
             tasks.spawn(heartbeat.run(self.shutdown.clone())).abort_handle(),
@@ -157,10 +160,10 @@ impl Node {
         running
     }
 
-    fn relay(&self, log: Arc<LogConsumer>, relayed: Option<Arc<RelayedOffsets>>) -> Relay {
+    fn relay(&self, log: Arc<LogConsumer>, tail: Option<Arc<RelayTail>>) -> Relay {
         Relay {
             log,
-            relayed,
+            tail,
             partitions: self.partitions,
             rooms: self.rooms.clone(),
             frames: self.frames.clone(),
@@ -177,13 +180,18 @@ impl Node {
             memberships: self.memberships.clone(),
             frames: self.frames.clone(),
             connections: self.connections.clone(),
-            relayed: self.relayed.clone(),
+            tail: self.tail.clone(),
+            tail_delivery: TailDelivery {
+                rooms: self.rooms.clone(),
+                frames: self.frames.clone(),
+                partitions: self.partitions,
+            },
             user_changes: self.user_changes.clone(),
             presence: PresenceQuery {
                 cache: self.cache.clone(),
                 rooms: self.rooms.clone(),
                 memberships: self.memberships.clone(),
-                relayed: self.relayed.clone(),
+                tail: self.tail.clone(),
             },
             socket_limit: SocketLimit::default(),
             joins: Semaphore::new(CONCURRENT_JOINS),
@@ -220,14 +228,14 @@ impl Realtime {
     /// When Kafka doesn't answer.
     pub async fn start(mut parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
         let end = end_offsets(&parts.log).await?;
-        Relay::assign_before(&parts.log, &end).await?;
+        let from = Relay::assign_before(&parts.log, &end).await?;
         let typing_log = parts.typing_log.take();
         if let Some(log) = &typing_log {
             let end = end_offsets(log).await?;
             let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();
             log.assign(&starts)?;
         }
-        let node = Node::new(&parts, end, shutdown)?;
+        let node = Node::new(&parts, RelayTail::new(&from, &end), shutdown)?;
         let running = node.spawn_tasks(Arc::new(parts.log), typing_log);
         let context = Arc::new(node.session_context(parts.auth, parts.tokens));
         let (service, io) = transport::socket_io_builder().with_state(context).build_with_inner_svc(Router::new());
@@ -244,7 +252,7 @@ impl Realtime {
 
     /// The next offset of each partition that the relay looks at: it has relayed everything below, or is relaying it.
     pub fn relayed(&self) -> PositionVector {
-        self.node.relayed.get()
+        self.node.tail.relayed()
     }
 
     /// Adds the checks of realtime: the process needs a relay that keeps up with the log, and can go on without

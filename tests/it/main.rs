@@ -33,6 +33,7 @@ mod rolling;
 mod single_process;
 mod stalled_partition;
 mod startup;
+mod stuck_partition;
 mod sync_walk;
 mod tidy;
 mod topic;

@@ -130,10 +130,13 @@ async fn a_command_that_waits_for_a_position_says_when_postgres_does_not_answer(
     config.database_url.clone_from(&postgres.url);
     let system = System::with_config(config).await;
     let conversation = system.conversation("alice", &["bob"]).await;
+    let created = system.post("alice", json!({"action": "conversation", "participantIds": ["bob"]})).await;
+    let (partition, _) = created.position().split_once(':').unwrap();
+    let too_late = format!("{partition}:1000000");
     let message = json!({"conversationId": conversation, "content": "too early"});
     let send_too_early = async || {
         let request = system.ask("alice", "POST", "/api/messages").json(&message);
-        request.header("Messages-Position", "0:1000000").send().await
+        request.header("Messages-Position", &too_late).send().await
     };
 
     send_too_early().await.assert_problem(503, "projection_behind");

@@ -99,6 +99,7 @@ pub(crate) struct Idempotency {
     log: Arc<LogConsumer>,
     log_end: Arc<LogEnd>,
     wait: PositionWait,
+    partitions: usize,
     trusted: TrustedEpoch,
     announcement: OutageAnnouncement,
 }
@@ -112,9 +113,10 @@ impl Idempotency {
         log: Arc<LogConsumer>,
         log_end: Arc<LogEnd>,
         wait: PositionWait,
+        partitions: usize,
     ) -> Arc<Self> {
         let (trusted, announcement) = (TrustedEpoch::default(), OutageAnnouncement::default());
-        let idempotency = Arc::new(Self { cache, read_model, log, log_end, wait, trusted, announcement });
+        let idempotency = Arc::new(Self { cache, read_model, log, log_end, wait, partitions, trusted, announcement });
         tokio::spawn(trust_in_background(Arc::downgrade(&idempotency)));
         idempotency
     }
@@ -159,13 +161,15 @@ impl Idempotency {
         Ok(FoldedUse { first: Some(first), outage })
     }
 
-    /// The first use of a key among everything that is on the log now.
+    /// The first use of a key among everything that is on the log now. All of its uses are on the partition of the
+    /// conversation.
     ///
     /// # Errors
-    /// 503 when the fold doesn't pass the end of the log in time.
+    /// 503 when the fold doesn't pass the end of that partition in time.
     pub(crate) async fn first_on_log(&self, scope: IdempotencyScope<'_>) -> Result<Option<Reservation>, Problem> {
         let end = self.log_end.read().await.ok_or_else(Problem::projection_behind)?;
-        self.wait.reach(&end).await?;
+        let partition = event_log::partition_of(scope.conversation, self.partitions);
+        self.wait.reach(&end.restricted_to(partition)).await?;
         Ok(self.folded_use(scope).await?.first)
     }
 

@@ -120,6 +120,7 @@ impl SharedResources {
             cache: self.cache.clone(),
             progress: self.progress.clone(),
             read_model: self.read_model.clone(),
+            partitions: self.topic.partitions,
         })
     }
 

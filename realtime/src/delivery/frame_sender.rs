@@ -2,16 +2,34 @@
 //! client reconnects and syncs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
+use tokio::time::Instant;
 
 use super::events::{Audience, Frame};
 use crate::rooms::{EventRef, FrameSequence, Rooms};
 use crate::transport::Connections;
+
+/// How long a frame of the tail waits for room in a socket's buffer.
+const FULL_BUFFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it looks for room.
+const FULL_BUFFER_POLL: Duration = Duration::from_millis(10);
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Emitted {
+    /// It is in the socket's buffer.
+    Buffered,
+    /// The socket's buffer is full.
+    NoRoom,
+    /// The socket is about to end, or the frame can't be serialized.
+    Impossible,
+}
 
 /// Sends frames to the sockets of this node.
 #[derive(Clone)]
@@ -39,7 +57,7 @@ impl FrameSender {
                 self.send_to_all(&self.rooms.room_except(event.conversation, user), name, payload, None);
             }
             Audience::Member(user) => {
-                self.send_to_all(&self.rooms.member(event.conversation, user), name, payload, None);
+                self.send_to_all(&self.rooms.member(event, user), name, payload, None);
             }
         }
     }
@@ -67,26 +85,68 @@ impl FrameSender {
 
     /// Sends a frame to one socket; `arguments` is a tuple. Returns whether the socket's buffer took it.
     pub(crate) fn send(&self, socket: &SocketRef, name: &'static str, arguments: &impl Serialize) -> bool {
-        match socket.emit(name, arguments) {
-            Ok(()) => true,
-            Err(SendError::Socket(SocketError::InternalChannelFull)) => {
-                metrics::counter!("realtime_dropped_total").increment(1);
-                if !is_ephemeral(name) && self.connections.close(socket) {
-                    metrics::counter!("realtime_slow_sockets_total").increment(1);
-                    tracing::info!(
-                        socket = %socket.id,
-                        name,
-                        "a slow socket missed a frame; closing it to make its client reconnect and sync"
-                    );
+        match emit(socket, name, arguments) {
+            Emitted::Buffered => true,
+            Emitted::NoRoom => {
+                self.drop_frame(socket, name);
+                false
+            }
+            Emitted::Impossible => false,
+        }
+    }
+
+    /// Sends a frame to one socket, and waits while the socket's buffer is full, at most [`FULL_BUFFER_TIMEOUT`].
+    /// Returns whether the buffer took it.
+    pub(super) async fn send_patiently(
+        &self,
+        socket: &SocketRef,
+        name: &'static str,
+        arguments: &impl Serialize,
+    ) -> bool {
+        let deadline = Instant::now() + FULL_BUFFER_TIMEOUT;
+        loop {
+            match emit(socket, name, arguments) {
+                Emitted::Buffered => {
+                    metrics::counter!("realtime_frames_total", "event" => name).increment(1);
+                    return true;
                 }
-                false
+                Emitted::NoRoom if Instant::now() < deadline => tokio::time::sleep(FULL_BUFFER_POLL).await,
+                Emitted::NoRoom => {
+                    self.drop_frame(socket, name);
+                    return false;
+                }
+                Emitted::Impossible => return false,
             }
-            // The socket is about to end.
-            Err(SendError::Socket(SocketError::Closed)) => false,
-            Err(error) => {
-                tracing::error!(%error, name, "serializing a frame failed; the socket doesn't get it");
-                false
-            }
+        }
+    }
+
+    /// Drops a frame that a socket's buffer has no room for, and closes the socket's connection if its client needs it.
+    fn drop_frame(&self, socket: &SocketRef, name: &'static str) {
+        metrics::counter!("realtime_dropped_total").increment(1);
+        if !is_ephemeral(name) && self.close(socket) {
+            metrics::counter!("realtime_slow_sockets_total").increment(1);
+            tracing::info!(
+                socket = %socket.id,
+                name,
+                "a slow socket missed a frame; closing it to make its client reconnect and sync"
+            );
+        }
+    }
+
+    /// Closes a socket's connection in a way that makes its client reconnect. Returns false if it is closing already.
+    pub(super) fn close(&self, socket: &SocketRef) -> bool {
+        self.connections.close(socket)
+    }
+}
+
+fn emit(socket: &SocketRef, name: &'static str, arguments: &impl Serialize) -> Emitted {
+    match socket.emit(name, arguments) {
+        Ok(()) => Emitted::Buffered,
+        Err(SendError::Socket(SocketError::InternalChannelFull)) => Emitted::NoRoom,
+        Err(SendError::Socket(SocketError::Closed)) => Emitted::Impossible,
+        Err(error) => {
+            tracing::error!(%error, name, "serializing a frame failed; the socket doesn't get it");
+            Emitted::Impossible
         }
     }
 }

@@ -8,7 +8,7 @@ use event_log::LogConsumer;
 use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
-use super::relayed_offsets::RelayedOffsets;
+use super::tail::RelayTail;
 use crate::clock;
 
 /// How often the monitor compares the relay with the log's end.
@@ -46,7 +46,7 @@ struct Check {
 /// Watches the relay of the topic of record.
 pub(crate) struct LagMonitor {
     pub(crate) log: Arc<LogConsumer>,
-    pub(crate) relayed: Arc<RelayedOffsets>,
+    pub(crate) tail: Arc<RelayTail>,
     pub(crate) health: Arc<RelayHealth>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -67,7 +67,7 @@ impl LagMonitor {
                     continue;
                 }
             };
-            let mut reached = self.relayed.get();
+            let mut reached = self.tail.relayed();
             // Beyond offsets without a record, which the relay never sees.
             for (partition, next) in self.log.positions().unwrap_or_default() {
                 reached.advance(partition, next);
@@ -78,7 +78,7 @@ impl LagMonitor {
             let is_behind = last.as_ref().is_some_and(|last| !reached.covers(&last.end));
             if is_behind && last.as_ref().is_some_and(|last| last.reached == reached) {
                 tracing::error!(lag, "the relay doesn't advance; assigning its partitions again");
-                if let Err(error) = Relay::assign(&self.log, &self.relayed.get()) {
+                if let Err(error) = Relay::assign(&self.log, &self.tail.relayed()) {
                     tracing::error!(%error, "assigning the relay's partitions failed; retrying at the next check");
                 }
             }

@@ -9,7 +9,7 @@
 //! | When | What happens |
 //! |---|---|
 //! | read | [`Relay`] reads the record. |
-//! | offsets | [`RelayedOffsets`] passes the record. A socket that becomes ready from now on gets the event's frames, or a token that includes the event. |
+//! | tail | [`RelayTail`] passes the record, and keeps it until the projector has folded it. A socket that becomes ready from now on gets the event's frames, or a token that includes the event. |
 //! | select | If the record's event is a duplicate ([`dedup`]), or no room on this node needs it, delivery ends here. |
 //! | frames | [`events`] turns the event into [`Frame`](events::Frame)s, each with an audience. |
 //! | sequence | A frame to a whole room gets its own `position`, and the position `previous` of the frame before it. |
@@ -35,11 +35,14 @@ mod events;
 mod frame_sender;
 mod lag;
 mod relay;
-mod relayed_offsets;
+mod relayed_record;
+mod tail;
+mod tail_delivery;
 mod typing;
 
 pub(crate) use frame_sender::FrameSender;
 pub(crate) use lag::{LagMonitor, RelayHealth};
 pub(crate) use relay::Relay;
-pub(crate) use relayed_offsets::RelayedOffsets;
+pub(crate) use tail::{RelayTail, TailReader};
+pub(crate) use tail_delivery::TailDelivery;
 pub(crate) use typing::TypingTimeouts;

@@ -5,16 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::PositionVector;
 use domain::event::{Event, EventData};
-use domain::{ConversationId, PositionVector};
-use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use event_log::{LogConsumer, LogError, StartAt};
 use service::trace;
 use tokio_util::sync::CancellationToken;
 
 use super::dedup::{REMEMBERED_EVENTS, RecentEventIds};
 use super::events::frames_of;
 use super::frame_sender::FrameSender;
-use super::relayed_offsets::RelayedOffsets;
+use super::relayed_record::RelayedRecord;
+use super::tail::RelayTail;
 use super::typing::{TYPING_TIMEOUT, TypingTimeouts};
 use crate::clock;
 use crate::rooms::{EventRef, Rooms};
@@ -34,8 +35,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Relays the records of one topic.
 pub(crate) struct Relay {
     pub(crate) log: Arc<LogConsumer>,
-    /// Advances with the topic of record. None for the separate topic of typing events: tokens don't cover it.
-    pub(crate) relayed: Option<Arc<RelayedOffsets>>,
+    /// The tail of the topic of record. None for the separate topic of typing events: tokens don't cover it.
+    pub(crate) tail: Option<Arc<RelayTail>>,
     pub(crate) partitions: usize,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) frames: FrameSender,
@@ -45,15 +46,17 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Makes a consumer of the topic of record read from some way before the log's end: far enough for the relay to
-    /// recognize the copy of an event that another node has relayed already.
+    /// recognize the copy of an event that another node has relayed already. Returns the offsets from which it reads.
     ///
     /// # Errors
     /// When Kafka doesn't answer.
-    pub(crate) async fn assign_before(log: &LogConsumer, end: &PositionVector) -> Result<(), LogError> {
+    pub(crate) async fn assign_before(log: &LogConsumer, end: &PositionVector) -> Result<PositionVector, LogError> {
         let per_partition = i64::try_from(REMEMBERED_EVENTS / end.0.len().max(1)).unwrap_or(i64::MAX);
         let beginning = log.beginning_offsets().await?;
         let from = end.0.iter().zip(&beginning.0).map(|(end, beginning)| (end - per_partition).max(*beginning));
-        Self::assign(log, &PositionVector(from.collect()))
+        let from = PositionVector(from.collect());
+        Self::assign(log, &from)?;
+        Ok(from)
     }
 
     /// Makes a consumer read from these offsets on.
@@ -65,9 +68,9 @@ impl Relay {
         log.assign(&starts)
     }
 
-    /// Relays until the shutdown. Records below the offsets at which [`RelayedOffsets`] begins are only remembered.
+    /// Relays until the shutdown. Records from before the relay's begin are remembered, and kept in the tail.
     pub(crate) async fn run(self) {
-        let start = self.relayed.as_ref().map(|relayed| relayed.get());
+        let begin = self.tail.as_ref().map(|tail| tail.relayed());
         let mut recent = RecentEventIds::default();
         let mut pause = FIRST_PAUSE;
         while let Some(read) = self.shutdown.run_until_cancelled(self.log.next_batch(BATCH_RECORDS, BATCH_BYTES)).await
@@ -75,15 +78,16 @@ impl Relay {
             match read {
                 Ok(records) => {
                     pause = FIRST_PAUSE;
-                    for (number, record) in records.iter().enumerate() {
-                        if start.as_ref().is_some_and(|start| start.includes(record.position)) {
-                            self.remember(&mut recent, record);
-                            continue;
+                    for (number, record) in records.into_iter().enumerate() {
+                        let record = Arc::new(RelayedRecord::new(record));
+                        // A user may come between an event and its copy, so the relay remembers every event.
+                        let is_copy = record.event_id(self.partitions).is_some_and(|id| !recent.insert(id));
+                        if let Some(tail) = &self.tail {
+                            tail.pass(&record, is_copy);
                         }
-                        if let Some(relayed) = &self.relayed {
-                            relayed.pass(record.position);
+                        if !is_copy && !begin.as_ref().is_some_and(|begin| begin.includes(record.position())) {
+                            self.relay(&record);
                         }
-                        self.relay(&mut recent, record);
                         if number % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
                             tokio::task::yield_now().await;
                         }
@@ -99,64 +103,38 @@ impl Relay {
         }
     }
 
-    fn relay(&self, recent: &mut RecentEventIds, record: &LogRecord) {
-        if !self.may_concern_a_room(record) {
-            self.remember(recent, record);
+    fn relay(&self, record: &RelayedRecord) {
+        if !record.may_concern(|conversation| self.rooms.participant_count(conversation).is_some()) {
             return;
         }
+        let position = record.position();
         let event = match record.event(self.partitions) {
             Ok(event) => event,
             Err(error) => {
                 metrics::counter!("realtime_undecodable_total").increment(1);
-                tracing::error!(position = %record.position, %error, "a record is not an event; skipping it");
+                tracing::error!(%position, %error, "a record is not an event; skipping it");
                 return;
             }
         };
-        if !recent.insert(event.event_id) {
-            return;
-        }
-        let event_ref =
-            EventRef { conversation: event.conversation_id, position: record.position, event_id: event.event_id };
-        if !self.prepare(&event, record, event_ref) {
+        let event_ref = EventRef { conversation: event.conversation_id, position, event_id: event.event_id };
+        if !self.prepare(event, record, event_ref) {
             return;
         }
         let Some(participants) = self.rooms.participant_count(event.conversation_id) else { return };
-        let _span = trace::record_span("deliver", record.event_type.as_deref(), record.traceparent.as_deref());
-        for frame in frames_of(&event, record.position, participants) {
+        let _span = trace::record_span("deliver", record.event_type(), record.traceparent());
+        for frame in frames_of(event, position, participants) {
             self.frames.deliver(event_ref, &frame);
         }
-        metrics::histogram!("realtime_delivery_seconds").record(clock::since_millis(record.timestamp_ms));
-    }
-
-    /// Remembers an event that the relay doesn't deliver: one of its participants may come before its copy does.
-    fn remember(&self, recent: &mut RecentEventIds, record: &LogRecord) {
-        // The command API sets the header on every record, which saves decoding the value.
-        let id = record.event_id.or_else(|| record.event(self.partitions).ok().map(|event| event.event_id));
-        if let Some(id) = id {
-            recent.insert(id);
-        }
-    }
-
-    /// Whether a room on this node may need the record. Decided by its key and headers, without decoding the value.
-    fn may_concern_a_room(&self, record: &LogRecord) -> bool {
-        match record.event_type.as_deref() {
-            Some("MENTION_NOTIFICATION") => false,
-            // A new conversation has no room yet, and a record without the header may create one.
-            Some("CONVERSATION_CREATED") | None => true,
-            Some(_) => {
-                let key = std::str::from_utf8(&record.key).ok().and_then(|key| key.parse::<ConversationId>().ok());
-                key.is_some_and(|id| self.rooms.participant_count(id).is_some())
-            }
-        }
+        metrics::histogram!("realtime_delivery_seconds").record(clock::since_millis(record.timestamp_ms()));
     }
 
     /// Applies an event to the rooms and to typing, before its frames are sent. Returns whether it has frames to send.
-    fn prepare(&self, event: &Event, record: &LogRecord, event_ref: EventRef) -> bool {
+    fn prepare(&self, event: &Event, record: &RelayedRecord, event_ref: EventRef) -> bool {
         match &event.data {
             EventData::ConversationCreated { participant_ids, .. } => {
                 self.rooms.open(event.conversation_id, participant_ids);
             }
-            EventData::TypingStart {} if clock::since_millis(record.timestamp_ms) > TYPING_TIMEOUT => return false,
+            EventData::TypingStart {} if clock::since_millis(record.timestamp_ms()) > TYPING_TIMEOUT => return false,
             EventData::TypingStart {} => self.typing.start(&event.actor_id, event_ref),
             EventData::TypingStop {} => self.typing.stop(&event.actor_id, event_ref),
             _ => {}

@@ -65,7 +65,8 @@ impl PresencePublisher {
 
     /// The small conversations of a user who isn't in the rooms of this node; empty if the look-up fails.
     async fn look_up_small_conversations(&self, user: &UserId) -> Vec<ConversationId> {
-        let memberships = self.memberships.memberships_of(user, &PositionVector::default()).await.unwrap_or_default();
+        let found = self.memberships.memberships_of(user, &PositionVector::default()).await;
+        let memberships = found.map(|memberships| memberships.list).unwrap_or_default();
         let small = memberships.into_iter().filter(|it| it.participant_count <= PRESENCE_PARTICIPANTS_MAX);
         small.map(|membership| membership.conversation_id).collect()
     }

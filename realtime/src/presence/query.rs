@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::status::status;
 use crate::clock;
-use crate::delivery::RelayedOffsets;
+use crate::delivery::RelayTail;
 use crate::rooms::{MembershipLookup, Rooms};
 
 /// The most users in a query.
@@ -26,7 +26,7 @@ pub(crate) struct PresenceQuery {
     pub(crate) cache: Cache,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) memberships: Arc<MembershipLookup>,
-    pub(crate) relayed: Arc<RelayedOffsets>,
+    pub(crate) tail: Arc<RelayTail>,
 }
 
 impl PresenceQuery {
@@ -49,8 +49,10 @@ impl PresenceQuery {
         for user in &users {
             visible.push(user == caller || self.shares_any(&conversations, user).await?);
         }
-        // A shared conversation may be so new that this node has delivered it and the projector doesn't know it yet.
-        if visible.contains(&false) && self.memberships.wait_for(&self.relayed.get(), PROGRESS_TIMEOUT).await {
+        // A shared conversation may be so new that this node has delivered it and the projector doesn't know it yet. On
+        // a partition on which the projector lags, that can take long.
+        let recent = self.tail.membership_demand().at_least;
+        if visible.contains(&false) && self.memberships.wait_for(&recent, PROGRESS_TIMEOUT).await {
             for (user, visible) in users.iter().zip(&mut visible).filter(|(_, visible)| !**visible) {
                 *visible = self.shares_any(&conversations, user).await?;
             }
@@ -76,7 +78,7 @@ impl PresenceQuery {
             return Some(shares);
         }
         let memberships = self.memberships.memberships_of(user, &PositionVector::default()).await.ok()?;
-        Some(memberships.iter().any(|membership| conversations.contains(&membership.conversation_id)))
+        Some(memberships.list.iter().any(|membership| conversations.contains(&membership.conversation_id)))
     }
 }
 

@@ -30,6 +30,12 @@ struct MembershipsBody {
     data: Vec<Membership>,
 }
 
+/// The conversations of a user, and what the list of them includes.
+pub(crate) struct UserMemberships {
+    pub(crate) list: Vec<Membership>,
+    pub(crate) includes: PositionVector,
+}
+
 /// Looks memberships up.
 pub(crate) struct MembershipLookup {
     cache: Cache,
@@ -82,14 +88,14 @@ impl MembershipLookup {
         &self,
         user: &UserId,
         at_least: &PositionVector,
-    ) -> Result<Vec<Membership>, String> {
+    ) -> Result<UserMemberships, String> {
         // After the timeout the look-up goes on: Postgres, which query-api reads, may be ahead of Redis.
         let _ = self.wait_for(at_least, PROGRESS_TIMEOUT).await;
         if let Ok(found) = self.cache.view(&ViewKey::Memberships(user.clone())).await
             && let Some(view) = found.view.filter(|_| found.progress.covers(at_least))
             && let Ok(body) = serde_json::from_slice::<MembershipsBody>(view.body())
         {
-            return Ok(body.data);
+            return Ok(UserMemberships { list: body.data, includes: found.progress });
         }
         let request = self
             .http
@@ -98,7 +104,11 @@ impl MembershipLookup {
             .bearer_auth(&self.service_token)
             .header("Messages-Position", self.tokens.issue(user, at_least));
         let response = request.send().await.and_then(reqwest::Response::error_for_status);
-        let body = response.map_err(|error| error.to_string())?.json::<MembershipsBody>().await;
-        body.map(|body| body.data).map_err(|error| error.to_string())
+        let response = response.map_err(|error| error.to_string())?;
+        let token =
+            response.headers().get("Messages-Position").and_then(|token| token.to_str().ok()).unwrap_or_default();
+        let includes = self.tokens.read(token, user).map_err(|error| error.to_string())?;
+        let body = response.json::<MembershipsBody>().await.map_err(|error| error.to_string())?;
+        Ok(UserMemberships { list: body.data, includes })
     }
 }

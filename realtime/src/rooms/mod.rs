@@ -12,12 +12,12 @@ mod memberships;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::{ConversationId, EventId, Position, UserId};
+use domain::{ConversationId, EventId, Position, PositionVector, UserId};
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
 use uuid::Uuid;
 
-pub(crate) use memberships::{Membership, MembershipLookup};
+pub(crate) use memberships::{Membership, MembershipLookup, UserMemberships};
 
 /// Presence and read marks are sent only in conversations of up to this many participants. Unrelated to
 /// `domain::limits::SMALL_CONVERSATION_MAX`, which is about the order of conversation lists.
@@ -32,11 +32,25 @@ struct Room {
     users: HashSet<UserId>,
 }
 
+/// A socket of a user who is in the rooms of this node.
+struct LocalSocket {
+    socket: SocketRef,
+    /// The offsets from which on the relay delivers to the socket. None while the socket gets its frames from the tail.
+    live_from: Option<PositionVector>,
+}
+
+impl LocalSocket {
+    /// Whether the relay delivers the event at this position to the socket.
+    fn is_live_at(&self, position: Position) -> bool {
+        self.live_from.as_ref().is_some_and(|from| !from.includes(position))
+    }
+}
+
 /// A user who is in the rooms of this node.
 #[derive(Default)]
 struct LocalUser {
     /// The user's sockets, by the ids of their sessions.
-    sockets: HashMap<Uuid, SocketRef>,
+    sockets: HashMap<Uuid, LocalSocket>,
     conversations: HashSet<ConversationId>,
     /// Whether the user is in the rooms of all their conversations.
     complete: bool,
@@ -50,7 +64,13 @@ struct RoomTable {
 
 impl RoomTable {
     fn sockets(&self, user: &UserId) -> impl Iterator<Item = SocketRef> {
-        self.users.get(user).into_iter().flat_map(|user| user.sockets.values().cloned())
+        self.users.get(user).into_iter().flat_map(|user| user.sockets.values().map(|local| local.socket.clone()))
+    }
+
+    /// The sockets of a user to which the relay delivers the event at this position.
+    fn live_sockets(&self, user: &UserId, position: Position) -> impl Iterator<Item = SocketRef> {
+        let sockets = self.users.get(user).into_iter().flat_map(|user| user.sockets.values());
+        sockets.filter(move |local| local.is_live_at(position)).map(|local| local.socket.clone())
     }
 
     /// Puts a user into a room, and opens the room if need be. Does nothing if the user isn't on this node.
@@ -95,6 +115,13 @@ pub(crate) struct FrameSequence {
     event_id: EventId,
 }
 
+impl FrameSequence {
+    /// The sequence of a frame before which the socket can't have missed one.
+    pub(crate) fn without_previous(event: EventRef) -> Self {
+        Self { position: event.position, previous: None, event_id: event.event_id }
+    }
+}
+
 /// The recipients of a frame to a whole room, with the frame's second argument.
 pub(crate) struct RoomFrame {
     pub(crate) sockets: Vec<SocketRef>,
@@ -106,15 +133,25 @@ impl Rooms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a user's socket. From now on the user joins the rooms of conversations as they are created. Returns whether
-    /// the user is in all other rooms already.
+    /// Adds a user's socket. From now on the user joins the rooms of conversations as they are created. The relay doesn't
+    /// deliver to the socket before [`Self::go_live`]. Returns whether the user is in all other rooms already.
     pub(crate) fn enter(&self, user: &UserId, session: Uuid, socket: &SocketRef) -> bool {
         let mut table = self.lock();
         let local_user = table.users.entry(user.clone()).or_default();
-        if local_user.sockets.insert(session, socket.clone()).is_none() {
+        let local_socket = LocalSocket { socket: socket.clone(), live_from: None };
+        if local_user.sockets.insert(session, local_socket).is_none() {
             metrics::gauge!("realtime_sockets").increment(1);
         }
         local_user.complete
+    }
+
+    /// Makes the relay deliver to a socket from these offsets on.
+    pub(crate) fn go_live(&self, user: &UserId, session: Uuid, from: PositionVector) {
+        let mut table = self.lock();
+        let local_user = table.users.get_mut(user);
+        if let Some(local_socket) = local_user.and_then(|local_user| local_user.sockets.get_mut(&session)) {
+            local_socket.live_from = Some(from);
+        }
     }
 
     /// Removes a user's socket. Returns whether it was the user's last on this node.
@@ -177,6 +214,12 @@ impl Rooms {
         self.lock().rooms.get(&conversation).map(|room| room.participant_count)
     }
 
+    /// The number of a conversation's participants, if the user is in its room.
+    pub(crate) fn participants_if_member(&self, conversation: ConversationId, user: &UserId) -> Option<i64> {
+        let table = self.lock();
+        table.rooms.get(&conversation).filter(|room| room.users.contains(user)).map(|room| room.participant_count)
+    }
+
     /// Whether a user has a socket on this node.
     pub(crate) fn has_socket(&self, user: &UserId) -> bool {
         self.lock().users.get(user).is_some_and(|local_user| !local_user.sockets.is_empty())
@@ -199,7 +242,7 @@ impl Rooms {
         Some(!local_user.conversations.is_disjoint(conversations))
     }
 
-    /// The sockets of a room, and the next [`FrameSequence`]; none without a room. Only the relay may call this,
+    /// The sockets of a room to which the relay delivers the event, and the next [`FrameSequence`]; none without a room. Only the relay may call this,
     /// because it sends the frames of a room in the order of their positions.
     pub(crate) fn next_frame(&self, event: EventRef) -> Option<RoomFrame> {
         let mut table = self.lock();
@@ -207,7 +250,10 @@ impl Rooms {
         let previous = room.last_position.replace(event.position);
         let sequence = FrameSequence { position: event.position, previous, event_id: event.event_id };
         let room = table.rooms.get(&event.conversation)?;
-        Some(RoomFrame { sockets: room.users.iter().flat_map(|user| table.sockets(user)).collect(), sequence })
+        Some(RoomFrame {
+            sockets: room.users.iter().flat_map(|user| table.live_sockets(user, event.position)).collect(),
+            sequence,
+        })
     }
 
     /// The sockets of a room, except those of one user.
@@ -217,11 +263,11 @@ impl Rooms {
         users.filter(|user| *user != except).flat_map(|user| table.sockets(user)).collect()
     }
 
-    /// The sockets of one user, if the user is in the room.
-    pub(crate) fn member(&self, conversation: ConversationId, user: &UserId) -> Vec<SocketRef> {
+    /// The sockets of one user to which the relay delivers the event, if the user is in the room.
+    pub(crate) fn member(&self, event: EventRef, user: &UserId) -> Vec<SocketRef> {
         let table = self.lock();
-        let is_in = table.rooms.get(&conversation).is_some_and(|room| room.users.contains(user));
-        if is_in { table.sockets(user).collect() } else { Vec::new() }
+        let is_in = table.rooms.get(&event.conversation).is_some_and(|room| room.users.contains(user));
+        if is_in { table.live_sockets(user, event.position).collect() } else { Vec::new() }
     }
 
     /// The conversations of a user that are small enough for presence, as far as this node knows them.

@@ -13,6 +13,8 @@ use socketioxide::handler::ConnectHandler;
 use super::context::{Session, SessionContext};
 use super::socket_events;
 use crate::clock;
+use crate::delivery::TailReader;
+use crate::rooms::UserMemberships;
 
 /// How long a socket may take to join its rooms before the node closes it. Most of that time it waits for its turn:
 /// when thousands come at once, closing their sockets would only make them come again.
@@ -75,21 +77,23 @@ async fn live(context: &SessionContext, socket: &SocketRef, session: &Session) {
     let user = &session.user;
     // From now on the user joins conversations as they are created, so no conversation falls between this and the join.
     let is_in_all_rooms = context.rooms.enter(user, session.id, socket);
-    if !is_in_all_rooms {
-        let join = tokio::time::timeout(JOIN_TIMEOUT, join(context, session));
-        let Some(joined) = session.ended.run_until_cancelled(join).await else { return };
-        if joined.is_err() {
-            tracing::warn!(%user, "a socket did not join its rooms in time; closing it to make its client retry");
-            context.connections.close(socket);
-            return session.ended.cancelled().await;
-        }
-    }
+    let join = tokio::time::timeout(JOIN_TIMEOUT, join(context, session, is_in_all_rooms));
+    let Some(joined) = session.ended.run_until_cancelled(join).await else { return };
+    let Ok(tail) = joined else {
+        tracing::warn!(%user, "a socket did not join its rooms in time; closing it to make its client retry");
+        context.connections.close(socket);
+        return session.ended.cancelled().await;
+    };
     context.user_changes.user_arrived(user);
     // The user is in all rooms, so the node delivers everything after these offsets.
-    let position = context.tokens.issue(user, &context.relayed.get());
+    let position = context.tokens.issue(user, tail.start());
     if !context.frames.send(socket, "connection:ready", &(json!({"userId": user, "position": position}),)) {
         return;
     }
+    let delivery = async {
+        context.tail_delivery.deliver(tail, user, session.id, socket).await;
+        session.ended.cancelled().await;
+    };
     tokio::select! {
         () = tokio::time::sleep(clock::until(session.expires_at)) => {
             // A closed connection would make the client reconnect with the same token, so this only disconnects the
@@ -99,26 +103,37 @@ async fn live(context: &SessionContext, socket: &SocketRef, session: &Session) {
                 context.connections.close(socket);
             }
         }
-        () = session.ended.cancelled() => {}
+        () = delivery => {}
     }
 }
 
-/// Puts a user into the rooms of all conversations that the relay had passed when this was called.
-async fn join(context: &SessionContext, session: &Session) {
+/// Puts a user into the rooms of all conversations that the relay had passed when this was called. Returns the tail from
+/// which the socket gets its frames until the relay delivers to it.
+async fn join(context: &SessionContext, session: &Session, is_in_all_rooms: bool) -> TailReader {
+    if is_in_all_rooms && let Some(tail) = context.tail.follow(session.id) {
+        return tail;
+    }
     let user = &session.user;
     let _waiting = JoiningGauge::increment();
-    let at_least = context.relayed.get();
-    let memberships = loop {
+    loop {
         // Each try takes a new permit, so a socket that waits for a slow look-up doesn't hold up the others.
         let permit = context.joins.acquire().await;
-        match context.memberships.memberships_of(user, &at_least).await {
-            Ok(memberships) => break memberships,
+        // Anew for each try: by then the projector may lag on a partition.
+        let demand = context.tail.membership_demand();
+        match context.memberships.memberships_of(user, &demand.at_least).await {
+            Ok(UserMemberships { list, includes }) => {
+                if let Some(followed) = context.tail.follow_after(session.id, &demand, &includes) {
+                    let created = context.tail_delivery.created_with(user, &followed.creations).await;
+                    context.rooms.join_all(user, session.id, &[list, created].concat());
+                    return followed.reader;
+                }
+                tracing::info!(%user, "memberships were too old for the tail; looking them up again");
+            }
             Err(error) => tracing::info!(%user, error, "looking up memberships failed; retrying"),
         }
         drop(permit);
         tokio::time::sleep(RETRY_PAUSE).await;
-    };
-    context.rooms.join_all(user, session.id, &memberships);
+    }
 }
 
 /// Counts a socket as joining until it is dropped.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::socket_limit::{SocketLimit, SocketPermit};
 use crate::clock;
-use crate::delivery::{FrameSender, RelayedOffsets};
+use crate::delivery::{FrameSender, RelayTail, TailDelivery};
 use crate::presence::{PresenceQuery, UserChanges};
 use crate::rooms::{MembershipLookup, Rooms};
 use crate::transport::Connections;
@@ -30,7 +30,8 @@ pub(crate) struct SessionContext {
     pub(crate) memberships: Arc<MembershipLookup>,
     pub(crate) frames: FrameSender,
     pub(crate) connections: Connections,
-    pub(crate) relayed: Arc<RelayedOffsets>,
+    pub(crate) tail: Arc<RelayTail>,
+    pub(crate) tail_delivery: TailDelivery,
     pub(crate) user_changes: Arc<UserChanges>,
     pub(crate) presence: PresenceQuery,
     pub(crate) socket_limit: SocketLimit,

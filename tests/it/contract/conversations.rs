@@ -192,7 +192,8 @@ async fn a_conversation_that_is_not_projected_in_time_is_503_and_never_404() {
     assert_eq!(refused.header("retry-after"), "1");
     // Redis knows this conversation, but the caller also demands an event that isn't projected.
     let direct = system.conversation("alice", &["bob"]).await;
-    let demanding = system.ask("bob", "POST", "/api/messages").header("Messages-Position", created.position());
+    let sent = system.send("alice", &direct, "hi").await;
+    let demanding = system.ask("bob", "POST", "/api/messages").header("Messages-Position", sent.position());
     let demanding = demanding.json(&json!({"conversationId": direct, "content": "hi"})).send().await;
     demanding.assert_problem(503, "projection_behind");
 

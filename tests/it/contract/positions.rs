@@ -2,14 +2,14 @@
 //! is a position in opaque form, for one user.
 
 use domain::{Position, PositionVector, UserId};
-use event_log::{TopicSpec, ensure_topic};
+use event_log::{TopicSpec, ensure_topic, partition_of};
 use messages::process::Roles;
 use serde_json::{Value, json};
 use service::token::PositionTokens;
 use tokio::time::Instant;
 
 use crate::harness::http::{Request, Response};
-use crate::harness::system::{SECRET, config};
+use crate::harness::system::{PARTITIONS, SECRET, config};
 use crate::harness::{System, send_concurrently, unknown_id};
 
 /// Reads and issues the tokens of a system.
@@ -17,6 +17,11 @@ async fn tokens(system: &System) -> PositionTokens {
     let spec = TopicSpec { name: system.config.kafka_topic.clone(), partitions: system.config.kafka_partitions };
     let topic = ensure_topic(&system.config.kafka_brokers, &spec).await.unwrap();
     PositionTokens::new(SECRET, topic.id, topic.partitions)
+}
+
+/// The partition of the conversation with this id.
+fn partition_of_id(conversation: &str) -> i32 {
+    partition_of(conversation.parse().unwrap(), usize::try_from(PARTITIONS).unwrap())
 }
 
 fn position(response: &Response) -> Position {
@@ -104,10 +109,14 @@ async fn a_demanded_position_that_is_not_reached_is_503_after_a_second_and_never
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let message = system.message("alice", &conversation, "hi").await;
-    let future_token = tokens(&system).await.issue(&"alice".parse().unwrap(), &PositionVector(vec![0, 1_000, 0]));
+    let partition = partition_of_id(&conversation);
+    let future = PositionVector(vec![1_000; 3]).restricted_to(partition);
+    let future_token = tokens(&system).await.issue(&"alice".parse().unwrap(), &future);
     let mut requests = Vec::new();
-    for demanded in ["0:1000000", "2:9223372036854775806", &future_token] {
-        let (known, unknown) = (paths(&conversation, &message), paths(&unknown_id(), &unknown_id()));
+    for demanded in [&format!("{partition}:1000000"), &format!("{partition}:9223372036854775806"), &future_token] {
+        let unknown_conversation =
+            std::iter::repeat_with(unknown_id).find(|id| partition_of_id(id) == partition).unwrap();
+        let (known, unknown) = (paths(&conversation, &message), paths(&unknown_conversation, &unknown_id()));
         requests.extend([known, unknown].concat().iter().map(|path| demanding_get(&system, "alice", path, demanded)));
         let body = json!({"conversationId": conversation, "content": "too early"});
         requests.push(demanding_post(&system, "alice", demanded, &body));

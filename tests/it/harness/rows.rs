@@ -71,6 +71,14 @@ impl System {
         transaction
     }
 
+    /// Stops every projector from committing one partition until the returned transaction ends. The others go on.
+    pub(crate) async fn pause_partition(&self, partition: i32) -> Transaction<'static, Postgres> {
+        let mut transaction = self.sql.begin().await.unwrap();
+        let lock = sqlx::query("SELECT 1 FROM partitions WHERE partition = $1 FOR UPDATE").bind(partition);
+        lock.execute(&mut *transaction).await.unwrap();
+        transaction
+    }
+
     /// A conversation's row.
     pub(crate) async fn conversation_row(&self, id: &str) -> Value {
         let (created_at, updated_at) = (time("created_at"), time("updated_at"));
