@@ -37,7 +37,7 @@ pub enum WalkSection {
 /// order of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalkPosition {
-    /// The section.
+    /// Which of the user's conversations the walk is at.
     pub section: WalkSection,
     /// The highest conversation id that is still to come.
     pub conversation: Uuid,

@@ -41,7 +41,7 @@ const LEASE_TTL: Duration = Duration::from_secs(4);
 
 /// What has come to its end.
 enum Finished {
-    Batch { run: BatchRun, batch: Batch, outcome: Result<(), RunError>, took: Duration },
+    Batch { run: Box<BatchRun>, batch: Batch, outcome: Result<(), RunError>, took: Duration },
     Leases(Result<Vec<LeasedPartition>, ReadModelError>),
     Retry { retrier: DeadLetterRetrier, outcome: anyhow::Result<()>, reserved: Option<i32> },
     Publication(Result<(), RunError>),
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         let run = async move {
             let began = Instant::now();
             let spans: Vec<_> = batch.entries().filter_map(fold_span).collect();
-            let mut run = BatchRun::new(batch.clone());
+            let mut run = Box::new(BatchRun::new(batch.clone()));
             let outcome = execute(projector, projection, &mut run).await;
             drop(spans);
             Finished::Batch { run, batch, outcome, took: began.elapsed() }

@@ -26,7 +26,7 @@ impl TailEntry {
     }
 }
 
-/// The tail of one partition.
+/// What the relay keeps of a partition for sockets that come later.
 pub(super) struct PartitionTail {
     /// The next offset that the relay looks at: it has relayed everything below, or is relaying it.
     pub(super) relayed: i64,
