@@ -30,7 +30,6 @@ mod proof;
 mod redis_outages;
 mod relay;
 mod rolling;
-mod simulation;
 mod single_process;
 mod stalled_partition;
 mod startup;
