@@ -242,8 +242,8 @@ impl Rooms {
         Some(!local_user.conversations.is_disjoint(conversations))
     }
 
-    /// The sockets of a room to which the relay delivers the event, and the next [`FrameSequence`]; none without a room. Only the relay may call this,
-    /// because it sends the frames of a room in the order of their positions.
+    /// The sockets of a room to which the relay delivers the event, and the next [`FrameSequence`]; none without a room.
+    /// Only the relay may call this, because it sends the frames of a room in the order of their positions.
     pub(crate) fn next_frame(&self, event: EventRef) -> Option<RoomFrame> {
         let mut table = self.lock();
         let room = table.rooms.get_mut(&event.conversation)?;

@@ -118,7 +118,7 @@ async fn join(context: &SessionContext, session: &Session, is_in_all_rooms: bool
     loop {
         // Each try takes a new permit, so a socket that waits for a slow look-up doesn't hold up the others.
         let permit = context.joins.acquire().await;
-        // Anew for each try: by then the projector may lag on a partition.
+        // Read again for each try, because by then the projector may lag on a partition.
         let demand = context.tail.membership_demand();
         match context.memberships.memberships_of(user, &demand.at_least).await {
             Ok(UserMemberships { list, includes }) => {
