@@ -149,6 +149,12 @@ impl Keys<'_> {
         format!("{}:progress-announced", self.prefix)
     }
 
+    /// String: a random version on which every view depends. It changes when Redis turns out to have lost the progress
+    /// of a partition.
+    pub(crate) fn progress_version(&self) -> String {
+        format!("{}:{}:head:progress", self.prefix, self.generation)
+    }
+
     /// String: a random version that changes with every change of the dependency.
     pub(crate) fn version(&self, dependency: &Dependency) -> String {
         format!("{}:{}:head:{dependency}", self.prefix, self.generation)

@@ -18,7 +18,8 @@
 //! If the edit of step 3 comes between a slow reader's steps 1 and 2, the reader stores its view under `v1`, and nobody
 //! ever finds it. A view that is found therefore includes everything up to the progress that Redis publishes. When Redis
 //! loses data, or a projector dies between its commit and step 3, the next publication notices that Redis is behind, and
-//! the projector changes the versions of everything that changed since.
+//! the projector changes the versions of everything that changed since. If Redis doesn't even know how far it was, all
+//! views count as stale: every view also depends on the version of the progress itself, which then changes.
 
 mod admission;
 mod as_of;
@@ -38,7 +39,7 @@ mod typing;
 mod views;
 
 pub use admission::{Admission, Limit, LimitState, ReservationRequest};
-pub use as_of::AsOf;
+pub use as_of::{AsOf, STALL_AFTER};
 pub use connection::{Cache, CacheError};
 pub use health::RedisHealth;
 pub use idempotency::{IdempotencyScope, Reservation, ReservationEpoch};

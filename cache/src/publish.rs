@@ -37,7 +37,7 @@ impl Cache {
     ) -> Result<PublishOutcome, CacheError> {
         let keys = Keys { generation, ..self.keys() };
         let mut call = PUBLISH_PROGRESS.prepare_invoke();
-        call.key(keys.progress()).key(keys.epoch());
+        call.key(keys.progress()).key(keys.progress_version()).key(keys.epoch());
         for dependency in dependencies {
             call.key(keys.version(dependency));
         }

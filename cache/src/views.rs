@@ -105,7 +105,8 @@ impl Cache {
     /// When Redis doesn't answer.
     pub async fn versions(&self, dependencies: &[Dependency]) -> Result<Versions, CacheError> {
         let keys = self.keys();
-        let names: Vec<String> = dependencies.iter().map(|dependency| keys.version(dependency)).collect();
+        let mut names: Vec<String> = dependencies.iter().map(|dependency| keys.version(dependency)).collect();
+        names.push(keys.progress_version());
         let mut call = VERSIONS.prepare_invoke();
         call.key(keys.progress()).arg(keys::VERSION_TTL.as_secs());
         for name in &names {

@@ -52,6 +52,22 @@ async fn a_view_from_before_the_published_progress_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_from_before_redis_lost_the_progress_is_never_fresh_again() {
+    let cache = cache_in_generation(1);
+    let (key, dependency) = messages_view();
+    // Redis has lost everything, when a reader loads what the read model has at offset 2.
+    let versions = cache.versions(&[dependency]).await.unwrap();
+    let values = PositionVector(vec![2]);
+
+    // A projector commits offset 2 and dies. Another only knows that the read model is at offset 3.
+    cache.publish_progress(1, &[], &[advance(3, 3)]).await.unwrap();
+    cache.put_if_current(&key, &versions, &View::new("old"), &values).await.unwrap();
+
+    let found = cache.view(&key).await.unwrap();
+    assert_eq!((found.progress, found.view), (PositionVector(vec![3]), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_view_of_one_generation_is_not_stored_in_the_next() {
     let cache = cache_in_generation(1);
     let (key, dependency) = messages_view();
