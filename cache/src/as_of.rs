@@ -14,8 +14,11 @@ use crate::keys::{self, Keys};
 
 static PUBLISH_AS_OF: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/publish_as_of.lua")));
 
+/// A partition that has not moved for this long makes no progress. While nothing happens on the log, the projector
+/// reports every half second that it has folded its end.
+pub const STALL_AFTER: Duration = Duration::from_secs(10);
 /// How long a report of a partition without progress counts. The projector repeats it more often.
-pub(crate) const STALL_TTL: Duration = Duration::from_secs(10);
+const STALL_TTL: Duration = Duration::from_secs(10);
 
 /// The as-of of a partition, and what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

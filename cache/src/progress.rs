@@ -8,15 +8,11 @@ use domain::PositionVector;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::as_of::merge_stalls;
+use crate::as_of::{STALL_AFTER, merge_stalls};
 use crate::connection::{Cache, CacheError};
 
 /// How often the process reads the progress again, in case it missed a publication.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A partition of which the projector has reported nothing new for this long makes no progress. While nothing happens
-/// on the log, the projector reports every half second that it has folded its end.
-const STALL_AFTER: Duration = Duration::from_secs(10);
 
 /// Follows the projector's published progress.
 #[derive(Clone)]

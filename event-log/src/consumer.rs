@@ -16,7 +16,7 @@ use crate::record::LogRecord;
 
 /// How often a waiting reader checks for records without being woken. librdkafka can fail to wake it: after a broker
 /// was suspended for a while, one reader got no wake-up for the rest of the process's life.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where to begin reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{self, KafkaContext, is_transient};
-use crate::consumer::consumer_config;
+use crate::consumer::{POLL_INTERVAL, consumer_config, known_positions};
 use crate::error::LogError;
 use crate::record::LogRecord;
 
@@ -21,8 +21,6 @@ use crate::record::LogRecord;
 const READ_AHEAD_KBYTES: &str = "4096";
 /// How long Kafka may take to describe the topic.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a waiting reader checks for records without being woken: see [`crate::LogConsumer`].
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 type Queue = StreamPartitionQueue<KafkaContext>;
 type Received<'a> = Result<BorrowedMessage<'a>, rdkafka::error::KafkaError>;
@@ -143,6 +141,6 @@ impl PartitionReader {
     /// # Errors
     /// When librdkafka doesn't know.
     pub fn positions(&self) -> Result<Vec<(i32, i64)>, LogError> {
-        Ok(crate::consumer::known_positions(&self.consumer.position()?))
+        Ok(known_positions(&self.consumer.position()?))
     }
 }

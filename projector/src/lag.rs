@@ -74,7 +74,8 @@ async fn report_stalls(projector: &Projector, reported: &BTreeMap<i32, String>) 
     if !stalls.keys().eq(reported.keys()) {
         tracing::warn!(?stalls, "the partitions that make no progress have changed");
     }
-    if !stalls.is_empty()
+    // Also once there are none any more: another projector's report would keep the last one alive.
+    if !(stalls.is_empty() && reported.is_empty())
         && let Err(error) = projector.cache.report_stalls(&projector.owner, &stalls).await
     {
         tracing::debug!(%error, "Redis failed; other processes don't learn why partitions make no progress");

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use cache::STALL_AFTER;
 use domain::PositionVector;
-
-/// After this time without progress a partition is named.
-const STALL_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Known {

@@ -105,7 +105,7 @@ impl Backlog {
         self.queues.get(&partition).is_some_and(|queue| queue.is_busy)
     }
 
-    /// Keeps a partition out of batches, or lets it in again. False if a batch of it runs, or it isn't here.
+    /// Keeps a partition out of batches until it is released. False if a batch of it runs, or it isn't here.
     pub fn reserve(&mut self, partition: i32) -> bool {
         let Some(queue) = self.queues.get_mut(&partition).filter(|queue| !queue.is_busy) else { return false };
         queue.is_busy = true;
