@@ -10,6 +10,7 @@ mod as_of;
 mod dead_letters;
 mod execute;
 pub mod folding;
+mod idle;
 mod lag;
 mod projector;
 mod rebuild;

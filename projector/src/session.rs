@@ -21,19 +21,12 @@ use crate::as_of::PendingAsOfs;
 use crate::dead_letters::{DeadLetterRetrier, PartitionState, log_parked};
 use crate::execute::{RunError, execute, republish};
 use crate::folding::{Backlog, Batch, BatchRun, PendingRecord, Setback};
+use crate::idle::Idle;
 use crate::lag::LogEnd;
 use crate::projector::Projector;
 
 /// How many records the worker takes at a time, before it looks at what else is to be done.
 const RECORDS_PER_TURN: usize = 2_000;
-/// In a steady stream of records, the worker idles after a batch for this many times as long as the batch took. Most of
-/// the cost of a batch doesn't grow with its size, and on a busy machine commands and sockets come first.
-const IDLE_FACTOR: u32 = 5;
-/// The longest time that the worker idles: a reader that waits for a position waits for it, too.
-const MAX_IDLE: Duration = Duration::from_millis(250);
-/// How much idle time the worker can save up while no records come. It spends the credit before it idles again, so it
-/// projects the messages of two users who chat as they come.
-const IDLE_CREDIT: Duration = Duration::from_secs(1);
 /// The pause between two renewals of the leases.
 const RENEW_INTERVAL: Duration = Duration::from_millis(1_000);
 /// How long a lease lasts. After that, another projector takes over the partitions of one that has died.
@@ -68,8 +61,7 @@ pub(crate) struct Session<'a> {
     is_renewing: bool,
     /// Whether the last publication reached Redis.
     redis_up_to_date: bool,
-    /// In the past, by the credit that is left.
-    idle_until: Instant,
+    idle: Idle,
 }
 
 impl<'a> Session<'a> {
@@ -101,7 +93,7 @@ impl<'a> Session<'a> {
             retrier: Some(DeadLetterRetrier::default()),
             is_renewing: false,
             redis_up_to_date: true,
-            idle_until: Instant::now() - IDLE_CREDIT,
+            idle: Idle::new(),
         })
     }
 
@@ -128,7 +120,7 @@ impl<'a> Session<'a> {
                     self.publish_as_ofs();
                 }
                 // Also without a partition: the consumer has to be polled all the time.
-                record = next_record(&self.reader, self.idle_until, wants) => self.take_records(record)?,
+                record = next_record(&self.reader, self.idle.until(), wants) => self.take_records(record)?,
                 () = tokio::time::sleep_until(retry_at) => {}
             }
         }
@@ -175,7 +167,7 @@ impl<'a> Session<'a> {
             replacement.is_none(),
             "somebody deleted and recreated the topic; the events of the new one are not folded"
         );
-        if self.idle_until <= Instant::now()
+        if self.idle.until() <= Instant::now()
             && let Some(batch) = self.backlog.shared_batch()
         {
             self.start(batch);
@@ -252,8 +244,7 @@ impl<'a> Session<'a> {
         self.publish_as_ofs();
         // While records wait, the worker catches up without idling.
         if batch.is_shared() && !self.backlog.has_ready_records() {
-            let now = Instant::now();
-            self.idle_until = self.idle_until.max(now - took - IDLE_CREDIT) + took + (took * IDLE_FACTOR).min(MAX_IDLE);
+            self.idle.after_batch(took);
         }
         Ok(())
     }
@@ -287,20 +278,25 @@ impl<'a> Session<'a> {
 
     /// Looks at the leases, publishes the progress again, and retries dead letters.
     fn renew_leases(&mut self) {
-        let (projector, projection) = (self.projector, self.projection);
+        let projector = self.projector;
         self.is_renewing = true;
         self.moved.clear();
         let renewal = async { Finished::Leases(projector.read_model.renew_leases(&projector.owner, LEASE_TTL).await) };
         self.running.push(renewal.boxed());
-        // Also when nothing has changed: a projector may have died between its commit and its publication, and Redis
-        // may have been down, or lost everything.
+        self.publish_again();
+        self.retry_dead_letters();
+    }
+
+    /// Publishes the progress of all partitions, also when nothing has changed: a projector may have died between its
+    /// commit and its publication, and Redis may have been down, or lost everything.
+    fn publish_again(&mut self) {
+        let (projector, projection) = (self.projector, self.projection);
         let unmoved =
             self.backlog.next_offsets().into_iter().filter(|(partition, _)| !self.backlog.is_busy(*partition));
         let unmoved = unmoved.map(|(partition, next)| OffsetAdvance { partition, from: next, to: next });
         let unmoved: Vec<OffsetAdvance> = unmoved.collect();
         let publication = async move { Finished::Publication(republish(projector, projection, unmoved).await) };
         self.running.push(publication.boxed());
-        self.retry_dead_letters();
     }
 
     fn retry_dead_letters(&mut self) {
@@ -347,6 +343,8 @@ impl<'a> Session<'a> {
         tracing::info!(partitions = ?leased.keys().collect::<Vec<_>>(), "now projecting these partitions");
         self.unread.clear();
         self.reader.assign(&self.backlog.read_offsets())?;
+        // Before the first batches: Redis distrusts all views when it first hears of a partition.
+        self.publish_again();
         self.owned.send_replace(self.backlog.next_offsets());
         Ok(())
     }

@@ -219,7 +219,8 @@ fn is_background_command(command: &RedisCommand) -> bool {
         // The keys follow their number.
         "EVALSHA" => match command[2].as_str() {
             "1" => ends(3, &[":reservations-since"]),
-            "2" => ends(3, &[":progress"]) && ends(4, &[":reservations-since", ":as-of"]),
+            "2" => ends(3, &[":progress"]) && ends(4, &[":as-of"]),
+            "3" => ends(3, &[":progress"]) && ends(5, &[":reservations-since"]),
             _ => false,
         },
         _ => false,
