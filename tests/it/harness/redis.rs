@@ -36,9 +36,10 @@ impl System {
     }
 
     async fn wait_for_progress(&self, position: Position) {
-        let mut redis = self.redis().await;
+        let (mut redis, read_model) = (self.redis().await, self.read_model());
         eventually("the projector publishes its progress to Redis", async || {
-            let generation: Option<i64> = redis.get(format!("{}:generation", self.config.redis_prefix)).await.unwrap();
+            // From Postgres: the projector doesn't write it again after Redis lost its data.
+            let generation = read_model.generation().await.unwrap();
             let key = format!("{}:{}:progress", self.config.redis_prefix, generation?);
             let next: Option<i64> = redis.hget(key, position.partition).await.unwrap();
             next.filter(|next| *next > position.offset)
