@@ -4,7 +4,8 @@
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::event::{Event, EventData, Request};
 use crate::ids::{ConversationId, EventId, IdempotencyKey, UserId};
@@ -72,7 +73,7 @@ struct EncodedEnvelope<'a> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Event")]
-pub(crate) struct DecodedEnvelope {
+pub(crate) struct DecodedEnvelope<'a> {
     /// The event's id. A record that repeats an id of its conversation is a duplicate; the first record counts.
     event_id: EventId,
     // The schema lists `type` in each form of `data` instead.
@@ -98,9 +99,9 @@ pub(crate) struct DecodedEnvelope {
     #[serde(default)]
     #[schemars(with = "()")]
     enc: Option<Value>,
-    #[serde(default)]
+    #[serde(default, borrow)]
     #[schemars(flatten, with = "EventData")]
-    data: Value,
+    data: Option<&'a RawValue>,
 }
 
 /// Encodes an event as the value of a record.
@@ -137,10 +138,14 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     if decoded.enc.is_some() {
         return Err(DecodeError::Encrypted { event_type });
     }
-    if contains_nul(&decoded.data) {
-        return Err(DecodeError::Nul);
-    }
-    let data = decode_data(&event_type, decoded.data).map_err(|source| DecodeError::Data { event_type, source })?;
+    let data = match decoded.data.map(RawValue::get) {
+        Some(data) if !data.starts_with('{') => Err(Error::custom("data must be an object")),
+        Some(data) if contains_nul(data) => return Err(DecodeError::Nul),
+        // The value has the fields `type` and `data`, among others.
+        Some(_) => serde_json::from_slice(value),
+        None => EventData::deserialize(json!({"type": event_type, "data": {}})),
+    };
+    let data = data.map_err(|source| DecodeError::Data { event_type, source })?;
     let request = match (decoded.idempotency_key, decoded.request_hash) {
         (Some(key), hash) => Some(Request { key, hash: hash.unwrap_or_default() }),
         (None, _) => None,
@@ -155,23 +160,16 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn decode_data(event_type: &str, data: Value) -> Result<EventData, serde_json::Error> {
-    let data = match data {
-        Value::Null => Value::Object(Map::new()),
-        Value::Object(_) => data,
-        _ => return Err(Error::custom("data must be an object")),
-    };
-    EventData::deserialize(Value::Object(Map::from_iter([
-        ("type".to_owned(), Value::String(event_type.to_owned())),
-        ("data".to_owned(), data),
-    ])))
+/// Whether a text in this JSON contains U+0000. JSON can only write it escaped.
+fn contains_nul(json: &str) -> bool {
+    json.contains("\\u0000") && serde_json::from_str(json).is_ok_and(|value| has_nul(&value))
 }
 
-fn contains_nul(value: &Value) -> bool {
+fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(contains_nul),
-        Value::Object(fields) => fields.values().any(contains_nul),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields.values().any(has_nul),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

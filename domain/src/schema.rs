@@ -9,7 +9,7 @@ use crate::envelope::DecodedEnvelope;
 
 /// The JSON Schema (draft 2020-12) of a record's value: the envelope, with a form of `data` for each `type`.
 pub fn event() -> Schema {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<DecodedEnvelope>();
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<DecodedEnvelope<'_>>();
     if let Some(Value::Array(forms)) = schema.get_mut("oneOf") {
         forms.iter_mut().for_each(allow_absent_data);
     }
