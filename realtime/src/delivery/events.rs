@@ -3,7 +3,9 @@
 use domain::event::{Event, EventData};
 use domain::view::{ConversationView, MessageView, ParticipantView};
 use domain::{ConversationId, Position, UserId, limits};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::rooms::PRESENCE_PARTICIPANTS_MAX;
 
@@ -20,59 +22,62 @@ pub(super) enum Audience {
 }
 
 /// A frame to send.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Frame {
     pub(super) name: &'static str,
     /// The frame's first argument.
-    pub(super) payload: Value,
+    pub(super) payload: Box<RawValue>,
     pub(super) audience: Audience,
 }
 
-fn to_room(name: &'static str, payload: Value) -> Frame {
-    Frame { name, payload, audience: Audience::Room }
+fn to_room(name: &'static str, payload: &impl Serialize) -> Frame {
+    Frame { name, payload: encode_payload(payload), audience: Audience::Room }
+}
+
+/// Encodes the payload of a frame. All of its keys are texts, all of its values plain, so this can't fail.
+pub(crate) fn encode_payload(payload: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(payload).unwrap_or_default()
 }
 
 /// The frames of an event, in a conversation with this number of participants.
 pub(super) fn frames_of(event: &Event, position: Position, participants: i64) -> Vec<Frame> {
     let (conversation, actor, at) = (event.conversation_id, &event.actor_id, event.occurred_at);
     let frame = match &event.data {
-        EventData::ConversationCreated { .. } => {
-            to_room("conversation:created", json!(new_conversation(event, position)))
-        }
+        EventData::ConversationCreated { .. } => to_room("conversation:created", &new_conversation(event, position)),
         EventData::MessageSent(sent) => {
             let mut view = MessageView::sent(conversation, actor.clone(), sent.clone(), at);
             view.position = Some(position);
-            let mut frames = vec![to_room("message:new", json!(view))];
+            let mut frames = vec![to_room("message:new", &view)];
             frames.extend(sent.mentions.iter().filter(|user| *user != actor).map(|user| Frame {
                 name: "mention:new",
-                payload: json!({
+                payload: encode_payload(&json!({
                     "messageId": sent.message_id, "conversationId": conversation, "userId": user, "by": actor,
-                }),
+                })),
                 audience: Audience::Member(user.clone()),
             }));
             return frames;
         }
-        EventData::MessageEdited { .. } => to_room("message:edited", json!(domain::response::data(event))),
+        EventData::MessageEdited { .. } => to_room("message:edited", &domain::response::data(event)),
         EventData::MessageDeleted { message_id } => to_room(
             "message:deleted",
-            json!({"messageId": message_id, "conversationId": conversation, "deletedAt": at}),
+            &json!({"messageId": message_id, "conversationId": conversation, "deletedAt": at}),
         ),
         EventData::ReactionAdded { message_id, emoji, label } => to_room(
             "reaction:added",
-            json!({
+            &json!({
                 "messageId": message_id, "conversationId": conversation, "userId": actor, "emoji": emoji,
                 "label": label,
             }),
         ),
         EventData::ReactionRemoved { message_id, emoji } => to_room(
             "reaction:removed",
-            json!({
+            &json!({
                 "messageId": message_id, "conversationId": conversation, "userId": actor, "emoji": emoji,
                 "label": null,
             }),
         ),
         EventData::MessagesRead { message_id } if participants <= PRESENCE_PARTICIPANTS_MAX => {
-            to_room("messages:read", json!({"conversationId": conversation, "userId": actor, "messageId": message_id}))
+            to_room("messages:read", &json!({"conversationId": conversation, "userId": actor, "messageId": message_id}))
         }
         EventData::TypingStart {} => typing_frame("typing:start", actor, conversation),
         EventData::TypingStop {} => typing_frame("typing:stop", actor, conversation),
@@ -83,7 +88,7 @@ pub(super) fn frames_of(event: &Event, position: Position, participants: i64) ->
 
 /// A `typing:start` or `typing:stop` frame of a user.
 pub(super) fn typing_frame(name: &'static str, user: &UserId, conversation: ConversationId) -> Frame {
-    let payload = json!({"userId": user, "conversationId": conversation});
+    let payload = encode_payload(&json!({"userId": user, "conversationId": conversation}));
     Frame { name, payload, audience: Audience::RoomExcept(user.clone()) }
 }
 
@@ -109,6 +114,7 @@ fn new_conversation(event: &Event, position: Position) -> Option<ConversationVie
 mod tests {
     use domain::event::{ConversationKind, MessageSent, MessageType};
     use domain::{EventId, MessageId, Timestamp};
+    use serde_json::Value;
     use uuid::Uuid;
 
     use super::*;
@@ -117,7 +123,15 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn frames(data: EventData, participants: i64) -> Vec<Frame> {
+    /// A frame with its payload as a value.
+    #[derive(Debug, PartialEq)]
+    struct Decoded {
+        name: &'static str,
+        payload: Value,
+        audience: Audience,
+    }
+
+    fn frames(data: EventData, participants: i64) -> Vec<Decoded> {
         let event = Event {
             event_id: EventId(Uuid::nil()),
             occurred_at: Timestamp::from_millis(0).unwrap(),
@@ -126,7 +140,11 @@ mod tests {
             request: None,
             data,
         };
-        frames_of(&event, Position { partition: 3, offset: 7 }, participants)
+        let decode = |Frame { name, payload, audience }| {
+            let payload = serde_json::from_str(payload.get()).unwrap();
+            Decoded { name, payload, audience }
+        };
+        frames_of(&event, Position { partition: 3, offset: 7 }, participants).into_iter().map(decode).collect()
     }
 
     fn message() -> MessageId {
@@ -203,7 +221,7 @@ mod tests {
                 reaction(Value::Null),
             ),
         ] {
-            assert_eq!(frames(event, 1_000), [Frame { name, payload, audience: Audience::Room }]);
+            assert_eq!(frames(event, 1_000), [Decoded { name, payload, audience: Audience::Room }]);
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
@@ -62,23 +61,21 @@ impl FrameSender {
         }
     }
 
-    /// Sends one frame to many sockets, and serializes its payload once.
+    /// Sends one frame to many sockets.
     pub(crate) fn send_to_all(
         &self,
         sockets: &[SocketRef],
         name: &'static str,
-        payload: &Value,
+        payload: &RawValue,
         sequence: Option<&FrameSequence>,
     ) {
         if sockets.is_empty() {
             return;
         }
-        // Serialization can't fail: all keys are texts, all values plain.
-        let Ok(payload) = to_raw_value(payload) else { return };
         let sequence: Option<Box<RawValue>> = sequence.and_then(|it| to_raw_value(it).ok());
         let sent = sockets.iter().filter(|socket| match &sequence {
-            Some(sequence) => self.send(socket, name, &(&payload, sequence)),
-            None => self.send(socket, name, &(&payload,)),
+            Some(sequence) => self.send(socket, name, &(payload, sequence)),
+            None => self.send(socket, name, &(payload,)),
         });
         metrics::counter!("realtime_frames_total", "event" => name).increment(sent.count() as u64);
     }

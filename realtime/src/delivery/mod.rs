@@ -41,6 +41,7 @@ mod tail;
 mod tail_delivery;
 mod typing;
 
+pub(crate) use events::encode_payload;
 pub(crate) use frame_sender::FrameSender;
 pub(crate) use lag::{LagMonitor, RelayHealth};
 pub(crate) use relay::Relay;

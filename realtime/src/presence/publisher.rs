@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::status::status;
-use crate::delivery::FrameSender;
+use crate::delivery::{FrameSender, encode_payload};
 use crate::rooms::{MembershipLookup, PRESENCE_PARTICIPANTS_MAX, Rooms};
 
 /// The most conversations whose participants learn of one user's change.
@@ -46,6 +46,7 @@ impl PresencePublisher {
 
     fn send_to_local_sockets(&self, change: &PresenceChange) {
         let payload = json!({"userId": change.user, "status": status(change.online), "lastSeenAt": change.seen});
+        let payload = encode_payload(&payload);
         let sockets = self.rooms.rooms_except(&change.conversations, &change.user);
         self.frames.send_to_all(&sockets, "presence:update", &payload, None);
     }
