@@ -4,6 +4,7 @@
 //! derives from the same secret. Neither kind of token may ever be accepted in place of the other.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::http::header;
 use ::http::request::Parts;
@@ -19,6 +20,11 @@ use subtle::ConstantTimeEq;
 use crate::jwt_crypto;
 use crate::problem::Problem;
 
+/// How many verified tokens a process remembers, and the longest of them. Together they take some 10 MB.
+const REMEMBERED_TOKENS: usize = 10_000;
+const MAX_REMEMBERED_BYTES: usize = 512;
+/// How long before its expiry a process verifies a token whenever it comes.
+const EXPIRES_SOON: Duration = Duration::from_secs(2);
 /// 9999-12-31T23:59:59Z in milliseconds: the latest expiry that [`Timestamp`] can hold.
 const LATEST_EXPIRY_MS: i64 = 253_402_300_799_000;
 
@@ -78,6 +84,8 @@ struct Keys {
     encoding: EncodingKey,
     validation: Validation,
     service_token: String,
+    /// The tokens that were verified lately. A token stays valid until it expires, so verifying it once is enough.
+    verified: quick_cache::sync::Cache<Box<str>, Claims>,
 }
 
 impl Auth {
@@ -98,6 +106,7 @@ impl Auth {
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             validation,
             service_token: hex(hmac::sign(&key, b"messages/service-token/v1").as_ref()),
+            verified: quick_cache::sync::Cache::new(REMEMBERED_TOKENS),
         }))
     }
 
@@ -106,6 +115,17 @@ impl Auth {
     /// # Errors
     /// When the token has expired or is invalid.
     pub fn authenticate(&self, token: &str) -> Result<Claims, AuthError> {
+        if let Some(claims) = self.0.verified.get(token).filter(|claims| !expires_soon(claims)) {
+            return Ok(claims);
+        }
+        let claims = self.verify(token)?;
+        if token.len() <= MAX_REMEMBERED_BYTES {
+            self.0.verified.insert(token.into(), claims.clone());
+        }
+        Ok(claims)
+    }
+
+    fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         let decoded = jsonwebtoken::decode::<JwtClaims>(token, &self.0.decoding, &self.0.validation);
         let claims = decoded.map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => AuthError::Expired,
@@ -130,6 +150,12 @@ impl Auth {
     pub fn service_token(&self) -> &str {
         &self.0.service_token
     }
+}
+
+/// Whether a token expires within [`EXPIRES_SOON`], or has expired.
+fn expires_soon(claims: &Claims) -> bool {
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + EXPIRES_SOON;
+    i64::try_from(soon.as_millis()).map_or(true, |soon| claims.expires_at.as_millis() <= soon)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -234,6 +260,30 @@ mod tests {
             String::new(),
         ] {
             assert_eq!(auth().authenticate(&token), Err(AuthError::Invalid), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_valid_expires() {
+        let auth = auth();
+        let token = signed(&json!({"sub": "alice", "exp": now() + 1}), SECRET, Algorithm::HS256);
+        let mut last = auth.authenticate(&token);
+        let deadline = now() + 3;
+        while last.is_ok() && now() < deadline {
+            last = auth.authenticate(&token);
+        }
+        assert_eq!(last, Err(AuthError::Expired));
+    }
+
+    #[test]
+    fn a_token_that_differs_from_a_verified_one_is_refused() {
+        let auth = auth();
+        let token = signed(&json!({"sub": "alice", "exp": now() + 60}), SECRET, Algorithm::HS256);
+        assert!(auth.authenticate(&token).is_ok());
+        assert!(auth.authenticate(&token).is_ok());
+        let (signed_part, _) = token.rsplit_once('.').unwrap();
+        for forged in [format!("{token}x"), format!("{signed_part}."), signed_part.to_owned()] {
+            assert_eq!(auth.authenticate(&forged), Err(AuthError::Invalid), "{forged}");
         }
     }
 
