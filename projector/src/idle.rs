@@ -1,4 +1,4 @@
-//! The pauses between the batches of the healthy partitions.
+//! The pauses between the batches of the healthy partitions, and between reads.
 
 use std::time::Duration;
 
@@ -13,21 +13,35 @@ const MAX_IDLE: Duration = Duration::from_millis(250);
 /// projects the messages of two users who chat as they come.
 const IDLE_CREDIT: Duration = Duration::from_secs(1);
 
-/// When the next batch may begin.
+/// The pause after a read that took all records there were. Looking for the next ones costs the same for one or many.
+const READ_PAUSE: Duration = Duration::from_millis(5);
+
+/// When the next batch may begin, and when the next records may be read.
 pub(crate) struct Idle {
     /// In the past, by the credit that is left.
     until: Instant,
+    next_read: Instant,
 }
 
 impl Idle {
     /// Begins with the whole credit.
     pub(crate) fn new() -> Self {
-        Self { until: Instant::now() - IDLE_CREDIT }
+        Self { until: Instant::now() - IDLE_CREDIT, next_read: Instant::now() }
     }
 
     /// When the next batch may begin.
     pub(crate) fn until(&self) -> Instant {
         self.until
+    }
+
+    /// When the next records may be read.
+    pub(crate) fn next_read(&self) -> Instant {
+        self.next_read.max(self.until)
+    }
+
+    /// Takes note that all records have been read that there were.
+    pub(crate) fn after_read(&mut self) {
+        self.next_read = Instant::now() + READ_PAUSE;
     }
 
     /// Takes note of a batch that has just ended, and took so long.

@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
                     self.publish_as_ofs();
                 }
                 // Also without a partition: the consumer has to be polled all the time.
-                record = next_record(&self.reader, self.idle.until(), wants) => self.take_records(record)?,
+                record = next_record(&self.reader, self.idle.next_read(), wants) => self.take_records(record)?,
                 () = tokio::time::sleep_until(retry_at) => {}
             }
         }
@@ -148,6 +148,9 @@ impl<'a> Session<'a> {
                 }
                 taken += 1;
             }
+        }
+        if taken < RECORDS_PER_TURN {
+            self.idle.after_read();
         }
         Ok(())
     }
@@ -386,12 +389,12 @@ fn fold_span(entry: &PendingRecord) -> Option<trace::Span> {
     trace::record_span("fold", event_type, entry.traceparent.as_deref())
 }
 
-/// Waits until `idle_until`, and then for a record of a partition that is wanted.
+/// Waits until `next_read`, and then for a record of a partition that is wanted.
 async fn next_record(
     reader: &PartitionReader,
-    idle_until: Instant,
+    next_read: Instant,
     wants: impl Fn(i32) -> bool,
 ) -> Result<LogRecord, ReadError> {
-    tokio::time::sleep_until(idle_until).await;
+    tokio::time::sleep_until(next_read).await;
     reader.next(wants).await
 }
