@@ -56,10 +56,13 @@ pub fn with_middleware(router: Router, document: &OpenApi, origins: &[HeaderValu
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the route has no such method");
             async move { (allow, problem) }
         })
-        .layer(CatchPanicLayer::custom(panic_response))
-        .layer(middleware::from_fn(observe))
-        // Outermost: the problems that `observe` renders need the CORS headers, too.
-        .layer(option_layer(cors::layer(origins)))
+        // The first is the outermost: the problems that `observe` renders need the CORS headers, too. As one layer,
+        // because axum copies every route's service for each layer and request.
+        .layer((
+            option_layer(cors::layer(origins)),
+            middleware::from_fn(observe),
+            CatchPanicLayer::custom(panic_response),
+        ))
 }
 
 /// The response for a handler that panicked. Runs inside the request's span, so the log line has the request's id.
