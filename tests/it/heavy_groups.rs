@@ -2,7 +2,7 @@
 
 use domain::event::{ConversationKind, EventData};
 use domain::{ConversationId, Event, EventId, Timestamp, UserId};
-use event_log::partition_for;
+use event_log::partition_of;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -13,29 +13,31 @@ use crate::harness::system::{PARTITIONS, System, config, eventually};
 
 /// How many groups there are. Together they have more participants than several batches may write.
 const GROUPS: usize = 60;
-const PARTICIPANTS: usize = 1_000;
+pub(crate) const PARTICIPANTS: usize = 1_000;
 
-/// The creation of a group of [`PARTICIPANTS`] people on a partition, or on any.
-pub(crate) fn creation(number: usize, partition: Option<i32>, partitions: i32) -> NewRecord {
-    let is_there = |id: &ConversationId| {
-        let found = partition_for(id.to_string().as_bytes(), usize::try_from(partitions).unwrap());
-        partition.is_none_or(|partition| partition == found)
-    };
+/// How many people begin groups.
+const CREATORS: usize = 40;
+
+/// The creation of a group of [`PARTICIPANTS`] people on a partition, or on any. The groups of a creator have the same
+/// participants.
+pub(crate) fn creation(number: usize, partition: Option<i32>, partitions: i32) -> Event {
+    let partitions = usize::try_from(partitions).unwrap();
+    let is_there = |id: &ConversationId| partition.is_none_or(|partition| partition == partition_of(*id, partitions));
     let id = std::iter::repeat_with(|| ConversationId(Uuid::now_v7())).find(is_there).unwrap();
-    let participants = (0..PARTICIPANTS).map(|user| format!("member-{}-{user}", number % 20).parse().unwrap());
-    let participant_ids: Vec<UserId> = participants.collect();
-    NewRecord::event(&Event {
+    let creator = number % CREATORS;
+    group(id, (0..PARTICIPANTS).map(|user| format!("member-{creator}-{user}").parse().unwrap()).collect())
+}
+
+/// The creation of a group by the first of its participants.
+pub(crate) fn group(id: ConversationId, participant_ids: Vec<UserId>) -> Event {
+    Event {
         event_id: EventId(Uuid::now_v7()),
         occurred_at: Timestamp::from_millis(1_764_000_000_000).unwrap(),
         conversation_id: id,
         actor_id: participant_ids[0].clone(),
         request: None,
-        data: EventData::ConversationCreated {
-            kind: ConversationKind::Group,
-            title: Some(format!("group {number}")),
-            participant_ids,
-        },
-    })
+        data: EventData::ConversationCreated { kind: ConversationKind::Group, title: None, participant_ids },
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +49,8 @@ async fn many_large_groups_on_a_partition_hold_up_the_others_by_a_batch_at_most(
     system.wait_until_projected(&created).await;
     let own: i32 = created.position().split_once(':').unwrap().0.parse().unwrap();
     let heavy = (own + 1) % PARTITIONS;
-    let groups: Vec<NewRecord> = (0..GROUPS).map(|number| creation(number, Some(heavy), PARTITIONS)).collect();
+    let groups: Vec<NewRecord> =
+        (0..GROUPS).map(|number| NewRecord::event(&creation(number, Some(heavy), PARTITIONS))).collect();
 
     log::append(&system.config, &groups).await;
     let sent = system.send("alice", &created.id(), "hi").await;

@@ -1,8 +1,8 @@
 //! A partition that no projector folds: whatever lives on the others doesn't notice. Its own events still reach the
 //! sockets, and reads of them are refused with 503 until they are folded, never with 404.
 
-use domain::{ConversationId, PositionVector, UserId};
-use event_log::{TopicSpec, ensure_topic, partition_of};
+use domain::PositionVector;
+use event_log::{TopicSpec, ensure_topic};
 use serde_json::{Value, json};
 use service::token::PositionTokens;
 use sqlx::{Postgres, Transaction};
@@ -21,14 +21,6 @@ const ELSEWHERE: i32 = 2;
 /// More messages of 16 KB than fit into the buffers of a socket and of the system, and fewer than the tail drops.
 const LONG_TAIL: usize = 700;
 
-/// A user whose direct conversation with `user` is on a partition. Each `name` is another user.
-fn peer_on(partition: i32, user: &str, name: &str) -> String {
-    let (user, partitions) = (user.parse::<UserId>().unwrap(), usize::try_from(PARTITIONS).unwrap());
-    let is_there =
-        |peer: &String| partition_of(ConversationId::direct(&user, &peer.parse().unwrap()), partitions) == partition;
-    (0..).map(|number| format!("{name}-{number}")).find(is_there).unwrap()
-}
-
 /// A conversation of alice with a message that is folded.
 struct Conversation {
     id: String,
@@ -38,7 +30,7 @@ struct Conversation {
 
 impl Conversation {
     async fn on(system: &System, partition: i32) -> Self {
-        let peer = peer_on(partition, "alice", "peer");
+        let peer = system.peer_on(partition, "alice", "peer");
         let id = system.conversation("alice", &[&peer]).await;
         let message = system.message("alice", &id, "before").await;
         Self { id, peer, message }
@@ -133,7 +125,7 @@ async fn a_read_of_something_on_another_partition_succeeds_whatever_its_token_in
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_of_something_on_the_stuck_partition_is_503_and_never_404_until_it_is_folded() {
     let scene = Scene::start().await;
-    let peer = peer_on(STUCK, "alice", "new");
+    let peer = scene.system.peer_on(STUCK, "alice", "new");
     let created = scene.system.post("alice", json!({"action": "conversation", "participantIds": [peer]})).await;
     assert_eq!(created.status, 201, "{created:?}");
     let token = scene.token_of_everything("alice").await;
@@ -172,7 +164,7 @@ async fn commands_on_other_partitions_go_on_whatever_their_token_includes() {
         scene.system.ask("alice", "PATCH", &format!("/api/messages/{message}")).json(&json!({"content": "edited"}));
     let delete = scene.system.ask("alice", "DELETE", &format!("/api/messages/{message}"));
     // The conversation is new, so nothing about it can be missing.
-    let create = json!({"action": "conversation", "participantIds": [peer_on(STUCK, "alice", "new")]});
+    let create = json!({"action": "conversation", "participantIds": [scene.system.peer_on(STUCK, "alice", "new")]});
 
     for (body, status) in [
         (json!({"conversationId": id, "content": "hi", "replyToId": message}), 201),
@@ -204,7 +196,7 @@ async fn commands_on_other_partitions_go_on_whatever_their_token_includes() {
 async fn a_socket_gets_everything_that_the_projector_has_not_folded() {
     let scene = Scene::start().await;
     let bob = &scene.stuck.peer;
-    let carol = peer_on(STUCK, bob, "carol");
+    let carol = scene.system.peer_on(STUCK, bob, "carol");
     let created = scene.system.conversation(&carol, &[bob]).await;
     scene.system.message(&carol, &created, "first").await;
     // Stands while the node starts, too.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use domain::{ConversationId, Position, Timestamp, UserId};
+use event_log::partition_of;
 use messages::process::Roles;
 use read_model::ReadModel;
 use serde_json::{Value, json};
@@ -242,6 +243,15 @@ impl System {
         assert!([200, 201].contains(&answer.status), "{answer:?}");
         self.wait_until_relayed(&answer).await;
         answer.id()
+    }
+
+    /// A user whose direct conversation with `user` is on a partition. Each `name` is another user.
+    pub(crate) fn peer_on(&self, partition: i32, user: &str, name: &str) -> String {
+        let (user, partitions) = (user.parse().unwrap(), usize::try_from(self.config.kafka_partitions).unwrap());
+        let is_there = |peer: &String| {
+            partition_of(ConversationId::direct(&user, &peer.parse().unwrap()), partitions) == partition
+        };
+        (0..).map(|number| format!("{name}-{number}")).find(is_there).unwrap()
     }
 
     /// Sends a message and returns its id.

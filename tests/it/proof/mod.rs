@@ -4,8 +4,12 @@
 //! `make test` must never run them: each is ignored, and is selected by its module's name.
 
 mod chaos;
+mod chats;
+mod heavy_groups;
 mod ratios;
 mod releases;
 mod rows;
 mod sockets;
+mod stalled_partition;
+mod sync;
 mod table;
