@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use domain::state::{Changes, MemberKey, State};
 use domain::{ConversationId, limits};
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -72,39 +72,51 @@ fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
     is_small.then(|| (conversation.updated_at.to_date_time(), conversation.position.offset))
 }
 
+const INSERT_MEMBERS: &str = "
+    INSERT INTO members (conversation_id, user_id, ordinal, last_read_seq, last_read_at, position, recent_at, partition,
+                         changed)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bigint[],
+                         $7::timestamptz[], $8::int[], $9::bigint[])";
+const UPDATE_ON_CONFLICT: &str = "
+    ON CONFLICT (conversation_id, user_id) DO UPDATE SET
+        last_read_seq = excluded.last_read_seq, last_read_at = excluded.last_read_at, position = excluded.position,
+        recent_at = excluded.recent_at, changed = excluded.changed";
+
 async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
+    let created = created(changes);
     let member = |key: &MemberKey| state.members.get(key).map(|member| (key.clone(), member));
-    let changed: Vec<_> = changes.members.iter().filter_map(member).collect();
-    for changed in changed.chunks(MAX_ROWS_PER_STATEMENT) {
-        sqlx::query(
-            "INSERT INTO members (conversation_id, user_id, ordinal, last_read_seq, last_read_at, position, recent_at,
-                                  partition, changed)
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bigint[],
-                                  $7::timestamptz[], $8::int[], $9::bigint[])
-             ON CONFLICT (conversation_id, user_id) DO UPDATE SET
-                 last_read_seq = excluded.last_read_seq, last_read_at = excluded.last_read_at,
-                 position = excluded.position, recent_at = excluded.recent_at, changed = excluded.changed",
-        )
-        .bind(changed.iter().map(|(key, _)| key.0.0).collect::<Vec<Uuid>>())
-        .bind(changed.iter().map(|(key, _)| key.1.as_str()).collect::<Vec<&str>>())
-        .bind(changed.iter().map(|(_, it)| it.ordinal).collect::<Vec<i32>>())
-        .bind(changed.iter().map(|(_, it)| it.last_read_seq).collect::<Vec<i64>>())
-        .bind(changed.iter().map(|(_, it)| it.last_read_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
-        .bind(changed.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
-        .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.0)).collect::<Vec<_>>())
-        .bind(changed.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
-        .bind(changed.iter().map(|(key, _)| recency(state, key.0).map(|it| it.1)).collect::<Vec<_>>())
-        .execute(&mut *connection)
-        .await?;
+    // A new conversation has no members' rows yet. Postgres inserts a quarter faster when it needn't search for each row.
+    let (new, known): (Vec<_>, Vec<_>) =
+        changes.members.iter().filter_map(member).partition(|((conversation, _), _)| created.contains(conversation));
+    for (members, on_conflict) in [(new, ""), (known, UPDATE_ON_CONFLICT)] {
+        for members in members.chunks(MAX_ROWS_PER_STATEMENT) {
+            sqlx::query(AssertSqlSafe(format!("{INSERT_MEMBERS}{on_conflict}")))
+                .bind(members.iter().map(|(key, _)| key.0.0).collect::<Vec<Uuid>>())
+                .bind(members.iter().map(|(key, _)| key.1.as_str()).collect::<Vec<&str>>())
+                .bind(members.iter().map(|(_, it)| it.ordinal).collect::<Vec<i32>>())
+                .bind(members.iter().map(|(_, it)| it.last_read_seq).collect::<Vec<i64>>())
+                .bind(members.iter().map(|(_, it)| it.last_read_at.map(|at| at.to_date_time())).collect::<Vec<_>>())
+                .bind(members.iter().map(|(_, it)| it.position.offset).collect::<Vec<i64>>())
+                .bind(members.iter().map(|(key, _)| recency(state, key.0).map(|it| it.0)).collect::<Vec<_>>())
+                .bind(members.iter().map(|(_, it)| it.position.partition).collect::<Vec<i32>>())
+                .bind(members.iter().map(|(key, _)| recency(state, key.0).map(|it| it.1)).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
+        }
     }
     Ok(())
+}
+
+/// The conversations that a fold created.
+fn created(changes: &Changes) -> HashSet<ConversationId> {
+    changes.created.iter().map(|(id, _)| *id).collect()
 }
 
 /// Copies the recency of changed small conversations to their members' rows. A user's list, and what changed for the
 /// user, then are each one range of an index.
 async fn write_recency(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
     // `write_members` has written the members of new conversations with their recency.
-    let created: HashSet<ConversationId> = changes.created.iter().map(|(id, _)| *id).collect();
+    let created = created(changes);
     let changed = changes.conversations.iter().filter(|id| !created.contains(id));
     let (ids, recencies): (Vec<Uuid>, Vec<(OffsetDateTime, i64)>) =
         changed.filter_map(|id| Some((id.0, recency(state, *id)?))).unzip();
