@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-use crate::counted_connection::CountedConnection;
+use crate::counted_connection::{CommandExecutor, CountedConnection, SharedConnection};
 use crate::keys::Keys;
 use crate::local_cache::{self, LocalCache};
 
@@ -31,8 +31,7 @@ impl From<redis::ParsingError> for CacheError {
 /// by itself. While Redis is down every operation fails fast.
 #[derive(Clone)]
 pub struct Cache {
-    connection: ConnectionManager,
-    client: redis::Client,
+    connection: SharedConnection,
     prefix: Arc<str>,
     generation: Arc<AtomicI64>,
     local: Arc<LocalCache>,
@@ -51,9 +50,18 @@ impl Cache {
             // Each operation waits for the connection attempt under way. With retries and their pauses it would wait
             // for seconds; without them, the next operation starts the next attempt.
             .set_number_of_retries(0);
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        let generation = Arc::new(AtomicI64::new(0));
-        Ok(Self { connection, client, prefix: prefix.into(), generation, local: Arc::new(local_cache::new()) })
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        Ok(Self::over(SharedConnection::Redis { manager, client }, prefix))
+    }
+
+    /// Gives all commands to an executor. Nobody can follow publications then.
+    pub fn with_executor(executor: Arc<dyn CommandExecutor>, prefix: &str) -> Self {
+        Self::over(SharedConnection::Executor(executor), prefix)
+    }
+
+    fn over(connection: SharedConnection, prefix: &str) -> Self {
+        let (generation, local) = (Arc::new(AtomicI64::new(0)), Arc::new(local_cache::new()));
+        Self { connection, prefix: prefix.into(), generation, local }
     }
 
     /// Checks that Redis answers.
@@ -84,8 +92,14 @@ impl Cache {
         &self.local
     }
 
-    pub(crate) fn client(&self) -> &redis::Client {
-        &self.client
+    /// The client, for connections that follow publications.
+    pub(crate) fn client(&self) -> Result<&redis::Client, CacheError> {
+        match &self.connection {
+            SharedConnection::Redis { client, .. } => Ok(client),
+            SharedConnection::Executor(_) => {
+                Err(CacheError((redis::ErrorKind::Client, "an executor has no publications").into()))
+            }
+        }
     }
 
     pub(crate) fn keys(&self) -> Keys<'_> {

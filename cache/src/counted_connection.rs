@@ -1,11 +1,29 @@
 //! Counts the requests to Redis: each is one round trip.
 
+use std::sync::Arc;
+
 use redis::aio::{ConnectionLike, ConnectionManager};
-use redis::{Cmd, Pipeline, RedisFuture, Value};
+use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+
+/// Executes commands in the place of Redis: a model of Redis, with which a simulation needs no sockets and no clock.
+pub trait CommandExecutor: Send + Sync {
+    /// Executes commands one after the other, with no others between them. Returns their replies.
+    ///
+    /// # Errors
+    /// When Redis would reply to one of them with an error, or not at all.
+    fn execute(&self, commands: &[&Cmd]) -> RedisResult<Vec<Value>>;
+}
+
+/// The connection that clones of a cache share.
+#[derive(Clone)]
+pub(crate) enum SharedConnection {
+    Redis { manager: ConnectionManager, client: Client },
+    Executor(Arc<dyn CommandExecutor>),
+}
 
 /// A connection that counts the requests of one operation: a command, a script or a pipeline.
 pub(crate) struct CountedConnection {
-    pub(crate) connection: ConnectionManager,
+    pub(crate) connection: SharedConnection,
     pub(crate) operation: &'static str,
 }
 
@@ -18,7 +36,14 @@ impl CountedConnection {
 impl ConnectionLike for CountedConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         self.count();
-        self.connection.req_packed_command(command)
+        match &mut self.connection {
+            SharedConnection::Redis { manager, .. } => manager.req_packed_command(command),
+            SharedConnection::Executor(executor) => {
+                let reply =
+                    executor.execute(&[command]).map(|replies| replies.into_iter().next().unwrap_or(Value::Nil));
+                Box::pin(std::future::ready(reply))
+            }
+        }
     }
 
     fn req_packed_commands<'a>(
@@ -28,10 +53,21 @@ impl ConnectionLike for CountedConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         self.count();
-        self.connection.req_packed_commands(pipeline, offset, count)
+        match &mut self.connection {
+            SharedConnection::Redis { manager, .. } => manager.req_packed_commands(pipeline, offset, count),
+            SharedConnection::Executor(executor) => {
+                let replies = executor.execute(&pipeline.cmd_iter().collect::<Vec<_>>());
+                // Of a transaction, only the reply to `EXEC` counts, which has all others.
+                let replies = if offset == 0 { replies } else { replies.map(|all| vec![Value::Array(all)]) };
+                Box::pin(std::future::ready(replies))
+            }
+        }
     }
 
     fn get_db(&self) -> i64 {
-        self.connection.get_db()
+        match &self.connection {
+            SharedConnection::Redis { manager, .. } => manager.get_db(),
+            SharedConnection::Executor(_) => 0,
+        }
     }
 }

@@ -41,6 +41,7 @@ mod views;
 pub use admission::{Admission, Limit, LimitState, ReservationRequest};
 pub use as_of::{AsOf, STALL_AFTER};
 pub use connection::{Cache, CacheError};
+pub use counted_connection::CommandExecutor;
 pub use health::RedisHealth;
 pub use idempotency::{IdempotencyScope, Reservation, ReservationEpoch};
 pub use keys::{Dependency, ViewKey};

@@ -210,7 +210,7 @@ impl Cache {
     }
 
     async fn listen_for_presence(&self, sender: &mpsc::Sender<PresenceChange>) -> Result<(), CacheError> {
-        let mut subscription = self.client().get_async_pubsub().await?;
+        let mut subscription = self.client()?.get_async_pubsub().await?;
         subscription.subscribe(self.keys().presence_channel()).await?;
         let mut publications = subscription.on_message();
         loop {

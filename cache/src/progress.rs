@@ -103,7 +103,7 @@ impl Progress {
 }
 
 async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<(), CacheError> {
-    let mut subscription = cache.client().get_async_pubsub().await?;
+    let mut subscription = cache.client()?.get_async_pubsub().await?;
     subscription.subscribe(cache.keys().progress_channel()).await?;
     let mut publications = subscription.on_message();
     let mut refresh = tokio::time::interval(REFRESH_INTERVAL);

@@ -30,6 +30,7 @@ mod proof;
 mod redis_outages;
 mod relay;
 mod rolling;
+mod simulation;
 mod single_process;
 mod stalled_partition;
 mod startup;

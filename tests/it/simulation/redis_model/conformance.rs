@@ -1,0 +1,256 @@
+//! The same calls on the modelled Redis and on a real one have the same replies.
+
+use cache::CommandExecutor;
+use domain::testing::Rng;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use uuid::Uuid;
+
+use super::RedisModel;
+use crate::harness::eventually;
+use crate::harness::system::defaults;
+
+const ADMIT: &str = concat!(
+    include_str!("../../../../cache/src/scripts/epoch.lua"),
+    include_str!("../../../../cache/src/scripts/admit.lua")
+);
+const EPOCH: &str =
+    concat!(include_str!("../../../../cache/src/scripts/epoch.lua"), "return {epoch_of(KEYS[1], ARGV[1])}");
+const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offline.lua");
+const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
+const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
+const ROLL_BACK: &str = include_str!("../../../../cache/src/scripts/roll_back.lua");
+const TYPING: &str = include_str!("../../../../cache/src/scripts/typing.lua");
+const VERSIONS: &str = include_str!("../../../../cache/src/scripts/versions.lua");
+const VIEW: &str = include_str!("../../../../cache/src/scripts/view.lua");
+
+/// One Redis of each kind, and a prefix of its own for the keys.
+struct Pair {
+    model: RedisModel,
+    real: MultiplexedConnection,
+    prefix: String,
+}
+
+impl Pair {
+    async fn connect() -> Self {
+        let real = redis::Client::open(defaults().redis_url).unwrap();
+        let real = real.get_multiplexed_async_connection().await.unwrap();
+        Self { model: RedisModel::new(), real, prefix: format!("t{}", Uuid::now_v7().simple()) }
+    }
+
+    /// The name of a key under the prefix. The empty name stays empty: scripts take it for no key.
+    fn key(&self, name: &str) -> String {
+        if name.is_empty() { String::new() } else { format!("{}:{name}", self.prefix) }
+    }
+
+    /// Runs a command on both. Returns the reply of the model.
+    async fn run(&mut self, command: &redis::Cmd) -> Value {
+        let modelled = self.model.execute(&[command]).map(|replies| replies[0].clone());
+        let real = command.query_async::<Value>(&mut self.real).await;
+        let words: Vec<String> = command.args_iter().map(|it| readable(&it)).collect();
+        match (modelled, real) {
+            (Ok(modelled), Ok(mut real)) => {
+                if let ("SMEMBERS", Value::Array(members)) = (words[0].as_str(), &mut real) {
+                    // Redis promises no order. The model has the members in theirs.
+                    members.sort_by_key(|member| format!("{member:?}"));
+                }
+                assert_eq!(comparable(&modelled), comparable(&real), "{words:?}");
+                modelled
+            }
+            (Err(_), Err(_)) => Value::Nil,
+            (modelled, real) => panic!("the model: {modelled:?}; Redis: {real:?}; {words:?}"),
+        }
+    }
+
+    /// Runs a command; the words that begin with a colon are keys.
+    async fn command(&mut self, words: &str) -> Value {
+        let mut command = redis::Cmd::new();
+        for word in words.split(' ') {
+            match word.strip_prefix(':') {
+                Some(name) => command.arg(self.key(name)),
+                None => command.arg(word),
+            };
+        }
+        self.run(&command).await
+    }
+
+    async fn script(&mut self, source: &str, keys: &[&str], arguments: &[&str]) -> Value {
+        let mut command = redis::cmd("EVAL");
+        command.arg(source).arg(keys.len());
+        for key in keys {
+            command.arg(self.key(key));
+        }
+        for argument in arguments {
+            command.arg(*argument);
+        }
+        self.run(&command).await
+    }
+
+    /// Waits until a key has expired in Redis, and lets as much time pass in the model.
+    async fn expire(&mut self, name: &str) {
+        let key = self.key(name);
+        let real = self.real.clone();
+        eventually("the key expires", async || {
+            let exists: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut real.clone()).await.unwrap();
+            (!exists).then_some(())
+        })
+        .await;
+        self.model.pass_time(1_000);
+    }
+}
+
+fn readable(argument: &redis::Arg<&[u8]>) -> String {
+    match argument {
+        redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A reply without what depends on the clock: long times count as equal, and so do epochs that began a moment ago.
+fn comparable(reply: &Value) -> Value {
+    match reply {
+        Value::Int(millis @ 1_000..) => Value::Int((millis + 99_999) / 100_000 * 100_000),
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.iter().map(comparable).collect();
+            let is_epoch = |item: &Value| matches!(item, Value::BulkString(text) if text.ends_with(b" an-epoch"));
+            if let Some(index) = items.iter().position(is_epoch) {
+                items[index] = Value::SimpleString("an epoch".to_owned());
+                items[index + 1] = Value::SimpleString("a short age".to_owned());
+            }
+            Value::Array(items)
+        }
+        other => other.clone(),
+    }
+}
+
+#[tokio::test]
+async fn the_model_runs_each_script_as_redis_does() {
+    let mut pair = Pair::connect().await;
+    // Admission: counted, over the limit, reserved, known as reserved, with and without a pending entity.
+    let without_key = ["2", "60000", "{}", "60"];
+    let with_key = ["2", "60000", "", "60", "the event", "86400", "an-epoch"];
+    for _ in 0..3 {
+        pair.script(ADMIT, &["limit", "pending"], &without_key).await;
+    }
+    pair.script(ADMIT, &["limit", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
+    pair.command("HSETNX :reservation position 3:42").await;
+    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
+    pair.script(EPOCH, &["epoch"], &["another"]).await;
+    for name in ["limit", "other-limit", "pending", "reservation", "epoch", "nothing"] {
+        pair.command(&format!("PTTL :{name}")).await;
+    }
+    // Rolling back: an event that is not the reserved one, a reservation with a position, and one without.
+    pair.script(ROLL_BACK, &["limit", "pending"], &[]).await;
+    pair.script(ROLL_BACK, &["other-limit", "", "reservation"], &["the event"]).await;
+    pair.script(ADMIT, &["other-limit", "", "second", "epoch"], &with_key).await;
+    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["another event"]).await;
+    pair.command("HGETALL :second").await;
+    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["the event"]).await;
+    pair.command("EXISTS :second :reservation :pending :limit").await;
+    // Versions and views.
+    pair.script(VIEW, &["progress", "view"], &[]).await;
+    pair.script(VERSIONS, &["progress", "a", "b"], &["7200", "a1", "b1"]).await;
+    let depends = format!("[[\"{}\",\"a1\"],[\"{}\",\"b1\"]]\n\"tag\"\n{{}}", pair.key("a"), pair.key("b"));
+    let mut put = redis::cmd("SET");
+    pair.run(put.arg(pair.key("view")).arg(depends).arg("EX").arg(1_800)).await;
+    pair.script(
+        PUBLISH_PROGRESS,
+        &["progress", "all", "epoch"],
+        &["v2", "channel", "1", "2", "0", "0", "5", "1", "7", "9"],
+    )
+    .await;
+    let hit = pair.script(VIEW, &["progress", "view"], &[]).await;
+    assert!(matches!(&hit, Value::Array(items) if items[1] != Value::Nil), "{hit:?}");
+    pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", "b", "c"], &["v3", "channel", "1", "0"]).await;
+    let missed = pair.script(VIEW, &["progress", "view"], &[]).await;
+    assert!(matches!(&missed, Value::Array(items) if items[1] == Value::Nil), "{missed:?}");
+    pair.script(VERSIONS, &["progress", "a", "b", "c"], &["7200", "a4", "b4", "c4"]).await;
+    pair.command("PTTL :b").await;
+    // Redis is behind on partition 0 and ahead on partition 1: the epoch of reservations ends.
+    pair.script(
+        PUBLISH_PROGRESS,
+        &["progress", "all", "epoch"],
+        &["v5", "channel", "1", "2", "0", "6", "8", "1", "7", "8"],
+    )
+    .await;
+    pair.command("EXISTS :epoch").await;
+    pair.command("HGETALL :progress").await;
+}
+
+#[tokio::test]
+async fn the_model_expires_keys_as_redis_does() {
+    let mut pair = Pair::connect().await;
+    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
+    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
+    pair.command("SET :typing 1 PX 1").await;
+    pair.expire("typing").await;
+    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
+    pair.command("SET :text 1 PX 1").await;
+    pair.expire("text").await;
+    for command in ["GET :text", "EXISTS :text", "INCR :text", "PTTL :text", "GETEX :nothing EX 5", "DEL :text"] {
+        pair.command(command).await;
+    }
+    for online in ["node-1", "node-2"] {
+        pair.command(&format!("ZADD :nodes 5000 {online}")).await;
+        pair.script(MARK_ONLINE, &["nodes-of", "seen", "nodes", "users-of"], &[online, "4000", "60", "u"]).await;
+    }
+    pair.script(MARK_OFFLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-1", "3000", "60", "u"]).await;
+    pair.command("ZREM :nodes node-2").await;
+    pair.script(MARK_OFFLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-2", "4500", "60", "u"]).await;
+    pair.command("EXISTS :nodes-of :users-of :nodes :seen").await;
+}
+
+/// Random calls on a few keys, so that they concern each other, and some find a key of another type.
+#[tokio::test]
+async fn the_model_answers_random_calls_as_redis_does() {
+    let commands = [
+        "GET :K",
+        "SET :K X",
+        "SET :K 7 EX 900",
+        "SET :K X KEEPTTL",
+        "DEL :K :L",
+        "EXISTS :K :L",
+        "INCR :K",
+        "DECR :K",
+        "EXPIRE :K 900",
+        "PEXPIRE :K 900000",
+        "PTTL :K",
+        "GETEX :K EX 800",
+        "HSET :K X 1 Y 2",
+        "HSETNX :K X 3",
+        "HGET :K X",
+        "HMGET :K X Z",
+        "HGETALL :K",
+        "HEXISTS :K Y",
+        "SADD :K X Y",
+        "SREM :K X",
+        "SMEMBERS :K",
+        "ZADD :K 3 X",
+        "ZREM :K X",
+        "ZSCORE :K X",
+        "PUBLISH channel X",
+    ];
+    let mut pair = Pair::connect().await;
+    let mut rng = Rng::new(16);
+    let names = ["k1", "k2", "k3", "k4"];
+    for _ in 0..3_000 {
+        let (k, l) = (rng.pick(&names).unwrap(), rng.pick(&names).unwrap());
+        if rng.percent(80) {
+            let command = rng.pick(&commands).unwrap();
+            let command = command.replace(":K", &format!(":{k}")).replace(":L", &format!(":{l}"));
+            pair.command(&command).await;
+            continue;
+        }
+        let (from, to) = (rng.below(4).to_string(), rng.below(8).to_string());
+        match rng.below(3) {
+            0 => pair.script(VERSIONS, &["progress", k, l], &["7200", &from, &to]).await,
+            1 => pair.script(ROLL_BACK, &[k, "", l], &["X"]).await,
+            _ => {
+                let arguments = ["v", "channel", "1", "1", "3", &from, &to];
+                pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", k, l], &arguments).await
+            }
+        };
+    }
+}
