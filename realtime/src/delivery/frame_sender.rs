@@ -10,7 +10,8 @@ use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
 use tokio::time::Instant;
 
-use super::events::{Audience, Frame};
+use super::events::Frame;
+use super::recipients::{Delivery, delivery_of};
 use crate::rooms::{EventRef, FrameSequence, Rooms};
 use crate::transport::Connections;
 
@@ -44,21 +45,16 @@ impl FrameSender {
     }
 
     /// Sends a frame of an event to its audience.
-    pub(super) fn deliver(&self, event: EventRef, frame: &Frame) {
-        let Frame { name, payload, audience } = frame;
-        match audience {
-            Audience::Room => {
-                if let Some(room) = self.rooms.next_frame(event) {
-                    self.send_to_all(&room.sockets, name, payload, Some(&room.sequence));
-                }
-            }
-            Audience::RoomExcept(user) => {
-                self.send_to_all(&self.rooms.room_except(event.conversation, user), name, payload, None);
-            }
-            Audience::Member(user) => {
-                self.send_to_all(&self.rooms.member(event, user), name, payload, None);
-            }
+    pub(super) fn deliver(&self, event: EventRef, frame: Frame) {
+        if let Some(delivery) = delivery_of(&self.rooms, event, frame) {
+            self.send_delivery(&delivery);
         }
+    }
+
+    /// Sends a frame to its recipients.
+    pub(super) fn send_delivery(&self, delivery: &Delivery<SocketRef>) {
+        let Delivery { frame: Frame { name, payload, .. }, sockets, sequence } = delivery;
+        self.send_to_all(sockets, name, payload, sequence.as_ref());
     }
 
     /// Sends one frame to many sockets.

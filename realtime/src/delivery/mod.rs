@@ -35,6 +35,8 @@ mod dedup;
 mod events;
 mod frame_sender;
 mod lag;
+mod passage;
+mod recipients;
 mod relay;
 mod relayed_record;
 mod tail;

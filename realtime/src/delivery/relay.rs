@@ -11,9 +11,10 @@ use event_log::{LogConsumer, LogError, StartAt};
 use service::trace;
 use tokio_util::sync::CancellationToken;
 
-use super::dedup::{REMEMBERED_EVENTS, RecentEventIds};
-use super::events::frames_of;
+use super::dedup::REMEMBERED_EVENTS;
 use super::frame_sender::FrameSender;
+use super::passage::Passage;
+use super::recipients::deliveries_of;
 use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
 use super::typing::{TYPING_TIMEOUT, TypingTimeouts};
@@ -70,8 +71,7 @@ impl Relay {
 
     /// Relays until the shutdown. Records from before the relay's begin are remembered, and kept in the tail.
     pub(crate) async fn run(self) {
-        let begin = self.tail.as_ref().map(|tail| tail.relayed());
-        let mut recent = RecentEventIds::default();
+        let mut passage = Passage::new(self.tail.clone(), self.partitions);
         let mut pause = FIRST_PAUSE;
         while let Some(read) = self.shutdown.run_until_cancelled(self.log.next_batch(BATCH_RECORDS, BATCH_BYTES)).await
         {
@@ -79,13 +79,7 @@ impl Relay {
                 Ok(records) => {
                     pause = FIRST_PAUSE;
                     for (number, record) in records.into_iter().enumerate() {
-                        let record = Arc::new(RelayedRecord::new(record));
-                        // A user may come between an event and its copy, so the relay remembers every event.
-                        let is_copy = record.event_id(self.partitions).is_some_and(|id| !recent.insert(id));
-                        if let Some(tail) = &self.tail {
-                            tail.pass(&record, is_copy);
-                        }
-                        if !is_copy && !begin.as_ref().is_some_and(|begin| begin.includes(record.position())) {
+                        if let Some(record) = passage.pass(record) {
                             self.relay(&record);
                         }
                         if number % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
@@ -116,24 +110,21 @@ impl Relay {
                 return;
             }
         };
-        let event_ref = EventRef { conversation: event.conversation_id, position, event_id: event.event_id };
-        if !self.prepare(event, record, event_ref) {
+        let event_ref = EventRef::of(event, position);
+        if !self.note_typing(event, record, event_ref) {
             return;
         }
-        let Some(participants) = self.rooms.participant_count(event.conversation_id) else { return };
+        let Some(deliveries) = deliveries_of(&self.rooms, event, event_ref) else { return };
         let _span = trace::record_span("deliver", record.event_type(), record.traceparent());
-        for frame in frames_of(event, position, participants) {
-            self.frames.deliver(event_ref, &frame);
+        for delivery in deliveries {
+            self.frames.send_delivery(&delivery);
         }
         metrics::histogram!("realtime_delivery_seconds").record(clock::since_millis(record.timestamp_ms()));
     }
 
-    /// Applies an event to the rooms and to typing, before its frames are sent. Returns whether it has frames to send.
-    fn prepare(&self, event: &Event, record: &RelayedRecord, event_ref: EventRef) -> bool {
+    /// Notes who types, before the event's frames are sent. Returns false if the event is outdated.
+    fn note_typing(&self, event: &Event, record: &RelayedRecord, event_ref: EventRef) -> bool {
         match &event.data {
-            EventData::ConversationCreated { participant_ids, .. } => {
-                self.rooms.open(event.conversation_id, participant_ids);
-            }
             EventData::TypingStart {} if clock::since_millis(record.timestamp_ms()) > TYPING_TIMEOUT => return false,
             EventData::TypingStart {} => self.typing.start(&event.actor_id, event_ref),
             EventData::TypingStop {} => self.typing.stop(&event.actor_id, event_ref),

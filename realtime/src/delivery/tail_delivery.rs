@@ -9,11 +9,12 @@ use domain::{Event, UserId};
 use socketioxide::extract::SocketRef;
 use uuid::Uuid;
 
-use super::events::{Audience, Frame, frames_of};
+use super::events::Frame;
 use super::frame_sender::FrameSender;
+use super::recipients::tail_frames_of;
 use super::relayed_record::RelayedRecord;
 use super::tail::{TailPart, TailReader};
-use crate::rooms::{EventRef, FrameSequence, Membership, Rooms};
+use crate::rooms::{Membership, Rooms};
 
 /// How many records a task looks at before it yields to the others.
 const RECORDS_PER_TURN: usize = 16;
@@ -66,25 +67,10 @@ impl TailDelivery {
 
     /// Sends the frames of a record that are for this user. Returns false if the socket has ended.
     async fn deliver_record(&self, record: &RelayedRecord, user: &UserId, socket: &SocketRef) -> bool {
-        let is_member = |conversation| self.rooms.participants_if_member(conversation, user).is_some();
-        if !record.may_concern(is_member) {
-            return true;
-        }
-        let Ok(event) = record.event(self.partitions) else { return true };
-        let position = record.position();
-        let event_ref = EventRef { conversation: event.conversation_id, position, event_id: event.event_id };
-        let Some(participants) = self.rooms.participants_if_member(event.conversation_id, user) else { return true };
-        for Frame { name, payload, audience } in frames_of(event, position, participants) {
-            let taken = match audience {
-                // A socket gets all frames of the tail in their order, so there is no gap before any of them.
-                Audience::Room => {
-                    let sequence = FrameSequence::without_previous(event_ref);
-                    self.frames.send_patiently(socket, name, &(&payload, sequence)).await
-                }
-                Audience::Member(member) if member == *user => {
-                    self.frames.send_patiently(socket, name, &(&payload,)).await
-                }
-                Audience::Member(_) | Audience::RoomExcept(_) => true,
+        for (Frame { name, payload, .. }, sequence) in tail_frames_of(&self.rooms, record, user, self.partitions) {
+            let taken = match sequence {
+                Some(sequence) => self.frames.send_patiently(socket, name, &(&payload, sequence)).await,
+                None => self.frames.send_patiently(socket, name, &(&payload,)).await,
             };
             if !taken {
                 return false;
@@ -95,7 +81,7 @@ impl TailDelivery {
 }
 
 /// The membership of a user in the conversation that an event creates; none if it creates none with the user.
-fn created_with(event: &Event, user: &UserId) -> Option<Membership> {
+pub(super) fn created_with(event: &Event, user: &UserId) -> Option<Membership> {
     let EventData::ConversationCreated { participant_ids, .. } = &event.data else { return None };
     participant_ids.contains(user).then(|| Membership {
         conversation_id: event.conversation_id,

@@ -73,7 +73,7 @@ impl TypingTimeouts {
         let mut interval = tokio::time::interval(CHECK_INTERVAL);
         while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
             for (user, event) in self.take_expired() {
-                frames.deliver(event, &events::typing_frame("typing:stop", &user, event.conversation));
+                frames.deliver(event, events::typing_frame("typing:stop", &user, event.conversation));
             }
         }
     }

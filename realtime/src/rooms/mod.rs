@@ -12,7 +12,7 @@ mod memberships;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::{ConversationId, EventId, Position, PositionVector, UserId};
+use domain::{ConversationId, Event, EventId, Position, PositionVector, UserId};
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
 use uuid::Uuid;
@@ -33,13 +33,13 @@ struct Room {
 }
 
 /// A socket of a user who is in the rooms of this node.
-struct LocalSocket {
-    socket: SocketRef,
+struct LocalSocket<S> {
+    socket: S,
     /// The offsets from which on the relay delivers to the socket. None while the socket gets its frames from the tail.
     live_from: Option<PositionVector>,
 }
 
-impl LocalSocket {
+impl<S> LocalSocket<S> {
     /// Whether the relay delivers the event at this position to the socket.
     fn is_live_at(&self, position: Position) -> bool {
         self.live_from.as_ref().is_some_and(|from| !from.includes(position))
@@ -47,28 +47,32 @@ impl LocalSocket {
 }
 
 /// A user who is in the rooms of this node.
-#[derive(Default)]
-struct LocalUser {
+struct LocalUser<S> {
     /// The user's sockets, by the ids of their sessions.
-    sockets: HashMap<Uuid, LocalSocket>,
+    sockets: HashMap<Uuid, LocalSocket<S>>,
     conversations: HashSet<ConversationId>,
     /// Whether the user is in the rooms of all their conversations.
     complete: bool,
 }
 
-#[derive(Default)]
-struct RoomTable {
-    rooms: HashMap<ConversationId, Room>,
-    users: HashMap<UserId, LocalUser>,
+impl<S> Default for LocalUser<S> {
+    fn default() -> Self {
+        Self { sockets: HashMap::new(), conversations: HashSet::new(), complete: false }
+    }
 }
 
-impl RoomTable {
-    fn sockets(&self, user: &UserId) -> impl Iterator<Item = SocketRef> {
+struct RoomTable<S> {
+    rooms: HashMap<ConversationId, Room>,
+    users: HashMap<UserId, LocalUser<S>>,
+}
+
+impl<S: Clone> RoomTable<S> {
+    fn sockets(&self, user: &UserId) -> impl Iterator<Item = S> {
         self.users.get(user).into_iter().flat_map(|user| user.sockets.values().map(|local| local.socket.clone()))
     }
 
     /// The sockets of a user to which the relay delivers the event at this position.
-    fn live_sockets(&self, user: &UserId, position: Position) -> impl Iterator<Item = SocketRef> {
+    fn live_sockets(&self, user: &UserId, position: Position) -> impl Iterator<Item = S> {
         let sockets = self.users.get(user).into_iter().flat_map(|user| user.sockets.values());
         sockets.filter(move |local| local.is_live_at(position)).map(|local| local.socket.clone())
     }
@@ -90,9 +94,14 @@ impl RoomTable {
     }
 }
 
-/// The rooms of this node.
-#[derive(Default)]
-pub(crate) struct Rooms(Mutex<RoomTable>);
+/// The rooms of this node, whose sockets have handles of the type `S`: only a simulation has other ones than Socket.IO's.
+pub(crate) struct Rooms<S = SocketRef>(Mutex<RoomTable<S>>);
+
+impl<S> Default for Rooms<S> {
+    fn default() -> Self {
+        Self(Mutex::new(RoomTable { rooms: HashMap::new(), users: HashMap::new() }))
+    }
+}
 
 /// The event behind a frame.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +112,13 @@ pub(crate) struct EventRef {
     pub(crate) position: Position,
     /// The event's id, the same in each copy of its record.
     pub(crate) event_id: EventId,
+}
+
+impl EventRef {
+    /// The event at this position.
+    pub(crate) fn of(event: &Event, position: Position) -> Self {
+        Self { conversation: event.conversation_id, position, event_id: event.event_id }
+    }
 }
 
 /// The second argument of a frame to a whole room, from which a client learns whether it missed a frame.
@@ -123,19 +139,19 @@ impl FrameSequence {
 }
 
 /// The recipients of a frame to a whole room, with the frame's second argument.
-pub(crate) struct RoomFrame {
-    pub(crate) sockets: Vec<SocketRef>,
+pub(crate) struct RoomFrame<S> {
+    pub(crate) sockets: Vec<S>,
     pub(crate) sequence: FrameSequence,
 }
 
-impl Rooms {
-    fn lock(&self) -> MutexGuard<'_, RoomTable> {
+impl<S: Clone> Rooms<S> {
+    fn lock(&self) -> MutexGuard<'_, RoomTable<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a user's socket. From now on the user joins the rooms of conversations as they are created. The relay doesn't
     /// deliver to the socket before [`Self::go_live`]. Returns whether the user is in all other rooms already.
-    pub(crate) fn enter(&self, user: &UserId, session: Uuid, socket: &SocketRef) -> bool {
+    pub(crate) fn enter(&self, user: &UserId, session: Uuid, socket: &S) -> bool {
         let mut table = self.lock();
         let local_user = table.users.entry(user.clone()).or_default();
         let local_socket = LocalSocket { socket: socket.clone(), live_from: None };
@@ -244,7 +260,7 @@ impl Rooms {
 
     /// The sockets of a room to which the relay delivers the event, and the next [`FrameSequence`]; none without a room.
     /// Only the relay may call this, because it sends the frames of a room in the order of their positions.
-    pub(crate) fn next_frame(&self, event: EventRef) -> Option<RoomFrame> {
+    pub(crate) fn next_frame(&self, event: EventRef) -> Option<RoomFrame<S>> {
         let mut table = self.lock();
         let room = table.rooms.get_mut(&event.conversation)?;
         let previous = room.last_position.replace(event.position);
@@ -257,14 +273,14 @@ impl Rooms {
     }
 
     /// The sockets of a room, except those of one user.
-    pub(crate) fn room_except(&self, conversation: ConversationId, except: &UserId) -> Vec<SocketRef> {
+    pub(crate) fn room_except(&self, conversation: ConversationId, except: &UserId) -> Vec<S> {
         let table = self.lock();
         let users = table.rooms.get(&conversation).into_iter().flat_map(|room| &room.users);
         users.filter(|user| *user != except).flat_map(|user| table.sockets(user)).collect()
     }
 
     /// The sockets of one user to which the relay delivers the event, if the user is in the room.
-    pub(crate) fn member(&self, event: EventRef, user: &UserId) -> Vec<SocketRef> {
+    pub(crate) fn member(&self, event: EventRef, user: &UserId) -> Vec<S> {
         let table = self.lock();
         let is_in = table.rooms.get(&event.conversation).is_some_and(|room| room.users.contains(user));
         if is_in { table.live_sockets(user, event.position).collect() } else { Vec::new() }
@@ -281,7 +297,7 @@ impl Rooms {
     }
 
     /// The sockets of everyone in any of these rooms, each once, except those of one user.
-    pub(crate) fn rooms_except(&self, conversations: &[ConversationId], except: &UserId) -> Vec<SocketRef> {
+    pub(crate) fn rooms_except(&self, conversations: &[ConversationId], except: &UserId) -> Vec<S> {
         let table = self.lock();
         let rooms = conversations.iter().filter_map(|id| table.rooms.get(id));
         let users: HashSet<&UserId> = rooms.flat_map(|room| &room.users).filter(|user| *user != except).collect();
