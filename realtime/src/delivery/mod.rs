@@ -10,7 +10,7 @@
 //! |---|---|
 //! | read | [`Relay`] reads the record. |
 //! | dedup | If the record's event is a duplicate ([`dedup`]), delivery ends after the next step. |
-//! | tail | [`RelayTail`] passes the record, and keeps it until the projector has folded it. A socket that becomes ready from now on gets the event's frames, or a token that includes the event. |
+//! | tail | [`RelayTail`] passes the record, and keeps it until the projector has folded it. The room of a conversation that the record creates opens at the same moment. A socket that becomes ready from now on gets the event's frames, or a token that includes the event. |
 //! | select | If no room on this node needs the event, delivery ends here. |
 //! | frames | [`events`] turns the event into [`Frame`](events::Frame)s, each with an audience. |
 //! | sequence | A frame to a whole room gets its own `position`, and the position `previous` of the frame before it. |

@@ -1,6 +1,5 @@
 //! The recipients of frames: the sockets of this node to which the relay delivers each frame of an event.
 
-use domain::event::EventData;
 use domain::{Event, UserId};
 
 use super::events::{Audience, Frame, frames_of};
@@ -29,16 +28,12 @@ pub(super) fn delivery_of<S: Clone>(rooms: &Rooms<S>, event: EventRef, frame: Fr
     Some(Delivery { frame, sockets, sequence })
 }
 
-/// Opens the room of a conversation that the event creates. Returns the event's frames, each with its recipients; none if
-/// nobody here is in the conversation.
+/// The frames of an event, each with its recipients; none if nobody here is in the conversation.
 pub(super) fn deliveries_of<S: Clone>(
     rooms: &Rooms<S>,
     event: &Event,
     event_ref: EventRef,
 ) -> Option<impl Iterator<Item = Delivery<S>>> {
-    if let EventData::ConversationCreated { participant_ids, .. } = &event.data {
-        rooms.open(event.conversation_id, participant_ids);
-    }
     let participants = rooms.participant_count(event.conversation_id)?;
     let frames = frames_of(event, event_ref.position, participants);
     Some(frames.into_iter().filter_map(move |frame| delivery_of(rooms, event_ref, frame)))

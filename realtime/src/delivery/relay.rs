@@ -71,7 +71,7 @@ impl Relay {
 
     /// Relays until the shutdown. Records from before the relay's begin are remembered, and kept in the tail.
     pub(crate) async fn run(self) {
-        let mut passage = Passage::new(self.tail.clone(), self.partitions);
+        let mut passage = Passage::new(self.rooms.clone(), self.tail.clone(), self.partitions);
         let mut pause = FIRST_PAUSE;
         while let Some(read) = self.shutdown.run_until_cancelled(self.log.next_batch(BATCH_RECORDS, BATCH_BYTES)).await
         {

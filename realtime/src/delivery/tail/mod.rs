@@ -43,6 +43,7 @@ struct TailState {
     partitions: Vec<PartitionTail>,
     /// The next offset of each partition that each reader needs.
     readers: HashMap<Uuid, Vec<i64>>,
+    max_bytes: usize,
 }
 
 impl TailState {
@@ -60,7 +61,7 @@ impl TailState {
     }
 
     fn enforce_limit(&mut self) {
-        while self.partitions.iter().map(|tail| tail.bytes).sum::<usize>() > MAX_BYTES
+        while self.partitions.iter().map(|tail| tail.bytes).sum::<usize>() > self.max_bytes
             && let Some(largest) = self.partitions.iter_mut().max_by_key(|tail| tail.bytes)
         {
             largest.drop_oldest();
@@ -88,8 +89,13 @@ pub(crate) struct RelayTail(Mutex<TailState>);
 impl RelayTail {
     /// An empty tail, of a relay that begins at the log's `end` and reads from the offsets `from` on.
     pub(crate) fn new(from: &PositionVector, end: &PositionVector) -> Arc<Self> {
+        Self::with_limit(from, end, MAX_BYTES)
+    }
+
+    /// As [`Self::new`], a tail that takes at most so much memory.
+    pub(super) fn with_limit(from: &PositionVector, end: &PositionVector, max_bytes: usize) -> Arc<Self> {
         let partitions = from.0.iter().zip(&end.0).map(|(from, end)| PartitionTail::new(*from, *end)).collect();
-        Arc::new(Self(Mutex::new(TailState { partitions, readers: HashMap::new() })))
+        Arc::new(Self(Mutex::new(TailState { partitions, readers: HashMap::new(), max_bytes })))
     }
 
     fn lock(&self) -> MutexGuard<'_, TailState> {
@@ -103,11 +109,12 @@ impl RelayTail {
 
     /// Passes a record. The relay calls this before it sends the record's frames: a socket that the relay doesn't
     /// deliver to yet gets them from the tail, or a token that includes the record. A copy of an earlier event passes,
-    /// but nobody gets its frames.
-    pub(super) fn pass(&self, record: &Arc<RelayedRecord>, is_copy: bool) {
+    /// but nobody gets its frames. Calls `before` first, while nobody can follow or read the tail.
+    pub(super) fn pass(&self, record: &Arc<RelayedRecord>, is_copy: bool, before: impl FnOnce()) {
+        let mut state = self.lock();
+        before();
         let position = record.position();
         let Ok(partition) = usize::try_from(position.partition) else { return };
-        let mut state = self.lock();
         // The relay may read records again after an error.
         let Some(tail) = state.partitions.get_mut(partition).filter(|tail| tail.next <= position.offset) else {
             return;
@@ -125,7 +132,7 @@ impl RelayTail {
         }
     }
 
-    fn set_projected(&self, published: &PositionVector) {
+    pub(super) fn set_projected(&self, published: &PositionVector) {
         let mut state = self.lock();
         for partition in 0..state.partitions.len() {
             // It goes back when somebody rebuilds the read model.
@@ -210,7 +217,7 @@ impl TailReader {
     /// relay has to deliver, before the relay passes another record.
     pub(super) fn read(&self, at_end: impl FnOnce(PositionVector)) -> TailPart {
         let mut state = self.tail.lock();
-        let TailState { partitions, readers } = &mut *state;
+        let TailState { partitions, readers, .. } = &mut *state;
         let Some(next) = readers.get_mut(&self.id) else { return TailPart::Lost };
         let mut records = Vec::new();
         let mut has_passed_any = false;
@@ -265,7 +272,7 @@ mod tests {
 
     fn pass(tail: &RelayTail, partition: i32, offsets: std::ops::Range<i64>) {
         for offset in offsets {
-            tail.pass(&record(partition, offset, 1), false);
+            tail.pass(&record(partition, offset, 1), false, || ());
         }
     }
 
@@ -322,7 +329,7 @@ mod tests {
         let reader = tail.follow(Uuid::from_u128(1)).unwrap();
         pass(&tail, 1, 0..1);
         for offset in 0..40 {
-            tail.pass(&record(0, offset, 1 << 20), false);
+            tail.pass(&record(0, offset, 1 << 20), false, || ());
         }
         tokio::time::advance(LAGS_AFTER).await;
 
@@ -339,7 +346,7 @@ mod tests {
     async fn a_copy_of_an_event_passes_but_no_reader_gets_it() {
         let tail = tail();
         let reader = tail.follow(Uuid::nil()).unwrap();
-        tail.pass(&record(0, 0, 1), true);
+        tail.pass(&record(0, 0, 1), true, || ());
         assert_eq!(tail.relayed().0, [1, 0]);
         assert_eq!(read_all(&reader), Some(vec![]));
     }
