@@ -39,6 +39,8 @@ mod passage;
 mod recipients;
 mod relay;
 mod relayed_record;
+#[cfg(test)]
+mod simulation;
 mod tail;
 mod tail_delivery;
 mod typing;

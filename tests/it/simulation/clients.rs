@@ -39,8 +39,8 @@ enum Stage {
 pub(super) enum CommandStep {
     GoesOn,
     Refused,
-    /// The client has its answer: the event is on the log at this position.
-    Acknowledged(Event, Position),
+    /// The client has its response: the event is on the log at this position.
+    Acknowledged(Box<Event>, Position),
 }
 
 /// What a command's steps work with.
@@ -77,7 +77,7 @@ impl CommandRun {
             }
             Stage::Recording(event, position) => {
                 let _ = around.cache.record_outcome(&event, position).await;
-                return CommandStep::Acknowledged(event, position);
+                return CommandStep::Acknowledged(Box::new(event), position);
             }
         };
         CommandStep::GoesOn

@@ -5,7 +5,7 @@
 //! It drives the product's own decisions, batches, fold, cache and Lua scripts. Only Kafka, Postgres and Redis are
 //! replaced, by models that pass the same scripted calls as the real ones (see the two modules `conformance`).
 //!
-//! A failure prints its seed and what happened. `MESSAGES_SEED=42 cargo test --test it simulation` runs that seed alone.
+//! A failure prints its seed and what happened. `MESSAGES_SEED=42` runs that seed alone.
 
 mod bugs;
 mod clients;

@@ -108,7 +108,7 @@ impl Projector {
         let (step, outcome) = seams.fulfil(&request, rng).await;
         match outcome {
             Outcome::Reply(reply) => {
-                run.reply(reply);
+                run.reply(*reply);
                 if run.is_committed()
                     && !was_committed
                     && let Some(batch) = run.batch()
@@ -135,7 +135,7 @@ impl Projector {
 
 /// What a request came to.
 enum Outcome {
-    Reply(Reply),
+    Reply(Box<Reply>),
     SetBack(Setback),
     RedisFailed,
     MustStartAgain,
@@ -165,7 +165,7 @@ impl Seams<'_> {
                 if self.has(Bug::ForgetsUsedKeys) {
                     state.keys.clear();
                 }
-                ("loads", Outcome::Reply(Reply::Loaded(state)))
+                ("loads", Outcome::Reply(Box::new(Reply::Loaded(state))))
             }
             Request::Commit { state, changes, parked, advances } => {
                 let mut advances = advances.clone();
@@ -183,7 +183,7 @@ impl Seams<'_> {
                 let committed = self.postgres.borrow_mut().commit(state, changes, parked, &advances, self.projection);
                 match committed {
                     Ok(()) if rng.percent(self.faults.lost_replies) => ("commits unheard", Outcome::MustStartAgain),
-                    Ok(()) => ("commits", Outcome::Reply(Reply::Committed)),
+                    Ok(()) => ("commits", Outcome::Reply(Box::new(Reply::Committed))),
                     Err(CommitFailure::Fenced) => ("is fenced off", Outcome::MustStartAgain),
                     Err(CommitFailure::Violation) => ("violates an index", Outcome::MustStartAgain),
                 }
@@ -191,7 +191,7 @@ impl Seams<'_> {
             Request::MembersOfSmall(conversations) => {
                 let members = self.postgres.borrow().members_of_small(conversations);
                 let members = if self.has(Bug::ForgetsParticipants) { Vec::new() } else { members };
-                ("lists members", Outcome::Reply(Reply::Members(members)))
+                ("lists members", Outcome::Reply(Box::new(Reply::Members(members))))
             }
             Request::Publish(publication) => {
                 let generation = self.projection.generation;
@@ -203,7 +203,7 @@ impl Seams<'_> {
                 let published =
                     self.cache.publish_progress(generation, &publication.dependencies, &publication.advances).await;
                 match published {
-                    Ok(outcome) => ("publishes", Outcome::Reply(Reply::Published(outcome))),
+                    Ok(outcome) => ("publishes", Outcome::Reply(Box::new(Reply::Published(outcome)))),
                     Err(_) => ("can't publish", Outcome::RedisFailed),
                 }
             }
@@ -215,7 +215,7 @@ impl Seams<'_> {
                 {
                     page = postgres.changed_entities(next);
                 }
-                ("lists changes", Outcome::Reply(Reply::Changed(page)))
+                ("lists changes", Outcome::Reply(Box::new(Reply::Changed(page))))
             }
         }
     }

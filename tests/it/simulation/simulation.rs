@@ -172,7 +172,7 @@ impl<'a> Simulation<'a> {
                     CommandStep::Refused => {}
                     CommandStep::Acknowledged(event, position) => {
                         self.note(|| format!("client: {position} is acknowledged: {:?}", event.data));
-                        self.acknowledged.push((event, position));
+                        self.acknowledged.push((*event, position));
                     }
                 }
             }
@@ -268,10 +268,11 @@ impl<'a> Simulation<'a> {
     }
 
     fn step_reader(&mut self) -> Result<(), Violation> {
-        if self.readers.len() < self.climate.readers && self.rng.percent(40) {
-            if let Some(request) = self.next_request() {
-                self.start_reader(request);
-            }
+        if self.readers.len() < self.climate.readers
+            && self.rng.percent(40)
+            && let Some(request) = self.next_request()
+        {
+            self.start_reader(request);
         }
         if self.readers.is_empty() {
             return Ok(());
