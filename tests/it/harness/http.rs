@@ -1,14 +1,19 @@
 //! A plain HTTP client: requests with the API's headers, and responses with the assertions that tests make on them.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+
+/// How long a client waits for a response. A server takes at most 20 s.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A builder of a request.
 pub(crate) struct Request(reqwest::RequestBuilder);
 
 impl Request {
     pub(crate) fn new(client: &reqwest::Client, method: &str, url: &str) -> Self {
-        Self(client.request(method.parse().unwrap(), url))
+        Self(client.request(method.parse().unwrap(), url).timeout(RESPONSE_TIMEOUT))
     }
 
     /// Adds a header. The value may be any bytes that HTTP allows.
@@ -39,7 +44,8 @@ impl Request {
         self.try_send().await.expect("the server didn't respond")
     }
 
-    /// Sends the request. `None` when the server refuses the connection, or closes it before the response is complete.
+    /// Sends the request. `None` when the server refuses the connection, or closes it before the response is complete,
+    /// or when the response isn't complete after [`RESPONSE_TIMEOUT`].
     pub(crate) async fn try_send(self) -> Option<Response> {
         let response = self.0.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

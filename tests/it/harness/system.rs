@@ -309,11 +309,12 @@ pub(crate) fn unknown_id() -> String {
     ConversationId(Uuid::now_v7()).to_string()
 }
 
-/// Calls `probe` until it returns a value. Panics with `what` after [`TIMEOUT`].
+/// Calls `probe` until it returns a value. Panics with `what` after [`TIMEOUT`]; a call that has begun by then has as long
+/// again.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = probe().await {
+        if let Ok(Some(found)) = tokio::time::timeout_at(deadline + TIMEOUT, probe()).await {
             return found;
         }
         assert!(tokio::time::Instant::now() < deadline, "this never happened: {what}");
