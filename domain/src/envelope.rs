@@ -140,7 +140,7 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
     }
     let data = match decoded.data.map(RawValue::get) {
         Some(data) if !data.starts_with('{') => Err(Error::custom("data must be an object")),
-        Some(data) if contains_nul(data) => return Err(DecodeError::Nul),
+        Some(data) if contains_nul(data).map_err(DecodeError::NotAnEvent)? => return Err(DecodeError::Nul),
         // The value has the fields `type` and `data`, among others.
         Some(_) => serde_json::from_slice(value),
         None => EventData::deserialize(json!({"type": event_type, "data": {}})),
@@ -161,8 +161,11 @@ pub fn decode(value: &[u8]) -> Result<Event, DecodeError> {
 }
 
 /// Whether a text in this JSON contains U+0000. JSON can only write it escaped.
-fn contains_nul(json: &str) -> bool {
-    json.contains("\\u0000") && serde_json::from_str(json).is_ok_and(|value| has_nul(&value))
+///
+/// # Errors
+/// When that can't be told: a field that decoding ignores needn't be a valid text.
+fn contains_nul(json: &str) -> Result<bool, serde_json::Error> {
+    Ok(json.contains("\\u0000") && has_nul(&serde_json::from_str(json)?))
 }
 
 fn has_nul(value: &Value) -> bool {

@@ -63,6 +63,15 @@ fn nul_is_refused_at_any_depth() {
 }
 
 #[test]
+fn nul_is_refused_next_to_an_unknown_field_that_is_no_text() {
+    let mut event = golden_event("message_sent.full");
+    event["data"] = json!({"messageId": message(1), "content": "a\0b", "unknown": "SURROGATE"});
+    let value = event.to_string().replace("SURROGATE", "\\ud800");
+    let error = decode(value.as_bytes()).unwrap_err();
+    assert!(matches!(error, DecodeError::NotAnEvent(_)), "{error}");
+}
+
+#[test]
 fn data_other_than_an_object_are_refused() {
     for data in [json!([]), json!([message(1)]), json!("text"), json!(1), json!(false)] {
         for name in ["message_deleted.full", "typing_start.minimal", "messages_read.minimal"] {
