@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use domain::{Event, UserId};
+use domain::{Event, EventData, UserId};
 use redis::Script;
 
 use crate::connection::{Cache, CacheError};
@@ -21,18 +21,48 @@ static ROLL_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("
 pub struct Limit {
     /// The kind of command, as part of the Redis key.
     pub name: &'static str,
-    /// The largest number of commands in a window.
+    /// The largest number of commands in a window, or of what they cost.
     pub max: u32,
     /// The length of the window.
     pub window: Duration,
 }
 
+/// What a command adds to one of its user's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// The limit.
+    pub limit: Limit,
+    /// How much of it the command takes: 1, or the number of people whom it invites.
+    pub amount: u32,
+}
+
+/// What a command adds to its user's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Costs {
+    /// What it adds to the limit of its kind, which its response shows.
+    pub of_kind: Cost,
+    /// What it adds to another limit.
+    pub other: Option<Cost>,
+}
+
+impl Costs {
+    /// One command.
+    pub fn one(limit: Limit) -> Self {
+        Self { of_kind: Cost { limit, amount: 1 }, other: None }
+    }
+
+    /// Each of them, that of the kind first.
+    pub fn iter(&self) -> impl Iterator<Item = &Cost> {
+        [Some(&self.of_kind), self.other.as_ref()].into_iter().flatten()
+    }
+}
+
 /// How much of a limit a user has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
-    /// The largest number of commands in a window.
+    /// The largest number of commands in a window, or of what they cost.
     pub max: u32,
-    /// How many commands are left in this window.
+    /// How many are left in this window.
     pub remaining: u32,
     /// The time until the window ends.
     pub reset: Duration,
@@ -67,35 +97,40 @@ impl Limit {
 }
 
 impl Cache {
-    /// Counts a command against its user's limit, reserves its key for its event and records what the event creates:
-    /// all or nothing. For a command with a key it also returns the epoch of the reservation. Without a request it
-    /// only counts.
+    /// Counts a command against its user's limits, reserves its key for its event, records what the event creates, and
+    /// ends the user's typing if the event is a message: all or nothing. For a command with a key it also returns the
+    /// epoch of the reservation. Without a request it only counts. An admitted command's state is that of its first
+    /// limit, a limited one's that of the limit which it would pass.
     ///
     /// # Errors
     /// When Redis doesn't answer. Redis may have counted the command all the same.
     pub async fn admit(
         &self,
         user: &UserId,
-        limit: &Limit,
+        costs: &Costs,
         request: Option<ReservationRequest<'_>>,
     ) -> Result<(Admission, Option<ReservationEpoch>), CacheError> {
         let keys = self.keys();
         let scope = request.and_then(|request| IdempotencyScope::of(request.event));
         let pending = request.and_then(|request| request.pending);
         let mut call = ADMIT.prepare_invoke();
-        call.key(keys.limit(limit.name, user)).key(pending_key(&keys, pending));
-        call.arg(limit.max).arg(u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX));
+        call.arg(costs.iter().count());
+        for Cost { limit, amount } in costs.iter() {
+            call.key(keys.limit(limit.name, user)).arg(limit.max).arg(milliseconds(limit.window)).arg(amount);
+        }
+        call.key(pending_key(&keys, pending));
+        call.key(request.map_or_else(String::new, |request| ended_typing(&keys, request.event)));
         call.arg(pending.map(PendingEntity::json).unwrap_or_default()).arg(keys::PENDING_TTL.as_secs());
         if let (Some(request), Some(scope)) = (request, scope) {
             call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).key(keys.epoch());
             call.arg(request.bytes).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_version());
         }
-        let (outcome, first, second, epoch, age): (String, redis::Value, redis::Value, String, i64) =
+        let (outcome, counter, first, second, epoch, age): (String, usize, redis::Value, redis::Value, String, i64) =
             call.invoke_async(&mut self.connection("admit")).await?;
         let epoch = scope.map(|_| ReservationEpoch { id: epoch, age: keys::milliseconds(age) });
-        if outcome == "reserved" {
+        let Some(limit) = costs.iter().nth(counter).map(|cost| cost.limit).filter(|_| outcome != "reserved") else {
             return Ok((Admission::Reserved(Reservation::parse(first, &second)?), epoch));
-        }
+        };
         let (count, reset): (u32, i64) = (redis::from_redis_value(first)?, redis::from_redis_value(second)?);
         let state = limit.state(count, keys::milliseconds(reset));
         Ok((if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) }, epoch))
@@ -108,19 +143,35 @@ impl Cache {
     pub async fn roll_back(
         &self,
         user: &UserId,
-        limit: &Limit,
+        costs: &Costs,
         request: Option<ReservationRequest<'_>>,
     ) -> Result<(), CacheError> {
         let keys = self.keys();
         let mut call = ROLL_BACK.prepare_invoke();
-        let pending = request.and_then(|request| request.pending);
-        call.key(keys.limit(limit.name, user)).key(pending_key(&keys, pending));
+        call.arg(costs.iter().count());
+        for Cost { limit, amount } in costs.iter() {
+            call.key(keys.limit(limit.name, user)).arg(amount);
+        }
+        call.key(pending_key(&keys, request.and_then(|request| request.pending)));
         if let Some(request) = request
             && let Some(scope) = IdempotencyScope::of(request.event)
         {
             call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(request.bytes);
         }
         Ok(call.invoke_async(&mut self.connection("roll_back")).await?)
+    }
+}
+
+/// A time as scripts take it.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The mark that the author of a message types, which ends with the message; empty for every other event.
+fn ended_typing(keys: &Keys<'_>, event: &Event) -> String {
+    match event.data {
+        EventData::MessageSent(_) => keys.typing(event.conversation_id, &event.actor_id),
+        _ => String::new(),
     }
 }
 

@@ -38,7 +38,7 @@ mod publish;
 mod typing;
 mod views;
 
-pub use admission::{Admission, Limit, LimitState, ReservationRequest};
+pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationRequest};
 pub use as_of::{AsOf, STALL_AFTER};
 pub use connection::{Cache, CacheError};
 pub use counted_connection::CommandExecutor;
@@ -49,4 +49,5 @@ pub use local_limits::LocalLimits;
 pub use pending::{PendingChanges, PendingEntity};
 pub use progress::Progress;
 pub use publish::PublishOutcome;
+pub use typing::TypingAdmission;
 pub use views::{Versions, View, ViewLookup};

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::UserId;
 
-use crate::admission::{Admission, Limit};
+use crate::admission::{Admission, Cost, Costs};
 
 /// How many windows are kept before those that have ended are removed.
 const WINDOWS: usize = 100_000;
@@ -21,26 +21,41 @@ pub struct LocalLimits {
 #[derive(Debug)]
 struct Window {
     start: Instant,
+    length: Duration,
     count: u32,
 }
 
 impl LocalLimits {
-    /// Counts a command against its user's limit, unless the user has reached it.
-    pub fn admit(&self, user: &UserId, limit: &Limit) -> Admission {
+    /// Counts a command against its user's limits, unless the user would pass one of them. The state is that of the
+    /// first limit, or of the one that the user would pass.
+    pub fn admit(&self, user: &UserId, costs: &Costs) -> Admission {
         let now = Instant::now();
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= WINDOWS {
-            windows.retain(|_, window| now.duration_since(window.start) < limit.window);
+            windows.retain(|_, window| now.duration_since(window.start) < window.length);
         }
-        let window = windows.entry((limit.name, user.clone())).or_insert(Window { start: now, count: 0 });
-        if now.duration_since(window.start) >= limit.window {
-            *window = Window { start: now, count: 0 };
+        let mut state_of = |cost: &Cost, added: bool| {
+            let Cost { limit, amount } = cost;
+            let new = || Window { start: now, length: limit.window, count: 0 };
+            let window = windows.entry((limit.name, user.clone())).or_insert_with(new);
+            if now.duration_since(window.start) >= window.length {
+                *window = new();
+            }
+            let is_within = window.count.checked_add(*amount).is_some_and(|count| count <= limit.max);
+            if added {
+                window.count = window.count.saturating_add(*amount);
+            }
+            let reset = window.length.saturating_sub(now.duration_since(window.start));
+            (is_within, limit.state(window.count, reset))
+        };
+        for cost in costs.iter() {
+            if let (false, state) = state_of(cost, false) {
+                return Admission::Limited(state);
+            }
         }
-        let reset = limit.window.saturating_sub(now.duration_since(window.start));
-        if window.count >= limit.max {
-            return Admission::Limited(limit.state(window.count, reset));
+        if let Some(other) = &costs.other {
+            state_of(other, true);
         }
-        window.count += 1;
-        Admission::Admitted(limit.state(window.count, reset))
+        Admission::Admitted(state_of(&costs.of_kind, true).1)
     }
 }

@@ -1,4 +1,4 @@
-//! Who is typing, so that a repeated typing start appends nothing to the log.
+//! Who is typing, so that a repeated start, and a stop of somebody who doesn't type, append nothing to the log.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::{ConversationId, UserId};
 use redis::Script;
 
+use crate::admission::{Limit, LimitState, milliseconds};
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
@@ -15,25 +16,74 @@ static TYPING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scr
 /// who goes on typing.
 const REPEAT: Duration = Duration::from_secs(3);
 
+/// The outcome of a typing start or stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypingAdmission {
+    /// It counts, and changes what the others see.
+    Counted(LimitState),
+    /// It repeats a recent start, or stops what has ended: the others see it already.
+    Unchanged,
+    /// The user is over the limit; nothing changed.
+    Limited(LimitState),
+}
+
 impl Cache {
-    /// Records that a user types; false if this repeats a recent start. The record expires after [`keys::TYPING_TTL`].
+    /// Counts a typing start and records that the user types, until [`keys::TYPING_TTL`] has passed.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn typing_start(&self, conversation: ConversationId, user: &UserId) -> Result<bool, CacheError> {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut call = TYPING.prepare_invoke();
-        call.key(self.keys().typing(conversation, user)).arg(millis(keys::TYPING_TTL)).arg(millis(REPEAT));
-        Ok(call.invoke_async(&mut self.connection("typing_start")).await?)
+    pub async fn typing_start(
+        &self,
+        conversation: ConversationId,
+        user: &UserId,
+        limit: &Limit,
+    ) -> Result<TypingAdmission, CacheError> {
+        self.admit_typing(conversation, user, limit, Some(keys::TYPING_TTL)).await
     }
 
-    /// Records that a user no longer types, so that the next start is no repeat.
+    /// Counts a typing stop and records that the user no longer types, so that the next start is no repeat.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn typing_stop(&self, conversation: ConversationId, user: &UserId) -> Result<(), CacheError> {
+    pub async fn typing_stop(
+        &self,
+        conversation: ConversationId,
+        user: &UserId,
+        limit: &Limit,
+    ) -> Result<TypingAdmission, CacheError> {
+        self.admit_typing(conversation, user, limit, None).await
+    }
+
+    /// Forgets that a user types, without counting.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn forget_typing(&self, conversation: ConversationId, user: &UserId) -> Result<(), CacheError> {
         let mut delete = redis::cmd("DEL");
         delete.arg(self.keys().typing(conversation, user));
-        Ok(delete.query_async(&mut self.connection("typing_stop")).await?)
+        Ok(delete.query_async(&mut self.connection("forget_typing")).await?)
+    }
+
+    async fn admit_typing(
+        &self,
+        conversation: ConversationId,
+        user: &UserId,
+        limit: &Limit,
+        lasts: Option<Duration>,
+    ) -> Result<TypingAdmission, CacheError> {
+        let keys = self.keys();
+        let mut call = TYPING.prepare_invoke();
+        call.key(keys.typing(conversation, user)).key(keys.limit(limit.name, user));
+        call.arg(limit.max).arg(milliseconds(limit.window));
+        if let Some(lasts) = lasts {
+            call.arg(milliseconds(lasts)).arg(milliseconds(REPEAT));
+        }
+        let (outcome, count, reset): (String, u32, i64) = call.invoke_async(&mut self.connection("typing")).await?;
+        let state = limit.state(count, keys::milliseconds(reset));
+        Ok(match outcome.as_str() {
+            "counted" => TypingAdmission::Counted(state),
+            "limited" => TypingAdmission::Limited(state),
+            _ => TypingAdmission::Unchanged,
+        })
     }
 }

@@ -105,23 +105,20 @@ impl Executor {
         event: Event,
         lookup: KeyLookup,
     ) -> Result<CommandOutcome, Problem> {
-        let Some(limit) = self.limits.of(&request.command) else {
-            tracing::error!("a command has no limit; the client gets 500");
-            return Err(Problem::internal());
-        };
+        let costs = self.limits.costs_of(&request.command);
         let bytes = envelope::encode(&event);
         let scope = IdempotencyScope::of(&event);
         let partition = self.facts.partition_of(event.conversation_id);
         let pending = PendingEntity::created_by(&event, partition).filter(|_| scope.is_none());
         let reservation = ReservationRequest { event: &event, bytes: &bytes, pending: pending.as_ref() };
-        let (admission, epoch) = match self.cache.admit(&request.caller, &limit, Some(reservation)).await {
+        let (admission, epoch) = match self.cache.admit(&request.caller, &costs, Some(reservation)).await {
             Ok(admitted) => admitted,
             Err(error) => {
                 tracing::debug!(%error, "Redis failed; this process counts the command by itself");
                 if scope.is_some() {
                     self.idempotency.announce_outage().await?;
                 }
-                (self.local_limits.admit(&request.caller, &limit), None)
+                (self.local_limits.admit(&request.caller, &costs), None)
             }
         };
         let unconfirmed = scope.is_some() && self.idempotency.needs_confirmation(epoch.as_ref(), lookup).await;
@@ -135,7 +132,7 @@ impl Executor {
         let position = match self.appender.append(&event, request.trace).await {
             Ok(position) => position,
             Err(problem) if problem.code() == "append_refused" => {
-                if let Err(error) = self.cache.roll_back(&request.caller, &limit, Some(reservation)).await {
+                if let Err(error) = self.cache.roll_back(&request.caller, &costs, Some(reservation)).await {
                     tracing::info!(%error, "Redis failed; a refused command still counts against its limit");
                 }
                 return Err(problem);

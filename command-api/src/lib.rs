@@ -35,8 +35,8 @@ use append::Appender;
 use execute::Executor;
 use facts::FactLookup;
 use idempotency::Idempotency;
-use limits::FailedLookups;
 pub use limits::Limits;
+use limits::{Attempts, FailedLookups};
 use log_end::LogEnd;
 use typing::TypingCommands;
 
@@ -45,6 +45,7 @@ use typing::TypingCommands;
 pub struct CommandApi {
     auth: Auth,
     tokens: PositionTokens,
+    attempts: Arc<Attempts>,
     executor: Arc<Executor>,
 }
 
@@ -87,6 +88,7 @@ impl CommandApi {
             failed_lookups: FailedLookups::new(cache.clone(), &limits),
             partitions,
         };
+        let attempts = Arc::new(Attempts::new(&limits));
         let executor = Arc::new(Executor {
             facts,
             idempotency: Idempotency::new(cache.clone(), read_model, log, log_end, wait, partitions),
@@ -96,7 +98,7 @@ impl CommandApi {
             local_limits: LocalLimits::default(),
             tasks: TaskTracker::new(),
         });
-        Self { auth, tokens, executor }
+        Self { auth, tokens, attempts, executor }
     }
 
     /// The routes.
@@ -114,8 +116,8 @@ impl CommandApi {
     }
 
     fn typing(&self) -> TypingCommands<'_> {
-        let Executor { facts, cache, appender, .. } = &*self.executor;
-        TypingCommands { facts, cache, appender }
+        let Executor { facts, cache, appender, limits, local_limits, .. } = &*self.executor;
+        TypingCommands { facts, cache, appender, limits, local_limits }
     }
 }
 

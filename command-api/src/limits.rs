@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cache::{Admission, Cache, Limit, LocalLimits};
+use cache::{Admission, Cache, Cost, Costs, Limit, LocalLimits};
 use domain::{Command, UserId};
 use service::problem::Problem;
 
@@ -23,8 +23,12 @@ pub struct Limits {
     pub deletions: u32,
     /// Conversations created.
     pub conversations: u32,
+    /// People invited to new conversations.
+    pub invitations: u32,
     /// Read marks set.
     pub read_marks: u32,
+    /// Typing starts and stops together.
+    pub typing: u32,
     /// The window, which starts with the first counted command.
     pub window: Duration,
 }
@@ -32,9 +36,13 @@ pub struct Limits {
 /// How many failed look-ups a user may cause in a window. Each costs a request for the log's end.
 const FAILED_LOOKUPS: u32 = 300;
 
+/// How often a user may try each command that the limits allow: a client that retries after an outage, or tells us of
+/// each key that is pressed, is within it; a loop is not.
+const ATTEMPTS: u32 = 20;
+
 impl Limits {
-    /// The limit that a command counts against; none for typing.
-    pub(crate) fn of(&self, command: &Command) -> Option<Limit> {
+    /// What a command costs its user.
+    pub(crate) fn costs_of(&self, command: &Command) -> Costs {
         let (name, max) = match command {
             Command::Message(_) => ("messages", self.messages),
             Command::Reaction { .. } | Command::RemoveReaction { .. } => ("reactions", self.reactions),
@@ -42,9 +50,54 @@ impl Limits {
             Command::Delete { .. } => ("deletions", self.deletions),
             Command::Conversation { .. } => ("conversations", self.conversations),
             Command::MarkRead { .. } => ("read-marks", self.read_marks),
-            Command::TypingStart { .. } | Command::TypingStop { .. } => return None,
+            Command::TypingStart { .. } | Command::TypingStop { .. } => ("typing", self.typing),
         };
-        Some(Limit { name, max, window: self.window })
+        let other = match command {
+            Command::Conversation { participant_ids, .. } => Some(self.invitations_of(participant_ids)),
+            _ => None,
+        };
+        Costs { other, ..Costs::one(self.limit(name, max)) }
+    }
+
+    /// What it costs to invite everybody but the caller, who comes first.
+    fn invitations_of(&self, participants: &[UserId]) -> Cost {
+        let amount = u32::try_from(participants.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        Cost { limit: self.limit("invitations", self.invitations), amount }
+    }
+
+    /// How many requests a user may make, for all that their commands may be: [`ATTEMPTS`] of each.
+    fn attempts(&self) -> Limit {
+        let Self { messages, reactions, edits, deletions, conversations, read_marks, typing, .. } = *self;
+        let commands = [messages, reactions, edits, deletions, conversations, read_marks, typing];
+        self.limit("attempts", commands.into_iter().fold(0, u32::saturating_add).saturating_mul(ATTEMPTS))
+    }
+
+    fn limit(&self, name: &'static str, max: u32) -> Limit {
+        Limit { name, max, window: self.window }
+    }
+}
+
+/// Counts all requests of a user to this process, whatever becomes of them: the malformed, the refused and the repeated
+/// count against nothing else. Only this process counts, because that costs no round trip.
+pub(crate) struct Attempts {
+    local: LocalLimits,
+    costs: Costs,
+}
+
+impl Attempts {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { local: LocalLimits::default(), costs: Costs::one(limits.attempts()) }
+    }
+
+    /// Counts a request before anything is done for it.
+    ///
+    /// # Errors
+    /// 429 when the user has made too many.
+    pub(crate) fn count(&self, user: &UserId) -> Result<(), Problem> {
+        match self.local.admit(user, &self.costs) {
+            Admission::Limited(state) => Err(response::limited(&state)),
+            Admission::Admitted(_) | Admission::Reserved(_) => Ok(()),
+        }
     }
 }
 
@@ -52,13 +105,13 @@ impl Limits {
 pub(crate) struct FailedLookups {
     cache: Cache,
     local: LocalLimits,
-    limit: Limit,
+    costs: Costs,
 }
 
 impl FailedLookups {
     pub(crate) fn new(cache: Cache, limits: &Limits) -> Self {
-        let limit = Limit { name: "misses", max: FAILED_LOOKUPS, window: limits.window };
-        Self { cache, local: LocalLimits::default(), limit }
+        let costs = Costs::one(limits.limit("misses", FAILED_LOOKUPS));
+        Self { cache, local: LocalLimits::default(), costs }
     }
 
     /// Counts a look-up before it is made.
@@ -66,9 +119,9 @@ impl FailedLookups {
     /// # Errors
     /// 429 when the user has caused too many failed look-ups.
     pub(crate) async fn count(&self, user: &UserId) -> Result<(), Problem> {
-        let admission = match self.cache.admit(user, &self.limit, None).await {
+        let admission = match self.cache.admit(user, &self.costs, None).await {
             Ok((admission, _)) => admission,
-            Err(_) => self.local.admit(user, &self.limit),
+            Err(_) => self.local.admit(user, &self.costs),
         };
         match admission {
             Admission::Limited(state) => Err(response::limited(&state)),
@@ -78,6 +131,6 @@ impl FailedLookups {
 
     /// Takes a count back after the look-up found something. Without Redis the count stays.
     pub(crate) async fn roll_back(&self, user: &UserId) {
-        let _ = self.cache.roll_back(user, &self.limit, None).await;
+        let _ = self.cache.roll_back(user, &self.costs, None).await;
     }
 }

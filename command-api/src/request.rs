@@ -1,11 +1,29 @@
 //! A command as it arrived over HTTP, with its headers.
 
+use axum::extract::FromRequestParts;
 use domain::{Command, IdempotencyKey, PositionVector, UserId};
+use http::request::Parts;
 use http::{HeaderMap, Uri};
+use service::auth::Caller;
 use service::http::{Params, idempotency_key, messages_position};
 use service::problem::Problem;
 use service::token::PositionTokens;
 use service::trace::TraceContext;
+
+use crate::CommandApi;
+
+/// The user who makes a request, which is counted before its body is read.
+pub(crate) struct CountedCaller(pub(crate) UserId);
+
+impl FromRequestParts<CommandApi> for CountedCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &CommandApi) -> Result<Self, Problem> {
+        let Caller(caller) = Caller::from_request_parts(parts, api).await?;
+        api.attempts.count(&caller)?;
+        Ok(Self(caller))
+    }
+}
 
 /// A command with everything that came with it.
 pub(crate) struct CommandRequest {

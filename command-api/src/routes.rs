@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use domain::response::{DeletedMessage, EditedMessage, TypingAccepted};
 use domain::{Command, MessageId};
 use http::{HeaderMap, Uri};
-use service::auth::Caller;
 use service::http::{JsonBody, path_id};
 use service::openapi::{AuthorErrors, BodyErrors, COMMANDS, CommandErrors, CommandHeaderParams, CommonHeaderParams};
 use service::problem::Problem;
@@ -14,7 +13,7 @@ use service::response::DataResponse;
 use service::trace::TraceContext;
 
 use crate::CommandApi;
-use crate::request::CommandHeaders;
+use crate::request::{CommandHeaders, CountedCaller};
 use crate::schema::{CreatedResponse, EditMessage, OkResponse, PostAction};
 
 /// Execute the command that `action` names
@@ -64,7 +63,7 @@ use crate::schema::{CreatedResponse, EditMessage, OkResponse, PostAction};
 )]
 pub(crate) async fn post_action(
     State(api): State<CommandApi>,
-    Caller(caller): Caller,
+    CountedCaller(caller): CountedCaller,
     trace: TraceContext,
     uri: Uri,
     headers: HeaderMap,
@@ -104,7 +103,7 @@ pub(crate) async fn post_action(
 )]
 pub(crate) async fn edit_message(
     State(api): State<CommandApi>,
-    Caller(caller): Caller,
+    CountedCaller(caller): CountedCaller,
     trace: TraceContext,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
@@ -139,7 +138,7 @@ pub(crate) async fn edit_message(
 )]
 pub(crate) async fn delete_message(
     State(api): State<CommandApi>,
-    Caller(caller): Caller,
+    CountedCaller(caller): CountedCaller,
     trace: TraceContext,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,

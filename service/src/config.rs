@@ -144,9 +144,15 @@ pub struct LimitConfig {
     /// Allow each user this many new conversations per window
     #[arg(long, env = "LIMIT_CONVERSATIONS", help_heading = "Limits per user", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_conversations: u32,
+    /// Let each user invite this many people to new conversations per window
+    #[arg(long, env = "LIMIT_INVITATIONS", help_heading = "Limits per user", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_invitations: u32,
     /// Allow each user this many read marks per window
     #[arg(long, env = "LIMIT_READ_MARKS", help_heading = "Limits per user", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_read_marks: u32,
+    /// Allow each user this many typing starts and stops per window
+    #[arg(long, env = "LIMIT_TYPING", help_heading = "Limits per user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_typing: u32,
     /// Let a window last this many seconds; it begins with the first counted command
     #[arg(long, env = "LIMIT_WINDOW_SECONDS", help_heading = "Limits per user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub limit_window_seconds: u32,

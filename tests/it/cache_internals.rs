@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cache::{Admission, Dependency, Limit, ReservationRequest, View, ViewKey};
+use cache::{Admission, Costs, Dependency, Limit, ReservationRequest, View, ViewKey};
 use domain::event::{MessageSent, MessageType};
 use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, UserId, envelope};
 use redis::AsyncCommands;
@@ -198,7 +198,7 @@ async fn a_retry_appends_the_reserved_event_of_a_process_that_died() {
     let bytes = envelope::encode(&event);
     let limit = Limit { name: "messages", max: 30, window: Duration::from_secs(60) };
     let reservation = ReservationRequest { event: &event, bytes: &bytes, pending: None };
-    let (admission, _) = system.cache().admit(&event.actor_id, &limit, Some(reservation)).await.unwrap();
+    let (admission, _) = system.cache().admit(&event.actor_id, &Costs::one(limit), Some(reservation)).await.unwrap();
     assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
 
     let retried = system.post_with_key("alice", "a-key", body).await;

@@ -1,22 +1,34 @@
--- Counts a command against its user's limit, reserves its idempotency key and records the entity that it creates: all
--- or nothing.
--- KEYS: the counter, the pending entity (empty: none), then only with a key: the reservation, the epoch.
--- ARGV: the limit, its window in ms, the pending entity's JSON, its TTL in s, then only with a key: the event, the
--- reservation's TTL in s, a fresh id.
--- Returns the outcome, two values that depend on it, the epoch and its age in ms.
+-- Counts a command against its user's limits, reserves its idempotency key, records the entity that it creates and ends
+-- its user's typing: all or nothing.
+-- KEYS: the counters, the pending entity (empty: none), the mark that the user types (empty: it stays), then only with
+-- a key: the reservation, the epoch.
+-- ARGV: the number of counters, of each its limit, its window in ms and what the command adds to it, the pending
+-- entity's JSON, its TTL in s, then only with a key: the event, the reservation's TTL in s, a fresh id.
+-- Returns the outcome, three values that depend on it, the epoch and its age in ms. The values are the number of the
+-- counter (from 0), its count and its TTL in ms; of a reservation the event and its position.
+local counters = tonumber(ARGV[1])
+local pending, typing, reservation = KEYS[counters + 1], KEYS[counters + 2], KEYS[counters + 3]
+local at = 2 + 3 * counters
 local epoch, age = '', 0
-if KEYS[3] then
-  epoch, age = epoch_of(KEYS[4], ARGV[7])
-  local reserved = redis.call('HMGET', KEYS[3], 'event', 'position')
-  if reserved[1] then return {'reserved', reserved[1], reserved[2] or '', epoch, age} end
+if reservation then
+  epoch, age = epoch_of(KEYS[counters + 4], ARGV[at + 4])
+  local reserved = redis.call('HMGET', reservation, 'event', 'position')
+  if reserved[1] then return {'reserved', 0, reserved[1], reserved[2] or '', epoch, age} end
 end
-local count = tonumber(redis.call('GET', KEYS[1]) or '0')
-if count >= tonumber(ARGV[1]) then return {'limited', count, redis.call('PTTL', KEYS[1]), epoch, age} end
-count = redis.call('INCR', KEYS[1])
-if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-if KEYS[2] ~= '' then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
-if KEYS[3] then
-  redis.call('HSET', KEYS[3], 'event', ARGV[5])
-  redis.call('EXPIRE', KEYS[3], ARGV[6])
+for i = 1, counters do
+  local count = tonumber(redis.call('GET', KEYS[i]) or '0')
+  if count + tonumber(ARGV[3 * i + 1]) > tonumber(ARGV[3 * i - 1]) then
+    return {'limited', i - 1, count, redis.call('PTTL', KEYS[i]), epoch, age}
+  end
 end
-return {'admitted', count, redis.call('PTTL', KEYS[1]), epoch, age}
+for i = 1, counters do
+  redis.call('INCRBY', KEYS[i], ARGV[3 * i + 1])
+  if redis.call('PTTL', KEYS[i]) < 0 then redis.call('PEXPIRE', KEYS[i], ARGV[3 * i]) end
+end
+if pending ~= '' then redis.call('SET', pending, ARGV[at], 'EX', ARGV[at + 1]) end
+if typing ~= '' then redis.call('DEL', typing) end
+if reservation then
+  redis.call('HSET', reservation, 'event', ARGV[at + 2])
+  redis.call('EXPIRE', reservation, ARGV[at + 3])
+end
+return {'admitted', 0, tonumber(redis.call('GET', KEYS[1])), redis.call('PTTL', KEYS[1]), epoch, age}

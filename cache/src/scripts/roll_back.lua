@@ -1,11 +1,15 @@
--- Takes an admission back after Kafka refused its event. KEYS: the counter, the pending entity (empty: none), the
--- reservation (only with a key). ARGV: the event (only with a key).
-if redis.call('EXISTS', KEYS[1]) == 1 and tonumber(redis.call('GET', KEYS[1])) > 0 then
-  redis.call('DECR', KEYS[1])
+-- Takes an admission back after Kafka refused its event. KEYS: the counters, the pending entity (empty: none), the
+-- reservation (only with a key). ARGV: the number of counters, what the command added to each, the event (only with a
+-- key).
+local counters = tonumber(ARGV[1])
+local pending, reservation = KEYS[counters + 1], KEYS[counters + 2]
+for i = 1, counters do
+  local count = tonumber(redis.call('GET', KEYS[i]) or '0')
+  if count > 0 then redis.call('DECRBY', KEYS[i], math.min(count, tonumber(ARGV[i + 1]))) end
 end
-if KEYS[2] ~= '' then redis.call('DEL', KEYS[2]) end
-if KEYS[3] and redis.call('HGET', KEYS[3], 'event') == ARGV[1]
-  and redis.call('HEXISTS', KEYS[3], 'position') == 0 then
-  redis.call('DEL', KEYS[3])
+if pending ~= '' then redis.call('DEL', pending) end
+if reservation and redis.call('HGET', reservation, 'event') == ARGV[counters + 2]
+  and redis.call('HEXISTS', reservation, 'position') == 0 then
+  redis.call('DEL', reservation)
 end
 return 1

@@ -163,7 +163,9 @@ fn limits(config: &LimitConfig) -> Limits {
         edits: config.limit_edits,
         deletions: config.limit_deletions,
         conversations: config.limit_conversations,
+        invitations: config.limit_invitations,
         read_marks: config.limit_read_marks,
+        typing: config.limit_typing,
         window: Duration::from_secs(u64::from(config.limit_window_seconds)),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::http::{Request, Response};
 use crate::harness::redis::FAILED_LOOKUP_LIMIT;
-use crate::harness::system::config;
+use crate::harness::system::{config, unlimited};
 use crate::harness::{System, eventually, send_concurrently, unknown_id};
 
 /// Asserts that a response is 429 and names the time after which the client may retry.
@@ -88,6 +88,79 @@ async fn added_and_removed_reactions_count_together() {
     for body in [add, remove_by_word, remove] {
         assert_limited(&system.post("bob", body).await, 3);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_starts_and_stops_count_together() {
+    let system = System::with(|config| config.limits.limit_typing = 3).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let typing = |action: &str| json!({"action": action, "conversationId": conversation});
+    for (action, left) in [("typing_start", 2), ("typing_stop", 1), ("typing_start", 0)] {
+        let accepted = system.post("bob", typing(action)).await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        accepted.assert_rate_limit(3, left);
+    }
+
+    assert_limited(&system.post("bob", typing("typing_stop")).await, 3);
+    assert_eq!(system.post("alice", typing("typing_start")).await.status, 202);
+    assert_eq!(system.records_of(&conversation).await.len(), 1 + 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invited_people_count_besides_the_conversations() {
+    let system = System::with(|config| config.limits.limit_invitations = 5).await;
+    let invite = async |people: &[&str]| {
+        let body = json!({"action": "conversation", "type": "GROUP", "participantIds": people});
+        system.post("alice", body).await
+    };
+    let first = invite(&["bob", "carol", "dave"]).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    first.assert_rate_limit(20, 19);
+
+    let refused = invite(&["bob", "carol", "dave"]).await;
+
+    refused.assert_problem(429, "rate_limited");
+    refused.assert_rate_limit(5, 2);
+    let last = invite(&["alice", "bob", "carol"]).await;
+    assert_eq!(last.status, 201, "whoever creates a conversation isn't invited: {last:?}");
+    last.assert_rate_limit(20, 18);
+    assert_limited(&invite(&["bob"]).await, 5);
+    assert_eq!(system.records().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_and_repeated_requests_have_a_limit_of_their_own() {
+    // Twenty times what all commands together may be.
+    let system = System::with(|config| {
+        unlimited(config);
+        for limit in [
+            &mut config.limits.limit_messages,
+            &mut config.limits.limit_reactions,
+            &mut config.limits.limit_edits,
+            &mut config.limits.limit_deletions,
+            &mut config.limits.limit_conversations,
+            &mut config.limits.limit_read_marks,
+            &mut config.limits.limit_typing,
+        ] {
+            *limit = 1;
+        }
+    })
+    .await;
+    let conversation = system.conversation("bob", &["alice"]).await;
+    let body = json!({"conversationId": conversation, "content": "hi"});
+    assert_eq!(system.post_with_key("alice", "a-key", body.clone()).await.status, 201);
+    for number in 1..140 {
+        let refused = match number % 3 {
+            0 => system.post("alice", json!({"content": 7})).await,
+            1 => system.post_with_key("alice", "a-key", body.clone()).await,
+            _ => system.send("alice", &unknown_id(), "hi").await,
+        };
+        assert!([422, 200, 404].contains(&refused.status), "{number}: {refused:?}");
+    }
+
+    assert_limited(&system.post_with_key("alice", "a-key", body.clone()).await, 140);
+    assert_limited(&system.post("alice", json!({"content": 7})).await, 140);
+    assert_eq!(system.post("bob", body).await.status, 201, "another user isn't affected");
 }
 
 #[tokio::test(flavor = "multi_thread")]

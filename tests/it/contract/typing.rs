@@ -19,7 +19,6 @@ async fn typing_is_accepted_and_logged_and_changes_no_state() {
         let accepted = system.post("bob", typing(action, &conversation)).await;
         let body = json!({"data": {"conversationId": conversation}});
         assert_eq!((accepted.status, &accepted.body), (202, &body), "{accepted:?}");
-        accepted.assert_not_counted();
         let event = json!({"type": event_type, "actorId": "bob", "data": {}});
         system.record_at(&accepted).await.assert_event(&conversation, event);
         system.wait_until_projected(&accepted).await;
@@ -49,7 +48,7 @@ async fn a_repeated_start_is_appended_only_after_three_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_does_not_suppress_another_user_another_conversation_or_a_stop() {
+async fn a_start_does_not_suppress_another_user_or_conversation_or_a_stop() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
     let other_conversation = system.conversation("bob", &["carol"]).await;
@@ -58,13 +57,54 @@ async fn a_start_does_not_suppress_another_user_another_conversation_or_a_stop()
         ("alice", "typing_start", &conversation),
         ("bob", "typing_start", &other_conversation),
         ("bob", "typing_stop", &conversation),
-        ("bob", "typing_stop", &conversation),
         ("bob", "typing_start", &conversation),
     ] {
         let accepted = system.post(user, typing(action, conversation)).await;
         assert_eq!(accepted.status, 202);
         system.record_at(&accepted).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_a_user_who_does_not_type_appends_nothing() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let stop = async |user: &str| {
+        let accepted = system.post(user, typing("typing_stop", &conversation)).await;
+        let body = json!({"data": {"conversationId": conversation}});
+        assert_eq!((accepted.status, &accepted.body), (202, &body), "{accepted:?}");
+        accepted
+    };
+    for _ in 0..3 {
+        let accepted = stop("bob").await;
+        accepted.assert_not_counted();
+        assert_eq!(accepted.header("messages-position"), "");
+    }
+    system.post("alice", typing("typing_start", &conversation)).await.assert_rate_limit(60, 59);
+    stop("bob").await.assert_not_counted();
+    stop("alice").await.assert_rate_limit(60, 58);
+    stop("alice").await.assert_not_counted();
+
+    assert_eq!(system.records_of(&conversation).await.len(), 1 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_ends_its_authors_typing_so_that_the_next_start_is_shown() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let start = async || system.post("bob", typing("typing_start", &conversation)).await;
+    system.record_at(&start().await).await;
+    system.message("alice", &conversation, "another's message ends nothing").await;
+    start().await.assert_not_counted();
+
+    system.message("bob", &conversation, "hi").await;
+
+    let stop = system.post("bob", typing("typing_stop", &conversation)).await;
+    assert_eq!((stop.status, stop.header("messages-position")), (202, ""), "the message has ended it: {stop:?}");
+    system
+        .record_at(&start().await)
+        .await
+        .assert_event(&conversation, json!({"type": "TYPING_START", "actorId": "bob", "data": {}}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +123,7 @@ async fn concurrent_starts_are_one_event() {
 async fn typing_ignores_idempotency_keys() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["bob"]).await;
-    for action in ["typing_start", "typing_stop", "typing_stop"] {
+    for action in ["typing_start", "typing_stop", "typing_start"] {
         let accepted = system.post_with_key("bob", "a-key", typing(action, &conversation)).await;
         assert_eq!((accepted.status, accepted.header("idempotent-replayed")), (202, ""), "{accepted:?}");
         let record = system.record_at(&accepted).await;

@@ -74,6 +74,8 @@ pub(crate) fn unlimited(config: &mut Config) {
         &mut limits.limit_edits,
         &mut limits.limit_deletions,
         &mut limits.limit_conversations,
+        &mut limits.limit_invitations,
+        &mut limits.limit_typing,
         &mut limits.limit_read_marks,
     ] {
         *limit = 1_000_000;

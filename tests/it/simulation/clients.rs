@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cache::{Admission, Cache, IdempotencyScope, Limit, PendingEntity, ReservationRequest};
+use cache::{Admission, Cache, Costs, IdempotencyScope, Limit, PendingEntity, ReservationRequest};
 use domain::decide::{Context, decide, notifications};
 use domain::facts::{ConversationFacts, Facts, MessageFacts};
 use domain::testing::{Rng, World, facts};
@@ -149,7 +149,7 @@ async fn admit(cache: &Cache, event: Event) -> Event {
     let pending = PendingEntity::created_by(&event, Log::partition_of(&event));
     let pending = pending.filter(|_| IdempotencyScope::of(&event).is_none());
     let request = ReservationRequest { event: &event, bytes: &bytes, pending: pending.as_ref() };
-    match cache.admit(&event.actor_id, &LIMIT, Some(request)).await {
+    match cache.admit(&event.actor_id, &Costs::one(LIMIT), Some(request)).await {
         Ok((Admission::Reserved(reservation), _)) => envelope::decode(&reservation.event).unwrap(),
         Ok(_) | Err(_) => event,
     }

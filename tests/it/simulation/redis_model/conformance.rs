@@ -127,27 +127,35 @@ fn comparable(reply: &Value) -> Value {
 async fn the_model_runs_each_script_as_redis_does() {
     let mut pair = Pair::connect().await;
     // Admission: counted, over the limit, reserved, known as reserved, with and without a pending entity.
-    let without_key = ["2", "60000", "{}", "60"];
-    let with_key = ["2", "60000", "", "60", "the event", "86400", "an-epoch"];
+    let without_key = ["1", "2", "60000", "1", "{}", "60"];
+    let with_key = ["1", "2", "60000", "1", "", "60", "the event", "86400", "an-epoch"];
     for _ in 0..3 {
-        pair.script(ADMIT, &["limit", "pending"], &without_key).await;
+        pair.script(ADMIT, &["limit", "pending", "typing"], &without_key).await;
     }
-    pair.script(ADMIT, &["limit", "", "reservation", "epoch"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["limit", "", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
     pair.command("HSETNX :reservation position 3:42").await;
-    pair.script(ADMIT, &["other-limit", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
+    // Two limits: the second refuses, and neither counts.
+    let invites = ["2", "2", "60000", "1", "5", "60000", "4", "", "60"];
+    for _ in 0..2 {
+        pair.script(ADMIT, &["kind", "people", "", ""], &invites).await;
+    }
+    pair.command("GET :kind").await;
+    pair.script(ROLL_BACK, &["kind", "people", ""], &["2", "1", "4"]).await;
+    pair.command("GET :people").await;
     pair.script(EPOCH, &["epoch"], &["another"]).await;
     for name in ["limit", "other-limit", "pending", "reservation", "epoch", "nothing"] {
         pair.command(&format!("PTTL :{name}")).await;
     }
     // Rolling back: an event that is not the reserved one, a reservation with a position, and one without.
-    pair.script(ROLL_BACK, &["limit", "pending"], &[]).await;
-    pair.script(ROLL_BACK, &["other-limit", "", "reservation"], &["the event"]).await;
-    pair.script(ADMIT, &["other-limit", "", "second", "epoch"], &with_key).await;
-    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["another event"]).await;
+    pair.script(ROLL_BACK, &["limit", "pending"], &["1", "1"]).await;
+    pair.script(ROLL_BACK, &["other-limit", "", "reservation"], &["1", "1", "the event"]).await;
+    pair.script(ADMIT, &["other-limit", "", "", "second", "epoch"], &with_key).await;
+    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "another event"]).await;
     pair.command("HGETALL :second").await;
-    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["the event"]).await;
+    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
     // Versions and views.
     pair.script(VIEW, &["progress", "view"], &[]).await;
@@ -182,11 +190,15 @@ async fn the_model_runs_each_script_as_redis_does() {
 #[tokio::test]
 async fn the_model_expires_keys_as_redis_does() {
     let mut pair = Pair::connect().await;
-    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
-    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
+    let (start, stop) = (["3", "60000", "100000", "60000"], ["3", "60000"]);
+    pair.script(TYPING, &["typing", "typing-limit"], &stop).await;
+    pair.script(TYPING, &["typing", "typing-limit"], &start).await;
+    pair.script(TYPING, &["typing", "typing-limit"], &start).await;
     pair.command("SET :typing 1 PX 1").await;
     pair.expire("typing").await;
-    pair.script(TYPING, &["typing"], &["100000", "60000"]).await;
+    pair.script(TYPING, &["typing", "typing-limit"], &start).await;
+    pair.script(TYPING, &["typing", "typing-limit"], &stop).await;
+    pair.script(TYPING, &["typing", "typing-limit"], &start).await;
     pair.command("SET :text 1 PX 1").await;
     pair.expire("text").await;
     for command in ["GET :text", "EXISTS :text", "INCR :text", "PTTL :text", "GETEX :nothing EX 5", "DEL :text"] {
@@ -213,7 +225,8 @@ async fn the_model_answers_random_calls_as_redis_does() {
         "DEL :K :L",
         "EXISTS :K :L",
         "INCR :K",
-        "DECR :K",
+        "INCRBY :K 3",
+        "DECRBY :K 2",
         "EXPIRE :K 900",
         "PEXPIRE :K 900000",
         "PTTL :K",
@@ -246,7 +259,7 @@ async fn the_model_answers_random_calls_as_redis_does() {
         let (from, to) = (rng.below(4).to_string(), rng.below(8).to_string());
         match rng.below(3) {
             0 => pair.script(VERSIONS, &["progress", k, l], &["7200", &from, &to]).await,
-            1 => pair.script(ROLL_BACK, &[k, "", l], &["X"]).await,
+            1 => pair.script(ROLL_BACK, &[k, "", l], &["1", "1", "X"]).await,
             _ => {
                 let arguments = ["v", "channel", "1", "1", "3", &from, &to];
                 pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", k, l], &arguments).await

@@ -121,7 +121,8 @@ impl Keyspace {
             }
             ("EXISTS", keys) => Reply::count(keys.iter().filter(|key| self.live(key).is_some()).count()),
             ("INCR", [key]) => self.add(key, 1)?,
-            ("DECR", [key]) => self.add(key, -1)?,
+            ("INCRBY", [key, amount]) => self.add(key, number(amount)?)?,
+            ("DECRBY", [key, amount]) => self.add(key, -number(amount)?)?,
             ("EXPIRE", [key, seconds]) => self.expire_in(key, number(seconds)? * 1_000),
             ("PEXPIRE", [key, millis]) => self.expire_in(key, number(millis)?),
             ("PTTL", [key]) => {
