@@ -8,7 +8,7 @@ use domain::{Event, EventData, UserId};
 use redis::Script;
 
 use crate::connection::{Cache, CacheError};
-use crate::idempotency::{IdempotencyScope, Reservation, ReservationEpoch};
+use crate::idempotency::{IdempotencyScope, Reservation, ReservationEpoch, made_at_ms};
 use crate::keys::{self, Keys};
 use crate::pending::PendingEntity;
 
@@ -30,7 +30,7 @@ pub struct Limit {
 /// What a command adds to one of its user's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// The limit.
+    /// Which limit it counts against.
     pub limit: Limit,
     /// How much of it the command takes: 1, or the number of people whom it invites.
     pub amount: u32,
@@ -116,22 +116,27 @@ impl Cache {
         let mut call = ADMIT.prepare_invoke();
         call.arg(costs.iter().count());
         for Cost { limit, amount } in costs.iter() {
-            call.key(keys.limit(limit.name, user)).arg(limit.max).arg(milliseconds(limit.window)).arg(amount);
+            call.key(keys.limit(limit.name, user)).arg(limit.max).arg(keys::millis(limit.window)).arg(amount);
         }
         call.key(pending_key(&keys, pending));
         call.key(request.map_or_else(String::new, |request| ended_typing(&keys, request.event)));
         call.arg(pending.map(PendingEntity::json).unwrap_or_default()).arg(keys::PENDING_TTL.as_secs());
         if let (Some(request), Some(scope)) = (request, scope) {
-            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).key(keys.epoch());
-            call.arg(request.bytes).arg(keys::RESERVATION_TTL.as_secs()).arg(keys::fresh_version());
+            call.key(scope.reservation(&keys)).key(keys.epoch()).key(keys.keys_ahead(scope.actor));
+            call.arg(made_at_ms(scope.key).unwrap_or(0));
+            call.arg(keys::millis(keys::EARLY_KEY))
+                .arg(keys::millis(keys::FRESH_KEY))
+                .arg(request.bytes)
+                .arg(keys::RESERVATION_TTL.as_secs())
+                .arg(keys::fresh_version());
         }
-        let (outcome, counter, first, second, epoch, age): (String, usize, redis::Value, redis::Value, String, i64) =
+        let (outcome, counter, first, reset, epoch, age): (String, usize, redis::Value, i64, String, i64) =
             call.invoke_async(&mut self.connection("admit")).await?;
         let epoch = scope.map(|_| ReservationEpoch { id: epoch, age: keys::milliseconds(age) });
         let Some(limit) = costs.iter().nth(counter).map(|cost| cost.limit).filter(|_| outcome != "reserved") else {
-            return Ok((Admission::Reserved(Reservation::parse(first, &second)?), epoch));
+            return Ok((Admission::Reserved(Reservation::parse(redis::from_redis_value(first)?)?), epoch));
         };
-        let (count, reset): (u32, i64) = (redis::from_redis_value(first)?, redis::from_redis_value(second)?);
+        let count = redis::from_redis_value(first)?;
         let state = limit.state(count, keys::milliseconds(reset));
         Ok((if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) }, epoch))
     }
@@ -156,15 +161,10 @@ impl Cache {
         if let Some(request) = request
             && let Some(scope) = IdempotencyScope::of(request.event)
         {
-            call.key(keys.reservation(scope.conversation, scope.actor, scope.key)).arg(request.bytes);
+            call.key(scope.reservation(&keys)).arg(request.bytes);
         }
         Ok(call.invoke_async(&mut self.connection("roll_back")).await?)
     }
-}
-
-/// A time as scripts take it.
-pub(crate) fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The mark that the author of a message types, which ends with the message; empty for every other event.

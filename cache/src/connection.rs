@@ -21,6 +21,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 #[error("Redis: {0}")]
 pub struct CacheError(#[from] redis::RedisError);
 
+impl CacheError {
+    /// A value in Redis that this version of the program can't read.
+    pub(crate) fn from_value(what: &'static str) -> Self {
+        Self((redis::ErrorKind::UnexpectedReturnType, what).into())
+    }
+}
+
 impl From<redis::ParsingError> for CacheError {
     fn from(error: redis::ParsingError) -> Self {
         Self(error.into())

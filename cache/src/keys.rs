@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::{ConversationId, IdempotencyKey, MessageId, UserId};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 const MINUTE: u64 = 60;
@@ -15,18 +18,32 @@ pub const VERSION_TTL: Duration = Duration::from_secs(2 * HOUR);
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
 /// How long a typing start lasts by itself.
 pub const TYPING_TTL: Duration = Duration::from_secs(5);
-/// How long a reserved idempotency key stays in Redis. The fold remembers it permanently.
+/// How long a reserved idempotency key stays in Redis at most. The fold remembers it permanently.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
+/// How long after its time a key that is a UUID of version 7 counts as unused, if Redis has no reservation of it.
+pub const FRESH_KEY: Duration = Duration::from_secs(2 * MINUTE);
+/// How long before its time such a key may be used, because clients' clocks differ. An earlier use leaves a mark.
+pub const EARLY_KEY: Duration = Duration::from_secs(MINUTE);
+/// How long a reservation stays once its event is folded: until its key is no longer fresh, even if it was used as early
+/// as it may be, and a minute more.
+pub const FOLDED_RESERVATION_TTL: Duration = Duration::from_secs(4 * MINUTE);
 /// How long a realtime node counts as alive after its last heartbeat.
 pub const NODE_TTL: Duration = Duration::from_secs(8);
 /// How long pending entities and changes are kept: longer than a healthy projector ever takes to fold them.
 pub const PENDING_TTL: Duration = Duration::from_secs(MINUTE);
+/// How long they stay once they are folded: longer than a request takes that looked for them in the read model before.
+pub const FOLDED_PENDING_TTL: Duration = Duration::from_secs(10);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
 /// A time to live as `EXPIRE` takes it.
 pub(crate) fn seconds(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A time to live as `PEXPIRE` and scripts take it.
+pub(crate) fn millis(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A duration from milliseconds as scripts return them. Negative ones count as zero.
@@ -183,10 +200,18 @@ impl Keys<'_> {
         format!("{}:limit:{name}:{user}", self.prefix)
     }
 
-    /// Hash of a reserved event (`event`) and, once it is on the log, its position (`position`).
+    /// String: a reserved event; once it is on the log, the beginning of its request's hash, a space, and its position.
+    /// The name has a hash of the scope, so that it is short. There is one for each command.
     pub(crate) fn reservation(&self, conversation: ConversationId, actor: &UserId, key: &IdempotencyKey) -> String {
         // Neither a user id nor a key contains spaces, so the parts stay apart.
-        format!("{}:reservation:{conversation} {actor} {key}", self.prefix)
+        let hash = Sha256::digest(format!("{conversation} {actor} {key}"));
+        format!("{}:reservation:{}", self.prefix, URL_SAFE_NO_PAD.encode(&hash[..16]))
+    }
+
+    /// String: the latest time of a user's keys that were used earlier than they may be, in Unix milliseconds. It stays
+    /// until that key is no longer fresh.
+    pub(crate) fn keys_ahead(&self, user: &UserId) -> String {
+        format!("{}:keys-ahead:{user}", self.prefix)
     }
 
     /// Hash of what commands have just done to a message: `deletedAt`, in Unix milliseconds, and each added emoji.

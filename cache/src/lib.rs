@@ -25,6 +25,7 @@ mod admission;
 mod as_of;
 mod connection;
 mod counted_connection;
+mod folded;
 mod health;
 mod idempotency;
 pub mod keys;
@@ -42,8 +43,9 @@ pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationReques
 pub use as_of::{AsOf, STALL_AFTER};
 pub use connection::{Cache, CacheError};
 pub use counted_connection::CommandExecutor;
+pub use folded::FoldedKey;
 pub use health::RedisHealth;
-pub use idempotency::{IdempotencyScope, Reservation, ReservationEpoch};
+pub use idempotency::{AcknowledgedRequest, IdempotencyScope, Reservation, ReservationEpoch};
 pub use keys::{Dependency, ViewKey};
 pub use local_limits::LocalLimits;
 pub use pending::{PendingChanges, PendingEntity};

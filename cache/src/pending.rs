@@ -10,7 +10,7 @@ use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp, U
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Cache, CacheError};
-use crate::idempotency::IdempotencyScope;
+use crate::idempotency::Reservation;
 use crate::keys::{self, Dependency};
 
 /// The hash field that holds the time of a deletion. Every other field is an emoji.
@@ -121,8 +121,8 @@ impl Cache {
     pub async fn record_outcome(&self, event: &Event, position: Position) -> Result<(), CacheError> {
         let keys = self.keys();
         let mut record = redis::pipe();
-        if let Some(IdempotencyScope { conversation, actor, key }) = IdempotencyScope::of(event) {
-            record.hset_nx(keys.reservation(conversation, actor, key), "position", position.to_string());
+        if event.request.is_some() {
+            Reservation::acknowledge(&mut record, &keys, event, position);
             if let Some(pending) = PendingEntity::created_by(event, position.partition) {
                 let key = keys.pending_entity(&pending.dependency());
                 record.set_ex(key, pending.json(), keys::PENDING_TTL.as_secs());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::{ConversationId, UserId};
 use redis::Script;
 
-use crate::admission::{Limit, LimitState, milliseconds};
+use crate::admission::{Limit, LimitState};
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
@@ -74,9 +74,9 @@ impl Cache {
         let keys = self.keys();
         let mut call = TYPING.prepare_invoke();
         call.key(keys.typing(conversation, user)).key(keys.limit(limit.name, user));
-        call.arg(limit.max).arg(milliseconds(limit.window));
+        call.arg(limit.max).arg(keys::millis(limit.window));
         if let Some(lasts) = lasts {
-            call.arg(milliseconds(lasts)).arg(milliseconds(REPEAT));
+            call.arg(keys::millis(lasts)).arg(keys::millis(REPEAT));
         }
         let (outcome, count, reset): (String, u32, i64) = call.invoke_async(&mut self.connection("typing")).await?;
         let state = limit.state(count, keys::milliseconds(reset));

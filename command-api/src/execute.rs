@@ -7,9 +7,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cache::{
-    Admission, Cache, IdempotencyScope, LimitState, LocalLimits, PendingEntity, Reservation, ReservationRequest,
-};
+use cache::{Admission, Cache, IdempotencyScope, LimitState, LocalLimits, PendingEntity, ReservationRequest};
 use domain::decide::{Context, decide};
 use domain::event::ConversationKind;
 use domain::facts::{Facts, MessageFacts};
@@ -21,7 +19,7 @@ use uuid::Uuid;
 
 use crate::append::Appender;
 use crate::facts::FactLookup;
-use crate::idempotency::{EarlierUse, Idempotency, KeyLookup, KeyState};
+use crate::idempotency::{EarlierUse, Idempotency, KeyLookup, KeyState, LoggedEvent};
 use crate::limits::Limits;
 use crate::request::CommandRequest;
 use crate::response::{self, CommandOutcome};
@@ -126,7 +124,7 @@ impl Executor {
             Admission::Admitted(state) => state,
             Admission::Limited(state) => return Err(response::limited(&state)),
             Admission::Reserved(reservation) => {
-                return self.replay(&request, EarlierUse { reservation, is_first: !unconfirmed }, lookup).await;
+                return self.replay(&request, EarlierUse::of(reservation, !unconfirmed), lookup).await;
             }
         };
         let position = match self.appender.append(&event, request.trace).await {
@@ -140,15 +138,11 @@ impl Executor {
             Err(problem) => return Err(response::counted(problem, &state)),
         };
         if let Some(scope) = scope.filter(|_| unconfirmed || lookup.has_expired())
-            && let Some(first) = self.idempotency.confirm(scope, position).await?
+            && let Some(first) = self.idempotency.confirm(scope, &event, position).await?
         {
             // Another node may have appended a copy of this event first.
-            let is_copy = first.event == bytes;
-            return if is_copy {
-                Ok(executed(event, first.position.unwrap_or(position), state))
-            } else {
-                repeat_response(&request, &first)
-            };
+            let is_copy = first.event == event;
+            return if is_copy { Ok(executed(event, first.position, state)) } else { repeat_response(&request, first) };
         }
         self.record_outcome(&event, position).await;
         Ok(executed(event, position, state))
@@ -174,33 +168,41 @@ impl Executor {
         earlier: EarlierUse,
         lookup: KeyLookup,
     ) -> Result<CommandOutcome, Problem> {
-        let EarlierUse { reservation, is_first } = earlier;
-        let event = reserved_event(&reservation)?;
-        if !is_first && reservation.position.is_none() && !is_same_request(request, &event) {
+        let (bytes, is_first) = match earlier {
+            EarlierUse::Logged { position, request: logged } => {
+                // Another request is refused without reading the log.
+                if logged.is_some_and(|logged| !logged.may_be(&request.command.hash())) {
+                    return Err(key_reused());
+                }
+                let event = self.idempotency.event_at(position).await?;
+                return repeat_response(request, LoggedEvent { event, position });
+            }
+            EarlierUse::Reserved { bytes, is_first } => (bytes, is_first),
+        };
+        let event = reserved_event(&bytes)?;
+        if !is_same_request(request, &event) {
+            if is_first {
+                return Err(key_reused());
+            }
             // The other request may have come second.
             let first = match IdempotencyScope::of(&event) {
                 Some(scope) => self.idempotency.first_on_log(scope).await?,
                 None => None,
             };
-            return repeat_response(request, first.as_ref().unwrap_or(&reservation));
-        }
-        // Before anything is appended, because it may be another request.
-        let outcome = repeat_response(request, &reservation)?;
-        if outcome.position.is_some() {
-            return Ok(outcome);
+            return first.map_or_else(|| Err(key_reused()), |first| repeat_response(request, first));
         }
         let (executor, trace) = (self.clone(), request.trace);
         let append = self.tasks.spawn(async move {
             let position = executor.appender.append(&event, trace).await?;
             if let Some(scope) = IdempotencyScope::of(&event).filter(|_| !is_first || lookup.has_expired())
-                && let Some(first) = executor.idempotency.confirm(scope, position).await?
+                && let Some(first) = executor.idempotency.confirm(scope, &event, position).await?
             {
                 return Ok(first);
             }
             executor.record_outcome(&event, position).await;
-            Ok(Reservation { position: Some(position), ..reservation })
+            Ok(LoggedEvent { event, position })
         });
-        repeat_response(request, &append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
+        repeat_response(request, append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
     }
 }
 
@@ -218,8 +220,8 @@ fn is_same_request(request: &CommandRequest, event: &Event) -> bool {
     event.request.as_ref().is_some_and(|earlier| earlier.hash == request.command.hash())
 }
 
-fn reserved_event(reservation: &Reservation) -> Result<Event, Problem> {
-    envelope::decode(&reservation.event).map_err(|error| {
+fn reserved_event(bytes: &[u8]) -> Result<Event, Problem> {
+    envelope::decode(bytes).map_err(|error| {
         tracing::error!(%error, "a reserved event can't be decoded; the client gets 500");
         Problem::internal()
     })
@@ -229,13 +231,17 @@ fn reserved_event(reservation: &Reservation) -> Result<Event, Problem> {
 ///
 /// # Errors
 /// 409 if that was another request.
-fn repeat_response(request: &CommandRequest, earlier: &Reservation) -> Result<CommandOutcome, Problem> {
-    let event = reserved_event(earlier)?;
+fn repeat_response(request: &CommandRequest, earlier: LoggedEvent) -> Result<CommandOutcome, Problem> {
+    let LoggedEvent { event, position } = earlier;
     if !is_same_request(request, &event) {
-        let detail = "this key was used for another request in this conversation; use a new one";
-        return Err(Problem::conflict("idempotency_key_reused", detail));
+        return Err(key_reused());
     }
-    Ok(CommandOutcome { event, position: earlier.position, replayed: true, limit: None })
+    Ok(CommandOutcome { event, position: Some(position), replayed: true, limit: None })
+}
+
+fn key_reused() -> Problem {
+    let detail = "this key was used for another request in this conversation; use a new one";
+    Problem::conflict("idempotency_key_reused", detail)
 }
 
 fn executed(event: Event, position: Position, limit: LimitState) -> CommandOutcome {

@@ -13,6 +13,7 @@ use crate::client::{self, KafkaContext, is_transient};
 use crate::error::LogError;
 use crate::lookup::{LogLookup, NO_LATER_RECORD};
 use crate::record::LogRecord;
+use crate::record_lookup::RecordLookup;
 
 /// How often a waiting reader checks for records without being woken. librdkafka can fail to wake it: after a broker
 /// was suspended for a while, one reader got no wake-up for the rest of the process's life.
@@ -43,8 +44,10 @@ pub struct LogConsumer {
     name: &'static str,
     /// An error that followed some records of a batch. The next call returns it.
     pending_error: Mutex<Option<LogError>>,
-    /// Created with the first look-up.
+    /// Created with the first look-up of offsets.
     lookup: OnceLock<Arc<LogLookup>>,
+    /// Created with the first look-up of a record.
+    record_lookup: OnceLock<RecordLookup>,
 }
 
 /// The settings of every consumer of a topic; callers add their own.
@@ -89,6 +92,7 @@ impl LogConsumer {
             name,
             pending_error: Mutex::default(),
             lookup: OnceLock::new(),
+            record_lookup: OnceLock::new(),
         }
     }
 
@@ -220,12 +224,19 @@ impl LogConsumer {
         self.lookup()?.offsets(Offset::Beginning).await
     }
 
-    /// Reads one record again. None if the log has no record at this position. Concurrent callers wait for each other.
+    /// Reads one record again. None if the log has no record at this position. Concurrent callers share their reads.
     ///
     /// # Errors
-    /// When Kafka doesn't answer within 2 s, which includes the wait for other callers.
+    /// When Kafka doesn't answer within 2 s, or too many callers wait.
     pub async fn read_at(&self, position: Position) -> Result<Option<LogRecord>, LogError> {
-        self.lookup()?.read(position).await
+        let lookup = match self.record_lookup.get() {
+            Some(lookup) => lookup,
+            None => {
+                let lookup = RecordLookup::new(&self.brokers, &self.topic)?;
+                self.record_lookup.get_or_init(|| lookup)
+            }
+        };
+        lookup.read(position).await
     }
 
     fn lookup(&self) -> Result<Arc<LogLookup>, LogError> {

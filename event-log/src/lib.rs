@@ -10,6 +10,7 @@ mod partition;
 mod partition_reader;
 mod producer;
 mod record;
+mod record_lookup;
 mod topic;
 mod topic_id;
 mod topic_watch;

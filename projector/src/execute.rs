@@ -59,6 +59,9 @@ pub(crate) async fn execute(projector: &Projector, projection: Projection, run: 
         };
         run.reply(reply);
     }
+    if let Some(batch) = run.batch() {
+        projector.folded.add(cache, batch);
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 mod as_of;
 mod dead_letters;
 mod execute;
+mod folded_keys;
 pub mod folding;
 mod idle;
 mod lag;
@@ -18,6 +19,7 @@ mod session;
 mod stalls;
 mod worker;
 
+pub use folded_keys::FoldedKeys;
 pub use lag::{Lag, lag};
 pub use projector::Projector;
 pub use rebuild::{RebuildProgress, rebuild};

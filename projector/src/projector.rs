@@ -4,6 +4,7 @@ use cache::Cache;
 use event_log::{Topic, TopicWatch};
 use read_model::ReadModel;
 
+use crate::folded_keys::FoldedKeys;
 use crate::stalls::Stalls;
 
 /// A projector: the topic that it folds, the read model and the cache that it keeps up to date, and its own name.
@@ -23,4 +24,6 @@ pub struct Projector {
     pub owner: String,
     /// Which of its partitions make no progress.
     pub stalls: Stalls,
+    /// What Redis needn't keep much longer.
+    pub folded: FoldedKeys,
 }

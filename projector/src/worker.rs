@@ -11,6 +11,7 @@
 //! | fold | `domain::fold` changes the state in memory. |
 //! | commit | `ReadModel::commit` writes the rows and moves the offsets, in one transaction, if the offsets are still the expected ones. |
 //! | publish | Redis learns which cached views are stale, and then the new offsets. |
+//! | forget | Once a second, Redis learns of which events it needn't keep reservations and pending entities any longer. |
 //! | idle | If no more records wait, the worker pauses. What comes in the meantime makes up the next batch. |
 //!
 //! An example: the worker owns partition 3, whose next offset is 42. It takes the records at offsets 42 to 44, folds
@@ -56,6 +57,7 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
     let (log_end_sender, log_end) = watch::channel(LogEnd::default());
     let log = Arc::new(LogConsumer::new(&projector.brokers, &projector.topic.name, "projector-look-ups"));
     tokio::spawn(lag::observe(projector.clone(), log.clone(), owned, log_end_sender));
+    tokio::spawn(projector.folded.clone().run(projector.cache.clone(), shutdown.clone()));
     let mut backoff = INITIAL_BACKOFF;
     while !shutdown.is_cancelled() {
         let started = Instant::now();

@@ -21,10 +21,21 @@ pub struct RedisOutage {
     pub age: Duration,
 }
 
-impl RedisOutage {
-    fn of(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
+/// What decides, besides the key itself, whether a key is unused that the read model doesn't know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyConditions {
+    /// The generation of the projection: the read model of a new one knows no key at first. None before a projector
+    /// first ran.
+    pub generation: Option<i64>,
+    /// The last announced outage of Redis, if there ever was one.
+    pub outage: Option<RedisOutage>,
+}
+
+impl KeyConditions {
+    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let (at, now): (Option<OffsetDateTime>, OffsetDateTime) = (row.try_get("noted_at")?, row.try_get("now")?);
-        Ok(at.map(|at| Self { at, age: Duration::try_from(now - at).unwrap_or(Duration::ZERO) }))
+        let outage = at.map(|at| RedisOutage { at, age: Duration::try_from(now - at).unwrap_or(Duration::ZERO) });
+        Ok(Self { generation: row.try_get("generation")?, outage })
     }
 }
 
@@ -33,12 +44,12 @@ impl RedisOutage {
 pub struct KeyUse {
     /// The position of the event that used the key first; none if no folded event used it.
     pub first: Option<Position>,
-    /// The last announced outage of Redis, if there ever was one.
-    pub outage: Option<RedisOutage>,
+    /// What decides whether it is unused then.
+    pub conditions: KeyConditions,
 }
 
 impl ReadModel {
-    /// Looks up the first use of a key, and the last outage of Redis, in one query.
+    /// Looks up the first use of a key, and what decides whether an unknown one is unused, in one query.
     pub async fn key_use(
         &self,
         conversation: ConversationId,
@@ -47,8 +58,8 @@ impl ReadModel {
     ) -> Result<KeyUse, ReadModelError> {
         let (pool, _timer) = self.pool("key_use");
         let row = sqlx::query(
-            "SELECT partition, position, noted_at, clock_timestamp() AS now
-             FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN applied_events
+            "SELECT partition, position, noted_at, generation, clock_timestamp() AS now
+             FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true LEFT JOIN applied_events
                  ON conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
         )
         .bind(conversation.0)
@@ -58,14 +69,17 @@ impl ReadModel {
         .await?;
         let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get("partition")?, row.try_get("position")?);
         let first = partition.zip(offset).map(|(partition, offset)| Position { partition, offset });
-        Ok(KeyUse { first, outage: RedisOutage::of(&row)? })
+        Ok(KeyUse { first, conditions: KeyConditions::of(&row)? })
     }
 
-    /// Reads the last announced outage of Redis, if there ever was one.
-    pub async fn last_redis_outage(&self) -> Result<Option<RedisOutage>, ReadModelError> {
+    /// Reads what decides whether a key is unused that the read model doesn't know.
+    pub async fn key_conditions(&self) -> Result<KeyConditions, ReadModelError> {
         let (pool, _timer) = self.pool("unreserved");
-        let row = sqlx::query("SELECT noted_at, clock_timestamp() AS now FROM unreserved").fetch_optional(pool).await?;
-        Ok(row.as_ref().map(RedisOutage::of).transpose()?.flatten())
+        let query = sqlx::query(
+            "SELECT noted_at, generation, clock_timestamp() AS now
+             FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true",
+        );
+        Ok(KeyConditions::of(&query.fetch_one(pool).await?)?)
     }
 
     /// Announces to all processes that this one uses keys without reserving them from now on.

@@ -52,7 +52,7 @@ pub use connection::{ReadModel, ReadModelError};
 pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
 pub use facts::Membership;
 pub use health::{Leases, PostgresHealth};
-pub use idempotency::{KeyUse, RedisOutage};
+pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use lease::LeasedPartition;
 pub use parking::ParkedRecord;
 pub use projection::{OpenError, Projection};

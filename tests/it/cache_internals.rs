@@ -186,6 +186,41 @@ fn reserved_message(conversation: ConversationId, key: &IdempotencyKey, body: &V
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_keeps_little_of_a_command_with_a_key_and_not_for_long() {
+    let system = System::unlimited().await;
+    let user = "a-user-of-20-letters";
+    let conversation = system.conversation(user, &["bob"]).await;
+    let keys_before = system.redis_keys().await;
+    let body = json!({"conversationId": conversation, "content": "x".repeat(4_000)});
+    let mut last = None;
+    for _ in 0..50 {
+        last = Some(system.post_with_key(user, &Uuid::now_v7().to_string(), body.clone()).await);
+    }
+    system.wait_until_published(&last.unwrap()).await;
+
+    let mut redis = system.redis().await;
+    let of_commands = eventually("everything of the commands ends soon", async || {
+        let mut keys = system.redis_keys().await;
+        keys.retain(|key| !keys_before.contains(key) && [":reservation:", ":begun:"].iter().any(|it| key.contains(it)));
+        for key in &keys {
+            let ttl_ms: i64 = redis.pttl(key).await.unwrap();
+            let max_ms = if key.contains(":begun:") { 10_000 } else { 4 * MINUTE_MS };
+            (ttl_ms <= max_ms).then_some(())?;
+        }
+        Some(keys)
+    })
+    .await;
+
+    let reservations: Vec<_> = of_commands.iter().filter(|key| key.contains(":reservation:")).collect();
+    assert_eq!(reservations.len(), 50);
+    for key in reservations {
+        let (bytes, value): (usize, String) =
+            redis::pipe().cmd("MEMORY").arg("USAGE").arg(key).get(key).query_async(&mut redis).await.unwrap();
+        assert!(bytes <= 250 && value.len() <= 44, "{key} takes {bytes} bytes: {value}");
+    }
+}
+
 /// A process that dies between the reservation and the append leaves a reserved key, and an event that isn't on the
 /// log.
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use domain::Event;
 use domain::testing::{Rng, World, random_history};
 use event_log::{Topic, TopicSpec, ensure_topic};
 use messages::process::Roles;
-use projector::{Projector, Stalls};
+use projector::{FoldedKeys, Projector, Stalls};
 use read_model::ReadModel;
 use serde_json::{Value, json};
 use service::config::Config;
@@ -80,6 +80,7 @@ impl Site {
             cache: Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap(),
             owner: owner.to_owned(),
             stalls: Stalls::default(),
+            folded: FoldedKeys::default(),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(projector::run(projector, shutdown.clone()));

@@ -8,8 +8,5 @@ for i = 1, counters do
   if count > 0 then redis.call('DECRBY', KEYS[i], math.min(count, tonumber(ARGV[i + 1]))) end
 end
 if pending ~= '' then redis.call('DEL', pending) end
-if reservation and redis.call('HGET', reservation, 'event') == ARGV[counters + 2]
-  and redis.call('HEXISTS', reservation, 'position') == 0 then
-  redis.call('DEL', reservation)
-end
+if reservation and redis.call('GET', reservation) == ARGV[counters + 2] then redis.call('DEL', reservation) end
 return 1

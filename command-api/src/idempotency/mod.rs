@@ -8,11 +8,21 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | look up | [`Idempotency::look_up`] reads the reservation in Redis. If there is none, or none with a position, it asks the read model, which also reports the last announced outage of Redis. |
+//! | look up | [`Idempotency::look_up`] reads the reservation in Redis. If there is none, or none of an acknowledged event, it asks the read model, which also reports its generation and the last announced outage of Redis. |
 //! | reserve | `Cache::admit` reserves the key for the whole event, atomically, and returns the reservation epoch. |
 //! | append | Kafka acknowledges the event. A contender in another process finds the reservation and appends the same bytes; the fold drops the copy. |
 //! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the projector has folded the event, and answers with the event that came first. |
-//! | record | `Cache::record_outcome` stores the position in the reservation, for the next retry. |
+//! | record | `Cache::record_outcome` replaces the event in the reservation by its position and its request's hash. A retry reads the event from the log. |
+//! | fold | Once the event is folded, the read model knows the key. The projector lets the reservation end soon (`Cache::expire_folded`). |
+//!
+//! # Without Postgres
+//!
+//! Redis alone can't know that a key without a reservation is unused: the reservation may have ended. It can if the key
+//! is a UUID of version 7, as the client library makes them, of the last two minutes: a reservation lasts longer
+//! ([`keys::FRESH_KEY`](cache::keys::FRESH_KEY)). The time in a key is the client's, whose clock may be wrong. A key that
+//! is used more than a minute before its time therefore leaves a mark on its user until that time has passed, and while
+//! the mark is there, none of the user's keys up to it counts as unused. Only a Redis that loses its data forgets the
+//! mark, so no key counts that is older than the epoch. All other keys get 503 until Postgres is back.
 //!
 //! # The races that this closes
 //!
@@ -20,6 +30,9 @@
 //! used before it. The command API confirms each command in the read model until it trusts the epoch. It does so once
 //! two things hold: the epoch is [`APPEND_ENDS_AFTER`] old, so every earlier append has ended; and the projector has
 //! passed the log's end of that time.
+//!
+//! *Somebody rebuilt the read model.* It no longer knows keys whose reservations have ended. The command API notices the
+//! new generation with the next key, and confirms until the projector has passed the present end of the log.
 //!
 //! *One process can't reach Redis.* An example, with processes A (with Redis) and B (without) and the key `k`:
 //!
@@ -35,10 +48,10 @@ mod trusted_epoch;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cache::{Cache, IdempotencyScope, Reservation, ReservationEpoch};
-use domain::{Position, PositionVector};
+use cache::{AcknowledgedRequest, Cache, IdempotencyScope, Reservation, ReservationEpoch};
+use domain::{Event, Position, PositionVector, envelope};
 use event_log::LogConsumer;
-use read_model::{KeyUse, ReadModel, RedisOutage};
+use read_model::{KeyConditions, KeyUse, ReadModel, RedisOutage};
 use read_path::{PositionWait, postgres_unavailable};
 use service::problem::Problem;
 use tokio::time::Instant;
@@ -53,17 +66,17 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How long a look-up counts. A process that announces an outage waits for as long before it uses a key.
 pub(crate) const LOOKUP_VALID: Duration = Duration::from_secs(1);
 
-/// A look-up of a key: when it began, and the outage of Redis that it saw.
+/// A look-up of a key: when it began, and what the read model said.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLookup {
     began: Instant,
-    outage: Option<RedisOutage>,
+    conditions: KeyConditions,
 }
 
 impl KeyLookup {
     /// A look-up that begins now and has seen nothing.
     pub(crate) fn begin() -> Self {
-        Self { began: Instant::now(), outage: None }
+        Self { began: Instant::now(), conditions: KeyConditions::default() }
     }
 
     /// Whether a process without Redis may have used the key since.
@@ -74,22 +87,42 @@ impl KeyLookup {
 
 /// An earlier use of a key.
 #[derive(Debug, Clone)]
-pub(crate) struct EarlierUse {
-    pub(crate) reservation: Reservation,
-    /// Whether this is certainly the first use of the key.
-    pub(crate) is_first: bool,
+pub(crate) enum EarlierUse {
+    /// By an event that is on the log: certainly the first with the key.
+    Logged {
+        position: Position,
+        /// What Redis knows of its request.
+        request: Option<AcknowledgedRequest>,
+    },
+    /// By an event that is reserved and may not be on the log.
+    Reserved {
+        bytes: Vec<u8>,
+        /// Whether this is certainly the first use of the key.
+        is_first: bool,
+    },
+}
+
+impl EarlierUse {
+    /// The use that a reservation shows.
+    pub(crate) fn of(reservation: Reservation, is_first: bool) -> Self {
+        match reservation {
+            Reservation::Acknowledged(request) => Self::Logged { position: request.position, request: Some(request) },
+            Reservation::Event(bytes) => Self::Reserved { bytes, is_first },
+        }
+    }
+}
+
+/// An event that is on the log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedEvent {
+    pub(crate) event: Event,
+    pub(crate) position: Position,
 }
 
 /// The result of looking a key up.
 pub(crate) struct KeyState {
     pub(crate) lookup: KeyLookup,
     pub(crate) earlier_use: Option<EarlierUse>,
-}
-
-/// A key's first use among the folded events, and the last outage of Redis.
-struct FoldedUse {
-    first: Option<Reservation>,
-    outage: Option<RedisOutage>,
 }
 
 /// Finds out which event used a key first.
@@ -124,41 +157,54 @@ impl Idempotency {
     /// Looks a key up: in Redis, else among the folded events.
     ///
     /// # Errors
-    /// 503 when Postgres or the log has to be asked and doesn't answer.
+    /// 503 when Postgres has to be asked and doesn't answer.
     pub(crate) async fn look_up(&self, scope: IdempotencyScope<'_>) -> Result<KeyState, Problem> {
         let mut lookup = KeyLookup::begin();
-        let reserved = self.cache.reservation(scope).await.ok().flatten();
-        if let Some((reservation, _)) = &reserved
-            && reservation.position.is_some()
-        {
-            let earlier_use = Some(EarlierUse { reservation: reservation.clone(), is_first: true });
+        let (reserved, epoch) = self.cache.reservation(scope).await.unwrap_or_default();
+        if let Some(Reservation::Acknowledged(request)) = reserved {
+            let earlier_use = Some(EarlierUse::Logged { position: request.position, request: Some(request) });
             return Ok(KeyState { lookup, earlier_use });
         }
-        let folded = self.folded_use(scope).await?;
-        lookup.outage = folded.outage;
-        let reserved = reserved.map(|(reservation, epoch)| {
-            let is_first = epoch.is_some_and(|epoch| self.trusted.is(&epoch, lookup.outage));
-            EarlierUse { reservation, is_first }
-        });
-        let first = folded.first.map(|reservation| EarlierUse { reservation, is_first: true });
+        let is_trusted = |conditions| epoch.as_ref().is_some_and(|epoch| self.trusted.is(epoch, conditions));
+        let first = match self.read_model.key_use(scope.conversation, scope.actor, scope.key).await {
+            Ok(KeyUse { first, conditions }) => {
+                lookup.conditions = conditions;
+                first
+            }
+            Err(error) => {
+                // What this process last saw counts: while Postgres is gone, nobody can announce or rebuild anything.
+                lookup.conditions = self.trusted.conditions();
+                let is_known = is_trusted(lookup.conditions) && (reserved.is_some() || self.is_fresh(scope).await);
+                if !is_known {
+                    return Err(postgres_unavailable(&error));
+                }
+                None
+            }
+        };
+        let reserved = reserved.map(|reservation| EarlierUse::of(reservation, is_trusted(lookup.conditions)));
+        let first = first.map(|position| EarlierUse::Logged { position, request: None });
         Ok(KeyState { lookup, earlier_use: first.or(reserved) })
     }
 
-    /// The first use of a key among the folded events, read again from the log.
-    async fn folded_use(&self, scope: IdempotencyScope<'_>) -> Result<FoldedUse, Problem> {
-        let known = self.read_model.key_use(scope.conversation, scope.actor, scope.key).await;
-        let KeyUse { first, outage } = known.map_err(|error| postgres_unavailable(&error))?;
-        let Some(position) = first else { return Ok(FoldedUse { first: None, outage }) };
+    /// Whether a key is so young that it is unused if it isn't reserved.
+    async fn is_fresh(&self, scope: IdempotencyScope<'_>) -> bool {
+        self.cache.is_fresh_key(scope).await.unwrap_or(false)
+    }
+
+    /// Reads an event again from the log.
+    ///
+    /// # Errors
+    /// 503 when Kafka doesn't answer, 500 when the log has no event there.
+    pub(crate) async fn event_at(&self, position: Position) -> Result<Event, Problem> {
         let record = self.log.read_at(position).await.map_err(|error| {
             tracing::warn!(%error, %position, "reading an event from the log failed; the client is told to retry");
             Problem::unavailable("unavailable", "the log is unavailable; try again", 1)
         })?;
-        let record = record.ok_or_else(|| {
-            tracing::error!(%position, "the log has no record for a folded event; the client gets 500");
+        let event = record.map(|record| envelope::decode(&record.value));
+        event.and_then(Result::ok).ok_or_else(|| {
+            tracing::error!(%position, "the log has no event where a key was used; the client gets 500");
             Problem::internal()
-        })?;
-        let first = Reservation { event: record.value.to_vec(), position: Some(position) };
-        Ok(FoldedUse { first: Some(first), outage })
+        })
     }
 
     /// The first use of a key among everything that is on the log now. All of its uses are on the partition of the
@@ -166,22 +212,29 @@ impl Idempotency {
     ///
     /// # Errors
     /// 503 when the fold doesn't pass the end of that partition in time.
-    pub(crate) async fn first_on_log(&self, scope: IdempotencyScope<'_>) -> Result<Option<Reservation>, Problem> {
+    pub(crate) async fn first_on_log(&self, scope: IdempotencyScope<'_>) -> Result<Option<LoggedEvent>, Problem> {
         let end = self.log_end.read().await.ok_or_else(Problem::projection_behind)?;
         let partition = event_log::partition_of(scope.conversation, self.partitions);
         self.wait.reach(&end.restricted_to(partition)).await?;
-        Ok(self.folded_use(scope).await?.first)
+        let Some(position) = self.first_folded(scope).await? else { return Ok(None) };
+        Ok(Some(LoggedEvent { event: self.event_at(position).await?, position }))
+    }
+
+    /// The first use of a key among the folded events.
+    async fn first_folded(&self, scope: IdempotencyScope<'_>) -> Result<Option<Position>, Problem> {
+        let known = self.read_model.key_use(scope.conversation, scope.actor, scope.key).await;
+        Ok(known.map_err(|error| postgres_unavailable(&error))?.first)
     }
 
     /// Whether an event that was reserved in this epoch may not be the first with its key. Without an epoch, Redis is
     /// down and the answer is yes.
     pub(crate) async fn needs_confirmation(&self, epoch: Option<&ReservationEpoch>, lookup: KeyLookup) -> bool {
         let Some(epoch) = epoch else { return true };
-        if self.trusted.is(&epoch.id, lookup.outage) {
+        if self.trusted.is(&epoch.id, lookup.conditions) {
             return false;
         }
-        let may_trust = is_old_enough(epoch, lookup.outage) && self.trusted.claim_attempt();
-        !(may_trust && self.try_trust(epoch, lookup.outage).await)
+        let may_trust = is_old_enough(epoch, lookup.conditions.outage) && self.trusted.claim_attempt();
+        !(may_trust && self.try_trust(epoch, lookup.conditions).await)
     }
 
     /// Waits until the fold has passed an appended event. Returns the event that used the key first, unless it is that
@@ -192,19 +245,22 @@ impl Idempotency {
     pub(crate) async fn confirm(
         &self,
         scope: IdempotencyScope<'_>,
+        appended: &Event,
         position: Position,
-    ) -> Result<Option<Reservation>, Problem> {
+    ) -> Result<Option<LoggedEvent>, Problem> {
         self.wait.reach(&PositionVector::up_to(position)).await.map_err(|_| {
             Problem::append_unknown(
                 "it isn't known yet whether this key was used before; try again with the same Idempotency-Key",
             )
         })?;
-        let first = self.folded_use(scope).await?.first;
-        if let Some(first) = &first {
-            // Redis may have reserved the key for another event, or not at all.
-            let _ = self.cache.replace_reservation(scope, first).await;
-        }
-        Ok(first.filter(|first| first.position != Some(position)))
+        let another = match self.first_folded(scope).await?.filter(|first| *first != position) {
+            Some(first) => Some(LoggedEvent { event: self.event_at(first).await?, position: first }),
+            None => None,
+        };
+        // Redis may have reserved the key for another event, or not at all.
+        let (first, position) = another.as_ref().map_or((appended, position), |it| (&it.event, it.position));
+        let _ = self.cache.replace_reservation(first, position).await;
+        Ok(another)
     }
 
     /// Announces to all processes that this one is about to use a key without a reservation. Waits until look-ups that
@@ -225,11 +281,14 @@ impl Idempotency {
         Ok(())
     }
 
-    /// Trusts an epoch if the read model includes everything that was reserved before it, or used during an outage.
-    async fn try_trust(&self, epoch: &ReservationEpoch, outage: Option<RedisOutage>) -> bool {
+    /// Trusts an epoch if the read model includes everything that was reserved before it, used during an outage, or
+    /// folded before a rebuild.
+    async fn try_trust(&self, epoch: &ReservationEpoch, conditions: KeyConditions) -> bool {
         // What the log took well after the epoch began was reserved in it. A young epoch says nothing by the clock.
         let margin = APPEND_ENDS_AFTER + CLOCK_SKEW;
-        let end = if epoch.age > margin + CLOCK_SKEW && outage.is_none() {
+        let generation = self.trusted.conditions().generation;
+        let is_same_generation = generation.is_none() || generation == conditions.generation;
+        let end = if epoch.age > margin + CLOCK_SKEW && conditions.outage.is_none() && is_same_generation {
             let margin = i64::try_from(margin.as_millis()).unwrap_or(0);
             self.log.offsets_at(epoch.began_ms().saturating_add(margin)).await.ok()
         } else {
@@ -238,7 +297,7 @@ impl Idempotency {
         let Some(end) = end else { return false };
         let included = self.wait.reach(&end).await.is_ok();
         if included {
-            self.trusted.set(epoch, outage);
+            self.trusted.set(epoch, conditions);
         }
         included
     }
@@ -256,11 +315,11 @@ async fn trust_in_background(idempotency: Weak<Idempotency>) {
         interval.tick().await;
         let Some(idempotency) = idempotency.upgrade() else { return };
         if let Ok(epoch) = idempotency.cache.epoch().await
-            && let Ok(outage) = idempotency.read_model.last_redis_outage().await
-            && is_old_enough(&epoch, outage)
-            && !idempotency.trusted.is(&epoch.id, outage)
+            && let Ok(conditions) = idempotency.read_model.key_conditions().await
+            && is_old_enough(&epoch, conditions.outage)
+            && !idempotency.trusted.is(&epoch.id, conditions)
         {
-            idempotency.try_trust(&epoch, outage).await;
+            idempotency.try_trust(&epoch, conditions).await;
         }
     }
 }

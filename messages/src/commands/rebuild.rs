@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cache::Cache;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Projector, RebuildProgress, Stalls};
+use projector::{FoldedKeys, Projector, RebuildProgress, Stalls};
 use read_model::ReadModel;
 use service::config::Config;
 use service::{lifecycle, telemetry};
@@ -45,6 +45,7 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
         cache: Cache::connect(&config.redis_url, &config.redis_prefix)?,
         owner: Uuid::now_v7().to_string(),
         stalls: Stalls::default(),
+        folded: FoldedKeys::default(),
     };
     let started = Instant::now();
     let display = ProgressDisplay::new()?;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
 use event_log::{LogConsumer, Producer, Topic, TopicError, TopicWatch};
-use projector::{Projector, Stalls};
+use projector::{FoldedKeys, Projector, Stalls};
 use query_api::QueryApi;
 use read_model::ReadModel;
 use realtime::Realtime;
@@ -87,6 +87,7 @@ impl SharedResources {
             cache: self.cache.clone(),
             owner: Uuid::now_v7().to_string(),
             stalls: self.stalls.clone(),
+            folded: FoldedKeys::default(),
         })
     }
 

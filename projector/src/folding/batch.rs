@@ -71,7 +71,8 @@ impl Batch {
         self.parts.iter().flat_map(|part| &part.entries).map(Arc::as_ref)
     }
 
-    fn events(&self) -> impl Iterator<Item = (Position, &Event)> {
+    /// The events, partition by partition, each with its position.
+    pub fn events(&self) -> impl Iterator<Item = (Position, &Event)> {
         self.entries().filter_map(|entry| Some((entry.position, entry.event.as_ref().ok()?)))
     }
 

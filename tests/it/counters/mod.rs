@@ -230,6 +230,6 @@ fn is_background_command(command: &RedisCommand) -> bool {
 /// Whether a process runs this transaction by itself: to hold its leases, to check what the read model is, and to trust
 /// the reservations.
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
-    let own = ["UPDATE leases", "SELECT topic_id FROM projection", "FROM dead_letters", "AS now FROM unreserved"];
+    let own = ["UPDATE leases", "SELECT topic_id FROM projection", "FROM dead_letters", "SELECT noted_at, generation"];
     transaction.iter().any(|statement| own.iter().any(|part| statement.contains(part)))
 }

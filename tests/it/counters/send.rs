@@ -83,7 +83,7 @@ async fn a_send_with_a_key_takes_three_round_trips_to_redis_and_one_statement() 
         .measure("a send with a key", async |number| sending.send_with_key(&format!("key-{number}")).await)
         .await;
 
-    let expected = ["HMGET GET", "EVALSHA", "HSETNX SETEX"];
+    let expected = ["GET GET", "EVALSHA", "SET SETEX"];
     assert_eq!(work.round_trips(), expected, "look up, admit and reserve, record the position");
     let statements = work.statements();
     assert!(

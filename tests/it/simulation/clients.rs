@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cache::{Admission, Cache, Costs, IdempotencyScope, Limit, PendingEntity, ReservationRequest};
+use cache::{Admission, Cache, Costs, IdempotencyScope, Limit, PendingEntity, Reservation, ReservationRequest};
 use domain::decide::{Context, decide, notifications};
 use domain::facts::{ConversationFacts, Facts, MessageFacts};
 use domain::testing::{Rng, World, facts};
@@ -70,7 +70,7 @@ impl CommandRun {
             }
             // This node can't reach Redis just now: only the fold knows that a key is used.
             Stage::Admitting(event) if around.rng.percent(20) => Stage::Appending(event),
-            Stage::Admitting(event) => Stage::Appending(admit(around.cache, event).await),
+            Stage::Admitting(event) => admit(around, event).await,
             Stage::Appending(event) => {
                 let position = append(around, &event);
                 Stage::Recording(event, position)
@@ -143,15 +143,20 @@ async fn participants(around: &Surroundings<'_>, id: ConversationId) -> Option<V
     value
 }
 
-/// Reserves the event's key. Returns the event to append: that of the reservation, if the key was reserved before.
-async fn admit(cache: &Cache, event: Event) -> Event {
+/// Reserves the event's key. Returns what to do next: an earlier event with the key is appended again, or is on the log.
+async fn admit(around: &Surroundings<'_>, event: Event) -> Stage {
     let bytes = envelope::encode(&event);
     let pending = PendingEntity::created_by(&event, Log::partition_of(&event));
     let pending = pending.filter(|_| IdempotencyScope::of(&event).is_none());
     let request = ReservationRequest { event: &event, bytes: &bytes, pending: pending.as_ref() };
-    match cache.admit(&event.actor_id, &Costs::one(LIMIT), Some(request)).await {
-        Ok((Admission::Reserved(reservation), _)) => envelope::decode(&reservation.event).unwrap(),
-        Ok(_) | Err(_) => event,
+    match around.cache.admit(&event.actor_id, &Costs::one(LIMIT), Some(request)).await {
+        Ok((Admission::Reserved(Reservation::Event(reserved)), _)) => {
+            Stage::Appending(envelope::decode(&reserved).unwrap())
+        }
+        Ok((Admission::Reserved(Reservation::Acknowledged(request)), _)) => {
+            Stage::Recording(around.log.event_at(request.position), request.position)
+        }
+        Ok(_) | Err(_) => Stage::Appending(event),
     }
 }
 

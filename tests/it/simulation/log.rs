@@ -78,6 +78,13 @@ impl Log {
         (&records[start..end], next)
     }
 
+    /// The event at a position.
+    pub(super) fn event_at(&self, position: Position) -> Event {
+        let records = &self.partitions[usize::try_from(position.partition).unwrap()];
+        let record = records.iter().find(|record| record.position == position).unwrap();
+        envelope::decode(&record.value).unwrap()
+    }
+
     /// The next offset of every partition.
     pub(super) fn end(&self) -> PositionVector {
         PositionVector(self.ends.to_vec())

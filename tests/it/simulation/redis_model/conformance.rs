@@ -14,8 +14,11 @@ const ADMIT: &str = concat!(
     include_str!("../../../../cache/src/scripts/epoch.lua"),
     include_str!("../../../../cache/src/scripts/admit.lua")
 );
-const EPOCH: &str =
-    concat!(include_str!("../../../../cache/src/scripts/epoch.lua"), "return {epoch_of(KEYS[1], ARGV[1])}");
+const EPOCH: &str = concat!(
+    include_str!("../../../../cache/src/scripts/epoch.lua"),
+    "local epoch, age = epoch_of(KEYS[1], ARGV[1]) return {epoch, age}"
+);
+const EXPIRE: &str = include_str!("../../../../cache/src/scripts/expire.lua");
 const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offline.lua");
 const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
 const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
@@ -128,15 +131,16 @@ async fn the_model_runs_each_script_as_redis_does() {
     let mut pair = Pair::connect().await;
     // Admission: counted, over the limit, reserved, known as reserved, with and without a pending entity.
     let without_key = ["1", "2", "60000", "1", "{}", "60"];
-    let with_key = ["1", "2", "60000", "1", "", "60", "the event", "86400", "an-epoch"];
+    let with_key = ["1", "2", "60000", "1", "", "60", "0", "60000", "120000", "the event", "86400", "an-epoch"];
     for _ in 0..3 {
         pair.script(ADMIT, &["limit", "pending", "typing"], &without_key).await;
     }
-    pair.script(ADMIT, &["limit", "", "", "reservation", "epoch"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
-    pair.command("HSETNX :reservation position 3:42").await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.command("SET :reservation a-hash:3:42 XX KEEPTTL").await;
+    pair.command("SET :nothing a-hash:3:42 XX KEEPTTL").await;
+    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
     // Two limits: the second refuses, and neither counts.
     let invites = ["2", "2", "60000", "1", "5", "60000", "4", "", "60"];
     for _ in 0..2 {
@@ -149,12 +153,22 @@ async fn the_model_runs_each_script_as_redis_does() {
     for name in ["limit", "other-limit", "pending", "reservation", "epoch", "nothing"] {
         pair.command(&format!("PTTL :{name}")).await;
     }
+    // A key whose time is far ahead leaves a mark; an earlier one leaves that as it is.
+    for (key, time) in [("late", "4000000000000"), ("later", "3900000000000")] {
+        let ahead = ["1", "9", "60000", "1", "", "60", time, "60000", "120000", "the event", "86400", "an-epoch"];
+        pair.script(ADMIT, &["more", "", "", key, "epoch", "ahead"], &ahead).await;
+        pair.command("GET :ahead").await;
+    }
+    pair.script(EXPIRE, &["late", "nothing"], &["240000", "240000"]).await;
+    for name in ["late", "later"] {
+        pair.command(&format!("PTTL :{name}")).await;
+    }
     // Rolling back: an event that is not the reserved one, a reservation with a position, and one without.
     pair.script(ROLL_BACK, &["limit", "pending"], &["1", "1"]).await;
     pair.script(ROLL_BACK, &["other-limit", "", "reservation"], &["1", "1", "the event"]).await;
-    pair.script(ADMIT, &["other-limit", "", "", "second", "epoch"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "", "", "second", "epoch", "ahead"], &with_key).await;
     pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "another event"]).await;
-    pair.command("HGETALL :second").await;
+    pair.command("GET :second").await;
     pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
     // Versions and views.
@@ -222,6 +236,7 @@ async fn the_model_answers_random_calls_as_redis_does() {
         "SET :K X",
         "SET :K 7 EX 900",
         "SET :K X KEEPTTL",
+        "SET :K X XX KEEPTTL",
         "DEL :K :L",
         "EXISTS :K :L",
         "INCR :K",

@@ -237,7 +237,8 @@ impl Keyspace {
             [] => None,
             [b"EX", seconds] => Some(now_ms + number(seconds)? * 1_000),
             [b"PX", millis] => Some(now_ms + number(millis)?),
-            [b"KEEPTTL"] => self.live(key).and_then(|key| key.expires_at_ms),
+            [b"XX", b"KEEPTTL"] if self.live(key).is_none() => return Ok(Reply::Nil),
+            [b"KEEPTTL"] | [b"XX", b"KEEPTTL"] => self.live(key).and_then(|key| key.expires_at_ms),
             _ => return Err("ERR the model doesn't know this option of SET".to_owned()),
         };
         self.keys.insert(key.to_vec(), Key { value: Stored::Text(value.to_vec()), expires_at_ms });
