@@ -175,8 +175,8 @@ fn all_mentions(text: &str, listed: &[UserId], participants: &[UserId]) -> Resul
     }
     let mut all = listed.to_vec();
     for user in mentions::mentioned_users(text, participants) {
-        if !all.contains(&user) {
-            all.push(user);
+        if !all.contains(user) {
+            all.push(user.clone());
         }
     }
     if all.len() > limits::MAX_MENTIONS {
