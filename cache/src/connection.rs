@@ -9,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::counted_connection::{CommandExecutor, CountedConnection, SharedConnection};
 use crate::keys::Keys;
-use crate::local_cache::{self, LocalCache};
+use crate::local_cache::LocalCache;
 
 /// How long Redis may take to answer one operation before it counts as down.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ impl Cache {
     }
 
     fn over(connection: SharedConnection, prefix: &str) -> Self {
-        let (generation, local) = (Arc::new(AtomicI64::new(0)), Arc::new(local_cache::new()));
+        let (generation, local) = (Arc::new(AtomicI64::new(0)), Arc::new(LocalCache::new()));
         Self { connection, prefix: prefix.into(), generation, local }
     }
 

@@ -28,7 +28,7 @@ impl Cache {
     /// # Errors
     /// When Redis has to be asked and doesn't answer.
     pub async fn participants(&self, conversation: ConversationId) -> Result<Option<Arc<Participants>>, CacheError> {
-        if let Some(users) = self.local().get(&conversation) {
+        if let Some(users) = self.local().get(conversation) {
             return Ok(Some(users));
         }
         let mut members = redis::cmd("SMEMBERS");

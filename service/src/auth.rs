@@ -12,6 +12,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use domain::{Timestamp, UserId};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use quick_cache::Weighter;
 use ring::hmac;
 use serde::Deserialize;
 use serde_json::json;
@@ -20,9 +21,14 @@ use subtle::ConstantTimeEq;
 use crate::jwt_crypto;
 use crate::problem::Problem;
 
-/// How many verified tokens a process remembers, and the longest of them. Together they take some 10 MB.
-const REMEMBERED_TOKENS: usize = 10_000;
-const MAX_REMEMBERED_BYTES: usize = 512;
+/// How many bytes of verified tokens a process remembers.
+pub const REMEMBERED_BYTES: u64 = 8 << 20;
+/// The longest token that a process remembers. It verifies a longer one whenever it comes.
+const MAX_REMEMBERED_TOKEN: usize = 512;
+/// About how many bytes a remembered token costs besides its text and its user id.
+const TOKEN_BYTES: usize = 128;
+/// How many tokens of a usual length fit.
+const EXPECTED_TOKENS: usize = 20_000;
 /// How long before its expiry a process verifies a token whenever it comes.
 const EXPIRES_SOON: Duration = Duration::from_secs(2);
 /// 9999-12-31T23:59:59Z in milliseconds: the latest expiry that [`Timestamp`] can hold.
@@ -85,7 +91,17 @@ struct Keys {
     validation: Validation,
     service_token: String,
     /// The tokens that were verified lately. A token stays valid until it expires, so verifying it once is enough.
-    verified: quick_cache::sync::Cache<Box<str>, Claims>,
+    verified: quick_cache::sync::Cache<Box<str>, Claims, ByteWeigher>,
+}
+
+/// Weighs a verified token by its bytes.
+#[derive(Clone)]
+struct ByteWeigher;
+
+impl Weighter<Box<str>, Claims> for ByteWeigher {
+    fn weight(&self, token: &Box<str>, claims: &Claims) -> u64 {
+        (token.len() + claims.user.as_str().len() + TOKEN_BYTES) as u64
+    }
 }
 
 impl Auth {
@@ -106,7 +122,7 @@ impl Auth {
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             validation,
             service_token: hex(hmac::sign(&key, b"messages/service-token/v1").as_ref()),
-            verified: quick_cache::sync::Cache::new(REMEMBERED_TOKENS),
+            verified: quick_cache::sync::Cache::with_weighter(EXPECTED_TOKENS, REMEMBERED_BYTES, ByteWeigher),
         }))
     }
 
@@ -119,8 +135,11 @@ impl Auth {
             return Ok(claims);
         }
         let claims = self.verify(token)?;
-        if token.len() <= MAX_REMEMBERED_BYTES {
-            self.0.verified.insert(token.into(), claims.clone());
+        if token.len() <= MAX_REMEMBERED_TOKEN {
+            let verified = &self.0.verified;
+            verified.insert(token.into(), claims.clone());
+            metrics::gauge!("local_cache_entries", "cache" => "tokens").set(verified.len() as f64);
+            metrics::gauge!("local_cache_bytes", "cache" => "tokens").set(verified.weight() as f64);
         }
         Ok(claims)
     }
@@ -285,6 +304,21 @@ mod tests {
         for forged in [format!("{token}x"), format!("{signed_part}."), signed_part.to_owned()] {
             assert_eq!(auth.authenticate(&forged), Err(AuthError::Invalid), "{forged}");
         }
+    }
+
+    #[test]
+    fn verified_tokens_are_remembered_within_the_bytes() {
+        let auth = auth();
+        for id in 0..REMEMBERED_BYTES / 400 {
+            let claims = json!({"sub": "alice", "exp": now() + 60, "jti": format!("{id:0>200}")});
+            let token = signed(&claims, SECRET, Algorithm::HS256);
+            assert!((400..=MAX_REMEMBERED_TOKEN).contains(&token.len()), "{}", token.len());
+            auth.authenticate(&token).unwrap();
+        }
+        let verified = &auth.0.verified;
+        let bytes: usize = verified.iter().map(|(token, _)| token.len()).sum();
+        assert!(bytes as u64 <= REMEMBERED_BYTES, "{bytes} bytes");
+        assert!(verified.weight() <= REMEMBERED_BYTES && verified.len() > 5_000, "{} tokens", verified.len());
     }
 
     #[test]

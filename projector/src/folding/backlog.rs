@@ -16,8 +16,10 @@ use super::pending_record::PendingRecord;
 const MAX_RECORDS: usize = 2_000;
 /// The largest number of bytes of values in a batch.
 const MAX_BYTES: usize = 8 << 20;
-/// A partition whose records here have this many bytes gets no more for now.
-const MAX_WAITING_BYTES: usize = 4 << 20;
+/// How many bytes of values may wait here. A partition that has its share gets no more for now.
+pub(super) const MAX_WAITING_BYTES: usize = 64 << 20;
+/// The largest share of a partition.
+const MAX_SHARE_BYTES: usize = 4 << 20;
 /// A partition with this many records here gets no more for now.
 const MAX_WAITING_RECORDS: usize = 4_000;
 /// How many batches of partitions that are set apart may run at a time. Each needs a connection to Postgres.
@@ -121,7 +123,8 @@ impl Backlog {
 
     /// Whether there is room for more records of a partition.
     pub fn has_room(&self, partition: i32) -> bool {
-        let has_room = |queue: &Queue| queue.bytes < MAX_WAITING_BYTES && queue.entries.len() < MAX_WAITING_RECORDS;
+        let share = MAX_SHARE_BYTES.min(MAX_WAITING_BYTES / self.queues.len().max(1));
+        let has_room = |queue: &Queue| queue.bytes < share && queue.entries.len() < MAX_WAITING_RECORDS;
         self.queues.get(&partition).is_some_and(has_room)
     }
 
@@ -241,6 +244,7 @@ impl Backlog {
                 queue.bytes -= queue.entries.pop_front().map_or(0, |entry| entry.bytes);
             }
         }
+        self.report_size();
     }
 
     /// Reports that a batch was not committed.
@@ -263,6 +267,7 @@ impl Backlog {
                 }
             });
         }
+        self.report_size();
     }
 
     fn end(&mut self, batch: &Batch) {
@@ -272,5 +277,12 @@ impl Backlog {
         for partition in &batch.partitions {
             self.release(*partition);
         }
+    }
+
+    fn report_size(&self) {
+        let records: usize = self.queues.values().map(|queue| queue.entries.len()).sum();
+        let bytes: usize = self.queues.values().map(|queue| queue.bytes).sum();
+        metrics::gauge!("projector_backlog_records").set(records as f64);
+        metrics::gauge!("projector_backlog_bytes").set(bytes as f64);
     }
 }

@@ -9,6 +9,7 @@ use domain::{ConversationId, Event, EventId, MessageId, OffsetAdvance, Position,
 use read_model::ChangedEntities;
 use uuid::Uuid;
 
+use super::backlog::MAX_WAITING_BYTES;
 use super::{Backlog, Batch, BatchRun, PendingRecord, Reply, Request, Setback};
 
 fn record(partition: i32, offset: i64, event: EventData) -> PendingRecord {
@@ -69,6 +70,24 @@ fn partitions_share_a_batch_in_turns_and_its_budget_bounds_it() {
     backlog.committed(&batch, 9_116, Duration::from_millis(100));
     assert_eq!(backlog.next_offsets().into_iter().collect::<Vec<_>>(), [(0, 9), (1, 20)]);
     assert_eq!(lengths(&backlog.shared_batch().unwrap()), [(0, 9)], "what is left is in the next batch");
+}
+
+#[test]
+fn the_bytes_that_wait_are_bounded_whatever_the_number_of_partitions() {
+    for partitions in [1, 12, 1_000] {
+        let partitions: Vec<i32> = (0..partitions).collect();
+        let mut backlog = backlog(&partitions, 0, message);
+        let (mut bytes, mut offset) = (0, 0);
+        while partitions.iter().any(|partition| backlog.has_room(*partition)) {
+            for partition in partitions.iter().filter(|partition| backlog.has_room(**partition)).collect::<Vec<_>>() {
+                backlog.push(PendingRecord { bytes: 64 << 10, ..message(*partition, offset) });
+                bytes += 64 << 10;
+            }
+            offset += 1;
+        }
+        assert!(bytes <= MAX_WAITING_BYTES + partitions.len() * (64 << 10), "{bytes} bytes of {}", partitions.len());
+        assert!(offset > 0);
+    }
 }
 
 #[test]
