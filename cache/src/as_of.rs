@@ -32,12 +32,13 @@ pub struct AsOf {
 }
 
 impl Cache {
-    /// The time by Redis' clock, in Unix milliseconds.
+    /// The time by the clock of the Redis that has the as-ofs, in Unix milliseconds.
     ///
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn time_ms(&self) -> Result<i64, CacheError> {
-        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut self.connection("time")).await?;
+        let (seconds, micros): (i64, i64) =
+            redis::cmd("TIME").query_async(&mut self.evictable_connection("time")).await?;
         Ok(seconds * 1_000 + micros / 1_000)
     }
 
@@ -52,7 +53,7 @@ impl Cache {
         for as_of in as_ofs {
             call.arg(as_of.partition).arg(as_of.end).arg(as_of.at_ms);
         }
-        call.invoke_async::<i64>(&mut self.connection("publish_as_of")).await?;
+        call.invoke_async::<i64>(&mut self.evictable_connection("publish_as_of")).await?;
         Ok(())
     }
 
@@ -66,7 +67,7 @@ impl Cache {
         // A map with text values always has a JSON form.
         set.hset(&key, owner, serde_json::to_string(stalls).unwrap_or_default()).ignore();
         set.expire(&key, keys::seconds(STALL_TTL)).ignore();
-        Ok(set.query_async(&mut self.connection("report_stalls")).await?)
+        Ok(set.query_async(&mut self.evictable_connection("report_stalls")).await?)
     }
 
     /// The partitions that projectors have lately reported, with the reasons.
@@ -75,7 +76,7 @@ impl Cache {
     /// When Redis doesn't answer.
     pub async fn read_stalls(&self) -> Result<BTreeMap<i32, String>, CacheError> {
         let mut read = redis::cmd("HVALS");
-        let reports = read.arg(self.keys().stalls()).query_async(&mut self.connection("read_stalls")).await?;
+        let reports = read.arg(self.keys().stalls()).query_async(&mut self.evictable_connection("read_stalls")).await?;
         Ok(merge_stalls(reports))
     }
 }

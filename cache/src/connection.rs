@@ -1,4 +1,4 @@
-//! The connection to Redis, with its time-outs, and what every operation shares. A Redis that is down must never make
+//! The connections to Redis, with their time-outs, and what every operation shares. A Redis that is down must never make
 //! an operation wait longer than these time-outs.
 
 use std::sync::Arc;
@@ -36,9 +36,13 @@ impl From<redis::ParsingError> for CacheError {
 
 /// Redis, under one key prefix and for one generation of the projection. Clones share a connection, which reconnects
 /// by itself. While Redis is down every operation fails fast.
+///
+/// What Redis may evict can be in an instance of its own: the crate's documentation says what that is.
 #[derive(Clone)]
 pub struct Cache {
     connection: SharedConnection,
+    /// The connection to what Redis may evict, if that is in another instance.
+    evictable: Option<SharedConnection>,
     prefix: Arc<str>,
     generation: Arc<AtomicI64>,
     local: Arc<LocalCache>,
@@ -50,15 +54,15 @@ impl Cache {
     /// # Errors
     /// When `url` is not the address of a Redis.
     pub fn connect(url: &str, prefix: &str) -> Result<Self, CacheError> {
-        let client = redis::Client::open(url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Each operation waits for the connection attempt under way. With retries and their pauses it would wait
-            // for seconds; without them, the next operation starts the next attempt.
-            .set_number_of_retries(0);
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        Ok(Self::over(SharedConnection::Redis { manager, client }, prefix))
+        Ok(Self::over(connect_lazily(url)?, prefix))
+    }
+
+    /// Keeps what Redis may evict in another instance. Its connection opens with the first operation, too.
+    ///
+    /// # Errors
+    /// When `url` is not the address of a Redis.
+    pub fn with_evictable_at(self, url: &str) -> Result<Self, CacheError> {
+        Ok(Self { evictable: Some(connect_lazily(url)?), ..self })
     }
 
     /// Gives all commands to an executor. Nobody can follow publications then.
@@ -68,15 +72,28 @@ impl Cache {
 
     fn over(connection: SharedConnection, prefix: &str) -> Self {
         let (generation, local) = (Arc::new(AtomicI64::new(0)), Arc::new(LocalCache::new()));
-        Self { connection, prefix: prefix.into(), generation, local }
+        Self { connection, evictable: None, prefix: prefix.into(), generation, local }
     }
 
-    /// Checks that Redis answers.
+    /// Whether what Redis may evict is in an instance of its own.
+    pub fn has_evictable_instance(&self) -> bool {
+        self.evictable.is_some()
+    }
+
+    /// Checks that the instance answers that must not lose anything.
     ///
     /// # Errors
     /// When it doesn't.
     pub async fn ping(&self) -> Result<(), CacheError> {
         Ok(redis::cmd("PING").query_async(&mut self.connection("ping")).await?)
+    }
+
+    /// Checks that the instance answers that may evict.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub async fn ping_evictable(&self) -> Result<(), CacheError> {
+        Ok(redis::cmd("PING").query_async(&mut self.evictable_connection("ping")).await?)
     }
 
     /// The generation of the projection that the keys belong to; 0 until it is known.
@@ -90,26 +107,53 @@ impl Cache {
         self.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
-    /// The connection, for one operation. The metrics count its requests under the operation's name.
+    /// The connection to what Redis must not lose, for one operation. The metrics count its requests under the
+    /// operation's name.
     pub(crate) fn connection(&self, operation: &'static str) -> CountedConnection {
         CountedConnection { connection: self.connection.clone(), operation }
+    }
+
+    /// The connection to what Redis may evict, for one operation.
+    pub(crate) fn evictable_connection(&self, operation: &'static str) -> CountedConnection {
+        CountedConnection { connection: self.evictable.as_ref().unwrap_or(&self.connection).clone(), operation }
     }
 
     pub(crate) fn local(&self) -> &LocalCache {
         &self.local
     }
 
-    /// The client, for connections that follow publications.
+    /// The client of what Redis must not lose, for connections that follow publications.
     pub(crate) fn client(&self) -> Result<&redis::Client, CacheError> {
-        match &self.connection {
-            SharedConnection::Redis { client, .. } => Ok(client),
-            SharedConnection::Executor(_) => {
-                Err(CacheError((redis::ErrorKind::Client, "an executor has no publications").into()))
-            }
-        }
+        client_of(&self.connection)
+    }
+
+    /// The client of what Redis may evict.
+    pub(crate) fn evictable_client(&self) -> Result<&redis::Client, CacheError> {
+        client_of(self.evictable.as_ref().unwrap_or(&self.connection))
     }
 
     pub(crate) fn keys(&self) -> Keys<'_> {
         Keys { prefix: &self.prefix, generation: self.generation() }
+    }
+}
+
+fn connect_lazily(url: &str) -> Result<SharedConnection, CacheError> {
+    let client = redis::Client::open(url)?;
+    let config = ConnectionManagerConfig::new()
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        // Each operation waits for the connection attempt under way. With retries and their pauses it would wait for
+        // seconds; without them, the next operation starts the next attempt.
+        .set_number_of_retries(0);
+    let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+    Ok(SharedConnection::Redis { manager, client })
+}
+
+fn client_of(connection: &SharedConnection) -> Result<&redis::Client, CacheError> {
+    match connection {
+        SharedConnection::Redis { client, .. } => Ok(client),
+        SharedConnection::Executor(_) => {
+            Err(CacheError((redis::ErrorKind::Client, "an executor has no publications").into()))
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What Redis reports about itself, for operators. Reading it changes nothing.
 
 use crate::connection::{Cache, CacheError};
+use crate::counted_connection::CountedConnection;
 
 /// What Redis reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +18,23 @@ impl Cache {
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn health(&self) -> Result<RedisHealth, CacheError> {
-        let info: String =
-            redis::cmd("INFO").arg("server").arg("memory").query_async(&mut self.connection("info")).await?;
-        let field = |name: &str| {
-            let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            value.unwrap_or_default().trim().to_owned()
-        };
-        Ok(RedisHealth { version: field("redis_version"), eviction: field("maxmemory_policy") })
+        health_of(self.connection("info")).await
     }
+
+    /// Reads the same from the instance that may evict.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub async fn evictable_health(&self) -> Result<RedisHealth, CacheError> {
+        health_of(self.evictable_connection("info")).await
+    }
+}
+
+async fn health_of(mut connection: CountedConnection) -> Result<RedisHealth, CacheError> {
+    let info: String = redis::cmd("INFO").arg("server").arg("memory").query_async(&mut connection).await?;
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().trim().to_owned()
+    };
+    Ok(RedisHealth { version: field("redis_version"), eviction: field("maxmemory_policy") })
 }

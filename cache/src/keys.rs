@@ -1,4 +1,7 @@
 //! Every key in Redis: its name, what it holds and how long it lives. No other module names a key.
+//!
+//! Redis may evict views, versions, participants, the published progress, as-ofs, stalls and the generation. It must
+//! lose none of the others before they expire.
 
 use std::fmt;
 use std::time::Duration;
@@ -149,6 +152,13 @@ impl Keys<'_> {
     /// progress.
     pub(crate) fn as_of(&self) -> String {
         format!("{}:{}:as-of", self.prefix, self.generation)
+    }
+
+    /// Hash of partition to next offset: the progress as recorded next to the reservations, where the published one is
+    /// in another instance. It has another name, because no versions change there: back in one instance, nobody may take
+    /// it for published.
+    pub(crate) fn recorded_progress(&self) -> String {
+        format!("{}:{}:recorded-progress", self.prefix, self.generation)
     }
 
     /// Hash of a projector's name to JSON: its partitions that make no progress, with the reasons.

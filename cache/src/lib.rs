@@ -20,6 +20,24 @@
 //! loses data, or a projector dies between its commit and step 3, the next publication notices that Redis is behind, and
 //! the projector changes the versions of everything that changed since. If Redis doesn't even know how far it was, all
 //! views count as stale: every view also depends on the version of the progress itself, which then changes.
+//!
+//! # What Redis may evict
+//!
+//! Views, versions, participants, the published progress with its as-ofs and stalls, and the generation can be in an
+//! instance of their own ([`Cache::with_evictable_at`]), which may evict any key at any time:
+//!
+//! - *A view or participants*: a reader misses and loads them again.
+//! - *A version*: every view that was stored with it is stale, because versions are never used twice.
+//! - *The progress*: no reader finds a view for a position, because Redis claims to include nothing. Within a second the
+//!   projector publishes it again and, since Redis didn't know it, changes the version of the progress: all views are
+//!   stale then.
+//! - *The version of the progress*: all views are stale.
+//! - *An as-of, stalls or the generation*: the projector publishes them again, within two seconds. A process that starts
+//!   meanwhile uses no views until then.
+//!
+//! Everything else must stay until it expires: reservations with their epoch, limits, pending entities, typing and
+//! presence. Each instance has a progress of its own, so each finds out by itself that it has lost something: an
+//! instance of views that forgets everything doesn't end the epoch of reservations.
 
 mod admission;
 mod as_of;

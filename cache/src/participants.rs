@@ -33,7 +33,7 @@ impl Cache {
         }
         let mut members = redis::cmd("SMEMBERS");
         members.arg(self.keys().participants(conversation));
-        let names: Vec<String> = members.query_async(&mut self.connection("participants")).await?;
+        let names: Vec<String> = members.query_async(&mut self.evictable_connection("participants")).await?;
         let users: Participants = names.iter().filter_map(|name| name.parse().ok()).collect();
         Ok((!users.is_empty()).then(|| self.keep(conversation, users)))
     }
@@ -50,7 +50,7 @@ impl Cache {
         // Atomic, so that no reader ever sees a part of the set.
         put.atomic().sadd(&key, names).ignore();
         put.expire(&key, keys::seconds(keys::PARTICIPANTS_TTL)).ignore();
-        Ok(put.query_async(&mut self.connection("put_participants")).await?)
+        Ok(put.query_async(&mut self.evictable_connection("put_participants")).await?)
     }
 
     fn keep(&self, conversation: ConversationId, users: Participants) -> Arc<Participants> {

@@ -103,7 +103,7 @@ impl Progress {
 }
 
 async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<(), CacheError> {
-    let mut subscription = cache.client()?.get_async_pubsub().await?;
+    let mut subscription = cache.evictable_client()?.get_async_pubsub().await?;
     subscription.subscribe(cache.keys().progress_channel()).await?;
     let mut publications = subscription.on_message();
     let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
@@ -207,8 +207,10 @@ impl Cache {
     /// The generation that is served; 0 where Redis doesn't know.
     async fn read_generation(&self) -> Result<i64, CacheError> {
         let mut get = redis::cmd("GET");
-        let generation: Option<i64> =
-            get.arg(self.keys().current_generation()).query_async(&mut self.connection("read_generation")).await?;
+        let generation: Option<i64> = get
+            .arg(self.keys().current_generation())
+            .query_async(&mut self.evictable_connection("read_generation"))
+            .await?;
         Ok(generation.unwrap_or(0))
     }
 
@@ -217,7 +219,7 @@ impl Cache {
         let keys = self.keys();
         let mut read = redis::pipe();
         read.hgetall(keys.progress()).hgetall(keys.as_of()).hvals(keys.stalls());
-        let (progress, as_of, stalls) = read.query_async(&mut self.connection("read_progress")).await?;
+        let (progress, as_of, stalls) = read.query_async(&mut self.evictable_connection("read_progress")).await?;
         Ok((keys.generation, Moved { progress, as_of }, merge_stalls(stalls)))
     }
 }

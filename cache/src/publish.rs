@@ -5,12 +5,14 @@
 use std::sync::LazyLock;
 
 use domain::OffsetAdvance;
+use futures_util::future::join;
 use redis::Script;
 
 use crate::connection::{Cache, CacheError};
 use crate::keys::{self, Dependency, Keys};
 
 static PUBLISH_PROGRESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/publish_progress.lua")));
+static RECORD_PROGRESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/record_progress.lua")));
 
 /// The outcome of publishing progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +47,27 @@ impl Cache {
         for advance in advances {
             call.arg(advance.partition).arg(advance.from).arg(advance.to);
         }
-        let behind: Vec<(i32, i64)> = call.invoke_async(&mut self.connection("publish_progress")).await?;
+        let mut connection = self.evictable_connection("publish_progress");
+        let publication = call.invoke_async::<Vec<(i32, i64)>>(&mut connection);
+        let (behind, ()) = join(publication, self.record_progress(&keys, advances)).await;
+        let behind = behind?;
         Ok(if behind.is_empty() { PublishOutcome::Published } else { PublishOutcome::Behind(behind) })
+    }
+
+    /// Records progress next to the reservations, where the published progress is in another instance: each instance
+    /// then finds out by itself that it has lost something. Without an answer, the next call finds it out.
+    async fn record_progress(&self, keys: &Keys<'_>, advances: &[OffsetAdvance]) {
+        if !self.has_evictable_instance() || advances.is_empty() {
+            return;
+        }
+        let mut call = RECORD_PROGRESS.prepare_invoke();
+        call.key(keys.recorded_progress()).key(keys.epoch());
+        for advance in advances {
+            call.arg(advance.partition).arg(advance.from).arg(advance.to);
+        }
+        if let Err(error) = call.invoke_async::<()>(&mut self.connection("record_progress")).await {
+            tracing::debug!(%error, "recording the progress failed; the next publication ends the reservation epoch");
+        }
     }
 
     /// Publishes which generation of the projection is served, and enters it.
@@ -58,9 +79,9 @@ impl Cache {
         let keys = self.keys();
         let mut set = redis::cmd("SET");
         set.arg(keys.current_generation()).arg(generation);
-        set.query_async::<()>(&mut self.connection("publish_generation")).await?;
+        set.query_async::<()>(&mut self.evictable_connection("publish_generation")).await?;
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys.progress_channel()).arg(generation.to_string());
-        Ok(publish.query_async(&mut self.connection("publish_generation")).await?)
+        Ok(publish.query_async(&mut self.evictable_connection("publish_generation")).await?)
     }
 }

@@ -92,7 +92,7 @@ impl Cache {
         let mut call = VIEW.prepare_invoke();
         call.key(keys.progress()).key(keys.view(key));
         let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) =
-            call.invoke_async(&mut self.connection("view")).await?;
+            call.invoke_async(&mut self.evictable_connection("view")).await?;
         let view = stored.and_then(View::parse);
         let outcome = if view.is_some() { "hit" } else { "miss" };
         metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
@@ -113,7 +113,7 @@ impl Cache {
             call.key(name).arg(keys::fresh_version());
         }
         let (progress, versions): (Vec<(i32, i64)>, Vec<String>) =
-            call.invoke_async(&mut self.connection("versions")).await?;
+            call.invoke_async(&mut self.evictable_connection("versions")).await?;
         let progress = progress::vector(&progress);
         Ok(Versions { generation: keys.generation, progress, pairs: names.into_iter().zip(versions).collect() })
     }
@@ -141,7 +141,7 @@ impl Cache {
         view.write(&mut stored);
         let mut set = redis::cmd("SET");
         set.arg(keys.view(key)).arg(stored).arg("EX").arg(key.ttl().as_secs());
-        Ok(set.query_async(&mut self.connection("put_view")).await?)
+        Ok(set.query_async(&mut self.evictable_connection("put_view")).await?)
     }
 }
 

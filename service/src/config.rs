@@ -95,6 +95,11 @@ pub struct Config {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub redis_url: String,
+    /// Keep what Redis may evict, such as cached views, in this other Redis
+    ///
+    /// It may have any eviction policy. Default: everything is in the Redis of REDIS_URL, which must not evict.
+    #[arg(long, env = "REDIS_CACHE_URL", help_heading = "Redis", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
+    pub redis_cache_url: Option<String>,
     /// Begin the name of every key in Redis with this prefix
     #[arg(long, env = "REDIS_PREFIX", help_heading = "Redis", default_value = "messages", value_parser = NonEmptyStringValueParser::new())]
     pub redis_prefix: String,
@@ -278,6 +283,7 @@ mod tests {
             ("--kafka-typing-topic", "", "KAFKA_TYPING_TOPIC"),
             ("--kafka-partitions", "0", "KAFKA_PARTITIONS"),
             ("--database-schema", "a; drop", "DATABASE_SCHEMA"),
+            ("--redis-cache-url", "", "REDIS_CACHE_URL"),
             ("--redis-prefix", "", "REDIS_PREFIX"),
             ("--query-api-url", "query-api:8080", "QUERY_API_URL"),
             ("--cors-origins", "https://app.example/path", "CORS_ORIGINS"),
@@ -317,7 +323,12 @@ mod tests {
 
     #[test]
     fn a_logged_configuration_has_no_secrets() {
-        let secrets = ["--auth-jwt-secret=hush", "--database-url=postgres://a:hush@b/c", "--redis-url=redis://:hush@b"];
+        let secrets = [
+            "--auth-jwt-secret=hush",
+            "--database-url=postgres://a:hush@b/c",
+            "--redis-url=redis://:hush@b",
+            "--redis-cache-url=redis://:hush@c",
+        ];
         let logged = format!("{:?}", config(&secrets).unwrap());
         assert!(!logged.contains("hush"), "{logged}");
     }

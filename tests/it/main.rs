@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
 mod append;
+mod cache_instance;
 mod cache_internals;
 mod chaos;
 mod client_sync;

@@ -4,7 +4,7 @@
 -- the channel, the generation, the number of advances, then partition, from and to of each advance.
 -- Returns the partition and the known next offset of each advance that Redis is behind of, because it lost what it
 -- knew. These are not published: between there and `from`, versions may not have changed. Redis may have lost
--- reservations as well, so their epoch ends. Of a partition that Redis doesn't know, nobody can tell whose versions
+-- reservations as well, so their epoch ends, unless reservations are in another instance: there is no epoch here then. Of a partition that Redis doesn't know, nobody can tell whose versions
 -- changed: the version of the progress changes, on which every view depends.
 local function change_version(key)
   if redis.call('EXISTS', key) == 1 then redis.call('SET', key, ARGV[1], 'KEEPTTL') end

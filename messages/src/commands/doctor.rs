@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::bail;
-use cache::Cache;
+use cache::{Cache, CacheError, RedisHealth};
 use event_log::{LogConsumer, TopicDescription, describe_topic};
 use read_model::ReadModel;
 use service::config::{Config, Environment};
 
 use super::topic::durability;
-use crate::process::stalls_report;
+use crate::process::{connect_cache, stalls_report};
 
 /// How long each check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -204,24 +204,45 @@ async fn check_postgres(config: &Config) -> Checked<ReadModel> {
 }
 
 async fn check_redis(config: &Config) -> Checked<Cache> {
-    let answered = match Cache::connect(&config.redis_url, &config.redis_prefix) {
-        Ok(cache) => cache.health().await.map(|health| (health, cache)),
-        Err(error) => Err(error),
+    let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
+    let cache = match connect_cache(config) {
+        Ok(cache) => cache,
+        Err(error) => return Checked::failed(Finding::error(format!("{error:#}"), "correct the address")),
     };
-    let (health, cache) = match answered {
-        Ok(answered) => answered,
-        Err(error) => {
-            let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
-            return Checked::failed(Finding::warning(error.to_string(), advice));
+    let (main, evictable) = tokio::join!(cache.health(), evictable_health(&cache));
+    let mut findings = match main {
+        Ok(health) => check_main_redis(&health),
+        Err(error) => vec![Finding::warning(error.to_string(), advice)],
+    };
+    match evictable {
+        None => {}
+        Some(Ok(health)) => findings.extend(check_evictable_redis(&health)),
+        Some(Err(error)) => {
+            let advice = "start the Redis of REDIS_CACHE_URL; without it everything works, only slower";
+            findings.push(Finding::warning(error.to_string(), advice));
         }
-    };
+    }
+    Checked { findings, output: Some(cache) }
+}
+
+/// The health of the instance that may evict, if there is one.
+async fn evictable_health(cache: &Cache) -> Option<Result<RedisHealth, CacheError>> {
+    if cache.has_evictable_instance() { Some(cache.evictable_health().await) } else { None }
+}
+
+/// `place` says which instance it is.
+fn check_redis_version(health: &RedisHealth, place: &str) -> Finding {
     let mut parts = health.version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    let mut findings = vec![if version < MIN_REDIS {
-        Finding::error(format!("Redis is version {}", health.version), "upgrade it to 6.2 or newer")
+    if version < MIN_REDIS {
+        Finding::error(format!("Redis{place} is version {}", health.version), "upgrade it to 6.2 or newer")
     } else {
-        Finding::ok(format!("Redis {} answers", health.version))
-    }];
+        Finding::ok(format!("Redis {}{place} answers", health.version))
+    }
+}
+
+fn check_main_redis(health: &RedisHealth) -> Vec<Finding> {
+    let mut findings = vec![check_redis_version(health, "")];
     if health.eviction != "noeviction" {
         let message = format!("Redis evicts keys when it is full (maxmemory-policy {})", health.eviction);
         findings.push(Finding::warning(
@@ -229,7 +250,18 @@ async fn check_redis(config: &Config) -> Checked<Cache> {
             "set maxmemory-policy noeviction: Redis then never evicts limits or idempotency keys",
         ));
     }
-    Checked { findings, output: Some(cache) }
+    findings
+}
+
+fn check_evictable_redis(health: &RedisHealth) -> Vec<Finding> {
+    let mut findings = vec![check_redis_version(health, " at REDIS_CACHE_URL")];
+    if health.eviction == "noeviction" {
+        findings.push(Finding::warning(
+            "the Redis of REDIS_CACHE_URL evicts nothing: once it is full, nobody learns how far the projector is",
+            "set its maxmemory, and maxmemory-policy allkeys-lru",
+        ));
+    }
+    findings
 }
 
 async fn check_projection(

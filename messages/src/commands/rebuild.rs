@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache::Cache;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use projector::{FoldedKeys, Projector, RebuildProgress, Stalls};
@@ -42,7 +41,7 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
         topic_watch: topic.watch(&config.kafka_brokers)?,
         topic,
         read_model: ReadModel::connect_projector(&config.database_url, &config.database_schema)?,
-        cache: Cache::connect(&config.redis_url, &config.redis_prefix)?,
+        cache: process::connect_cache(config)?,
         owner: Uuid::now_v7().to_string(),
         stalls: Stalls::default(),
         folded: FoldedKeys::default(),

@@ -4,6 +4,7 @@
 //! listens: until then the system refuses connections, and a load balancer tries another process. On shutdown the services stop from the clients inwards:
 //! sockets, commands, and last the projector, because a request in progress may wait for it.
 
+mod cache_connections;
 mod readiness;
 mod resources;
 mod roles;
@@ -14,6 +15,7 @@ mod topic_guard;
 mod topics;
 mod wait_for_services;
 
+pub(crate) use cache_connections::connect_cache;
 pub(crate) use readiness::stalls_report;
 pub use roles::Roles;
 pub(crate) use schema::connect_and_migrate;

@@ -17,6 +17,13 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: Cancel
         let cache = cache.clone();
         async move { cache.ping().await.map_err(|error| error.to_string()) }
     });
+    if resources.cache.has_evictable_instance() {
+        let cache = resources.cache.clone();
+        readiness = readiness.with_optional("redis-cache", move || {
+            let cache = cache.clone();
+            async move { cache.ping_evictable().await.map_err(|error| error.to_string()) }
+        });
+    }
     let (progress, stalls, partitions) =
         (resources.progress.clone(), resources.stalls.clone(), resources.topic.partitions);
     readiness = readiness.with_optional("projection", move || {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::cache_connections::connect_cache;
 use super::roles::Roles;
 use super::topic_guard;
 use super::topics::ensure_topics;
@@ -53,7 +54,7 @@ impl SharedResources {
         let topic = wait_for("Kafka", || ensure_topics(config), is_worth_retrying).await?;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
-        let cache = Cache::connect(&config.redis_url, &config.redis_prefix).context("REDIS_URL")?;
+        let cache = connect_cache(config)?;
         let topic_watch = topic.watch(&config.kafka_brokers)?;
         let guarded = roles.need_postgres().then(|| read_model.clone());
         let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), guarded).await;

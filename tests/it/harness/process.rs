@@ -63,6 +63,7 @@ pub(crate) fn command_of(release: Release, config: &Config, arguments: &[&str]) 
         .env("LIMIT_INVITATIONS", config.limits.limit_invitations.to_string())
         .env("LIMIT_TYPING", config.limits.limit_typing.to_string())
         .env("LIMIT_READ_MARKS", config.limits.limit_read_marks.to_string())
+        .envs(config.redis_cache_url.iter().map(|url| ("REDIS_CACHE_URL", url)))
         .env("LOG", "warn,event_log::topic=error")
         .stdin(Stdio::null())
         .kill_on_drop(true);

@@ -1,15 +1,50 @@
 //! Redis under the system's prefix: waits for what the projector publishes, and simulates what operations do to Redis.
+//! Also a Redis of a test's own.
+
+use std::process::Stdio;
 
 use cache::Cache;
 use domain::Position;
 use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
 use time::OffsetDateTime;
+use tokio::process::{Child, Command};
 
 use super::http::Response;
+use super::process::free_port;
 use super::system::{System, eventually};
 
 /// How many failed lookups a user may make in a minute. A lookup fails when the read model doesn't know the id.
 pub(crate) const FAILED_LOOKUP_LIMIT: u32 = 300;
+
+/// A Redis of a test's own, which keeps nothing on disk. It ends with the test.
+pub(crate) struct OwnRedis {
+    _child: Child,
+    pub(crate) url: String,
+}
+
+impl OwnRedis {
+    /// Starts one with these additional options, and waits until it answers.
+    pub(crate) async fn start(options: &[&str]) -> Self {
+        let port = free_port();
+        let mut server = Command::new("redis-server");
+        server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        server.args(options).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let redis = Self { _child: server.spawn().unwrap(), url: format!("redis://127.0.0.1:{port}") };
+        let client = redis::Client::open(redis.url.as_str()).unwrap();
+        eventually("Redis answers", async || client.get_multiplexed_async_connection().await.ok()).await;
+        redis
+    }
+
+    /// Connects a plain client.
+    pub(crate) async fn connect(&self) -> MultiplexedConnection {
+        connect(&self.url).await
+    }
+}
+
+async fn connect(url: &str) -> MultiplexedConnection {
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
 
 impl System {
     /// Connects the `cache` crate to Redis under the system's prefix.
@@ -18,8 +53,14 @@ impl System {
     }
 
     /// Connects a plain client to Redis.
-    pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.config.redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap()
+    pub(crate) async fn redis(&self) -> MultiplexedConnection {
+        connect(&self.config.redis_url).await
+    }
+
+    /// The key of the progress that the projector publishes, in the generation that the read model has now.
+    pub(crate) async fn progress_key(&self) -> String {
+        let generation = self.read_model().generation().await.unwrap().unwrap_or(0);
+        format!("{}:{generation}:progress", self.config.redis_prefix)
     }
 
     /// Waits until the projector has published to Redis that it passed a command's event. From then on the second of
@@ -36,12 +77,9 @@ impl System {
     }
 
     async fn wait_for_progress(&self, position: Position) {
-        let (mut redis, read_model) = (self.redis().await, self.read_model());
+        let mut redis = connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await;
         eventually("the projector publishes its progress to Redis", async || {
-            // From Postgres: the projector doesn't write it again after Redis lost its data.
-            let generation = read_model.generation().await.unwrap();
-            let key = format!("{}:{}:progress", self.config.redis_prefix, generation?);
-            let next: Option<i64> = redis.hget(key, position.partition).await.unwrap();
+            let next: Option<i64> = redis.hget(self.progress_key().await, position.partition).await.unwrap();
             next.filter(|next| *next > position.offset)
         })
         .await;
@@ -82,13 +120,17 @@ impl System {
         assert_eq!(self.redis().await.del::<_, u32>(key).await.unwrap(), 1, "Redis doesn't know {message}");
     }
 
+    /// The key of the reservation epoch.
+    pub(crate) fn epoch_key(&self) -> String {
+        format!("{}:reservations-since", self.config.redis_prefix)
+    }
+
     /// Makes the reservation epoch two hours old. Commands with a key then trust Redis instead of waiting for the
     /// projector, as in a system that has run for a while.
     pub(crate) async fn age_reservation_epoch(&self) {
         let began_at_ms = OffsetDateTime::now_utc().unix_timestamp() * 1_000 - 7_200_000;
-        let key = format!("{}:reservations-since", self.config.redis_prefix);
         redis::cmd("SET")
-            .arg(key)
+            .arg(self.epoch_key())
             .arg(format!("{began_at_ms} x"))
             .query_async::<()>(&mut self.redis().await)
             .await
