@@ -14,6 +14,7 @@ pub mod facts;
 mod fields;
 pub mod fold;
 pub mod ids;
+pub mod limit_rows;
 pub mod limits;
 mod mentions;
 pub mod position;
@@ -33,3 +34,6 @@ pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 pub use position::{OffsetAdvance, Position, PositionVector};
 pub use rejection::{FieldError, Rejection};
 pub use timestamp::Timestamp;
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[limit_rows::LimitRow]] = &[limits::LIMIT_ROWS];

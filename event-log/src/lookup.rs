@@ -15,6 +15,10 @@ use crate::error::LogError;
 /// How long a look-up may take, with everything that it needs.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+domain::limit_rows! {
+    Services, "a look-up in the log", Time TIMEOUT, "503 `unavailable` for the request that needs it", "tasks and connections";
+}
+
 /// Stands for an offset where a partition has no record as late as the given time.
 pub(crate) const NO_LATER_RECORD: i64 = -1;
 

@@ -15,13 +15,23 @@ use crate::client::{self, KafkaContext};
 
 /// How long Kafka may take to acknowledge an event, retries included. librdkafka checks this once a second, so the
 /// caller hears of it within 5 s.
-const MESSAGE_TIMEOUT_MS: &str = "4000";
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How many events may wait in the producer.
+const QUEUED_EVENTS: usize = 100_000;
+/// How many bytes of events may wait in the producer.
+const QUEUED_BYTES: usize = 256 << 20;
 /// How long a flush or a request for metadata may take.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a new producer takes to get its id. Without one, a broker accepts nothing from an idempotent producer
 /// (KIP-98). librdkafka requests the id 500 ms after the start, since nothing is connected before, and doesn't report
 /// when it has come.
 const PRODUCER_ID_DELAY: Duration = Duration::from_millis(550);
+
+domain::limit_rows! {
+    Services, "wait for Kafka to acknowledge an event", Time MESSAGE_TIMEOUT, "503 `append_unknown`", "tasks and connections";
+    Memory, "events that wait for Kafka", Count QUEUED_EVENTS, "503 `append_refused`", "memory";
+    Memory, "bytes of events that wait for Kafka", Bytes QUEUED_BYTES, "503 `append_refused`", "memory";
+}
 
 /// Why an append failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,9 +111,9 @@ impl Producer {
             .set("linger.ms", "0")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
-            .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "262144");
+            .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
+            .set("queue.buffering.max.messages", QUEUED_EVENTS.to_string())
+            .set("queue.buffering.max.kbytes", (QUEUED_BYTES >> 10).to_string());
         client::count_requests(&mut config);
         let current = RwLock::new(config.create_with_context(KafkaContext::default())?);
         let typing_topic = typing_topic.unwrap_or(topic).to_owned();

@@ -45,6 +45,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long reading the last stretch may hold up the next batch.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+domain::limit_rows! {
+    Projector, "records that a retry of dead letters reads at a time", Count MAX_RECORDS, "it reads the others afterwards", "the batches";
+    Projector, "bytes of these records", Bytes MAX_BYTES, "it reads the others afterwards", "memory";
+}
+
 /// The projection that a projector works on, and its partitions.
 #[derive(Clone)]
 pub(crate) struct PartitionState {

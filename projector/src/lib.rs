@@ -25,3 +25,7 @@ pub use projector::Projector;
 pub use rebuild::{RebuildProgress, rebuild};
 pub use stalls::Stalls;
 pub use worker::run;
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
+    &[folding::BACKLOG_LIMITS, folding::BUDGET_LIMITS, folding::PUBLICATION_LIMITS, dead_letters::LIMIT_ROWS];

@@ -24,6 +24,11 @@ const PROJECTOR_CONNECTIONS: u32 = 8;
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+domain::limit_rows! {
+    Services, "connections to Postgres that a projector opens", Count PROJECTOR_CONNECTIONS, "its operations wait for a connection", "Postgres, and the other processes";
+    Services, "wait for a free connection to Postgres", Time ACQUIRE_TIMEOUT, "503 `unavailable`", "tasks and connections";
+}
+
 /// Why an operation on Postgres failed. Every method of [`ReadModel`] can fail with it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {

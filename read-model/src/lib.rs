@@ -58,3 +58,7 @@ pub use parking::ParkedRecord;
 pub use projection::{OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};
 pub use sync::{Change, PositionedChange, SyncPage};
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
+    &[connection::LIMIT_ROWS, sync_walk::LIMIT_ROWS, parking::LIMIT_ROWS, write::LIMIT_ROWS];

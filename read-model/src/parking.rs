@@ -8,6 +8,10 @@ use uuid::Uuid;
 /// The largest number of characters that are stored of a reason or a note.
 const MAX_TEXT_CHARACTERS: usize = 500;
 
+domain::limit_rows! {
+    Projector, "characters of a dead letter's reason, or of an operator's note on it", Count MAX_TEXT_CHARACTERS, "the text is cut", "the table of dead letters";
+}
+
 /// A record that the projector can't fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedRecord {

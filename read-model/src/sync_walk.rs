@@ -20,6 +20,10 @@ const CHUNK: i64 = 50;
 /// How many conversations a page examines before it ends without being full.
 const EXAMINED_MAX: i64 = 500;
 
+domain::limit_rows! {
+    Queries, "conversations that a page of a sync examines", Count EXAMINED_MAX, "the page ends early, and `more` is true", "the other users' syncs";
+}
+
 // The kinds of things that one event can change, in the order of a page. `WalkPosition::kinds` counts them.
 pub(crate) const CONVERSATION: i32 = 0;
 pub(crate) const MESSAGE: i32 = 1;

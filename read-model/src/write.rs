@@ -16,6 +16,10 @@ use crate::rows;
 /// several statements for a table.
 pub(crate) const MAX_ROWS_PER_STATEMENT: usize = 10_000;
 
+domain::limit_rows! {
+    Projector, "rows that a statement writes", Count MAX_ROWS_PER_STATEMENT, "the batch takes several statements", "Postgres, and the projector's memory";
+}
+
 /// Writes every row of `state` that `changes` names.
 pub(crate) async fn write_rows(
     connection: &mut PgConnection,

@@ -17,3 +17,6 @@ pub fn postgres_unavailable(error: &ReadModelError) -> Problem {
     tracing::warn!(%error, "a read from Postgres failed; the client is told to retry");
     Problem::dependency_unavailable()
 }
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[wait::LIMIT_ROWS];

@@ -10,6 +10,10 @@ use service::problem::Problem;
 
 /// How long a request waits for a position.
 pub const MAX_WAIT: Duration = Duration::from_secs(1);
+
+domain::limit_rows! {
+    Requests, "wait for the projector to reach a position", Time MAX_WAIT, "503 `projection_behind`", "tasks, connections and Postgres";
+}
 /// The pause before Postgres is first asked how far the projector is. Each pause after that is twice as long.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 /// The longest of these pauses.

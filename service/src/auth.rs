@@ -22,7 +22,7 @@ use crate::jwt_crypto;
 use crate::problem::Problem;
 
 /// How many bytes of verified tokens a process remembers.
-pub const REMEMBERED_BYTES: u64 = 8 << 20;
+const REMEMBERED_BYTES: u64 = 8 << 20;
 /// The longest token that a process remembers. It verifies a longer one whenever it comes.
 const MAX_REMEMBERED_TOKEN: usize = 512;
 /// About how many bytes a remembered token costs besides its text and its user id.
@@ -33,6 +33,11 @@ const EXPECTED_TOKENS: usize = 20_000;
 const EXPIRES_SOON: Duration = Duration::from_secs(2);
 /// 9999-12-31T23:59:59Z in milliseconds: the latest expiry that [`Timestamp`] can hold.
 const LATEST_EXPIRY_MS: i64 = 253_402_300_799_000;
+
+domain::limit_rows! {
+    Memory, "verified access tokens", Bytes REMEMBERED_BYTES, "the process verifies the least used ones again", "memory";
+    Memory, "an access token that the process remembers", Bytes MAX_REMEMBERED_TOKEN, "the process verifies it whenever it comes", "the other tokens";
+}
 
 /// Why a request or a socket isn't authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -19,6 +19,19 @@ const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production
 /// How many bytes a secret should have at least: as many as the hashes made with it (RFC 7518, section 3.2).
 pub const SECRET_BYTES: usize = 32;
 
+domain::limit_rows! {
+    Rates, "messages sent", Setting "LIMIT_MESSAGES", "429 `rate_limited`", "the log, and all who read the conversation";
+    Rates, "reactions added and removed, together", Setting "LIMIT_REACTIONS", "429 `rate_limited`", "the log, and all who read the conversation";
+    Rates, "messages edited", Setting "LIMIT_EDITS", "429 `rate_limited`", "the log, and all who read the conversation";
+    Rates, "messages deleted", Setting "LIMIT_DELETIONS", "429 `rate_limited`", "the log, and all who read the conversation";
+    Rates, "conversations created", Setting "LIMIT_CONVERSATIONS", "429 `rate_limited`", "the lists of those who are invited";
+    Rates, "people invited to them", Setting "LIMIT_INVITATIONS", "429 `rate_limited`", "the projector, which writes a row for each";
+    Rates, "read marks set", Setting "LIMIT_READ_MARKS", "429 `rate_limited`", "the log, and the others' sockets";
+    Rates, "typing starts and stops, together", Setting "LIMIT_TYPING", "429 `rate_limited`", "the log, and the others' sockets";
+    Rates, "seconds of a window, from the first command that counts", Setting "LIMIT_WINDOW_SECONDS", "the next window begins", "what the rows above protect";
+    Services, "connections to Postgres that a process opens for requests", Setting "DATABASE_CONNECTIONS", "operations wait for a connection", "Postgres, and the other processes";
+}
+
 /// For whom the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Environment {

@@ -40,6 +40,13 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// thousands of slow sockets would occupy more memory than everything else.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
+domain::limit_rows! {
+    Requests, "time from a connection's start to the end of its first request's head", Time FIRST_HEAD_TIMEOUT, "the server closes the connection", "open files";
+    Requests, "time from a response to the end of the next request's head", Time NEXT_HEAD_TIMEOUT, "the server closes the connection", "open files";
+    Requests, "time without reading what the server sends", Time WRITE_TIMEOUT, "the server closes the connection", "memory for what nobody reads";
+    Requests, "what the kernel holds for a client that doesn't read", Bytes SEND_BUFFER_BYTES, "the server waits, at most for the time above", "the kernel's memory";
+}
+
 /// Accepts connections and enforces their limits. It serves only a router [`with_request_tracking`].
 pub(crate) struct ConnectionListener(pub(crate) TcpListener);
 

@@ -33,6 +33,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest request id that the server takes from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+domain::limit_rows! {
+    Requests, "time from a request's first byte to its response", Time REQUEST_TIMEOUT, "503 `timeout`", "tasks and connections";
+    Requests, "bytes of an `X-Request-Id`", Count MAX_REQUEST_ID_BYTES, "the server makes an id of its own", "log lines";
+}
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps a complete router in the middleware that every process needs.

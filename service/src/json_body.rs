@@ -20,6 +20,12 @@ const MAX_DISCARDED_BYTES: usize = 1 << 20;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+domain::limit_rows! {
+    Requests, "a body", Bytes MAX_BODY_BYTES, "413 `body_too_large`", "memory and the log";
+    Requests, "a larger body that the server still reads, so the client can read the 413", Bytes MAX_DISCARDED_BYTES, "the server closes the connection", "the network";
+    Requests, "time from a body's first byte to its last", Time BODY_TIMEOUT, "408 `request_timeout`", "tasks and connections";
+}
+
 /// A body that is one JSON object. Must be the last argument of a handler: the server reads a body only when the rest
 /// of the request is valid.
 pub struct JsonBody(pub Map<String, Value>);

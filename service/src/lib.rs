@@ -19,3 +19,15 @@ pub mod response;
 pub mod telemetry;
 pub mod token;
 pub mod trace;
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    config::LIMIT_ROWS,
+    json_body::LIMIT_ROWS,
+    connection::LIMIT_ROWS,
+    http::LIMIT_ROWS,
+    token::LIMIT_ROWS,
+    auth::LIMIT_ROWS,
+    readiness::LIMIT_ROWS,
+    lifecycle::LIMIT_ROWS,
+];

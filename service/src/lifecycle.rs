@@ -14,6 +14,10 @@ use crate::connection::{ConnectionListener, with_request_tracking};
 /// How long requests in progress may take once the process stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+domain::limit_rows! {
+    Services, "requests in progress when the process stops", Time DRAIN_TIMEOUT, "the process ends without them", "the restart";
+}
+
 /// Below this limit of open files, the process logs a warning.
 const FEW_FILES: u64 = 16_384;
 

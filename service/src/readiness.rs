@@ -26,6 +26,10 @@ use crate::telemetry;
 /// How long a check may take before it fails.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+domain::limit_rows! {
+    Services, "a check of `/readyz`", Time CHECK_TIMEOUT, "the check has failed", "load balancers, which wait for it";
+}
+
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// The checks that decide whether the process is ready. The process builds it at the start and then shares it.

@@ -55,6 +55,10 @@ const MAC_BYTES: usize = 16;
 /// More characters than any token has, even for a topic with thousands of partitions.
 const MAX_CHARS: usize = 64 << 10;
 
+domain::limit_rows! {
+    Requests, "characters of a position token", Count MAX_CHARS, "400 `invalid_position`", "the time that it takes to read one";
+}
+
 /// Why the server refuses a token or a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {

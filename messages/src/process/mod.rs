@@ -21,3 +21,7 @@ pub use roles::Roles;
 pub(crate) use schema::connect_and_migrate;
 pub use start::{Process, start};
 pub(crate) use topics::ensure_topics;
+
+/// The limits of these modules, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
+    &[start::LIMIT_ROWS, shutdown::LIMIT_ROWS, wait_for_services::LIMIT_ROWS];

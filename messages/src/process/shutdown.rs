@@ -11,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 /// How long each service may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+domain::limit_rows! {
+    Services, "the stop of each service", Time STOP_TIMEOUT, "the process ends without it", "the restart";
+}
+
 /// The running services that must stop in order. The query API isn't among them: it holds nothing to finish.
 #[derive(Default)]
 pub(super) struct RunningServices {

@@ -25,6 +25,10 @@ use crate::site::{development_tokens, openapi, web_page};
 /// How many connections may wait for the process to accept them; the system may allow fewer (`net.core.somaxconn`).
 const LISTEN_BACKLOG: u32 = 4_096;
 
+domain::limit_rows! {
+    Requests, "connections that wait for the process to accept them", Count LISTEN_BACKLOG, "the system refuses or delays further ones", "open files";
+}
+
 /// A process that serves.
 pub struct Process {
     address: SocketAddr,

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 /// How long a process waits for a service. The last attempt may begin as late as this.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+domain::limit_rows! {
+    Services, "wait for Kafka, and of a projector for Postgres, when a process starts", Time WAIT_LIMIT, "the process exits with code 1", "operators, who see it";
+}
 /// An attempt that takes longer than this is logged, and continues.
 const SLOW_ATTEMPT: Duration = Duration::from_secs(2);
 /// The pause between two attempts.

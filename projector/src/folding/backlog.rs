@@ -29,6 +29,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+domain::limit_rows! {
+    Projector, "records of a batch", Count MAX_RECORDS, "the others come in the next batch", "readers, who wait for a batch";
+    Projector, "bytes of a batch's records", Bytes MAX_BYTES, "the others come in the next batch", "memory";
+    Projector, "partitions whose batches failed that are tried at a time", Count MAX_APART, "the others wait for their turn", "the healthy partitions";
+    Memory, "records that wait in a projector", Bytes MAX_WAITING_BYTES, "the projector reads no more for now", "memory";
+    Memory, "of them, those of one partition", Bytes MAX_SHARE_BYTES, "the projector reads no more of the partition for now", "the other partitions";
+    Memory, "records of one partition that wait in a projector", Count MAX_WAITING_RECORDS, "the projector reads no more of the partition for now", "memory";
+}
+
 /// Why a batch came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setback {

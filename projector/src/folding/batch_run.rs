@@ -14,6 +14,10 @@ use super::batch::Batch;
 /// How many dependencies one call of Redis invalidates at most. Redis serves nobody else meanwhile.
 const DEPENDENCIES_PER_CALL: usize = 1_000;
 
+domain::limit_rows! {
+    Projector, "views that one call of Redis invalidates", Count DEPENDENCIES_PER_CALL, "another call invalidates the others", "whoever else uses Redis";
+}
+
 /// What one call of Redis publishes: dependencies whose versions change, and then progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {

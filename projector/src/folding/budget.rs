@@ -9,6 +9,10 @@ const MAX_ROWS: usize = 10_000;
 /// The smallest budget. A batch of a single record may cost more.
 const MIN_ROWS: usize = 50;
 
+domain::limit_rows! {
+    Projector, "rows that a batch reads and writes, while Postgres is fast", Count MAX_ROWS, "the others come in the next batch", "readers, who wait for a batch";
+}
+
 /// How many rows a batch may read and write. Follows what Postgres manages within [`TARGET`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {

@@ -10,7 +10,10 @@ mod pending_record;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backlog::LIMIT_ROWS as BACKLOG_LIMITS;
 pub use backlog::{Backlog, Setback};
 pub use batch::{Batch, fold};
+pub(crate) use batch_run::LIMIT_ROWS as PUBLICATION_LIMITS;
 pub use batch_run::{BatchRun, Publication, Reply, Request};
+pub(crate) use budget::LIMIT_ROWS as BUDGET_LIMITS;
 pub use pending_record::PendingRecord;

@@ -2,6 +2,7 @@
 
 mod crates;
 mod documents;
+mod limits;
 mod lints;
 mod metrics;
 mod modules;
