@@ -15,8 +15,11 @@ use uuid::Uuid;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// How long the version of a dependency lives after its last use: longer than any view that depends on it.
+/// How long the version of a dependency lives after a view was last stored with it: longer than any such view.
 pub const VERSION_TTL: Duration = Duration::from_secs(2 * HOUR);
+/// How long a new version lives that no view is stored with, such as that of a made-up message: longer than a read of
+/// Postgres takes.
+pub const NEW_VERSION_TTL: Duration = Duration::from_secs(30);
 /// How long the participants of a conversation stay in Redis.
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
 /// How long a typing start lasts by itself.
@@ -79,30 +82,30 @@ impl fmt::Display for Dependency {
 /// A view: a rendered response, or the facts that commands need, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ViewKey {
-    /// A page of a user's conversations.
+    /// The first page of a user's conversations.
     Conversations {
         /// Whose conversations.
         user: UserId,
-        /// The page: its limit and cursor.
-        page: String,
+        /// The largest number of conversations in the page.
+        page_size: i64,
     },
-    /// A page of a conversation's messages, the same for every participant.
+    /// The first page of a conversation's messages, the same for every participant.
     Messages {
         /// Whose messages.
         conversation: ConversationId,
-        /// The page: its limit and cursor.
-        page: String,
+        /// The largest number of messages in the page.
+        page_size: i64,
     },
     /// One message, the same for every participant.
     Message(MessageId),
-    /// One conversation as one participant sees it, with a page of participants.
+    /// One conversation as one participant sees it, with the first page of participants.
     Conversation {
         /// The conversation's id.
         conversation: ConversationId,
         /// The participant who sees it.
         user: UserId,
-        /// The page of participants: its limit and cursor.
-        page: String,
+        /// The largest number of participants in the page.
+        page_size: i64,
     },
     /// What commands need to know about a message.
     MessageFacts(MessageId),
@@ -119,6 +122,25 @@ impl ViewKey {
         })
     }
 
+    /// The page size of the first page of a list. All page sizes of a list share one key.
+    pub(crate) fn page_size(&self) -> Option<i64> {
+        match self {
+            Self::Conversations { page_size, .. }
+            | Self::Messages { page_size, .. }
+            | Self::Conversation { page_size, .. } => Some(*page_size),
+            Self::Message(_) | Self::MessageFacts(_) | Self::Memberships(_) => None,
+        }
+    }
+
+    /// How many bytes the key of the view may hold. A larger view is not stored.
+    pub(crate) fn max_bytes(&self) -> usize {
+        match self {
+            // Grows with the conversations of the user, and never with queries. About 100,000 fit.
+            Self::Memberships(_) => 8 << 20,
+            _ => LIST_BYTES_MAX,
+        }
+    }
+
     /// The name of this kind of view in keys and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -132,9 +154,16 @@ impl ViewKey {
     }
 }
 
+/// How many page sizes of a list Redis keeps.
+pub(crate) const PAGE_SIZES_MAX: usize = 4;
+/// How many bytes all page sizes of a list may have together. A page of 100 messages of 4,000 ASCII characters has
+/// 0.45 MB, and twice as many for most other scripts. While Redis reads a page of this size, everybody else waits for
+/// less than a millisecond.
+const LIST_BYTES_MAX: usize = 1 << 20;
+
 /// The format of stored views. It is part of their keys: processes of two releases run side by side, and neither reads
 /// what it can't understand.
-const VIEW_FORMAT: u32 = 2;
+const VIEW_FORMAT: u32 = 3;
 
 /// Builds keys under a prefix. Keys of the projection are also under its generation.
 pub(crate) struct Keys<'a> {
@@ -188,15 +217,15 @@ impl Keys<'_> {
     }
 
     /// String: a line of JSON (pairs of a version's key and the version), a line with the view's entity tag, then the
-    /// view's JSON.
+    /// view's JSON. Of a list, a hash with such a string for each page size, and `sizes`: these page sizes, the latest
+    /// first.
     pub(crate) fn view(&self, view: &ViewKey) -> String {
         let start = format!("{}:{}:{}.{VIEW_FORMAT}", self.prefix, self.generation, view.kind());
         match view {
-            ViewKey::Conversations { user, page } => format!("{start}:{user}:{page}"),
-            ViewKey::Messages { conversation, page } => format!("{start}:{conversation}:{page}"),
+            ViewKey::Conversations { user, .. } | ViewKey::Memberships(user) => format!("{start}:{user}"),
+            ViewKey::Messages { conversation, .. } => format!("{start}:{conversation}"),
             ViewKey::Message(id) | ViewKey::MessageFacts(id) => format!("{start}:{id}"),
-            ViewKey::Conversation { conversation, user, page } => format!("{start}:{conversation}:{page}:{user}"),
-            ViewKey::Memberships(user) => format!("{start}:{user}"),
+            ViewKey::Conversation { conversation, user, .. } => format!("{start}:{conversation}:{user}"),
         }
     }
 

@@ -15,8 +15,8 @@
 //!    that it has passed the edit: [`Cache::publish_progress`].
 //! 4. The next reader finds the view, but `v1` is no longer the version of `m`: [`Cache::view`] reports a miss.
 //!
-//! If the edit of step 3 comes between a slow reader's steps 1 and 2, the reader stores its view under `v1`, and nobody
-//! ever finds it. A view that is found therefore includes everything up to the progress that Redis publishes. When Redis
+//! If the edit of step 3 comes between a slow reader's steps 1 and 2, `v1` is no longer the version, and Redis doesn't
+//! store the view. A view that is found therefore includes everything up to the progress that Redis publishes. When Redis
 //! loses data, or a projector dies between its commit and step 3, the next publication notices that Redis is behind, and
 //! the projector changes the versions of everything that changed since. If Redis doesn't even know how far it was, all
 //! views count as stale: every view also depends on the version of the progress itself, which then changes.

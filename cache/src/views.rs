@@ -1,5 +1,8 @@
 //! Cached views: rendered responses, each stored with the versions of what it depends on. The crate's documentation
 //! shows why a view that is found is fresh.
+//!
+//! Redis grows with what users have, and not with what they ask for: of a list, it keeps the first page of a few page
+//! sizes under one key, within a bounded number of bytes.
 
 use std::sync::LazyLock;
 
@@ -18,6 +21,7 @@ use crate::progress;
 const TAG_BYTES: usize = 16;
 
 static VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/view.lua")));
+static PUT_VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put_view.lua")));
 static VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/versions.lua")));
 
 /// The JSON of a response, with the entity tag that identifies it. Redis stores both, so a response from Redis needs no
@@ -90,7 +94,7 @@ impl Cache {
     pub async fn view(&self, key: &ViewKey) -> Result<ViewLookup, CacheError> {
         let keys = self.keys();
         let mut call = VIEW.prepare_invoke();
-        call.key(keys.progress()).key(keys.view(key));
+        call.key(keys.progress()).key(keys.view(key)).arg(page_size_arg(key));
         let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) =
             call.invoke_async(&mut self.evictable_connection("view")).await?;
         let view = stored.and_then(View::parse);
@@ -108,7 +112,7 @@ impl Cache {
         let mut names: Vec<String> = dependencies.iter().map(|dependency| keys.version(dependency)).collect();
         names.push(keys.progress_version());
         let mut call = VERSIONS.prepare_invoke();
-        call.key(keys.progress()).arg(keys::VERSION_TTL.as_secs());
+        call.key(keys.progress()).arg(keys::NEW_VERSION_TTL.as_secs());
         for name in &names {
             call.key(name).arg(keys::fresh_version());
         }
@@ -121,8 +125,9 @@ impl Cache {
     /// Stores a view with the versions that were taken before its values were read. `includes` is what those values
     /// include.
     ///
-    /// Where a version has changed since, nobody finds the view. Values older than the published progress are not
-    /// stored: somebody has emptied or restored the read model, and Redis doesn't know yet.
+    /// Where a version has changed since, nobody would find the view, and Redis doesn't store it. Of a list, Redis keeps
+    /// the latest page sizes, within a bounded number of bytes. Values older than the published progress are not stored:
+    /// somebody has emptied or restored the read model, and Redis doesn't know yet.
     ///
     /// # Errors
     /// When Redis doesn't answer.
@@ -139,10 +144,23 @@ impl Cache {
         }
         let mut stored = format!("{}\n", serde_json::json!(versions.pairs)).into_bytes();
         view.write(&mut stored);
-        let mut set = redis::cmd("SET");
-        set.arg(keys.view(key)).arg(stored).arg("EX").arg(key.ttl().as_secs());
-        Ok(set.query_async(&mut self.evictable_connection("put_view")).await?)
+        if stored.len() > key.max_bytes() {
+            metrics::counter!("cache_views_too_large_total", "view" => key.kind()).increment(1);
+            return Ok(());
+        }
+        let mut call = PUT_VIEW.prepare_invoke();
+        call.key(keys.view(key)).arg(stored).arg(key.ttl().as_secs()).arg(keys::VERSION_TTL.as_secs());
+        call.arg(page_size_arg(key)).arg(keys::PAGE_SIZES_MAX).arg(key.max_bytes());
+        for (name, version) in &versions.pairs {
+            call.key(name).arg(version);
+        }
+        Ok(call.invoke_async(&mut self.evictable_connection("put_view")).await?)
     }
+}
+
+/// A view's page size as the scripts expect it: empty where there is none.
+fn page_size_arg(key: &ViewKey) -> String {
+    key.page_size().map_or_else(String::new, |size| size.to_string())
 }
 
 #[cfg(test)]

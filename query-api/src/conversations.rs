@@ -7,7 +7,8 @@ use cache::{Dependency, Versions, ViewKey};
 use domain::view::ConversationView;
 use domain::{ConversationId, Timestamp, UserId};
 use http::{HeaderMap, Uri};
-use read_model::{ConversationPage, Page, Snapshot};
+use read_model::{ConversationPage, Page, ReadModelError, Snapshot};
+use serde::Serialize;
 use service::auth::Caller;
 use service::http::{Params, path_id};
 use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
@@ -19,6 +20,7 @@ use crate::cursor::List;
 use crate::memberships;
 use crate::page_request::PageRequest;
 use crate::read_request::ReadRequest;
+use crate::response::RenderedView;
 
 const DEFAULT_LIMIT: i64 = 20;
 const DEFAULT_PARTICIPANTS: i64 = 50;
@@ -35,23 +37,37 @@ pub(crate) async fn page(
     let list = List::Conversations(&caller);
     let request = PageRequest::<(Timestamp, ConversationId)>::read(list, params, DEFAULT_LIMIT)?;
     let mut read = ReadRequest::begin(api, caller.clone(), headers).await?;
-    let key = ViewKey::Conversations { user: caller.clone(), page: request.key() };
     let values = async {
         let snapshot = api.0.parts.read_model.conversations(&caller, request.limit, request.from).await?;
         let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).map(|last| (last.updated_at, last.id));
         Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
     };
-    if let Some(view) = read.look_up(&key).await {
-        return Ok(read.respond("conversations", view, headers));
-    }
-    let versions = list_versions(api, &mut read).await?;
+    let view = if request.is_first() {
+        read_first_page(api, &mut read, request.limit, values).await?
+    } else {
+        read.load(values).await?
+    };
     // There is always a list, if only an empty one.
-    let view = read.load(values).await?.ok_or_else(Problem::internal)?;
-    if let Some(versions) = versions {
+    Ok(read.respond("conversations", view.ok_or_else(Problem::internal)?, headers))
+}
+
+async fn read_first_page<T: Serialize>(
+    api: &QueryApi,
+    read: &mut ReadRequest<'_>,
+    page_size: i64,
+    values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+) -> Result<Option<RenderedView>, Problem> {
+    let key = ViewKey::Conversations { user: read.user().clone(), page_size };
+    if let Some(view) = read.look_up(&key).await {
+        return Ok(Some(view));
+    }
+    let versions = list_versions(api, read).await?;
+    let view = read.load(values).await?;
+    if let (Some(versions), Some(view)) = (versions, &view) {
         read.cache.put_if_current(&key, &versions, &view.view, &view.includes).await;
     }
-    Ok(read.respond("conversations", view, headers))
+    Ok(view)
 }
 
 /// The versions of what a user's list depends on: the list itself, and the user's large conversations. None if the list
@@ -107,13 +123,17 @@ pub(crate) async fn one(
     let request = PageRequest::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
     let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
     let mut read = ReadRequest::begin_in(&api, caller.clone(), &headers, id).await?;
-    // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
-    let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page: request.key() };
     let values = async || {
         let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, request.from.unwrap_or(0)).await?;
         let value = snapshot.value.map(|ConversationPage { view, next }| request.response(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
-    let view = read.read_entity(&key, Dependency::Conversation(id), values).await?;
+    let view = if request.is_first() {
+        // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
+        let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page_size: request.limit };
+        read.read_entity(&key, Dependency::Conversation(id), values).await?
+    } else {
+        read.load(values()).await?
+    };
     Ok(read.respond("conversation", view.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
 }

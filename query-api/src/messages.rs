@@ -34,14 +34,18 @@ pub(crate) async fn page(
     let request = PageRequest::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
     let mut read = ReadRequest::begin_in(api, caller, headers, conversation).await?;
     read.require_participant(conversation, "conversationId").await?;
-    let key = ViewKey::Messages { conversation, page: request.key() };
     let values = async {
         let snapshot = api.0.parts.read_model.messages(conversation, request.limit, request.from).await?;
         let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).and_then(|oldest| oldest.seq);
         Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
     };
-    let view = read.read(&key, Dependency::Conversation(conversation), values).await?;
+    let key = ViewKey::Messages { conversation, page_size: request.limit };
+    let view = if request.is_first() {
+        read.read(&key, Dependency::Conversation(conversation), values).await?
+    } else {
+        read.load(values).await?
+    };
     Ok(read.respond("messages", view.ok_or_else(|| Problem::not_found("conversationId"))?, headers))
 }
 

@@ -31,12 +31,12 @@ fn views_of_bob(conversation: &str, message: &str) -> [CachedView; 4] {
     [
         CachedView {
             path: "/api/messages".to_owned(),
-            key: ViewKey::Conversations { user: bob.clone(), page: "20:-".to_owned() },
+            key: ViewKey::Conversations { user: bob.clone(), page_size: 20 },
             dependency: Dependency::User(bob.clone()),
         },
         CachedView {
             path: format!("/api/messages?conversationId={conversation}"),
-            key: ViewKey::Messages { conversation: conversation_id, page: "20:-".to_owned() },
+            key: ViewKey::Messages { conversation: conversation_id, page_size: 20 },
             dependency: Dependency::Conversation(conversation_id),
         },
         CachedView {
@@ -46,7 +46,7 @@ fn views_of_bob(conversation: &str, message: &str) -> [CachedView; 4] {
         },
         CachedView {
             path: format!("/api/conversations/{conversation}"),
-            key: ViewKey::Conversation { conversation: conversation_id, user: bob, page: "50:-".to_owned() },
+            key: ViewKey::Conversation { conversation: conversation_id, user: bob, page_size: 50 },
             dependency: Dependency::Conversation(conversation_id),
         },
     ]
@@ -147,7 +147,11 @@ async fn a_cached_view_names_the_versions_of_its_dependencies_and_expires() {
     let mut redis = system.redis().await;
     for (kind, body) in bodies {
         let key = &keys[kind].key;
-        let value: String = redis.get(key).await.unwrap();
+        let value: String = match kind {
+            "message" => redis.get(key).await.unwrap(),
+            "conversation" => redis.hget(key, 50).await.unwrap(),
+            _ => redis.hget(key, 20).await.unwrap(),
+        };
         let (versions, view) = value.split_once('\n').unwrap();
         let (etag, stored_body) = view.split_once('\n').unwrap();
         let versions: Vec<(String, String)> = serde_json::from_str(versions).unwrap();

@@ -31,7 +31,7 @@ fn advance(from: i64, to: i64) -> OffsetAdvance {
 /// A view of a conversation's messages, and what it depends on.
 fn messages_view() -> (ViewKey, Dependency) {
     let conversation = ConversationId(uuid::Uuid::now_v7());
-    (ViewKey::Messages { conversation, page: "1".to_owned() }, Dependency::Conversation(conversation))
+    (ViewKey::Messages { conversation, page_size: 1 }, Dependency::Conversation(conversation))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,7 @@ mod postgres_outages;
 mod projection;
 mod projectors;
 mod proof;
+mod redis_memory;
 mod redis_outages;
 mod relay;
 mod replays;

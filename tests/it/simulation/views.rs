@@ -43,14 +43,14 @@ impl Between<'_> {
 
 impl ViewRequest {
     pub(super) fn key(&self) -> ViewKey {
-        let page = || "first".to_owned();
+        let page_size = i64::try_from(PAGE).unwrap();
         match self.clone() {
             Self::Message(id) => ViewKey::Message(id),
             Self::MessageFacts(id) => ViewKey::MessageFacts(id),
-            Self::Messages(conversation) => ViewKey::Messages { conversation, page: page() },
-            Self::Conversation(conversation, user) => ViewKey::Conversation { conversation, user, page: page() },
+            Self::Messages(conversation) => ViewKey::Messages { conversation, page_size },
+            Self::Conversation(conversation, user) => ViewKey::Conversation { conversation, user, page_size },
             Self::Memberships(user) => ViewKey::Memberships(user),
-            Self::Conversations(user) => ViewKey::Conversations { user, page: page() },
+            Self::Conversations(user) => ViewKey::Conversations { user, page_size },
         }
     }
 

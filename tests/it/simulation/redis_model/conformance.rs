@@ -22,6 +22,7 @@ const EXPIRE: &str = include_str!("../../../../cache/src/scripts/expire.lua");
 const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offline.lua");
 const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
 const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
+const PUT_VIEW: &str = include_str!("../../../../cache/src/scripts/put_view.lua");
 const ROLL_BACK: &str = include_str!("../../../../cache/src/scripts/roll_back.lua");
 const TYPING: &str = include_str!("../../../../cache/src/scripts/typing.lua");
 const VERSIONS: &str = include_str!("../../../../cache/src/scripts/versions.lua");
@@ -172,21 +173,30 @@ async fn the_model_runs_each_script_as_redis_does() {
     pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
     // Versions and views.
-    pair.script(VIEW, &["progress", "view"], &[]).await;
+    pair.script(VIEW, &["progress", "view"], &[""]).await;
     pair.script(VERSIONS, &["progress", "a", "b"], &["7200", "a1", "b1"]).await;
     let depends = format!("[[\"{}\",\"a1\"],[\"{}\",\"b1\"]]\n\"tag\"\n{{}}", pair.key("a"), pair.key("b"));
-    let mut put = redis::cmd("SET");
-    pair.run(put.arg(pair.key("view")).arg(depends).arg("EX").arg(1_800)).await;
+    let put = |size| [depends.as_str(), "1800", "7200", size, "2", "1000", "a1", "b1"];
+    for (key, size) in [("view", ""), ("list", "20"), ("list", "5"), ("list", "20"), ("list", "7")] {
+        pair.script(PUT_VIEW, &[key, "a", "b"], &put(size)).await;
+        pair.script(VIEW, &["progress", key], &[size]).await;
+    }
+    pair.command("HMGET :list sizes 5").await;
+    // Only the view itself fits its bytes.
+    pair.script(PUT_VIEW, &["list", "a", "b"], &[&depends, "1800", "7200", "9", "2", "150", "a1", "b1"]).await;
+    pair.command("HMGET :list sizes 20 7").await;
+    let outdated = pair.script(PUT_VIEW, &["view", "a"], &["", "1800", "7200", "", "2", "1000", "a0"]).await;
+    assert_eq!(outdated, Value::Int(0));
     pair.script(
         PUBLISH_PROGRESS,
         &["progress", "all", "epoch"],
         &["v2", "channel", "1", "2", "0", "0", "5", "1", "7", "9"],
     )
     .await;
-    let hit = pair.script(VIEW, &["progress", "view"], &[]).await;
+    let hit = pair.script(VIEW, &["progress", "view"], &[""]).await;
     assert!(matches!(&hit, Value::Array(items) if items[1] != Value::Nil), "{hit:?}");
     pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", "b", "c"], &["v3", "channel", "1", "0"]).await;
-    let missed = pair.script(VIEW, &["progress", "view"], &[]).await;
+    let missed = pair.script(VIEW, &["progress", "view"], &[""]).await;
     assert!(matches!(&missed, Value::Array(items) if items[1] == Value::Nil), "{missed:?}");
     pair.script(VERSIONS, &["progress", "a", "b", "c"], &["7200", "a4", "b4", "c4"]).await;
     pair.command("PTTL :b").await;
@@ -215,7 +225,7 @@ async fn the_model_expires_keys_as_redis_does() {
     pair.script(TYPING, &["typing", "typing-limit"], &start).await;
     pair.command("SET :text 1 PX 1").await;
     pair.expire("text").await;
-    for command in ["GET :text", "EXISTS :text", "INCR :text", "PTTL :text", "GETEX :nothing EX 5", "DEL :text"] {
+    for command in ["GET :text", "EXISTS :text", "INCR :text", "PTTL :text", "DEL :text"] {
         pair.command(command).await;
     }
     for online in ["node-1", "node-2"] {
@@ -245,12 +255,14 @@ async fn the_model_answers_random_calls_as_redis_does() {
         "EXPIRE :K 900",
         "PEXPIRE :K 900000",
         "PTTL :K",
-        "GETEX :K EX 800",
         "HSET :K X 1 Y 2",
         "HSETNX :K X 3",
         "HGET :K X",
         "HMGET :K X Z",
         "HGETALL :K",
+        "HSTRLEN :K X",
+        "HDEL :K X",
+        "HDEL :K X Y",
         "HEXISTS :K Y",
         "SADD :K X Y",
         "SREM :K X",

@@ -109,11 +109,6 @@ impl Keyspace {
             }
             ("PUBLISH", [_, _]) => Reply::Integer(0),
             ("GET", [key]) => Reply::optional(stored!(self, key, Text).map(|it| &*it)),
-            ("GETEX", [key, b"EX", seconds]) => {
-                let value = stored!(self, key, Text).cloned();
-                self.expire_in(key, number(seconds)? * 1_000);
-                Reply::optional(value.as_ref())
-            }
             ("SET", [key, value, options @ ..]) => self.set(key, value, options)?,
             ("DEL", keys) => {
                 let mut deleted = |key: &&&[u8]| self.live(key).is_some() && self.keys.remove(**key).is_some();
@@ -155,6 +150,22 @@ impl Keyspace {
                 let hash = stored!(self, key, Hash);
                 Reply::bulks(hash.iter().flat_map(|hash| hash.iter()).flat_map(|(name, value)| [name, value]))
             }
+            ("HSTRLEN", [key, name]) => {
+                Reply::count(field(stored!(self, key, Hash), name).map_or(0, |value| value.len()))
+            }
+            ("HDEL", [key, names @ ..]) if !names.is_empty() => match stored!(self, key, Hash) {
+                Some(hash) => {
+                    let before = hash.len();
+                    hash.retain(|(name, _)| !names.contains(&name.as_slice()));
+                    let (deleted, is_empty) = (before - hash.len(), hash.is_empty());
+                    // A hash without fields doesn't exist.
+                    if is_empty {
+                        self.keys.remove(*key);
+                    }
+                    Reply::count(deleted)
+                }
+                None => Reply::Integer(0),
+            },
             ("HSETNX", [key, name, value]) => {
                 let hash = stored!(self, key, Hash, create);
                 let is_new = hash.iter().all(|(known, _)| known != name);
