@@ -162,6 +162,7 @@ fn configured(program: Program, services: &Services, name: &str) -> anyhow::Resu
         .env("LIMIT_MESSAGES", NO_LIMIT)
         .env("LIMIT_CONVERSATIONS", NO_LIMIT)
         .env("LIMIT_INVITATIONS", NO_LIMIT)
+        .env("LIMIT_QUERIES", NO_LIMIT)
         .env("LOG", "error")
         .stdin(Stdio::null())
         .kill_on_drop(true);

@@ -54,6 +54,7 @@ mod pending;
 pub mod presence;
 pub mod progress;
 mod publish;
+mod request_count;
 mod typing;
 mod views;
 
@@ -69,5 +70,6 @@ pub use local_limits::LocalLimits;
 pub use pending::{PendingChanges, PendingEntity};
 pub use progress::Progress;
 pub use publish::PublishOutcome;
+pub use request_count::RequestCounter;
 pub use typing::TypingAdmission;
-pub use views::{Versions, View, ViewLookup};
+pub use views::{CountedLookup, Versions, View, ViewLookup};

@@ -89,10 +89,18 @@ impl Progress {
     /// Waits until the projector has published all of `position`; false if that takes longer than `timeout`.
     pub async fn reached(&self, position: &PositionVector, timeout: Duration) -> bool {
         let mut known = self.known.clone();
-        // Other tasks of this process enter generations too. The progress of an older one then says nothing.
-        let reached =
-            known.wait_for(|known| known.generation == self.cache.generation() && known.progress.covers(position));
+        let reached = known.wait_for(|known| self.includes(known, position));
         matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+    }
+
+    /// Whether the projector is known to have published all of `position`.
+    pub fn has_reached(&self, position: &PositionVector) -> bool {
+        self.includes(&self.known.borrow(), position)
+    }
+
+    fn includes(&self, known: &KnownProgress, position: &PositionVector) -> bool {
+        // Other tasks of this process enter generations too. The progress of an older one then says nothing.
+        known.generation == self.cache.generation() && known.progress.covers(position)
     }
 
     /// The partitions of a topic with so many partitions that have made no progress for 10 s, although there is some to

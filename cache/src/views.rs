@@ -13,14 +13,17 @@ use domain::PositionVector;
 use redis::Script;
 use sha2::{Digest, Sha256};
 
+use crate::admission::Admission;
 use crate::connection::{Cache, CacheError};
 use crate::keys::{self, Dependency, ViewKey};
 use crate::progress;
+use crate::request_count::{RequestCounter, ScriptCount};
 
 /// How many bytes of the hash an entity tag has: enough that two bodies never share one.
 const TAG_BYTES: usize = 16;
 
-static VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/view.lua")));
+static VIEW: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("scripts/count.lua"), include_str!("scripts/view.lua"))));
 static PUT_VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put_view.lua")));
 static VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/versions.lua")));
 
@@ -77,6 +80,15 @@ pub struct ViewLookup {
     pub view: Option<View>,
 }
 
+/// The result of counting a request and looking its view up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedLookup {
+    /// Whether the request may go on.
+    pub admission: Admission,
+    /// Without a view if the request may not go on.
+    pub lookup: ViewLookup,
+}
+
 /// The versions of dependencies, taken before the values of a view are read.
 #[derive(Debug, Clone)]
 pub struct Versions {
@@ -92,15 +104,41 @@ impl Cache {
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn view(&self, key: &ViewKey) -> Result<ViewLookup, CacheError> {
+        Ok(self.look_up(key, None).await?.0)
+    }
+
+    /// Counts a request and looks its view up, in one round trip.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer. Redis may have counted the request all the same.
+    pub async fn count_and_view(
+        &self,
+        key: &ViewKey,
+        counter: RequestCounter<'_>,
+    ) -> Result<CountedLookup, CacheError> {
+        let (lookup, counted) = self.look_up(key, Some(counter)).await?;
+        Ok(CountedLookup { admission: counter.admission(counted.unwrap_or_default()), lookup })
+    }
+
+    async fn look_up(
+        &self,
+        key: &ViewKey,
+        counter: Option<RequestCounter<'_>>,
+    ) -> Result<(ViewLookup, Option<ScriptCount>), CacheError> {
         let keys = self.keys();
         let mut call = VIEW.prepare_invoke();
         call.key(keys.progress()).key(keys.view(key)).arg(page_size_arg(key));
-        let (progress, stored): (Vec<(i32, i64)>, Option<Bytes>) =
+        if let Some(counter) = counter {
+            call.key(counter.key(&keys)).arg(counter.limit.max).arg(counter.window_ms());
+        }
+        let (progress, stored, counted): (Vec<(i32, i64)>, Option<Bytes>, Option<ScriptCount>) =
             call.invoke_async(&mut self.evictable_connection("view")).await?;
         let view = stored.and_then(View::parse);
-        let outcome = if view.is_some() { "hit" } else { "miss" };
-        metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
-        Ok(ViewLookup { progress: progress::vector(&progress), view })
+        if counted.is_none_or(|(_, _, refused)| refused == 0) {
+            let outcome = if view.is_some() { "hit" } else { "miss" };
+            metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
+        }
+        Ok((ViewLookup { progress: progress::vector(&progress), view }, counted))
     }
 
     /// Reads the current versions of these dependencies. Read them before the values of the view.

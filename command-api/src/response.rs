@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Response};
 use cache::LimitState;
 use domain::{Event, EventData, Position};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use service::problem::Problem;
+use read_path::rate_limit::put_limit;
+pub(crate) use read_path::rate_limit::{counted, limited};
 use service::response::DataResponse;
 
 const POSITION: HeaderName = HeaderName::from_static("messages-position");
@@ -60,29 +61,4 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-/// `RateLimit-Limit`, `-Remaining` and `-Reset` (in seconds): the most widely used form of the IETF's draft.
-fn put_limit(headers: &mut HeaderMap, limit: &LimitState) {
-    put(headers, HeaderName::from_static("ratelimit-limit"), &limit.max.to_string());
-    put(headers, HeaderName::from_static("ratelimit-remaining"), &limit.remaining.to_string());
-    put(headers, HeaderName::from_static("ratelimit-reset"), &seconds(limit).to_string());
-}
-
-/// Whole seconds until the window ends, rounded up: a client that waits for them waits long enough.
-fn seconds(limit: &LimitState) -> u64 {
-    u64::try_from(limit.reset.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
-}
-
-/// The problem of a command that has been counted against a limit.
-pub(crate) fn counted(mut problem: Problem, limit: &LimitState) -> Problem {
-    put_limit(problem.headers_mut(), limit);
-    problem
-}
-
-/// The 429 for a user who is over a limit.
-pub(crate) fn limited(limit: &LimitState) -> Problem {
-    let retry_after = seconds(limit).max(1);
-    let detail = format!("at most {} of these are allowed in a window; try again in {retry_after} s", limit.max);
-    counted(Problem::too_many_requests("rate_limited", detail, retry_after), limit)
 }

@@ -5,13 +5,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use cache::{Dependency, Versions, ViewKey};
 use domain::view::ConversationView;
-use domain::{ConversationId, Timestamp, UserId};
+use domain::{ConversationId, Timestamp};
 use http::{HeaderMap, Uri};
 use read_model::{ConversationPage, Page, ReadModelError, Snapshot};
 use serde::Serialize;
 use service::auth::Caller;
 use service::http::{Params, path_id};
-use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams, QueryLimitErrors};
 use service::problem::Problem;
 use service::response::PageResponse;
 
@@ -29,22 +29,23 @@ const MAX_LARGE: usize = 1_000;
 
 /// `GET /api/messages`: the caller's conversations, the most recently active first.
 pub(crate) async fn page(
-    api: &QueryApi,
-    caller: UserId,
+    read: &mut ReadRequest<'_>,
     params: &Params,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
+    let (caller, read_model) = (read.user().clone(), read.read_model());
     let list = List::Conversations(&caller);
     let request = PageRequest::<(Timestamp, ConversationId)>::read(list, params, DEFAULT_LIMIT)?;
-    let mut read = ReadRequest::begin(api, caller.clone(), headers).await?;
+    read.read_demand(headers)?;
+    read.demand_all().await?;
     let values = async {
-        let snapshot = api.0.parts.read_model.conversations(&caller, request.limit, request.from).await?;
+        let snapshot = read_model.conversations(&caller, request.limit, request.from).await?;
         let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).map(|last| (last.updated_at, last.id));
         Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
     };
     let view = if request.is_first() {
-        read_first_page(api, &mut read, request.limit, values).await?
+        read_first_page(read, request.limit, values).await?
     } else {
         read.load(values).await?
     };
@@ -53,16 +54,15 @@ pub(crate) async fn page(
 }
 
 async fn read_first_page<T: Serialize>(
-    api: &QueryApi,
     read: &mut ReadRequest<'_>,
     page_size: i64,
     values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
 ) -> Result<Option<RenderedView>, Problem> {
     let key = ViewKey::Conversations { user: read.user().clone(), page_size };
-    if let Some(view) = read.look_up(&key).await {
+    if let Some(view) = read.look_up(&key).await? {
         return Ok(Some(view));
     }
-    let versions = list_versions(api, read).await?;
+    let versions = list_versions(read).await?;
     let view = read.load(values).await?;
     if let (Some(versions), Some(view)) = (versions, &view) {
         read.cache.put_if_current(&key, &versions, &view.view, &view.includes).await;
@@ -72,11 +72,11 @@ async fn read_first_page<T: Serialize>(
 
 /// The versions of what a user's list depends on: the list itself, and the user's large conversations. None if the list
 /// can't be cached.
-async fn list_versions(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<Option<Versions>, Problem> {
+async fn list_versions(read: &mut ReadRequest<'_>) -> Result<Option<Versions>, Problem> {
     if !read.cache.is_available() {
         return Ok(None);
     }
-    let large = memberships::large(api, read).await?;
+    let large = memberships::large(read).await?;
     if large.len() > MAX_LARGE {
         return Ok(None);
     }
@@ -108,6 +108,7 @@ async fn list_versions(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<Opt
         (status = 200, description = "The conversation.", body = PageResponse<ConversationView>),
         NotModified,
         QueryErrors,
+        QueryLimitErrors,
     )
 )]
 pub(crate) async fn one(
@@ -116,15 +117,28 @@ pub(crate) async fn one(
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
+) -> Response {
+    let mut read = ReadRequest::begin(&api, caller);
+    let result = read_one(&mut read, path, &uri, &headers).await;
+    read.finish(result).await
+}
+
+async fn read_one(
+    read: &mut ReadRequest<'_>,
+    path: Result<Path<String>, PathRejection>,
+    uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     const FIELD: &str = "id";
     let id: ConversationId = path_id(FIELD, path)?;
-    let params = Params::read(&uri, &["limit", "cursor"])?;
+    let params = Params::read(uri, &["limit", "cursor"])?;
     let request = PageRequest::<i32>::read(List::Participants(id), &params, DEFAULT_PARTICIPANTS)?;
     let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
-    let mut read = ReadRequest::begin_in(&api, caller.clone(), &headers, id).await?;
+    read.read_demand(headers)?;
+    read.demand_of(id).await?;
+    let (caller, read_model) = (read.user().clone(), read.read_model());
     let values = async || {
-        let snapshot = api.0.parts.read_model.conversation(id, &caller, limit, request.from.unwrap_or(0)).await?;
+        let snapshot = read_model.conversation(id, &caller, limit, request.from.unwrap_or(0)).await?;
         let value = snapshot.value.map(|ConversationPage { view, next }| request.response(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
@@ -135,5 +149,5 @@ pub(crate) async fn one(
     } else {
         read.load(values()).await?
     };
-    Ok(read.respond("conversation", view.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
+    Ok(read.respond("conversation", view.ok_or_else(|| Problem::not_found(FIELD))?, headers))
 }

@@ -14,11 +14,12 @@ mod sync;
 mod sync_permits;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::response::Response;
-use cache::{Cache, Progress};
+use cache::{Cache, Limit, LocalLimits, Progress};
 use domain::ConversationId;
 use domain::view::{ConversationView, MessageView};
 use http::{HeaderMap, Uri};
@@ -27,7 +28,7 @@ use read_path::PositionWait;
 use serde::Serialize;
 use service::auth::{Auth, Caller};
 use service::http::Params;
-use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams, QueryLimitErrors};
 use service::problem::Problem;
 use service::response::PageResponse;
 use service::token::PositionTokens;
@@ -35,6 +36,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::read_request::ReadRequest;
 use crate::sync_permits::SyncPermits;
 
 /// How many sync queries may run at a time.
@@ -58,19 +60,28 @@ pub struct Parts {
     pub read_model: ReadModel,
     /// How many partitions the topic has.
     pub partitions: usize,
+    /// The largest number of queries that a user may send in a window.
+    pub queries_per_window: u32,
+    /// The length of that window, which starts with the first query.
+    pub window: Duration,
 }
 
 struct Shared {
     parts: Parts,
     wait: PositionWait,
     sync_permits: SyncPermits,
+    limit: Limit,
+    /// Count while Redis is down.
+    local_limits: LocalLimits,
 }
 
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
         let wait = PositionWait::new(parts.progress.clone(), parts.read_model.clone());
-        Self(Arc::new(Shared { parts, wait, sync_permits: SyncPermits::new(SYNC_PERMITS) }))
+        let limit = Limit { name: "queries", max: parts.queries_per_window, window: parts.window };
+        let (sync_permits, local_limits) = (SyncPermits::new(SYNC_PERMITS), LocalLimits::default());
+        Self(Arc::new(Shared { parts, wait, sync_permits, limit, local_limits }))
     }
 
     /// The routes.
@@ -126,17 +137,19 @@ enum ListItem {
         (status = 200, description = "A page.", body = PageResponse<Vec<ListItem>>),
         NotModified,
         QueryErrors,
+        QueryLimitErrors,
     )
 )]
-async fn list(
-    State(api): State<QueryApi>,
-    Caller(caller): Caller,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["conversationId", "limit", "cursor"])?;
+async fn list(State(api): State<QueryApi>, Caller(caller): Caller, uri: Uri, headers: HeaderMap) -> Response {
+    let mut read = ReadRequest::begin(&api, caller);
+    let result = list_page(&mut read, &uri, &headers).await;
+    read.finish(result).await
+}
+
+async fn list_page(read: &mut ReadRequest<'_>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(uri, &["conversationId", "limit", "cursor"])?;
     match params.parse("conversationId")? {
-        Some(conversation) => messages::page(&api, caller, conversation, &params, &headers).await,
-        None => conversations::page(&api, caller, &params, &headers).await,
+        Some(conversation) => messages::page(read, conversation, &params, headers).await,
+        None => conversations::page(read, &params, headers).await,
     }
 }

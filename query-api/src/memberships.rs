@@ -46,15 +46,17 @@ pub(crate) async fn of_user(
     const FIELD: &str = "userId";
     let user: Option<UserId> = Params::read(&uri, &[FIELD])?.parse(FIELD)?;
     let user = user.ok_or_else(|| Problem::invalid_parameter(FIELD, "missing_parameter", "must be given"))?;
-    let mut read = ReadRequest::begin(&api, user, &headers).await?;
-    let view = read_memberships(&api, &mut read).await?;
+    let mut read = ReadRequest::begin_uncounted(&api, user);
+    read.read_demand(&headers)?;
+    read.demand_all().await?;
+    let view = read_memberships(&mut read).await?;
     Ok(read.respond("memberships", view, &headers))
 }
 
-async fn read_memberships(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
-    let user = read.user().clone();
+async fn read_memberships(read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
+    let (user, read_model) = (read.user().clone(), read.read_model());
     let values = async {
-        let snapshot = api.0.parts.read_model.memberships(&user).await?;
+        let snapshot = read_model.memberships(&user).await?;
         Ok(Snapshot { value: Some(DataResponse { data: snapshot.value }), offsets: snapshot.offsets })
     };
     let view = read.read(&ViewKey::Memberships(user.clone()), Dependency::User(user.clone()), values).await?;
@@ -66,8 +68,8 @@ async fn read_memberships(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<
 ///
 /// # Errors
 /// As any read.
-pub(crate) async fn large(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<Vec<ConversationId>, Problem> {
-    large_in(&read_memberships(api, read).await?)
+pub(crate) async fn large(read: &mut ReadRequest<'_>) -> Result<Vec<ConversationId>, Problem> {
+    large_in(&read_memberships(read).await?)
 }
 
 /// The user's large conversations, if Redis knows them.
@@ -76,7 +78,7 @@ pub(crate) async fn large(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<
 /// As any read.
 pub(crate) async fn cached_large(read: &mut ReadRequest<'_>) -> Result<Option<Vec<ConversationId>>, Problem> {
     let key = ViewKey::Memberships(read.user().clone());
-    read.look_up(&key).await.as_ref().map(large_in).transpose()
+    read.look_up(&key).await?.as_ref().map(large_in).transpose()
 }
 
 fn large_in(view: &RenderedView) -> Result<Vec<ConversationId>, Problem> {

@@ -5,13 +5,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use cache::{Dependency, ViewKey};
 use domain::view::MessageView;
-use domain::{ConversationId, MessageId, UserId};
+use domain::{ConversationId, MessageId};
 use http::{HeaderMap, Uri};
 use read_model::{Page, Snapshot};
 use serde::Deserialize;
 use service::auth::Caller;
 use service::http::{Params, path_id};
-use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams, QueryLimitErrors};
 use service::problem::Problem;
 use service::response::DataResponse;
 
@@ -25,17 +25,18 @@ const DEFAULT_LIMIT: i64 = 20;
 
 /// `GET /api/messages?conversationId=…`: newest first, the same page for every participant.
 pub(crate) async fn page(
-    api: &QueryApi,
-    caller: UserId,
+    read: &mut ReadRequest<'_>,
     conversation: ConversationId,
     params: &Params,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let request = PageRequest::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
-    let mut read = ReadRequest::begin_in(api, caller, headers, conversation).await?;
+    read.read_demand(headers)?;
+    read.demand_of(conversation).await?;
     read.require_participant(conversation, "conversationId").await?;
+    let read_model = read.read_model();
     let values = async {
-        let snapshot = api.0.parts.read_model.messages(conversation, request.limit, request.from).await?;
+        let snapshot = read_model.messages(conversation, request.limit, request.from).await?;
         let Page { items, more } = snapshot.value;
         let next = items.last().filter(|_| more).and_then(|oldest| oldest.seq);
         Ok(Snapshot { value: Some(request.response(items, next)), offsets: snapshot.offsets })
@@ -64,6 +65,7 @@ pub(crate) async fn page(
         (status = 200, description = "The message.", body = DataResponse<MessageView>),
         NotModified,
         QueryErrors,
+        QueryLimitErrors,
     )
 )]
 pub(crate) async fn one(
@@ -72,26 +74,38 @@ pub(crate) async fn one(
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
+) -> Response {
+    let mut read = ReadRequest::begin(&api, caller);
+    let result = read_one(&mut read, path, &uri, &headers).await;
+    read.finish(result).await
+}
+
+async fn read_one(
+    read: &mut ReadRequest<'_>,
+    path: Result<Path<String>, PathRejection>,
+    uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     const FIELD: &str = "messageId";
     let id: MessageId = path_id(FIELD, path)?;
-    Params::read(&uri, &[])?;
-    let mut read = ReadRequest::prepare(&api, caller, &headers)?;
-    let view = match find(&api, &mut read, id).await? {
+    Params::read(uri, &[])?;
+    read.read_demand(headers)?;
+    let view = match find(read, id).await? {
         // The message may be on any partition. A message that the caller may not see looks like none.
         None if !read.demands_all() => {
             read.demand_all().await?;
-            find(&api, &mut read, id).await?
+            find(read, id).await?
         }
         found => found,
     };
-    Ok(read.respond("message", view.ok_or_else(|| Problem::not_found(FIELD))?, &headers))
+    Ok(read.respond("message", view.ok_or_else(|| Problem::not_found(FIELD))?, headers))
 }
 
 /// Finds a message that the caller may see, in a view that includes what the client demands of the message's partition.
-async fn find(api: &QueryApi, read: &mut ReadRequest<'_>, id: MessageId) -> Result<Option<RenderedView>, Problem> {
+async fn find(read: &mut ReadRequest<'_>, id: MessageId) -> Result<Option<RenderedView>, Problem> {
+    let read_model = read.read_model();
     let values = async || {
-        let snapshot = api.0.parts.read_model.message(id).await?;
+        let snapshot = read_model.message(id).await?;
         Ok(Snapshot { value: snapshot.value.map(|data| DataResponse { data }), offsets: snapshot.offsets })
     };
     loop {

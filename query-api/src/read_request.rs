@@ -5,15 +5,18 @@
 //! a partition that the projector can't fold holds up only the reads of what is on it.
 //!
 //! What doesn't exist in an old snapshot is a 503, never a 404.
+//!
+//! A query counts against its user's limit exactly once, before it does anything that costs more than one round trip to
+//! Redis: in the first look-up of a view, or else by a call of its own.
 
 use std::borrow::Cow;
 
-use axum::response::Response;
-use cache::{Dependency, PendingEntity, View, ViewKey};
+use axum::response::{IntoResponse, Response};
+use cache::{Admission, Dependency, LimitState, PendingEntity, RequestCounter, View, ViewKey};
 use domain::{ConversationId, Position, PositionVector, UserId};
 use http::HeaderMap;
-use read_model::{ReadModelError, Snapshot};
-use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable};
+use read_model::{ReadModel, ReadModelError, Snapshot};
+use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable, rate_limit};
 use serde::{Deserialize, Serialize};
 use service::http::messages_position;
 use service::problem::Problem;
@@ -21,6 +24,14 @@ use tokio::time::Instant;
 
 use crate::QueryApi;
 use crate::response::RenderedView;
+
+/// How a read counts against its user's limit.
+enum Counting {
+    /// It doesn't: realtime reads for a socket.
+    Never,
+    NotYet,
+    Done(LimitState),
+}
 
 /// A read for one user.
 pub(crate) struct ReadRequest<'a> {
@@ -32,51 +43,82 @@ pub(crate) struct ReadRequest<'a> {
     at_least: PositionVector,
     /// How long the read waits for a pending entity.
     deadline: Instant,
+    counting: Counting,
     pub(crate) cache: RequestCache<'a>,
 }
 
 impl<'a> ReadRequest<'a> {
-    /// Begins a read whose response depends on all partitions, once the read model includes what the client demands.
-    ///
-    /// # Errors
-    /// 400 for a position that can't be read, 503 when it isn't reached in time.
-    pub(crate) async fn begin(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
-        let mut read = Self::prepare(api, user, headers)?;
-        read.demand_all().await?;
-        Ok(read)
-    }
-
-    /// Begins a read whose response depends on one conversation, once the read model includes what the client demands
-    /// of that conversation's partition.
-    ///
-    /// # Errors
-    /// As [`Self::begin`].
-    pub(crate) async fn begin_in(
-        api: &'a QueryApi,
-        user: UserId,
-        headers: &HeaderMap,
-        conversation: ConversationId,
-    ) -> Result<Self, Problem> {
-        let mut read = Self::prepare(api, user, headers)?;
-        read.demand_of(conversation).await?;
-        Ok(read)
-    }
-
-    /// Prepares a read that doesn't know yet what its response depends on. It demands nothing until
-    /// [`Self::demand_of`] or [`Self::demand_all`].
-    ///
-    /// # Errors
-    /// 400 for a position that can't be read.
-    pub(crate) fn prepare(api: &'a QueryApi, user: UserId, headers: &HeaderMap) -> Result<Self, Problem> {
+    /// Begins a query of a user.
+    pub(crate) fn begin(api: &'a QueryApi, user: UserId) -> Self {
         // Until the process knows the generation, no projector changes the versions that a view would be stored with.
         let cache = Some(&api.0.parts.cache).filter(|cache| cache.generation() > 0);
         let cache = RequestCache::new(cache, || metrics::counter!("query_cache_failures_total").increment(1));
-        let demanded = match messages_position(headers)? {
-            Some(text) => api.0.parts.tokens.parse_at_least(text, &user)?,
-            None => PositionVector::default(),
-        };
+        let (demanded, at_least) = (PositionVector::default(), PositionVector::default());
         let deadline = Instant::now() + MAX_WAIT;
-        Ok(Self { api, user, demanded, at_least: PositionVector::default(), deadline, cache })
+        Self { api, user, demanded, at_least, deadline, counting: Counting::NotYet, cache }
+    }
+
+    /// Begins a read that no user has requested.
+    pub(crate) fn begin_uncounted(api: &'a QueryApi, user: UserId) -> Self {
+        Self { counting: Counting::Never, ..Self::begin(api, user) }
+    }
+
+    /// Reads what the client demands. The read demands nothing until [`Self::demand_of`] or [`Self::demand_all`].
+    ///
+    /// # Errors
+    /// 400 for a position that can't be read.
+    pub(crate) fn read_demand(&mut self, headers: &HeaderMap) -> Result<(), Problem> {
+        if let Some(text) = messages_position(headers)? {
+            self.demanded = self.api.0.parts.tokens.parse_at_least(text, &self.user)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the query, unless it has been counted.
+    ///
+    /// # Errors
+    /// 429 when the user is over the limit.
+    pub(crate) async fn count(&mut self) -> Result<(), Problem> {
+        if !matches!(self.counting, Counting::NotYet) {
+            return Ok(());
+        }
+        let counter = RequestCounter { user: &self.user, limit: &self.api.0.limit };
+        let admission = self.cache.count(counter).await;
+        self.counted(admission)
+    }
+
+    /// Takes note of how the query was counted. Without Redis, this process counts it by itself.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    fn counted(&mut self, admission: Option<Admission>) -> Result<(), Problem> {
+        let shared = &self.api.0;
+        match admission.unwrap_or_else(|| shared.local_limits.admit(&self.user, &shared.limit)) {
+            Admission::Limited(state) => {
+                self.counting = Counting::Done(state);
+                Err(rate_limit::limited(&state))
+            }
+            Admission::Admitted(state) => {
+                self.counting = Counting::Done(state);
+                Ok(())
+            }
+            // Only commands have reservations.
+            Admission::Reserved(_) => Ok(()),
+        }
+    }
+
+    /// The response to the query, with what is left of its user's limit. Also counts a query that has failed before it
+    /// read anything.
+    pub(crate) async fn finish(mut self, result: Result<Response, Problem>) -> Response {
+        let result = self.count().await.and(result);
+        let Counting::Done(state) = &self.counting else { return result.into_response() };
+        match result {
+            Ok(mut response) => {
+                rate_limit::put_limit(response.headers_mut(), state);
+                response
+            }
+            Err(problem) => rate_limit::counted(problem, state).into_response(),
+        }
     }
 
     /// Demands everything that the client demands, and waits for it.
@@ -115,6 +157,9 @@ impl<'a> ReadRequest<'a> {
             return Ok(());
         }
         self.at_least.merge(includes);
+        if !self.api.0.wait.is_reached(&self.at_least) {
+            self.count().await?;
+        }
         if self.api.0.wait.reach(&self.at_least).await? == ReachedIn::Postgres {
             self.cache.give_up();
         }
@@ -124,8 +169,9 @@ impl<'a> ReadRequest<'a> {
     /// The read model's offsets in Postgres.
     ///
     /// # Errors
-    /// 503 when Postgres doesn't answer, or is behind what the client demands.
-    pub(crate) async fn offsets(&self) -> Result<PositionVector, Problem> {
+    /// 503 when Postgres doesn't answer, or is behind what the client demands; 429 when the user is over the limit.
+    pub(crate) async fn offsets(&mut self) -> Result<PositionVector, Problem> {
+        self.count().await?;
         let offsets = self.api.0.parts.read_model.offsets().await.map_err(|error| postgres_unavailable(&error))?;
         self.check_includes_demand(&offsets)?;
         Ok(offsets)
@@ -144,10 +190,26 @@ impl<'a> ReadRequest<'a> {
         &self.user
     }
 
+    /// The read model, which has what Redis doesn't have.
+    pub(crate) fn read_model(&self) -> &'a ReadModel {
+        &self.api.0.parts.read_model
+    }
+
     /// Looks up a view that includes what the client demands.
-    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Option<RenderedView> {
-        let (view, includes) = self.cache.view(key, &self.at_least).await?;
-        Some(RenderedView { view, includes, is_hit: true })
+    ///
+    /// # Errors
+    /// 429 when the user is over the limit.
+    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Result<Option<RenderedView>, Problem> {
+        let found = if matches!(self.counting, Counting::NotYet) {
+            let counter = RequestCounter { user: &self.user, limit: &self.api.0.limit };
+            let counted = self.cache.count_and_view(key, counter, &self.at_least).await;
+            let (admission, found) = counted.map(|it| (it.admission, it.found)).unzip();
+            self.counted(admission)?;
+            found.flatten()
+        } else {
+            self.cache.view(key, &self.at_least).await
+        };
+        Ok(found.map(|(view, includes)| RenderedView { view, includes, is_hit: true }))
     }
 
     /// Reads a view from Redis, else its values from Postgres, and stores the view. None when there are no values.
@@ -160,7 +222,7 @@ impl<'a> ReadRequest<'a> {
         dependency: Dependency,
         values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     ) -> Result<Option<RenderedView>, Problem> {
-        if let Some(view) = self.look_up(key).await {
+        if let Some(view) = self.look_up(key).await? {
             return Ok(Some(view));
         }
         let load = load(&self.at_least, values);
@@ -227,11 +289,12 @@ impl<'a> ReadRequest<'a> {
     /// Loads values from Postgres. None when there are none.
     ///
     /// # Errors
-    /// 503 when Postgres doesn't answer, or is behind what the client demands.
+    /// 503 when Postgres doesn't answer, or is behind what the client demands; 429 when the user is over the limit.
     pub(crate) async fn load<T: Serialize>(
-        &self,
+        &mut self,
         values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     ) -> Result<Option<RenderedView>, Problem> {
+        self.count().await?;
         load(&self.at_least, values).await
     }
 
@@ -260,7 +323,8 @@ impl<'a> ReadRequest<'a> {
         if let Some(known) = self.cache.is_participant(conversation, &self.user).await {
             return Ok(known);
         }
-        let loaded = self.cache.load_participants(&self.api.0.parts.read_model, conversation).await;
+        self.count().await?;
+        let loaded = self.cache.load_participants(self.read_model(), conversation).await;
         let snapshot = loaded.map_err(|error| postgres_unavailable(&error))?;
         if let Some(participants) = snapshot.value {
             return Ok(participants.contains(&self.user));

@@ -10,7 +10,7 @@ use read_path::postgres_unavailable;
 use serde::Serialize;
 use service::auth::Caller;
 use service::http::Params;
-use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams};
+use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams, QueryLimitErrors};
 use service::problem::Problem;
 use service::token::TokenError;
 use utoipa::ToSchema;
@@ -55,6 +55,7 @@ pub(crate) struct ChangesPage {
         (status = 200, description = "A page of changes.", body = ChangesPage),
         NotModified,
         QueryErrors,
+        QueryLimitErrors,
     )
 )]
 pub(crate) async fn page(
@@ -62,19 +63,28 @@ pub(crate) async fn page(
     Caller(caller): Caller,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["since", "limit"])?;
+) -> Response {
+    let mut read = ReadRequest::begin(&api, caller);
+    let result = sync(&api, &mut read, &uri, &headers).await;
+    read.finish(result).await
+}
+
+async fn sync(api: &QueryApi, read: &mut ReadRequest<'_>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(uri, &["since", "limit"])?;
     let limit = usize::try_from(params.limit(DEFAULT_LIMIT, MAX_LIMIT)?).unwrap_or(0);
-    let since = params.get("since").map(|token| since(&api, &caller, token)).transpose()?;
-    let mut read = ReadRequest::begin(&api, caller.clone(), &headers).await?;
+    let since = params.get("since").map(|token| since(api, read.user(), token)).transpose()?;
+    read.read_demand(headers)?;
+    // A sync is never cached, so the count has no look-up to go with.
+    read.count().await?;
+    read.demand_all().await?;
     let view = match since {
-        None => current_token(&api, &read).await?,
+        None => current_token(api, read).await?,
         Some(since) => {
             read.demand(since.demands()).await?;
-            changes(&api, &read, &since, limit).await?
+            changes(api, read, &since, limit).await?
         }
     };
-    Ok(read.respond("sync", view, &headers))
+    Ok(read.respond("sync", view, headers))
 }
 
 fn since(api: &QueryApi, caller: &UserId, token: &str) -> Result<SyncCursor, Problem> {
@@ -89,7 +99,7 @@ fn since(api: &QueryApi, caller: &UserId, token: &str) -> Result<SyncCursor, Pro
     })
 }
 
-async fn current_token(api: &QueryApi, read: &ReadRequest<'_>) -> Result<RenderedView, Problem> {
+async fn current_token(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
     let includes = read.offsets().await?;
     let next = api.0.parts.tokens.issue(read.user(), &includes);
     read_request::render(&ChangesPage { data: Vec::new(), next, more: false }, includes)

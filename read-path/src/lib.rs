@@ -3,10 +3,11 @@
 //!
 //! Redis only makes a read fast. A read must never fail, or answer with older data, because Redis is down.
 
+pub mod rate_limit;
 mod request_cache;
 mod wait;
 
-pub use request_cache::RequestCache;
+pub use request_cache::{CountedView, RequestCache};
 pub use wait::{MAX_WAIT, PositionWait, ReachedIn, WaitError};
 
 use read_model::ReadModelError;

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use cache::{Cache, CacheError, Dependency, PendingEntity, Versions, View, ViewKey, ViewLookup};
+use cache::{
+    Admission, Cache, CacheError, CountedLookup, Dependency, PendingEntity, RequestCounter, Versions, View, ViewKey,
+    ViewLookup,
+};
 use domain::{ConversationId, PositionVector, UserId};
 use read_model::{ReadModel, ReadModelError, Snapshot};
 
@@ -11,6 +14,14 @@ use read_model::{ReadModel, ReadModelError, Snapshot};
 pub struct RequestCache<'a> {
     cache: Option<&'a Cache>,
     count_failure: fn(),
+}
+
+/// The result of counting a request and looking its view up.
+pub struct CountedView {
+    /// Whether the request may go on.
+    pub admission: Admission,
+    /// The view with what it includes, if Redis has one that is new enough.
+    pub found: Option<(View, PositionVector)>,
 }
 
 impl<'a> RequestCache<'a> {
@@ -32,9 +43,25 @@ impl<'a> RequestCache<'a> {
     /// Looks up a view that includes at least `at_least`.
     pub async fn view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<(View, PositionVector)> {
         let lookup = self.cache?.view(key).await;
-        let ViewLookup { progress, view } = self.check(lookup)?;
-        // Redis may not know yet what a position from Postgres includes.
-        view.filter(|_| progress.covers(at_least)).map(|view| (view, progress))
+        new_enough(self.check(lookup)?, at_least)
+    }
+
+    /// Counts the request, and looks up a view that includes at least `at_least`, in one round trip. None without Redis.
+    pub async fn count_and_view(
+        &mut self,
+        key: &ViewKey,
+        counter: RequestCounter<'_>,
+        at_least: &PositionVector,
+    ) -> Option<CountedView> {
+        let counted = self.cache?.count_and_view(key, counter).await;
+        let CountedLookup { admission, lookup } = self.check(counted)?;
+        Some(CountedView { admission, found: new_enough(lookup, at_least) })
+    }
+
+    /// Counts the request. None without Redis.
+    pub async fn count(&mut self, counter: RequestCounter<'_>) -> Option<Admission> {
+        let counted = self.cache?.count_request(counter).await;
+        self.check(counted)
     }
 
     /// Reads the versions of what a view depends on. Read them before the values of the view.
@@ -109,4 +136,11 @@ impl<'a> RequestCache<'a> {
             })
             .ok()
     }
+}
+
+/// The view that was looked up, if it includes at least `at_least`. Redis may not know yet what a position from Postgres
+/// includes.
+fn new_enough(lookup: ViewLookup, at_least: &PositionVector) -> Option<(View, PositionVector)> {
+    let ViewLookup { progress, view } = lookup;
+    view.filter(|_| progress.covers(at_least)).map(|view| (view, progress))
 }

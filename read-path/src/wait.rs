@@ -68,6 +68,11 @@ impl PositionWait {
         Self { progress, read_model }
     }
 
+    /// Whether the projector is known to have published `position`: waiting for it costs nothing.
+    pub fn is_reached(&self, position: &PositionVector) -> bool {
+        self.progress.has_reached(position)
+    }
+
     /// Waits at most [`MAX_WAIT`] until the read model includes `position`.
     ///
     /// # Errors

@@ -144,7 +144,7 @@ pub struct Config {
     pub limits: LimitConfig,
 }
 
-/// How many commands of each kind a user may send in a window.
+/// How many requests of each kind a user may send in a window.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LimitConfig {
     /// Allow each user this many new messages per window
@@ -171,7 +171,10 @@ pub struct LimitConfig {
     /// Allow each user this many typing starts and stops per window
     #[arg(long, env = "LIMIT_TYPING", help_heading = "Limits per user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_typing: u32,
-    /// Let a window last this many seconds; it begins with the first counted command
+    /// Allow each user this many queries per window
+    #[arg(long, env = "LIMIT_QUERIES", help_heading = "Limits per user", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_queries: u32,
+    /// Let a window last this many seconds; it begins with the first counted request
     #[arg(long, env = "LIMIT_WINDOW_SECONDS", help_heading = "Limits per user", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub limit_window_seconds: u32,
 }

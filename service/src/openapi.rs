@@ -194,6 +194,8 @@ pub struct BodyErrors;
 pub struct AuthorErrors;
 /// The errors of every query.
 pub struct QueryErrors;
+/// The additional error of a query that counts against its user's limit.
+pub struct QueryLimitErrors;
 /// The response to a query when the client already has the newest data.
 pub struct NotModified;
 
@@ -229,6 +231,12 @@ impl IntoResponses for AuthorErrors {
 impl IntoResponses for QueryErrors {
     fn responses() -> Responses {
         all([bad_request(), unauthorized(), not_found(), internal(), query_unavailable()])
+    }
+}
+
+impl IntoResponses for QueryLimitErrors {
+    fn responses() -> Responses {
+        all([rate_limited()])
     }
 }
 
@@ -308,12 +316,16 @@ fn response_headers(tag: &str, status: &str) -> Vec<(&'static str, Header)> {
         (_, "503") => headers.push(("Retry-After", whole_number("Try again after this many seconds."))),
         _ => {}
     }
+    // Every query counts that a known user sends.
+    if tag == QUERIES && matches!(status, "200" | "304" | "400" | "404" | "503") {
+        headers.extend(rate_limit_headers());
+    }
     headers
 }
 
 fn rate_limit_headers() -> [(&'static str, Header); 3] {
     [
-        ("RateLimit-Limit", whole_number("How many commands of this kind you may send in a window.")),
+        ("RateLimit-Limit", whole_number("How many requests of this kind you may send in a window.")),
         ("RateLimit-Remaining", whole_number("How many of them are left in the current window.")),
         ("RateLimit-Reset", whole_number("In how many seconds the current window ends.")),
     ]

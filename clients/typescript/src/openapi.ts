@@ -824,6 +824,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -841,6 +847,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -852,6 +864,12 @@ export interface operations {
             /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -876,6 +894,31 @@ export interface operations {
             /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -898,6 +941,12 @@ export interface operations {
             /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -948,6 +997,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -965,6 +1020,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -976,6 +1037,12 @@ export interface operations {
             /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1000,6 +1067,31 @@ export interface operations {
             /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1022,6 +1114,12 @@ export interface operations {
             /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1069,7 +1167,7 @@ export interface operations {
                     "Idempotent-Replayed"?: string;
                     /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1090,7 +1188,7 @@ export interface operations {
                     Location?: string;
                     /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1208,7 +1306,7 @@ export interface operations {
             /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1284,6 +1382,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1301,6 +1405,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1312,6 +1422,12 @@ export interface operations {
             /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1336,6 +1452,31 @@ export interface operations {
             /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1358,6 +1499,12 @@ export interface operations {
             /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1404,7 +1551,7 @@ export interface operations {
                     "Idempotent-Replayed"?: string;
                     /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1489,7 +1636,7 @@ export interface operations {
             /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1569,7 +1716,7 @@ export interface operations {
                     "Idempotent-Replayed"?: string;
                     /** @description The position `P:O` of the command's event. Send it with a query to see the effect. */
                     "Messages-Position"?: string;
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1687,7 +1834,7 @@ export interface operations {
             /** @description You are over a limit. Try again after `Retry-After` seconds. */
             429: {
                 headers: {
-                    /** @description How many commands of this kind you may send in a window. */
+                    /** @description How many requests of this kind you may send in a window. */
                     "RateLimit-Limit"?: number;
                     /** @description How many of them are left in the current window. */
                     "RateLimit-Remaining"?: number;
@@ -1765,6 +1912,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1782,6 +1935,12 @@ export interface operations {
                     ETag?: string;
                     /** @description A token for everything that the response includes. */
                     "Messages-Position"?: string;
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description `hit` if the response came from Redis, else `miss`. */
                     "X-Cache"?: string;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1793,6 +1952,12 @@ export interface operations {
             /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
             400: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1817,6 +1982,31 @@ export interface operations {
             /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -1839,6 +2029,12 @@ export interface operations {
             /** @description Try again: the read model has not reached the position that you demand, or a service is unavailable or busy. */
             503: {
                 headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
                     /** @description Try again after this many seconds. */
                     "Retry-After"?: number;
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */

@@ -123,6 +123,8 @@ impl SharedResources {
             progress: self.progress.clone(),
             read_model: self.read_model.clone(),
             partitions: self.topic.partitions,
+            queries_per_window: self.config.limits.limit_queries,
+            window: window(&self.config.limits),
         })
     }
 
@@ -168,6 +170,10 @@ fn limits(config: &LimitConfig) -> Limits {
         invitations: config.limit_invitations,
         read_marks: config.limit_read_marks,
         typing: config.limit_typing,
-        window: Duration::from_secs(u64::from(config.limit_window_seconds)),
+        window: window(config),
     }
+}
+
+fn window(config: &LimitConfig) -> Duration {
+    Duration::from_secs(u64::from(config.limit_window_seconds))
 }

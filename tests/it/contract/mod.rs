@@ -21,6 +21,7 @@ mod pages;
 mod positions;
 mod presence;
 mod privacy;
+mod query_limits;
 mod reactions;
 mod read_marks;
 mod rooms;

@@ -27,6 +27,9 @@ pub(crate) const PARTITIONS: i32 = 3;
 /// How long a test waits for an expected event before it fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
+/// A rate limit that no test reaches.
+const UNREACHABLE_LIMIT: u32 = 1_000_000;
+
 /// A running system, as its users and operators see it.
 pub(crate) struct System {
     pub(crate) config: Config,
@@ -51,7 +54,7 @@ pub(crate) fn defaults() -> Config {
 }
 
 /// A configuration that shares only Kafka, Postgres and Redis with other tests: it has its own topic, schema and
-/// prefix.
+/// prefix. Only tests that set it have a limit of queries: others wait for something by asking again and again.
 pub(crate) fn config() -> Config {
     let name = format!("t{}", Uuid::now_v7().simple());
     let mut config = defaults();
@@ -62,6 +65,7 @@ pub(crate) fn config() -> Config {
     config.database_connections = 8;
     config.redis_prefix = name;
     config.port = 0;
+    config.limits.limit_queries = UNREACHABLE_LIMIT;
     config
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn unlimited(config: &mut Config) {
         &mut limits.limit_typing,
         &mut limits.limit_read_marks,
     ] {
-        *limit = 1_000_000;
+        *limit = UNREACHABLE_LIMIT;
     }
 }
 

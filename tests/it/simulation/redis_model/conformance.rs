@@ -26,7 +26,10 @@ const PUT_VIEW: &str = include_str!("../../../../cache/src/scripts/put_view.lua"
 const ROLL_BACK: &str = include_str!("../../../../cache/src/scripts/roll_back.lua");
 const TYPING: &str = include_str!("../../../../cache/src/scripts/typing.lua");
 const VERSIONS: &str = include_str!("../../../../cache/src/scripts/versions.lua");
-const VIEW: &str = include_str!("../../../../cache/src/scripts/view.lua");
+const VIEW: &str = concat!(
+    include_str!("../../../../cache/src/scripts/count.lua"),
+    include_str!("../../../../cache/src/scripts/view.lua")
+);
 
 /// One Redis of each kind, and a prefix of its own for the keys.
 struct Pair {
@@ -185,6 +188,9 @@ async fn the_model_runs_each_script_as_redis_does() {
     // Only the view itself fits its bytes.
     pair.script(PUT_VIEW, &["list", "a", "b"], &[&depends, "1800", "7200", "9", "2", "150", "a1", "b1"]).await;
     pair.command("HMGET :list sizes 20 7").await;
+    for _ in 0..3 {
+        pair.script(VIEW, &["progress", "view", "counter"], &["", "2", "60000"]).await;
+    }
     let outdated = pair.script(PUT_VIEW, &["view", "a"], &["", "1800", "7200", "", "2", "1000", "a0"]).await;
     assert_eq!(outdated, Value::Int(0));
     pair.script(
