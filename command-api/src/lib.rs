@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRef;
-use cache::{Cache, LocalLimits, Progress};
+use cache::{Cache, LocalLimits};
 use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
 use read_path::PositionWait;
@@ -63,8 +63,8 @@ pub struct Parts {
     pub partitions: usize,
     /// Facts, limits and reservations.
     pub cache: Cache,
-    /// The projector's published progress.
-    pub progress: Progress,
+    /// Waits for the projector.
+    pub wait: PositionWait,
     /// Facts that Redis doesn't have.
     pub read_model: ReadModel,
     /// How many commands of each kind a user may send.
@@ -76,10 +76,8 @@ pub struct Parts {
 impl CommandApi {
     /// Puts a command API together. Needs a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { auth, tokens, producer, log, partitions, cache, progress, read_model, limits, append_block } =
-            parts;
+        let Parts { auth, tokens, producer, log, partitions, cache, wait, read_model, limits, append_block } = parts;
         let log_end = Arc::new(LogEnd::new(log.clone()));
-        let wait = PositionWait::new(progress, read_model.clone());
         let facts = FactLookup {
             cache: cache.clone(),
             read_model: read_model.clone(),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::response::Response;
-use cache::{Cache, Limit, LocalLimits, Progress};
+use cache::{Cache, Limit, LocalLimits};
 use domain::ConversationId;
 use domain::view::{ConversationView, MessageView};
 use http::{HeaderMap, Uri};
@@ -54,8 +54,8 @@ pub struct Parts {
     pub tokens: PositionTokens,
     /// Cached views.
     pub cache: Cache,
-    /// The projector's published progress.
-    pub progress: Progress,
+    /// Waits for the projector.
+    pub wait: PositionWait,
     /// What Redis doesn't have.
     pub read_model: ReadModel,
     /// How many partitions the topic has.
@@ -68,7 +68,6 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
-    wait: PositionWait,
     sync_permits: SyncPermits,
     limit: Limit,
     /// Count while Redis is down.
@@ -78,10 +77,9 @@ struct Shared {
 impl QueryApi {
     /// Puts a query API together.
     pub fn new(parts: Parts) -> Self {
-        let wait = PositionWait::new(parts.progress.clone(), parts.read_model.clone());
         let limit = Limit { name: "queries", max: parts.queries_per_window, window: parts.window };
         let (sync_permits, local_limits) = (SyncPermits::new(SYNC_PERMITS), LocalLimits::default());
-        Self(Arc::new(Shared { parts, wait, sync_permits, limit, local_limits }))
+        Self(Arc::new(Shared { parts, sync_permits, limit, local_limits }))
     }
 
     /// The routes.

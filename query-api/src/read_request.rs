@@ -157,10 +157,10 @@ impl<'a> ReadRequest<'a> {
             return Ok(());
         }
         self.at_least.merge(includes);
-        if !self.api.0.wait.is_reached(&self.at_least) {
+        if !self.api.0.parts.wait.is_reached(&self.at_least) {
             self.count().await?;
         }
-        if self.api.0.wait.reach(&self.at_least).await? == ReachedIn::Postgres {
+        if self.api.0.parts.wait.reach(&self.at_least).await? == ReachedIn::Postgres {
             self.cache.give_up();
         }
         Ok(())

@@ -3,6 +3,7 @@
 //!
 //! Redis only makes a read fast. A read must never fail, or answer with older data, because Redis is down.
 
+mod offset_poll;
 pub mod rate_limit;
 mod request_cache;
 mod wait;

@@ -1,6 +1,8 @@
 //! Waiting until the read model includes a position. The projector publishes its progress in Redis, which wakes the
-//! waiters. A waiter also polls Postgres, in case Redis is down or behind. No wait is ever longer than its time-out.
+//! waiters. One task polls Postgres for all of them, in case Redis is down or behind. No wait is ever longer than its
+//! time-out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::Progress;
@@ -8,16 +10,16 @@ use domain::PositionVector;
 use read_model::{ReadModel, ReadModelError};
 use service::problem::Problem;
 
+use crate::offset_poll::OffsetPoll;
+
 /// How long a request waits for a position.
 pub const MAX_WAIT: Duration = Duration::from_secs(1);
+/// How long a waiter relies on Redis alone. The projector is usually only milliseconds behind.
+const POLL_AFTER: Duration = Duration::from_millis(100);
 
 domain::limit_rows! {
     Requests, "wait for the projector to reach a position", Time MAX_WAIT, "503 `projection_behind`", "tasks, connections and Postgres";
 }
-/// The pause before Postgres is first asked how far the projector is. Each pause after that is twice as long.
-const FIRST_POLL: Duration = Duration::from_millis(100);
-/// The longest of these pauses.
-const MAX_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where a position was found to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub enum WaitError {
     Behind,
     /// Redis has not reported the position, and the last poll of Postgres failed.
     #[error(transparent)]
-    Postgres(ReadModelError),
+    Postgres(Arc<ReadModelError>),
     /// Redis has not reported the position, and Postgres answered no poll in time.
     #[error("Postgres did not answer in time")]
     NoAnswer,
@@ -55,17 +57,17 @@ impl From<WaitError> for Problem {
     }
 }
 
-/// Waits for positions. Clones share its connections.
+/// Waits for positions. Clones share everything: a process has one, so that all who wait share one poll of Postgres.
 #[derive(Clone)]
 pub struct PositionWait {
     progress: Progress,
-    read_model: ReadModel,
+    offset_poll: Arc<OffsetPoll>,
 }
 
 impl PositionWait {
     /// Waits by these two sources.
     pub fn new(progress: Progress, read_model: ReadModel) -> Self {
-        Self { progress, read_model }
+        Self { progress, offset_poll: OffsetPoll::new(read_model) }
     }
 
     /// Whether the projector is known to have published `position`: waiting for it costs nothing.
@@ -78,6 +80,9 @@ impl PositionWait {
     /// # Errors
     /// When the read model doesn't include it in time.
     pub async fn reach(&self, position: &PositionVector) -> Result<ReachedIn, WaitError> {
+        if self.is_reached(position) {
+            return Ok(ReachedIn::Redis);
+        }
         let mut last_poll = Err(WaitError::NoAnswer);
         tokio::select! {
             biased;
@@ -86,22 +91,21 @@ impl PositionWait {
                     return Ok(ReachedIn::Redis);
                 }
             }
-            () = self.poll(position, &mut last_poll) => return Ok(ReachedIn::Postgres),
+            () = self.follow_polls(position, &mut last_poll) => return Ok(ReachedIn::Postgres),
         }
         Err(last_poll.err().unwrap_or(WaitError::Behind))
     }
 
-    /// Ends when Postgres includes `position`. Keeps the outcome of the last answered poll in `last_poll`.
-    async fn poll(&self, position: &PositionVector, last_poll: &mut Result<(), WaitError>) {
-        let mut pause = FIRST_POLL;
-        loop {
-            tokio::time::sleep(pause).await;
-            match self.read_model.offsets().await {
-                Ok(offsets) if offsets.covers(position) => return,
-                Ok(_) => *last_poll = Ok(()),
-                Err(error) => *last_poll = Err(WaitError::Postgres(error)),
+    /// Ends when Postgres includes `position`. Keeps the outcome of the last poll in `last_poll`.
+    async fn follow_polls(&self, position: &PositionVector, last_poll: &mut Result<(), WaitError>) {
+        tokio::time::sleep(POLL_AFTER).await;
+        let mut polls = self.offset_poll.subscribe();
+        while polls.changed().await.is_ok() {
+            match &*polls.borrow_and_update() {
+                Some(Ok(offsets)) if offsets.covers(position) => return,
+                Some(Ok(_)) | None => *last_poll = Ok(()),
+                Some(Err(error)) => *last_poll = Err(WaitError::Postgres(error.clone())),
             }
-            pause = (pause * 2).min(MAX_POLL_INTERVAL);
         }
     }
 }

@@ -14,6 +14,7 @@ use messages::process::Roles;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use read_path::PositionWait;
 use serde_json::{Value, json};
 use service::lifecycle;
 use service::token::PositionTokens;
@@ -64,7 +65,7 @@ impl FaultyKafka {
             log: Arc::new(LogConsumer::new(&config.kafka_brokers, &topic.name, "test")),
             partitions: topic.partitions,
             cache: healthy.cache(),
-            progress: Progress::follow(healthy.cache()),
+            wait: PositionWait::new(Progress::follow(healthy.cache()), healthy.read_model()),
             read_model: healthy.read_model(),
             limits: Limits {
                 messages: LIMIT,

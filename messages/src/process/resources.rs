@@ -11,6 +11,7 @@ use event_log::{LogConsumer, Producer, Topic, TopicError, TopicWatch};
 use projector::{FoldedKeys, Projector, Stalls};
 use query_api::QueryApi;
 use read_model::ReadModel;
+use read_path::PositionWait;
 use realtime::Realtime;
 use service::auth::Auth;
 use service::config::{Config, LimitConfig};
@@ -37,6 +38,8 @@ pub(super) struct SharedResources {
     pub(super) read_model: ReadModel,
     pub(super) cache: Cache,
     pub(super) progress: Progress,
+    /// Commands and queries share it.
+    wait: PositionWait,
     /// The partitions of this process's projector that make no progress.
     pub(super) stalls: Stalls,
     /// The address that the process will listen on.
@@ -55,6 +58,7 @@ impl SharedResources {
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
         let cache = connect_cache(config)?;
+        let progress = Progress::follow(cache.clone());
         let topic_watch = topic.watch(&config.kafka_brokers)?;
         let guarded = roles.need_postgres().then(|| read_model.clone());
         let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), guarded).await;
@@ -64,8 +68,9 @@ impl SharedResources {
             topic_watch,
             topic_guard,
             topic,
+            wait: PositionWait::new(progress.clone(), read_model.clone()),
             read_model,
-            progress: Progress::follow(cache.clone()),
+            progress,
             cache,
             stalls: Stalls::default(),
             address,
@@ -108,7 +113,7 @@ impl SharedResources {
             log: Arc::new(self.consumer(&self.topic.name, "command-api")),
             partitions: self.topic.partitions,
             cache: self.cache.clone(),
-            progress: self.progress.clone(),
+            wait: self.wait.clone(),
             read_model: self.read_model.clone(),
             limits: limits(&self.config.limits),
             append_block: self.topic_guard.clone(),
@@ -120,7 +125,7 @@ impl SharedResources {
             auth: self.auth.clone(),
             tokens: self.tokens.clone(),
             cache: self.cache.clone(),
-            progress: self.progress.clone(),
+            wait: self.wait.clone(),
             read_model: self.read_model.clone(),
             partitions: self.topic.partitions,
             queries_per_window: self.config.limits.limit_queries,

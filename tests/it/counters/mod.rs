@@ -8,6 +8,7 @@ mod batch;
 mod delivery;
 mod query;
 mod send;
+mod wait;
 
 use std::time::{Duration, Instant};
 
