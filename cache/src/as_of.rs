@@ -14,6 +14,9 @@ use crate::keys::{self, Keys};
 
 static PUBLISH_AS_OF: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/publish_as_of.lua")));
 
+/// How old the as-of of a partition may be while cached views that depend on the partition count: four times as long as
+/// the pause between two looks of the projector at the end of the log.
+pub const AS_OF_MAX_AGE: Duration = Duration::from_secs(2);
 /// A partition that has not moved for this long makes no progress. While nothing happens on the log, the projector
 /// reports every half second that it has folded its end.
 pub const STALL_AFTER: Duration = Duration::from_secs(10);
@@ -29,6 +32,23 @@ pub struct AsOf {
     pub end: i64,
     /// The time in Unix milliseconds, by Redis' clock.
     pub at_ms: i64,
+}
+
+/// The partitions whose as-of is at most [`AS_OF_MAX_AGE`] old. Of the others, nobody knows whether Redis has learned of
+/// every change: a projector may be stuck, or may not reach Redis.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CurrentPartitions(pub(crate) Vec<i32>);
+
+impl CurrentPartitions {
+    /// Whether this partition is among them.
+    pub fn contains(&self, partition: i32) -> bool {
+        self.0.contains(&partition)
+    }
+
+    /// Whether all partitions of a topic with so many partitions are among them.
+    pub fn are_all(&self, partitions: usize) -> bool {
+        self.0.len() >= partitions
+    }
 }
 
 impl Cache {

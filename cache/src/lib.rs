@@ -21,6 +21,10 @@
 //! the projector changes the versions of everything that changed since. If Redis doesn't even know how far it was, all
 //! views count as stale: every view also depends on the version of the progress itself, which then changes.
 //!
+//! While a projector can't tell Redis what it has committed, a view that is found still includes the published progress,
+//! but may be old. So each look-up also says which partitions are current: [`CurrentPartitions`]. A reader prefers
+//! Postgres to a view that depends on any other partition.
+//!
 //! # What Redis may evict
 //!
 //! Views, versions, participants, the published progress with its as-ofs and stalls, and the generation can be in an
@@ -59,7 +63,7 @@ mod typing;
 mod views;
 
 pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationRequest};
-pub use as_of::{AsOf, STALL_AFTER};
+pub use as_of::{AS_OF_MAX_AGE, AsOf, CurrentPartitions, STALL_AFTER};
 pub use connection::{Cache, CacheError};
 pub use counted_connection::CommandExecutor;
 pub use folded::FoldedKey;

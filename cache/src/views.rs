@@ -14,6 +14,7 @@ use redis::Script;
 use sha2::{Digest, Sha256};
 
 use crate::admission::Admission;
+use crate::as_of::{AS_OF_MAX_AGE, CurrentPartitions};
 use crate::connection::{Cache, CacheError};
 use crate::keys::{self, Dependency, ViewKey};
 use crate::progress;
@@ -70,6 +71,9 @@ impl View {
     }
 }
 
+/// What the script returns: the progress, the view as stored, the partitions that are current, and the count.
+type FoundView = (Vec<(i32, i64)>, Option<Bytes>, Vec<i32>, Option<ScriptCount>);
+
 /// The result of looking a view up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewLookup {
@@ -78,6 +82,8 @@ pub struct ViewLookup {
     pub progress: PositionVector,
     /// The view, if Redis has it and it is fresh.
     pub view: Option<View>,
+    /// The partitions of which the view is known to be no older than [`crate::AS_OF_MAX_AGE`]. Empty without a view.
+    pub current: CurrentPartitions,
 }
 
 /// The result of counting a request and looking its view up.
@@ -127,18 +133,20 @@ impl Cache {
     ) -> Result<(ViewLookup, Option<ScriptCount>), CacheError> {
         let keys = self.keys();
         let mut call = VIEW.prepare_invoke();
-        call.key(keys.progress()).key(keys.view(key)).arg(page_size_arg(key));
+        call.key(keys.progress()).key(keys.as_of()).key(keys.view(key));
+        call.arg(page_size_arg(key)).arg(u64::try_from(AS_OF_MAX_AGE.as_millis()).unwrap_or(u64::MAX));
         if let Some(counter) = counter {
             call.key(counter.key(&keys)).arg(counter.limit.max).arg(counter.window_ms());
         }
-        let (progress, stored, counted): (Vec<(i32, i64)>, Option<Bytes>, Option<ScriptCount>) =
+        let (progress, stored, current, counted): FoundView =
             call.invoke_async(&mut self.evictable_connection("view")).await?;
         let view = stored.and_then(View::parse);
         if counted.is_none_or(|(_, _, refused)| refused == 0) {
             let outcome = if view.is_some() { "hit" } else { "miss" };
             metrics::counter!("cache_lookups_total", "view" => key.kind(), "outcome" => outcome).increment(1);
         }
-        Ok((ViewLookup { progress: progress::vector(&progress), view }, counted))
+        let (progress, current) = (progress::vector(&progress), CurrentPartitions(current));
+        Ok((ViewLookup { progress, view, current }, counted))
     }
 
     /// Reads the current versions of these dependencies. Read them before the values of the view.

@@ -20,7 +20,7 @@ use crate::cursor::List;
 use crate::memberships;
 use crate::page_request::PageRequest;
 use crate::read_request::ReadRequest;
-use crate::response::RenderedView;
+use crate::response::{LookUp, RenderedView};
 
 const DEFAULT_LIMIT: i64 = 20;
 const DEFAULT_PARTICIPANTS: i64 = 50;
@@ -59,13 +59,24 @@ async fn read_first_page<T: Serialize>(
     values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
 ) -> Result<Option<RenderedView>, Problem> {
     let key = ViewKey::Conversations { user: read.user().clone(), page_size };
-    if let Some(view) = read.look_up(&key).await? {
-        return Ok(Some(view));
-    }
+    let old = match read.look_up(&key).await? {
+        LookUp::Current(view) => return Ok(Some(view)),
+        LookUp::Old(view) => Some(view),
+        LookUp::Miss => None,
+    };
+    let loaded = load_first_page(read, &key, values).await;
+    read.or_old(loaded, old)
+}
+
+async fn load_first_page<T: Serialize>(
+    read: &mut ReadRequest<'_>,
+    key: &ViewKey,
+    values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+) -> Result<Option<RenderedView>, Problem> {
     let versions = list_versions(read).await?;
     let view = read.load(values).await?;
     if let (Some(versions), Some(view)) = (versions, &view) {
-        read.cache.put_if_current(&key, &versions, &view.view, &view.includes).await;
+        read.cache.put_if_current(key, &versions, &view.view, &view.includes).await;
     }
     Ok(view)
 }

@@ -8,6 +8,8 @@ mod cursor;
 mod memberships;
 mod messages;
 mod page_request;
+mod postgres_outage;
+mod query_count;
 mod read_request;
 mod response;
 mod sync;
@@ -36,6 +38,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::postgres_outage::PostgresOutage;
 use crate::read_request::ReadRequest;
 use crate::sync_permits::SyncPermits;
 
@@ -72,6 +75,7 @@ struct Shared {
     limit: Limit,
     /// Count while Redis is down.
     local_limits: LocalLimits,
+    postgres_outage: PostgresOutage,
 }
 
 impl QueryApi {
@@ -79,7 +83,7 @@ impl QueryApi {
     pub fn new(parts: Parts) -> Self {
         let limit = Limit { name: "queries", max: parts.queries_per_window, window: parts.window };
         let (sync_permits, local_limits) = (SyncPermits::new(SYNC_PERMITS), LocalLimits::default());
-        Self(Arc::new(Shared { parts, sync_permits, limit, local_limits }))
+        Self(Arc::new(Shared { parts, sync_permits, limit, local_limits, postgres_outage: PostgresOutage::default() }))
     }
 
     /// The routes.

@@ -14,8 +14,8 @@ use service::problem::Problem;
 use service::response::DataResponse;
 
 use crate::QueryApi;
-use crate::read_request::{self, ReadRequest};
-use crate::response::RenderedView;
+use crate::read_request::ReadRequest;
+use crate::response::{LookUp, RenderedView};
 
 /// List the conversations that a user is in
 ///
@@ -54,12 +54,22 @@ pub(crate) async fn of_user(
 }
 
 async fn read_memberships(read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
+    let old = match read.look_up(&ViewKey::Memberships(read.user().clone())).await? {
+        LookUp::Current(view) => return Ok(view),
+        LookUp::Old(view) => Some(view),
+        LookUp::Miss => None,
+    };
+    let loaded = load_memberships(read).await.map(Some);
+    read.or_old(loaded, old)?.ok_or_else(Problem::internal)
+}
+
+async fn load_memberships(read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
     let (user, read_model) = (read.user().clone(), read.read_model());
     let values = async {
         let snapshot = read_model.memberships(&user).await?;
         Ok(Snapshot { value: Some(DataResponse { data: snapshot.value }), offsets: snapshot.offsets })
     };
-    let view = read.read(&ViewKey::Memberships(user.clone()), Dependency::User(user.clone()), values).await?;
+    let view = read.load_and_fill(&ViewKey::Memberships(user.clone()), Dependency::User(user.clone()), values).await?;
     // There is always a list, if only an empty one.
     view.ok_or_else(Problem::internal)
 }
@@ -69,16 +79,23 @@ async fn read_memberships(read: &mut ReadRequest<'_>) -> Result<RenderedView, Pr
 /// # Errors
 /// As any read.
 pub(crate) async fn large(read: &mut ReadRequest<'_>) -> Result<Vec<ConversationId>, Problem> {
-    large_in(&read_memberships(read).await?)
+    match cached_large(read).await? {
+        Some(large) => Ok(large),
+        None => large_in(&load_memberships(read).await?),
+    }
 }
 
-/// The user's large conversations, if Redis knows them.
+/// The user's large conversations, if Redis knows them, however old they are: when Redis learns of another one, the
+/// version of the user's list changes.
 ///
 /// # Errors
 /// As any read.
 pub(crate) async fn cached_large(read: &mut ReadRequest<'_>) -> Result<Option<Vec<ConversationId>>, Problem> {
     let key = ViewKey::Memberships(read.user().clone());
-    read.look_up(&key).await?.as_ref().map(large_in).transpose()
+    match read.look_up(&key).await? {
+        LookUp::Current(view) | LookUp::Old(view) => large_in(&view).map(Some),
+        LookUp::Miss => Ok(None),
+    }
 }
 
 fn large_in(view: &RenderedView) -> Result<Vec<ConversationId>, Problem> {
@@ -86,7 +103,7 @@ fn large_in(view: &RenderedView) -> Result<Vec<ConversationId>, Problem> {
     struct Memberships {
         data: Vec<Membership>,
     }
-    let memberships: Memberships = read_request::parse(view)?;
+    let memberships: Memberships = view.parse()?;
     let is_large = |membership: &Membership| {
         usize::try_from(membership.participant_count).is_ok_and(|count| count > limits::SMALL_CONVERSATION_MAX)
     };

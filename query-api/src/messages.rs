@@ -8,7 +8,6 @@ use domain::view::MessageView;
 use domain::{ConversationId, MessageId};
 use http::{HeaderMap, Uri};
 use read_model::{Page, Snapshot};
-use serde::Deserialize;
 use service::auth::Caller;
 use service::http::{Params, path_id};
 use service::openapi::{CommonHeaderParams, NotModified, QUERIES, QueryErrors, QueryHeaderParams, QueryLimitErrors};
@@ -18,8 +17,8 @@ use service::response::DataResponse;
 use crate::QueryApi;
 use crate::cursor::List;
 use crate::page_request::PageRequest;
-use crate::read_request::{self, ReadRequest};
-use crate::response::RenderedView;
+use crate::read_request::ReadRequest;
+use crate::response::{LocatedMessage, RenderedView};
 
 const DEFAULT_LIMIT: i64 = 20;
 
@@ -112,7 +111,7 @@ async fn find(read: &mut ReadRequest<'_>, id: MessageId) -> Result<Option<Render
         let view = read.read_entity(&ViewKey::Message(id), Dependency::Message(id), values).await?;
         let Some(view) = view else { return Ok(None) };
         // The view is the same for every participant. Only now is it known which conversation the caller must be in.
-        let located: LocatedMessage = read_request::parse(&view)?;
+        let located: LocatedMessage = view.parse()?;
         let conversation = located.data.conversation_id;
         if !read.is_participant(conversation).await? {
             return Ok(None);
@@ -123,16 +122,4 @@ async fn find(read: &mut ReadRequest<'_>, id: MessageId) -> Result<Option<Render
             return Ok(Some(view));
         }
     }
-}
-
-/// The part of a message's view that names its conversation.
-#[derive(Deserialize)]
-struct LocatedMessage {
-    data: MessageLocation,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MessageLocation {
-    conversation_id: ConversationId,
 }

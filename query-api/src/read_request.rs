@@ -6,32 +6,27 @@
 //!
 //! What doesn't exist in an old snapshot is a 503, never a 404.
 //!
-//! A query counts against its user's limit exactly once, before it does anything that costs more than one round trip to
-//! Redis: in the first look-up of a view, or else by a call of its own.
+//! A view from Redis counts only while it is known to be recent. Otherwise Postgres comes first, and the view is the
+//! answer only if Postgres doesn't respond.
+//!
+//! A query counts against its user's limit in the first look-up of a view, or else by a call of its own.
 
 use std::borrow::Cow;
 
-use axum::response::{IntoResponse, Response};
-use cache::{Admission, Dependency, LimitState, PendingEntity, RequestCounter, View, ViewKey};
+use axum::response::Response;
+use cache::{CurrentPartitions, Dependency, PendingEntity, View, ViewKey};
 use domain::{ConversationId, Position, PositionVector, UserId};
 use http::HeaderMap;
 use read_model::{ReadModel, ReadModelError, Snapshot};
-use read_path::{MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable, rate_limit};
-use serde::{Deserialize, Serialize};
+use read_path::{CachedView, MAX_WAIT, ReachedIn, RequestCache, postgres_unavailable};
+use serde::Serialize;
 use service::http::messages_position;
 use service::problem::Problem;
 use tokio::time::Instant;
 
 use crate::QueryApi;
-use crate::response::RenderedView;
-
-/// How a read counts against its user's limit.
-enum Counting {
-    /// It doesn't: realtime reads for a socket.
-    Never,
-    NotYet,
-    Done(LimitState),
-}
+use crate::query_count::QueryCount;
+use crate::response::{LocatedMessage, LookUp, RenderedView};
 
 /// A read for one user.
 pub(crate) struct ReadRequest<'a> {
@@ -43,7 +38,7 @@ pub(crate) struct ReadRequest<'a> {
     at_least: PositionVector,
     /// How long the read waits for a pending entity.
     deadline: Instant,
-    counting: Counting,
+    count: QueryCount<'a>,
     pub(crate) cache: RequestCache<'a>,
 }
 
@@ -55,12 +50,15 @@ impl<'a> ReadRequest<'a> {
         let cache = RequestCache::new(cache, || metrics::counter!("query_cache_failures_total").increment(1));
         let (demanded, at_least) = (PositionVector::default(), PositionVector::default());
         let deadline = Instant::now() + MAX_WAIT;
-        Self { api, user, demanded, at_least, deadline, counting: Counting::NotYet, cache }
+        let count = QueryCount::new(&api.0.limit, &api.0.local_limits);
+        Self { api, user, demanded, at_least, deadline, count, cache }
     }
 
     /// Begins a read that no user has requested.
     pub(crate) fn begin_uncounted(api: &'a QueryApi, user: UserId) -> Self {
-        Self { counting: Counting::Never, ..Self::begin(api, user) }
+        let mut read = Self::begin(api, user);
+        read.count.exempt();
+        read
     }
 
     /// Reads what the client demands. The read demands nothing until [`Self::demand_of`] or [`Self::demand_all`].
@@ -79,46 +77,18 @@ impl<'a> ReadRequest<'a> {
     /// # Errors
     /// 429 when the user is over the limit.
     pub(crate) async fn count(&mut self) -> Result<(), Problem> {
-        if !matches!(self.counting, Counting::NotYet) {
+        if !self.count.is_due() {
             return Ok(());
         }
-        let counter = RequestCounter { user: &self.user, limit: &self.api.0.limit };
-        let admission = self.cache.count(counter).await;
-        self.counted(admission)
-    }
-
-    /// Takes note of how the query was counted. Without Redis, this process counts it by itself.
-    ///
-    /// # Errors
-    /// As [`Self::count`].
-    fn counted(&mut self, admission: Option<Admission>) -> Result<(), Problem> {
-        let shared = &self.api.0;
-        match admission.unwrap_or_else(|| shared.local_limits.admit(&self.user, &shared.limit)) {
-            Admission::Limited(state) => {
-                self.counting = Counting::Done(state);
-                Err(rate_limit::limited(&state))
-            }
-            Admission::Admitted(state) => {
-                self.counting = Counting::Done(state);
-                Ok(())
-            }
-            // Only commands have reservations.
-            Admission::Reserved(_) => Ok(()),
-        }
+        let admission = self.cache.count(self.count.counter(&self.user)).await;
+        self.count.record(&self.user, admission)
     }
 
     /// The response to the query, with what is left of its user's limit. Also counts a query that has failed before it
     /// read anything.
     pub(crate) async fn finish(mut self, result: Result<Response, Problem>) -> Response {
         let result = self.count().await.and(result);
-        let Counting::Done(state) = &self.counting else { return result.into_response() };
-        match result {
-            Ok(mut response) => {
-                rate_limit::put_limit(response.headers_mut(), state);
-                response
-            }
-            Err(problem) => rate_limit::counted(problem, state).into_response(),
-        }
+        self.count.response(result)
     }
 
     /// Demands everything that the client demands, and waits for it.
@@ -199,17 +169,40 @@ impl<'a> ReadRequest<'a> {
     ///
     /// # Errors
     /// 429 when the user is over the limit.
-    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Result<Option<RenderedView>, Problem> {
-        let found = if matches!(self.counting, Counting::NotYet) {
-            let counter = RequestCounter { user: &self.user, limit: &self.api.0.limit };
+    pub(crate) async fn look_up(&mut self, key: &ViewKey) -> Result<LookUp, Problem> {
+        let found = if self.count.is_due() {
+            let counter = self.count.counter(&self.user);
             let counted = self.cache.count_and_view(key, counter, &self.at_least).await;
             let (admission, found) = counted.map(|it| (it.admission, it.found)).unzip();
-            self.counted(admission)?;
+            self.count.record(&self.user, admission)?;
             found.flatten()
         } else {
-            self.cache.view(key, &self.at_least).await
+            self.cache.cached_view(key, &self.at_least).await
         };
-        Ok(found.map(|(view, includes)| RenderedView { view, includes, is_hit: true }))
+        let Some(CachedView { view, includes, current }) = found else { return Ok(LookUp::Miss) };
+        let view = RenderedView { view, includes, is_hit: true };
+        if self.is_current(key, &view, &current)? {
+            return Ok(LookUp::Current(view));
+        }
+        if self.api.0.postgres_outage.is_known() {
+            metrics::counter!("query_old_views_total").increment(1);
+            return Ok(LookUp::Current(view));
+        }
+        Ok(LookUp::Old(view))
+    }
+
+    /// Whether a view is known to be recent: its conversation's partition is current, or all partitions are, where it
+    /// depends on all.
+    fn is_current(&self, key: &ViewKey, view: &RenderedView, current: &CurrentPartitions) -> Result<bool, Problem> {
+        let partitions = self.api.0.parts.partitions;
+        let conversation = match key {
+            ViewKey::Messages { conversation, .. } | ViewKey::Conversation { conversation, .. } => *conversation,
+            ViewKey::Message(_) => view.parse::<LocatedMessage>()?.data.conversation_id,
+            ViewKey::Conversations { .. } | ViewKey::Memberships(_) | ViewKey::MessageFacts(_) => {
+                return Ok(current.are_all(partitions));
+            }
+        };
+        Ok(current.contains(event_log::partition_of(conversation, partitions)))
     }
 
     /// Reads a view from Redis, else its values from Postgres, and stores the view. None when there are no values.
@@ -222,11 +215,48 @@ impl<'a> ReadRequest<'a> {
         dependency: Dependency,
         values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     ) -> Result<Option<RenderedView>, Problem> {
-        if let Some(view) = self.look_up(key).await? {
-            return Ok(Some(view));
-        }
+        let old = match self.look_up(key).await? {
+            LookUp::Current(view) => return Ok(Some(view)),
+            LookUp::Old(view) => Some(view),
+            LookUp::Miss => None,
+        };
+        let loaded = self.load_and_fill(key, dependency, values).await;
+        self.or_old(loaded, old)
+    }
+
+    /// Loads a view's values from Postgres, and stores the view.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn load_and_fill<T: Serialize>(
+        &mut self,
+        key: &ViewKey,
+        dependency: Dependency,
+        values: impl Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
+    ) -> Result<Option<RenderedView>, Problem> {
         let load = load(&self.at_least, values);
         self.cache.load_and_fill(key, dependency, load, rendered).await
+    }
+
+    /// What was loaded; without Postgres, an old view from Redis. It claims only the position that it includes.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub(crate) fn or_old(
+        &self,
+        loaded: Result<Option<RenderedView>, Problem>,
+        old: Option<RenderedView>,
+    ) -> Result<Option<RenderedView>, Problem> {
+        let outage = &self.api.0.postgres_outage;
+        match (loaded, old) {
+            (Err(problem), old) if problem.code() == "unavailable" => {
+                outage.record();
+                let old = old.ok_or(problem)?;
+                metrics::counter!("query_old_views_total").increment(1);
+                Ok(Some(old))
+            }
+            (loaded, _) => loaded.inspect(|_| outage.end()),
+        }
     }
 
     /// Reads a conversation or message. If a command has just created it and the read model doesn't have it yet, waits
@@ -352,32 +382,10 @@ async fn load<T: Serialize>(
     if !snapshot.offsets.covers(at_least) {
         return Err(Problem::projection_behind());
     }
-    snapshot.value.map(|value| render(&value, snapshot.offsets)).transpose()
+    snapshot.value.map(|value| RenderedView::render(&value, snapshot.offsets)).transpose()
 }
 
 /// What is stored of a view that was loaded.
 fn rendered(view: &Option<RenderedView>) -> Option<(Cow<'_, View>, &PositionVector)> {
     view.as_ref().map(|rendered| (Cow::Borrowed(&rendered.view), &rendered.includes))
-}
-
-/// Renders a value as the body of a response.
-///
-/// # Errors
-/// 500 when it has no JSON form.
-pub(crate) fn render(value: &impl Serialize, includes: PositionVector) -> Result<RenderedView, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| invalid_json(&error))?;
-    Ok(RenderedView { view: View::new(body), includes, is_hit: false })
-}
-
-/// Reads a part of a rendered body again.
-///
-/// # Errors
-/// 500 when it isn't there.
-pub(crate) fn parse<'v, T: Deserialize<'v>>(rendered: &'v RenderedView) -> Result<T, Problem> {
-    serde_json::from_slice(rendered.view.body()).map_err(|error| invalid_json(&error))
-}
-
-fn invalid_json(error: &serde_json::Error) -> Problem {
-    tracing::error!(%error, "a response is not the JSON that it should be; the client gets 500");
-    Problem::internal()
 }

@@ -3,8 +3,10 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use cache::View;
-use domain::PositionVector;
+use domain::{ConversationId, PositionVector};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use service::problem::Problem;
 
 const MESSAGES_POSITION: HeaderName = HeaderName::from_static("messages-position");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -18,7 +20,45 @@ pub(crate) struct RenderedView {
     pub(crate) is_hit: bool,
 }
 
+/// The result of looking a view up in Redis.
+pub(crate) enum LookUp {
+    /// The view is recent, or Postgres is known not to respond.
+    Current(RenderedView),
+    /// Redis may not have learned of a change: Postgres comes first.
+    Old(RenderedView),
+    Miss,
+}
+
+/// The part of a message's view that names its conversation.
+#[derive(Deserialize)]
+pub(crate) struct LocatedMessage {
+    pub(crate) data: MessageLocation,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageLocation {
+    pub(crate) conversation_id: ConversationId,
+}
+
 impl RenderedView {
+    /// Renders a value as the body of a response.
+    ///
+    /// # Errors
+    /// 500 when it has no JSON form.
+    pub(crate) fn render(value: &impl Serialize, includes: PositionVector) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(value).map_err(|error| invalid_json(&error))?;
+        Ok(Self { view: View::new(body), includes, is_hit: false })
+    }
+
+    /// Reads a part of the body again.
+    ///
+    /// # Errors
+    /// 500 when it isn't there.
+    pub(crate) fn parse<'v, T: Deserialize<'v>>(&'v self) -> Result<T, Problem> {
+        serde_json::from_slice(self.view.body()).map_err(|error| invalid_json(&error))
+    }
+
     /// `hit` or `miss`, as `X-Cache` and the metrics say it.
     pub(crate) fn cache_status(&self) -> &'static str {
         if self.is_hit { "hit" } else { "miss" }
@@ -50,6 +90,11 @@ impl RenderedView {
         }
         response
     }
+}
+
+fn invalid_json(error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, "a response is not the JSON that it should be; the client gets 500");
+    Problem::internal()
 }
 
 /// Whether `If-None-Match` names the tag, by the weak comparison that RFC 9110 demands for it.

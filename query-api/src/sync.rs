@@ -16,7 +16,7 @@ use service::token::TokenError;
 use utoipa::ToSchema;
 
 use crate::QueryApi;
-use crate::read_request::{self, ReadRequest};
+use crate::read_request::ReadRequest;
 use crate::response::RenderedView;
 
 const DEFAULT_LIMIT: i64 = 100;
@@ -102,7 +102,7 @@ fn since(api: &QueryApi, caller: &UserId, token: &str) -> Result<SyncCursor, Pro
 async fn current_token(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
     let includes = read.offsets().await?;
     let next = api.0.parts.tokens.issue(read.user(), &includes);
-    read_request::render(&ChangesPage { data: Vec::new(), next, more: false }, includes)
+    RenderedView::render(&ChangesPage { data: Vec::new(), next, more: false }, includes)
 }
 
 async fn changes(
@@ -118,5 +118,5 @@ async fn changes(
     let next = api.0.parts.tokens.issue_sync_cursor(read.user(), &page.next);
     // A walk that began before this request may end below the position that the client demands.
     let more = page.more || read.check_includes_demand(&page.next.includes).is_err();
-    read_request::render(&ChangesPage { data: page.items, next, more }, page.next.includes)
+    RenderedView::render(&ChangesPage { data: page.items, next, more }, page.next.includes)
 }

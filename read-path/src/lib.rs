@@ -8,7 +8,7 @@ pub mod rate_limit;
 mod request_cache;
 mod wait;
 
-pub use request_cache::{CountedView, RequestCache};
+pub use request_cache::{CachedView, CountedView, RequestCache};
 pub use wait::{MAX_WAIT, PositionWait, ReachedIn, WaitError};
 
 use read_model::ReadModelError;

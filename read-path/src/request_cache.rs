@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use cache::{
-    Admission, Cache, CacheError, CountedLookup, Dependency, PendingEntity, RequestCounter, Versions, View, ViewKey,
-    ViewLookup,
+    Admission, Cache, CacheError, CountedLookup, CurrentPartitions, Dependency, PendingEntity, RequestCounter,
+    Versions, View, ViewKey, ViewLookup,
 };
 use domain::{ConversationId, PositionVector, UserId};
 use read_model::{ReadModel, ReadModelError, Snapshot};
@@ -20,8 +20,18 @@ pub struct RequestCache<'a> {
 pub struct CountedView {
     /// Whether the request may go on.
     pub admission: Admission,
-    /// The view with what it includes, if Redis has one that is new enough.
-    pub found: Option<(View, PositionVector)>,
+    /// The view, if Redis has one that is new enough.
+    pub found: Option<CachedView>,
+}
+
+/// A view that Redis has.
+pub struct CachedView {
+    /// The response.
+    pub view: View,
+    /// The position that the view includes.
+    pub includes: PositionVector,
+    /// The partitions of which the view is known to be recent.
+    pub current: CurrentPartitions,
 }
 
 impl<'a> RequestCache<'a> {
@@ -40,8 +50,13 @@ impl<'a> RequestCache<'a> {
         self.cache = None;
     }
 
-    /// Looks up a view that includes at least `at_least`.
+    /// Looks up a view that includes at least `at_least`, however old it is, with the position that it includes.
     pub async fn view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<(View, PositionVector)> {
+        self.cached_view(key, at_least).await.map(|found| (found.view, found.includes))
+    }
+
+    /// Looks up a view that includes at least `at_least`.
+    pub async fn cached_view(&mut self, key: &ViewKey, at_least: &PositionVector) -> Option<CachedView> {
         let lookup = self.cache?.view(key).await;
         new_enough(self.check(lookup)?, at_least)
     }
@@ -140,7 +155,8 @@ impl<'a> RequestCache<'a> {
 
 /// The view that was looked up, if it includes at least `at_least`. Redis may not know yet what a position from Postgres
 /// includes.
-fn new_enough(lookup: ViewLookup, at_least: &PositionVector) -> Option<(View, PositionVector)> {
-    let ViewLookup { progress, view } = lookup;
-    view.filter(|_| progress.covers(at_least)).map(|view| (view, progress))
+fn new_enough(lookup: ViewLookup, at_least: &PositionVector) -> Option<CachedView> {
+    let ViewLookup { progress, view, current } = lookup;
+    let view = view.filter(|_| progress.covers(at_least))?;
+    Some(CachedView { view, includes: progress, current })
 }

@@ -22,6 +22,7 @@ mod library;
 mod load;
 mod nginx;
 mod nodes;
+mod old_views;
 mod openapi;
 mod operations;
 mod page;

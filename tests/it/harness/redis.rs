@@ -63,10 +63,21 @@ impl System {
         format!("{}:{generation}:progress", self.config.redis_prefix)
     }
 
-    /// Waits until the projector has published to Redis that it passed a command's event. From then on the second of
-    /// two equal reads is a cache hit.
+    /// Waits until the projector has published to Redis that it passed a command's event, and how recent the read model
+    /// is. From then on the second of two equal reads is a cache hit.
     pub(crate) async fn wait_until_published(&self, done: &Response) {
         self.wait_for_progress(done.position().parse().unwrap()).await;
+        let (mut redis, key) = (self.redis().await, self.as_of_key().await);
+        eventually("the projector publishes how recent each partition is", async || {
+            (redis.hlen::<_, i32>(&key).await.unwrap() == self.config.kafka_partitions).then_some(())
+        })
+        .await;
+    }
+
+    /// The key of the hash that says how recent each partition is: partition to Unix milliseconds.
+    pub(crate) async fn as_of_key(&self) -> String {
+        let generation = self.read_model().generation().await.unwrap().unwrap();
+        format!("{}:{generation}:as-of", self.config.redis_prefix)
     }
 
     /// Waits until the projector has published to Redis that it passed every record on the topic.

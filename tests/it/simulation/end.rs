@@ -59,7 +59,8 @@ impl Simulation<'_> {
 
     /// Checks that Redis has no view that is older than the end of the log.
     async fn check_cached(&self, request: &ViewRequest) -> Result<(), Violation> {
-        let ViewLookup { progress, view } = self.nodes[0].view(&request.key()).await.map_err(|it| it.to_string())?;
+        let ViewLookup { progress, view, .. } =
+            self.nodes[0].view(&request.key()).await.map_err(|it| it.to_string())?;
         let Some(view) = view else { return Ok(()) };
         let response = ViewResponse { view: Some(readers::parse(&view)), includes: progress, is_hit: true };
         self.check_response(request, &PositionVector::default(), &response)

@@ -176,20 +176,20 @@ async fn the_model_runs_each_script_as_redis_does() {
     pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
     // Versions and views.
-    pair.script(VIEW, &["progress", "view"], &[""]).await;
+    pair.script(VIEW, &["progress", "as-of", "view"], &["", "2000"]).await;
     pair.script(VERSIONS, &["progress", "a", "b"], &["7200", "a1", "b1"]).await;
     let depends = format!("[[\"{}\",\"a1\"],[\"{}\",\"b1\"]]\n\"tag\"\n{{}}", pair.key("a"), pair.key("b"));
     let put = |size| [depends.as_str(), "1800", "7200", size, "2", "1000", "a1", "b1"];
     for (key, size) in [("view", ""), ("list", "20"), ("list", "5"), ("list", "20"), ("list", "7")] {
         pair.script(PUT_VIEW, &[key, "a", "b"], &put(size)).await;
-        pair.script(VIEW, &["progress", key], &[size]).await;
+        pair.script(VIEW, &["progress", "as-of", key], &[size, "2000"]).await;
     }
     pair.command("HMGET :list sizes 5").await;
     // Only the view itself fits its bytes.
     pair.script(PUT_VIEW, &["list", "a", "b"], &[&depends, "1800", "7200", "9", "2", "150", "a1", "b1"]).await;
     pair.command("HMGET :list sizes 20 7").await;
     for _ in 0..3 {
-        pair.script(VIEW, &["progress", "view", "counter"], &["", "2", "60000"]).await;
+        pair.script(VIEW, &["progress", "as-of", "view", "counter"], &["", "2000", "2", "60000"]).await;
     }
     let outdated = pair.script(PUT_VIEW, &["view", "a"], &["", "1800", "7200", "", "2", "1000", "a0"]).await;
     assert_eq!(outdated, Value::Int(0));
@@ -199,10 +199,10 @@ async fn the_model_runs_each_script_as_redis_does() {
         &["v2", "channel", "1", "2", "0", "0", "5", "1", "7", "9"],
     )
     .await;
-    let hit = pair.script(VIEW, &["progress", "view"], &[""]).await;
+    let hit = pair.script(VIEW, &["progress", "as-of", "view"], &["", "2000"]).await;
     assert!(matches!(&hit, Value::Array(items) if items[1] != Value::Nil), "{hit:?}");
     pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", "b", "c"], &["v3", "channel", "1", "0"]).await;
-    let missed = pair.script(VIEW, &["progress", "view"], &[""]).await;
+    let missed = pair.script(VIEW, &["progress", "as-of", "view"], &["", "2000"]).await;
     assert!(matches!(&missed, Value::Array(items) if items[1] == Value::Nil), "{missed:?}");
     pair.script(VERSIONS, &["progress", "a", "b", "c"], &["7200", "a4", "b4", "c4"]).await;
     pair.command("PTTL :b").await;
