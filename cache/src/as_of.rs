@@ -23,6 +23,10 @@ pub const STALL_AFTER: Duration = Duration::from_secs(10);
 /// How long a report of a partition without progress counts. The projector repeats it more often.
 const STALL_TTL: Duration = Duration::from_secs(10);
 
+domain::limit_rows! {
+    Redis, "age up to which a view may be shown, if it isn't known to be current", Time AS_OF_MAX_AGE, "Postgres answers", "readers, who would see old views";
+}
+
 /// The as-of of a partition, and what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AsOf {

@@ -16,6 +16,11 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+domain::limit_rows! {
+    Services, "wait for Redis to respond", Time RESPONSE_TIMEOUT, "the request goes on without Redis", "tasks and connections";
+    Services, "wait for a connection to Redis", Time CONNECT_TIMEOUT, "the request goes on without Redis", "tasks and connections";
+}
+
 /// An operation that Redis did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("Redis: {0}")]

@@ -42,6 +42,15 @@ pub const FOLDED_PENDING_TTL: Duration = Duration::from_secs(10);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
+domain::limit_rows! {
+    Redis, "page sizes of a list whose first pages are cached", Count PAGE_SIZES_MAX, "the latest ones stay", "memory of Redis";
+    Redis, "bytes of a view, or of a list's first pages together", Bytes LIST_BYTES_MAX, "the view isn't cached", "memory of Redis";
+    Redis, "a reservation of an event that isn't folded", Time RESERVATION_TTL, "only the log knows that the key is used", "memory of Redis";
+    Redis, "a reservation of a folded event", Time FOLDED_RESERVATION_TTL, "Postgres knows that the key is used", "memory of Redis";
+    Redis, "a conversation or message that isn't folded", Time PENDING_TTL, "503 `projection_behind` or 404 until it is folded", "memory of Redis";
+    Redis, "participants of a conversation", Time PARTICIPANTS_TTL, "Postgres is asked again", "memory of Redis";
+}
+
 /// A time to live as `EXPIRE` takes it.
 pub(crate) fn seconds(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)

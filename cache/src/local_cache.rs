@@ -22,6 +22,10 @@ const SHARDS: usize = 16;
 
 type Lifecycle = quick_cache::sync::DefaultLifecycle<ConversationId, Arc<Participants>>;
 
+domain::limit_rows! {
+    Memory, "participants of conversations", Bytes MAX_BYTES, "the process asks Redis again for the least used ones", "memory";
+}
+
 /// Participants by conversation.
 pub(crate) struct LocalCache(
     quick_cache::sync::Cache<ConversationId, Arc<Participants>, ByteWeigher, DefaultHashBuilder, Lifecycle>,

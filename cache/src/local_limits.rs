@@ -18,6 +18,10 @@ const MAX_BYTES: usize = 16 << 20;
 /// About how many bytes a window costs besides the user id.
 const WINDOW_BYTES: usize = 160;
 
+domain::limit_rows! {
+    Memory, "counts that a process keeps by itself", Bytes MAX_BYTES, "the process forgets the counts of those who haven't sent anything for the longest time", "memory";
+}
+
 /// Counts commands in this process, as [`crate::Cache::admit`] does in Redis.
 #[derive(Debug, Default)]
 pub struct LocalLimits {

@@ -50,6 +50,6 @@ impl Cache {
     pub async fn count_request(&self, counter: RequestCounter<'_>) -> Result<Admission, CacheError> {
         let mut call = COUNT.prepare_invoke();
         call.key(counter.key(&self.keys())).arg(counter.limit.max).arg(counter.window_ms());
-        Ok(counter.admission(call.invoke_async(&mut self.connection("count_request")).await?))
+        Ok(counter.admission(call.invoke_async(&mut self.evictable_connection("count_request")).await?))
     }
 }

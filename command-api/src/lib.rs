@@ -40,6 +40,9 @@ use limits::{Attempts, FailedLookups};
 use log_end::LogEnd;
 use typing::TypingCommands;
 
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[limits::LIMIT_ROWS, log_end::LIMIT_ROWS];
+
 /// A command API. Clones share everything.
 #[derive(Clone)]
 pub struct CommandApi {

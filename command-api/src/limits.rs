@@ -40,6 +40,11 @@ const FAILED_LOOKUPS: u32 = 300;
 /// each key that is pressed, is within it; a loop is not.
 const ATTEMPTS: u32 = 20;
 
+domain::limit_rows! {
+    Rates, "commands that name messages or conversations that don't exist", Count FAILED_LOOKUPS, "429 `rate_limited`", "Kafka, which is asked for the log's end, and Postgres";
+    Rates, "requests with a command, refused and repeated ones too, of each process: for each command that the rows above allow", Count ATTEMPTS, "429 `rate_limited`", "everything that a request costs before it is decided";
+}
+
 impl Limits {
     /// What a command costs its user.
     pub(crate) fn costs_of(&self, command: &Command) -> Costs {

@@ -9,6 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 /// How many commands may wait for the log's end. Further ones are told that it is unknown.
 const MAX_WAITERS: usize = 1_024;
 
+domain::limit_rows! {
+    Services, "commands that wait for the log's end", Count MAX_WAITERS, "503 `projection_behind`", "tasks and connections";
+}
+
 type Reply = oneshot::Sender<Option<PositionVector>>;
 
 /// Asks Kafka for the log's end, one request at a time.

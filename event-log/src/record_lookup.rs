@@ -27,6 +27,10 @@ const STRETCH: i64 = 200;
 /// About how many bytes of a partition Kafka sends at once: the records of a stretch that lie close together.
 const FETCH_BYTES: &str = "32768";
 
+domain::limit_rows! {
+    Services, "retries that wait for their event from the log", Count MAX_WAITING, "503 `unavailable`", "memory";
+}
+
 /// The record at a position, if there is one.
 type LookedUp = Result<Option<LogRecord>, LogError>;
 

@@ -45,6 +45,14 @@ use crate::sync_permits::SyncPermits;
 /// How many sync queries may run at a time.
 const SYNC_PERMITS: usize = 8;
 
+domain::limit_rows! {
+    Queries, "syncs that run at a time", Count SYNC_PERMITS, "the others wait for their turn", "Postgres";
+}
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
+    &[page_request::LIMIT_ROWS, sync::LIMIT_ROWS, LIMIT_ROWS, sync_permits::LIMIT_ROWS];
+
 /// A query API. Clones share everything.
 #[derive(Clone)]
 pub struct QueryApi(Arc<Shared>);

@@ -9,6 +9,10 @@ use crate::cursor::{self, List, PageKey};
 /// The largest number of items in a page.
 const MAX_LIMIT: i64 = 100;
 
+domain::limit_rows! {
+    Queries, "items of a page", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and memory";
+}
+
 /// The page of a list that a client requests.
 #[derive(Clone, Copy)]
 pub(crate) struct PageRequest<'a, P> {

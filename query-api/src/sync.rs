@@ -23,6 +23,10 @@ const DEFAULT_LIMIT: i64 = 100;
 /// The largest number of changes in a page.
 const MAX_LIMIT: i64 = 500;
 
+domain::limit_rows! {
+    Queries, "changes of a page of a sync", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and memory";
+}
+
 /// A page of what changed for the caller.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Changes)]

@@ -28,7 +28,8 @@ domain::limit_rows! {
     Rates, "people invited to them", Setting "LIMIT_INVITATIONS", "429 `rate_limited`", "the projector, which writes a row for each";
     Rates, "read marks set", Setting "LIMIT_READ_MARKS", "429 `rate_limited`", "the log, and the others' sockets";
     Rates, "typing starts and stops, together", Setting "LIMIT_TYPING", "429 `rate_limited`", "the log, and the others' sockets";
-    Rates, "seconds of a window, from the first command that counts", Setting "LIMIT_WINDOW_SECONDS", "the next window begins", "what the rows above protect";
+    Rates, "queries", Setting "LIMIT_QUERIES", "429 `rate_limited`", "Postgres, and the other users' queries";
+    Rates, "seconds of a window, from the first request that counts", Setting "LIMIT_WINDOW_SECONDS", "the next window begins", "what the rows above protect";
     Services, "connections to Postgres that a process opens for requests", Setting "DATABASE_CONNECTIONS", "operations wait for a connection", "Postgres, and the other processes";
 }
 

@@ -6,6 +6,8 @@
 mod chaos;
 mod chats;
 mod heavy_groups;
+mod keyed_sends;
+mod neighbours;
 mod ratios;
 mod releases;
 mod rows;

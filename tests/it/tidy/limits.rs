@@ -12,12 +12,15 @@ use crate::harness::repository::{root, text};
 const DOCUMENT: &str = "docs/limits.md";
 
 /// The limits of all crates, from the lowest up.
-const LIMITS: [&[&[LimitRow]]; 7] = [
+const LIMITS: [&[&[LimitRow]]; 10] = [
     domain::LIMITS,
     event_log::LIMITS,
     read_model::LIMITS,
+    cache::LIMITS,
     service::LIMITS,
     read_path::LIMITS,
+    command_api::LIMITS,
+    query_api::LIMITS,
     projector::LIMITS,
     messages::process::LIMITS,
 ];
