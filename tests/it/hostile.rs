@@ -317,8 +317,8 @@ async fn a_client_that_answers_pings_but_receives_nothing_is_closed() {
     network.stall();
     let conversation = system.conversation("bob", &["alice"]).await;
 
-    // More than the network holds for the socket, and fewer frames than the socket's own buffer holds.
-    log::append(&system.config, &long_messages("bob", &conversation, 100)).await;
+    // More than the network holds for the socket, and less than it holds together with the socket's queue.
+    log::append(&system.config, &long_messages("bob", &conversation, 25)).await;
     eventually("the socket is closed", async || {
         tokio::time::sleep(Duration::from_millis(200)).await;
         stalled.send("3").await;

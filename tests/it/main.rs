@@ -37,6 +37,7 @@ mod replays;
 mod rolling;
 mod simulation;
 mod single_process;
+mod slow_sockets;
 mod stalled_partition;
 mod startup;
 mod stuck_partition;

@@ -5,31 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use socketioxide::extract::SocketRef;
-use socketioxide::{SendError, SocketError};
 use tokio::time::Instant;
 
-use super::events::Frame;
+use super::events::{Frame, encode_payload};
 use super::recipients::{Delivery, delivery_of};
 use crate::rooms::{EventRef, FrameSequence, Rooms};
-use crate::transport::Connections;
+use crate::transport::{AckRequest, Connections, Sent, Urgency, WireFrame};
 
-/// How long a frame of the tail waits for room in a socket's buffer.
-const FULL_BUFFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a frame of the tail waits for room in a socket's queue.
+const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it looks for room.
-const FULL_BUFFER_POLL: Duration = Duration::from_millis(10);
-
-/// What became of a frame.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Emitted {
-    /// It is in the socket's buffer.
-    Buffered,
-    /// The socket's buffer is full.
-    NoRoom,
-    /// The socket is about to end, or the frame can't be serialized.
-    Impossible,
-}
+const FULL_QUEUE_POLL: Duration = Duration::from_millis(10);
 
 /// Sends frames to the sockets of this node.
 #[derive(Clone)]
@@ -68,56 +56,79 @@ impl FrameSender {
         if sockets.is_empty() {
             return;
         }
-        let sequence: Option<Box<RawValue>> = sequence.and_then(|it| to_raw_value(it).ok());
-        let sent = sockets.iter().filter(|socket| match &sequence {
-            Some(sequence) => self.send(socket, name, &(payload, sequence)),
-            None => self.send(socket, name, &(payload,)),
-        });
+        let frame = match sequence {
+            Some(sequence) => self.encode(name, &(payload, sequence)),
+            None => self.encode(name, &(payload,)),
+        };
+        let Some(frame) = frame else { return };
+        let sent = sockets.iter().filter(|socket| self.send_frame(socket, name, &frame));
         metrics::counter!("realtime_frames_total", "event" => name).increment(sent.count() as u64);
+        self.connections.make_room();
     }
 
-    /// Sends a frame to one socket; `arguments` is a tuple. Returns whether the socket's buffer took it.
+    /// Sends a frame to one socket; `arguments` is a tuple. Returns whether the socket's queue took it.
     pub(crate) fn send(&self, socket: &SocketRef, name: &'static str, arguments: &impl Serialize) -> bool {
-        match emit(socket, name, arguments) {
-            Emitted::Buffered => true,
-            Emitted::NoRoom => {
-                self.drop_frame(socket, name);
-                false
-            }
-            Emitted::Impossible => false,
-        }
+        let sent = self.encode(name, arguments).is_some_and(|frame| self.send_frame(socket, name, &frame));
+        self.connections.make_room();
+        sent
     }
 
-    /// Sends a frame to one socket, and waits while the socket's buffer is full, at most [`FULL_BUFFER_TIMEOUT`].
-    /// Returns whether the buffer took it.
+    fn send_frame(&self, socket: &SocketRef, name: &'static str, frame: &Arc<WireFrame>) -> bool {
+        let sent = self.connections.send(socket, frame, Urgency::Live);
+        if sent == Sent::NoRoom {
+            self.drop_frame(socket, name);
+        }
+        sent == Sent::Queued
+    }
+
+    /// Acknowledges a client's event.
+    pub(crate) fn acknowledge(&self, socket: &SocketRef, request: AckRequest, response: &impl Serialize) {
+        if self.connections.acknowledge(socket, request, &encode_payload(response)) == Sent::NoRoom {
+            self.drop_frame(socket, "ack");
+        }
+        self.connections.make_room();
+    }
+
+    fn encode(&self, name: &'static str, arguments: &impl Serialize) -> Option<Arc<WireFrame>> {
+        let encoded = self.connections.encode(name, arguments);
+        if let Err(error) = &encoded {
+            tracing::error!(%error, name, "serializing a frame failed; its sockets don't get it");
+        }
+        encoded.ok()
+    }
+
+    /// Sends a frame of the tail to one socket, and waits while the socket's queue is full, at most
+    /// [`FULL_QUEUE_TIMEOUT`]. Returns whether the queue took it.
     pub(super) async fn send_patiently(
         &self,
         socket: &SocketRef,
         name: &'static str,
         arguments: &impl Serialize,
     ) -> bool {
-        let deadline = Instant::now() + FULL_BUFFER_TIMEOUT;
+        let Some(frame) = self.encode(name, arguments) else { return false };
+        let deadline = Instant::now() + FULL_QUEUE_TIMEOUT;
         loop {
-            match emit(socket, name, arguments) {
-                Emitted::Buffered => {
+            self.connections.make_room();
+            match self.connections.send(socket, &frame, Urgency::Tail) {
+                Sent::Queued => {
                     metrics::counter!("realtime_frames_total", "event" => name).increment(1);
                     return true;
                 }
-                Emitted::NoRoom if Instant::now() < deadline => tokio::time::sleep(FULL_BUFFER_POLL).await,
-                Emitted::NoRoom => {
+                Sent::NoRoom if Instant::now() < deadline => tokio::time::sleep(FULL_QUEUE_POLL).await,
+                Sent::NoRoom => {
                     self.drop_frame(socket, name);
                     return false;
                 }
-                Emitted::Impossible => return false,
+                Sent::Ended => return false,
             }
         }
     }
 
-    /// Drops a frame that a socket's buffer has no room for, and closes the socket's connection if its client needs it.
+    /// Drops a frame for which a socket's queue has no room, and closes the socket's connection if its client needs it.
     fn drop_frame(&self, socket: &SocketRef, name: &'static str) {
         metrics::counter!("realtime_dropped_total").increment(1);
         if !is_ephemeral(name) && self.close(socket) {
-            metrics::counter!("realtime_slow_sockets_total").increment(1);
+            metrics::counter!("realtime_slow_sockets_total", "reason" => "socket").increment(1);
             tracing::info!(
                 socket = %socket.id,
                 name,
@@ -129,18 +140,6 @@ impl FrameSender {
     /// Closes a socket's connection in a way that makes its client reconnect. Returns false if it is closing already.
     pub(super) fn close(&self, socket: &SocketRef) -> bool {
         self.connections.close(socket)
-    }
-}
-
-fn emit(socket: &SocketRef, name: &'static str, arguments: &impl Serialize) -> Emitted {
-    match socket.emit(name, arguments) {
-        Ok(()) => Emitted::Buffered,
-        Err(SendError::Socket(SocketError::InternalChannelFull)) => Emitted::NoRoom,
-        Err(SendError::Socket(SocketError::Closed)) => Emitted::Impossible,
-        Err(error) => {
-            tracing::error!(%error, name, "serializing a frame failed; the socket doesn't get it");
-            Emitted::Impossible
-        }
     }
 }
 

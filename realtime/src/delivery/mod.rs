@@ -14,8 +14,8 @@
 //! | select | If no room on this node needs the event, delivery ends here. |
 //! | frames | [`events`] turns the event into [`Frame`](events::Frame)s, each with an audience. |
 //! | sequence | A frame to a whole room gets its own `position`, and the position `previous` of the frame before it. |
-//! | send | [`FrameSender`] serializes the frame once, and puts it into the buffer of each socket. |
-//! | overflow | If the buffer of a socket is full, the frame is dropped. The node closes the connection, unless the frame was about typing or presence. |
+//! | send | [`FrameSender`] encodes the frame once, and puts a reference to it into the queue of each socket. |
+//! | overflow | If too much waits for a socket, the frame is dropped. The node closes the connection, unless the frame was about typing or presence. |
 //!
 //! # How a client notices a missing frame
 //!

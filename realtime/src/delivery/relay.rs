@@ -26,8 +26,10 @@ const BATCH_RECORDS: usize = 1_000;
 /// The most bytes of values in a batch.
 const BATCH_BYTES: usize = 8 << 20;
 /// After how many records the relay yields to the sockets' tasks. Far fewer than the frames that fit into a socket's
-/// buffer, so a burst of events fills only the buffers of slow clients.
+/// queue, so a burst of events fills only the queues of slow clients.
 const RECORDS_PER_TURN: usize = 16;
+/// After how many bytes it yields.
+const BYTES_PER_TURN: usize = 64 << 10;
 /// The pause after Kafka's first error. Each pause after that is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
@@ -78,11 +80,15 @@ impl Relay {
             match read {
                 Ok(records) => {
                     pause = FIRST_PAUSE;
-                    for (number, record) in records.into_iter().enumerate() {
+                    let (mut turn_records, mut turn_bytes) = (0, 0);
+                    for record in records {
+                        turn_records += 1;
+                        turn_bytes += record.value.len();
                         if let Some(record) = passage.pass(record) {
                             self.relay(&record);
                         }
-                        if number % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
+                        if turn_records >= RECORDS_PER_TURN || turn_bytes >= BYTES_PER_TURN {
+                            (turn_records, turn_bytes) = (0, 0);
                             tokio::task::yield_now().await;
                         }
                     }

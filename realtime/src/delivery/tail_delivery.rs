@@ -1,6 +1,6 @@
 //! Delivers the tail to one socket, until the relay delivers to it.
 //!
-//! It must never overfill the socket's buffer: the client would come again, and get the same tail.
+//! It must never overfill the socket's queue: the client would come again, and get the same tail.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@
 //! isn't a participant, and must never miss one whose [`Rooms::enter`] returned true.
 //!
 //! Realtime keeps rooms itself, and doesn't use those of the Socket.IO library: when a frame doesn't fit into a
-//! socket's buffer, the node must know which socket it was.
+//! socket's queue, the node must know which socket it was.
 
 mod memberships;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use socketioxide::extract::{AckSender, SocketRef, State, TryData};
+use socketioxide::extract::{SocketRef, State, TryData};
 use socketioxide::socket::DisconnectReason;
 
 use super::context::{Session, SessionContext};
 use super::unsupported_operations::OPERATIONS;
 use crate::presence;
+use crate::transport::AckRequest;
 
 /// Registers the handlers of an authenticated socket.
 pub(super) fn register(socket: &SocketRef, session: &Arc<Session>) {
@@ -22,6 +23,7 @@ fn on_disconnect(socket: &SocketRef, session: Arc<Session>) {
         async move |socket: SocketRef, State(context): State<Arc<SessionContext>>, reason: DisconnectReason| {
             session.ended.cancel();
             session.leave(&context);
+            context.connections.discard_frames(&socket);
             // For every other reason the connection has ended, too. A task waits, not this handler: the library removes
             // the socket only after the handler has returned.
             if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
@@ -51,12 +53,15 @@ fn on_operations(socket: &SocketRef) {
 fn on_presence_get(socket: &SocketRef, session: Arc<Session>) {
     socket.on(
         "presence:get",
-        async move |State(context): State<Arc<SessionContext>>, TryData(payload): TryData<Value>, ack: AckSender| {
+        async move |socket: SocketRef,
+                    State(context): State<Arc<SessionContext>>,
+                    TryData(payload): TryData<Value>,
+                    ack: AckRequest| {
             let response = match session.queries.try_acquire() {
                 Ok(_permit) => context.presence.respond(&session.user, &payload.unwrap_or_default()).await,
                 Err(_) => presence::error_response("too_many_questions", "wait until earlier queries are answered"),
             };
-            let _ = ack.send(&response);
+            context.frames.acknowledge(&socket, ack, &response);
         },
     );
 }

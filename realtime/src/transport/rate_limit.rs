@@ -10,8 +10,8 @@ use tokio::time::Instant;
 const PACKET_INTERVAL: Duration = Duration::from_millis(20);
 /// How many packets may arrive at once, for example when a client that was offline sends what it kept.
 const BURST: u32 = 200;
-/// Separates the packets in the body of a polling request (Engine.IO 4).
-const SEPARATOR: u8 = 0x1e;
+/// Separates the packets in the body of a polling request or its response (Engine.IO 4).
+pub(super) const PACKET_SEPARATOR: u8 = 0x1e;
 
 /// The rate limit of one connection. It counts pings and their answers, too: a client sends one every few seconds.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub(super) fn limit_packets(body: Body, mut admit: impl FnMut(u32) -> bool + Sen
     let mut first = 1;
     Body::from_stream(body.into_data_stream().map(move |bytes| {
         let bytes = bytes?;
-        let separators = bytes.iter().filter(|byte| **byte == SEPARATOR).count();
+        let separators = bytes.iter().filter(|byte| **byte == PACKET_SEPARATOR).count();
         let packets = u32::try_from(separators).unwrap_or(u32::MAX).saturating_add(std::mem::take(&mut first));
         if admit(packets) { Ok(bytes) } else { Err(axum::Error::new(TooManyPackets)) }
     }))

@@ -63,7 +63,10 @@ pub(crate) fn router<S: SocketService>(
     connections: Connections,
     shutdown: CancellationToken,
 ) -> Router {
-    Router::new().route(path, any(serve::<S>)).with_state(RouteState { path, service, connections, shutdown })
+    let state = RouteState { path, service, connections, shutdown };
+    let closing = state.clone();
+    state.connections.on_close(Box::new(move |socket| closing.clone().close_session(socket)));
+    Router::new().route(path, any(serve::<S>)).with_state(state)
 }
 
 async fn serve<S: SocketService>(State(mut state): State<RouteState<S>>, mut request: Request) -> Response {
@@ -90,6 +93,9 @@ async fn serve<S: SocketService>(State(mut state): State<RouteState<S>>, mut req
     let response = state.service.respond(request).await;
     if let Some(poll) = &mut poll {
         poll.responded = true;
+        if response.status() == StatusCode::OK {
+            return count_polled(&state.connections, poll.socket, response).await;
+        }
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upgrade) = upgrade
@@ -97,6 +103,14 @@ async fn serve<S: SocketService>(State(mut state): State<RouteState<S>>, mut req
         tokio::spawn(state.upgrade(upgrade, handshake, socket));
     }
     response
+}
+
+/// Counts what a client gets for a polling request.
+async fn count_polled(connections: &Connections, socket: Sid, response: Response) -> Response {
+    let (head, body) = response.into_parts();
+    // The library has the whole body in memory.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    Response::from_parts(head, Body::from(connections.polled(socket, body)))
 }
 
 /// A request's head, with its connection.
@@ -117,12 +131,12 @@ impl<S: SocketService> RouteState<S> {
     async fn upgrade(mut self, upgrade: OnUpgrade, handshake: http::Request<()>, socket: Option<Sid>) {
         let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await else { return };
         let stream = if let Some(socket) = socket {
-            let Some(cut) = self.connections.upgrade(socket) else { return };
+            let Some(queue) = self.connections.upgrade(socket) else { return };
             let state = self.clone();
-            Stream::new(upgraded, cut, Some(Box::new(move || state.end_upgrade(socket))))
+            Stream::new(upgraded, queue, Some(Box::new(move || state.end_upgrade(socket))))
         } else {
             let Some(connection) = handshake.extensions().get::<Arc<Connection>>() else { return };
-            Stream::new(upgraded, connection.cut_token(), None)
+            Stream::new(upgraded, connection.queue(), None)
         };
         self.service.serve_websocket(stream, handshake);
     }

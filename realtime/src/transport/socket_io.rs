@@ -8,7 +8,8 @@ use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
 pub(crate) const PATH: &str = "/socket.io/";
 /// The largest message that a client may send, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
-/// How many frames may wait for a slow socket.
+/// How many packets the library may hold for a socket. Of frames it holds only those of polling sockets, which
+/// [`super::send_queue`] bounds in bytes.
 const SOCKET_BUFFER: usize = 128;
 /// How often the node pings each connection.
 const PING_INTERVAL: Duration = Duration::from_secs(5);

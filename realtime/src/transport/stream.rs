@@ -2,62 +2,68 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::rate_limit::RateLimit;
+use super::send_queue::SendQueue;
 use super::websocket_frames::FrameCounter;
 
-/// A stream that fails once its `cut` token is cancelled, or once its peer sends too many frames.
+/// A stream that fails once its `cut` token is cancelled, or once its peer sends too many frames. What the library writes
+/// goes to the connection's [`SendQueue`], which a task of the stream writes.
 pub(crate) struct Stream {
-    io: TokioIo<Upgraded>,
-    cut: CancellationToken,
+    io: ReadHalf<TokioIo<Upgraded>>,
+    queue: Arc<SendQueue>,
     // The reader and the writer are different tasks, and each has to be woken. So each has a future of its own.
     cut_reading: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_writing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Cancelled when the stream is dropped, which ends the task.
+    dropped: CancellationToken,
     rate_limit: RateLimit,
     frames: FrameCounter,
     on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Stream {
-    /// Wraps an upgraded connection. The stream calls `on_drop` when it is dropped.
-    pub(super) fn new(upgraded: Upgraded, cut: CancellationToken, on_drop: Option<Box<dyn FnOnce() + Send>>) -> Self {
+    /// Wraps an upgraded connection, and writes what is in its queue. The stream calls `on_drop` when it is dropped.
+    pub(super) fn new(upgraded: Upgraded, queue: Arc<SendQueue>, on_drop: Option<Box<dyn FnOnce() + Send>>) -> Self {
+        let (io, writer) = tokio::io::split(TokioIo::new(upgraded));
+        let dropped = queue.cut.child_token();
+        tokio::spawn(write_queued(queue.clone(), writer, dropped.clone()));
         Self {
-            io: TokioIo::new(upgraded),
-            cut_reading: Box::pin(cut.clone().cancelled_owned()),
-            cut_writing: Box::pin(cut.clone().cancelled_owned()),
-            cut,
+            io,
+            cut_reading: Box::pin(queue.cut.clone().cancelled_owned()),
+            cut_writing: Box::pin(queue.cut.clone().cancelled_owned()),
+            queue,
+            dropped,
             rate_limit: RateLimit::new(),
             frames: FrameCounter::default(),
             on_drop,
         }
     }
 
-    /// Runs a write operation, unless the stream is cut. A failed write cuts the stream.
-    fn write<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TokioIo<Upgraded>>, &mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if self.cut_writing.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
-        }
-        let written = write(Pin::new(&mut self.io), cx);
-        if matches!(written, Poll::Ready(Err(_))) {
-            // The reader has no other way to learn that the node can't answer the client any more.
-            self.cut.cancel();
-        }
-        written
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut_writing.as_mut().poll(cx).is_ready() { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+}
+
+/// Writes what is in a queue, until the stream is dropped or cut. A failed write cuts the stream: its reader has no other
+/// way to learn that the node can't answer the client any more.
+async fn write_queued(queue: Arc<SendQueue>, mut io: WriteHalf<TokioIo<Upgraded>>, dropped: CancellationToken) {
+    let writing = std::future::poll_fn(|cx| queue.poll_write_queued(Pin::new(&mut io), cx));
+    if dropped.run_until_cancelled(writing).await.is_some() {
+        queue.close();
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.dropped.cancel();
         if let Some(on_drop) = self.on_drop.take() {
             on_drop();
         }
@@ -81,14 +87,16 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(cx, |io, cx| io.poll_write(cx, bytes))
+        self.check_cut(cx)?;
+        self.queue.accept(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(cx, AsyncWrite::poll_flush)
+        self.check_cut(cx)?;
+        self.queue.poll_library_flushed(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(cx, AsyncWrite::poll_shutdown)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 }

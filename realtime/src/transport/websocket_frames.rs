@@ -1,5 +1,5 @@
-//! Finds the frames of a WebSocket in the bytes that a client sends, to count them for the rate limit. It reads headers
-//! only, and never changes a byte.
+//! Finds the frames of a WebSocket: in the bytes that a client sends, to count them for the rate limit, and in those that
+//! the library sends. It never changes a byte.
 
 /// Counts the WebSocket frames (RFC 6455, 5.2) in a byte stream.
 #[derive(Debug, Default)]
@@ -33,14 +33,41 @@ impl FrameCounter {
     }
 }
 
-/// The payload length in a frame's header, in bytes; none if the header is incomplete.
-fn payload_length(header: &[u8]) -> Option<u64> {
-    let second = *header.get(1)?;
-    let extended = match second & 0x7f {
+/// The opcode of the frame that closes a WebSocket.
+pub(super) const CLOSE: u8 = 8;
+
+/// A frame that a server sends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ServerFrame<'a> {
+    pub(super) opcode: u8,
+    pub(super) payload: &'a [u8],
+}
+
+/// The frames in these bytes of a server; none if the last one is incomplete.
+pub(super) fn server_frames(mut bytes: &[u8]) -> Option<Vec<ServerFrame<'_>>> {
+    let mut frames = Vec::new();
+    while let Some(first) = bytes.first() {
+        let length = usize::try_from(payload_length(bytes)?).ok()?;
+        let rest = bytes.get(2 + extended_bytes(*bytes.get(1)?)..)?;
+        frames.push(ServerFrame { opcode: first & 0x0f, payload: rest.get(..length)? });
+        bytes = &rest[length..];
+    }
+    Some(frames)
+}
+
+/// How many bytes of a header extend the length in its second byte.
+fn extended_bytes(second: u8) -> usize {
+    match second & 0x7f {
         126 => 2,
         127 => 8,
         _ => 0,
-    };
+    }
+}
+
+/// The payload length in a frame's header, in bytes; none if the header is incomplete.
+fn payload_length(header: &[u8]) -> Option<u64> {
+    let second = *header.get(1)?;
+    let extended = extended_bytes(second);
     let mask = if second & 0x80 == 0 { 0 } else { 4 };
     if header.len() < 2 + extended + mask {
         return None;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
 use super::system::{System, TIMEOUT};
 
@@ -23,10 +23,24 @@ impl RawSocket {
 
     /// Connects as a user and waits for `connection:ready`.
     pub(crate) async fn connect(system: &System, url: &str, user: &str) -> Self {
-        let mut socket = Self::open(url, "").await.expect("the server refused the connection");
-        socket.send(&format!("40{}", json!({"token": system.token(user)}))).await;
-        socket.until("42[\"connection:ready\"").await;
-        socket
+        Self::open(url, "").await.expect("the server refused the connection").authenticate(system, user).await
+    }
+
+    async fn authenticate(mut self, system: &System, user: &str) -> Self {
+        self.send(&format!("40{}", json!({"token": system.token(user)}))).await;
+        self.until("42[\"connection:ready\"").await;
+        self
+    }
+
+    /// Like [`Self::connect`], over a connection for which the client's system holds little.
+    pub(crate) async fn connect_with_small_buffer(system: &System, url: &str, user: &str) -> Self {
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(4 << 10).unwrap();
+        let address = url.strip_prefix("http://").unwrap();
+        let tcp = MaybeTlsStream::Plain(tcp.connect(address.parse().unwrap()).await.unwrap());
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (stream, _) = client_async(url, tcp).await.expect("the server refused the connection");
+        Self(stream).authenticate(system, user).await
     }
 
     /// Sends a text. False when the connection has ended.

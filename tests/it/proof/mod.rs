@@ -11,6 +11,7 @@ mod neighbours;
 mod ratios;
 mod releases;
 mod rows;
+mod slow_sockets;
 mod sockets;
 mod stalled_partition;
 mod sync;
