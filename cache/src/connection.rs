@@ -70,6 +70,20 @@ impl Cache {
         Ok(Self { evictable: Some(connect_lazily(url)?), ..self })
     }
 
+    /// The same Redis over a connection of its own: its operations don't wait behind those of the other.
+    ///
+    /// # Errors
+    /// When the address of Redis has become invalid.
+    pub fn with_own_connection(&self) -> Result<Self, CacheError> {
+        let connection = match &self.connection {
+            SharedConnection::Redis { client, .. } => {
+                SharedConnection::Redis { manager: connection_manager(client)?, client: client.clone() }
+            }
+            SharedConnection::Executor(executor) => SharedConnection::Executor(executor.clone()),
+        };
+        Ok(Self { connection, ..self.clone() })
+    }
+
     /// Gives all commands to an executor. Nobody can follow publications then.
     pub fn with_executor(executor: Arc<dyn CommandExecutor>, prefix: &str) -> Self {
         Self::over(SharedConnection::Executor(executor), prefix)
@@ -144,14 +158,17 @@ impl Cache {
 
 fn connect_lazily(url: &str) -> Result<SharedConnection, CacheError> {
     let client = redis::Client::open(url)?;
+    Ok(SharedConnection::Redis { manager: connection_manager(&client)?, client })
+}
+
+fn connection_manager(client: &redis::Client) -> Result<ConnectionManager, CacheError> {
     let config = ConnectionManagerConfig::new()
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         // Each operation waits for the connection attempt under way. With retries and their pauses it would wait for
         // seconds; without them, the next operation starts the next attempt.
         .set_number_of_retries(0);
-    let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-    Ok(SharedConnection::Redis { manager, client })
+    Ok(ConnectionManager::new_lazy_with_config(client.clone(), config)?)
 }
 
 fn client_of(connection: &SharedConnection) -> Result<&redis::Client, CacheError> {

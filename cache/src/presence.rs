@@ -3,25 +3,29 @@
 //! When a node's heartbeats stop, the other nodes expire it: they mark its users offline in its place. Presence is a
 //! hint for people. It must never decide who may read or write.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use domain::{ConversationId, Timestamp, UserId};
 use futures_util::StreamExt;
-use redis::Script;
+use redis::{Script, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use uuid::Uuid;
 
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
+static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
 static MARK_ONLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/mark_online.lua")));
 static MARK_OFFLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/mark_offline.lua")));
 
-/// How many received changes may wait. Presence may be lost, so further ones are dropped.
-const QUEUED_CHANGES: usize = 10_000;
+/// How many bytes a publication has at most, unless a single change has more.
+const PUBLICATION_BYTES: usize = 256 << 10;
+/// How many received publications may wait. Presence may be lost, so further ones are dropped.
+const QUEUED_PUBLICATIONS: usize = 64;
 /// The pause before the node subscribes again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -36,12 +40,10 @@ pub struct Presence {
     pub last_seen: Option<Timestamp>,
 }
 
-/// A change of a user's presence, as one node publishes it to the others.
+/// A change of a user's presence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceChange {
-    /// The node that publishes the change.
-    pub node: Uuid,
     /// The user whose presence changed.
     pub user: UserId,
     /// Whether the user is online now.
@@ -52,69 +54,137 @@ pub struct PresenceChange {
     pub conversations: Vec<ConversationId>,
 }
 
-impl Cache {
-    /// Keeps a node alive until `until`. Returns how many online users Redis has for it: fewer than the node has if
-    /// Redis lost some.
-    ///
-    /// # Errors
-    /// When Redis doesn't answer.
-    pub async fn presence_heartbeat(&self, node: Uuid, until: Timestamp) -> Result<usize, CacheError> {
-        let keys = self.keys();
-        let mut heartbeat = redis::pipe();
-        heartbeat.zadd(keys.nodes(), node.to_string(), until.as_millis()).ignore();
-        heartbeat.scard(keys.node_users(node));
-        let (known,): (usize,) = heartbeat.query_async(&mut self.connection("presence_heartbeat")).await?;
-        Ok(known)
+/// Changes that one node publishes to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresencePublication {
+    /// The node that publishes the changes.
+    pub node: Uuid,
+    /// The changes, at most one for each user.
+    pub changes: Vec<PresenceChange>,
+}
+
+/// Collects changes until there are enough for a publication.
+pub struct PublicationBuilder {
+    publication: PresencePublication,
+    bytes: usize,
+}
+
+impl PublicationBuilder {
+    /// A publication of this node, without changes yet.
+    pub fn new(node: Uuid) -> Self {
+        Self { publication: PresencePublication { node, changes: Vec::new() }, bytes: 0 }
     }
 
-    /// Marks users as online on this node. Returns for each whether they were online already, on any node.
+    /// Adds a change. Returns the changes before it as a publication if it doesn't fit any more.
+    pub fn add(&mut self, change: PresenceChange) -> Option<PresencePublication> {
+        const FIXED_BYTES: usize = 128;
+        const CONVERSATION_BYTES: usize = 39;
+        let bytes = FIXED_BYTES + change.user.as_str().len() + change.conversations.len() * CONVERSATION_BYTES;
+        let full = if self.bytes > 0 && self.bytes + bytes > PUBLICATION_BYTES { self.take() } else { None };
+        self.bytes += bytes;
+        self.publication.changes.push(change);
+        full
+    }
+
+    /// The changes so far; none if there are none.
+    pub fn take(&mut self) -> Option<PresencePublication> {
+        self.bytes = 0;
+        let changes = std::mem::take(&mut self.publication.changes);
+        (!changes.is_empty()).then_some(PresencePublication { node: self.publication.node, changes })
+    }
+}
+
+/// What Redis knew of users who are online on a node now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkedOnline {
+    /// For each user, whether they were online already, on any node.
+    pub were_online: Vec<bool>,
+    /// The time, by Redis' clock.
+    pub at: Timestamp,
+}
+
+impl Cache {
+    /// Keeps a node alive for so long, by Redis' clock.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn mark_online(&self, users: &[UserId], node: Uuid, now: Timestamp) -> Result<Vec<bool>, CacheError> {
+    pub async fn presence_heartbeat(&self, node: Uuid, lives_for: Duration) -> Result<(), CacheError> {
+        let mut call = HEARTBEAT.prepare_invoke();
+        call.key(self.keys().nodes()).arg(node.to_string()).arg(millis(lives_for));
+        call.invoke_async::<i64>(&mut self.connection("presence_heartbeat")).await?;
+        Ok(())
+    }
+
+    /// How many online users Redis has for a node: fewer than the node has if Redis lost some.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn count_node_users(&self, node: Uuid) -> Result<usize, CacheError> {
+        let mut count = redis::cmd("SCARD");
+        count.arg(self.keys().node_users(node));
+        Ok(count.query_async(&mut self.connection("count_node_users")).await?)
+    }
+
+    /// Marks users as online on this node.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn mark_online(&self, users: &[UserId], node: Uuid) -> Result<MarkedOnline, CacheError> {
         let keys = self.keys();
         let mut calls = redis::pipe();
         // Redis may not have the script, and a pipeline doesn't load it by itself.
         calls.load_script(&MARK_ONLINE).ignore();
+        calls.cmd("TIME");
         for user in users {
             let mut call = MARK_ONLINE.prepare_invoke();
             call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
-            call.arg(node.to_string()).arg(now.as_millis()).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
+            call.arg(node.to_string()).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
             calls.invoke_script(&call);
         }
-        Ok(calls.query_async(&mut self.connection("mark_online")).await?)
+        let mut replies = calls.query_async::<Vec<Value>>(&mut self.connection("mark_online")).await?.into_iter();
+        let at = timestamp(time_millis(replies.next().unwrap_or(Value::Nil))?)?;
+        let were_online = replies.map(redis::from_redis_value).collect::<Result<_, _>>()?;
+        Ok(MarkedOnline { were_online, at })
     }
 
-    /// Marks a user as offline on a node that last saw them at `seen`. If no other live node has the user online,
-    /// returns when any node last saw them.
+    /// Marks users as offline on a node, each with how long ago it last saw them. For each user whom no other live node
+    /// has online, returns when any node last saw them.
     ///
     /// # Errors
     /// When Redis doesn't answer.
     pub async fn mark_offline(
         &self,
-        user: &UserId,
+        users: &[(UserId, Duration)],
         node: Uuid,
-        seen: Timestamp,
-    ) -> Result<Option<Timestamp>, CacheError> {
+    ) -> Result<Vec<Option<Timestamp>>, CacheError> {
         let keys = self.keys();
-        let now = seen.as_millis();
-        let mut call = MARK_OFFLINE.prepare_invoke();
-        call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
-        call.arg(node.to_string()).arg(now).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
-        let last: Option<i64> = call.invoke_async(&mut self.connection("mark_offline")).await?;
-        Ok(last.map(|millis| Timestamp::from_millis(millis).unwrap_or(seen)))
+        let mut calls = redis::pipe();
+        calls.load_script(&MARK_OFFLINE).ignore();
+        for (user, seen_ago) in users {
+            let mut call = MARK_OFFLINE.prepare_invoke();
+            call.key(keys.presence(user)).key(keys.last_seen(user)).key(keys.nodes()).key(keys.node_users(node));
+            call.arg(node.to_string()).arg(millis(*seen_ago)).arg(keys::LAST_SEEN_TTL.as_secs()).arg(user.as_str());
+            calls.invoke_script(&call);
+        }
+        let last: Vec<Option<i64>> = calls.query_async(&mut self.connection("mark_offline")).await?;
+        last.into_iter().map(|millis| millis.map(timestamp).transpose()).collect()
     }
 
-    /// The nodes whose heartbeats have stopped, with the time at which each expired.
+    /// The nodes whose heartbeats have stopped, with how long ago each expired.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn expired_nodes(&self, now: Timestamp) -> Result<Vec<(Uuid, Timestamp)>, CacheError> {
-        let mut expired = redis::cmd("ZRANGEBYSCORE");
-        expired.arg(self.keys().nodes()).arg("-inf").arg(now.as_millis()).arg("WITHSCORES");
-        let found: Vec<(String, i64)> = expired.query_async(&mut self.connection("expired_nodes")).await?;
-        let node = |(node, until): (String, i64)| Some((node.parse().ok()?, Timestamp::from_millis(until).ok()?));
-        Ok(found.into_iter().filter_map(node).collect())
+    pub async fn expired_nodes(&self) -> Result<Vec<(Uuid, Duration)>, CacheError> {
+        let mut read = redis::pipe();
+        read.cmd("TIME").cmd("ZRANGE").arg(self.keys().nodes()).arg(0).arg(-1).arg("WITHSCORES");
+        let (now, nodes): (Value, Vec<(String, i64)>) = read.query_async(&mut self.connection("expired_nodes")).await?;
+        let now = time_millis(now)?;
+        let expired = nodes.into_iter().filter(|(_, until)| *until <= now);
+        let node = |(node, until): (String, i64)| {
+            Some((node.parse().ok()?, Duration::from_millis(u64::try_from(now - until).ok()?)))
+        };
+        Ok(expired.filter_map(node).collect())
     }
 
     /// Some of the users who are online on a node.
@@ -153,47 +223,49 @@ impl Cache {
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_of(&self, users: &[UserId], now: Timestamp) -> Result<Vec<Presence>, CacheError> {
+    pub async fn presence_of(&self, users: &[UserId]) -> Result<Vec<Presence>, CacheError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let keys = self.keys();
         let mut read = redis::pipe();
-        read.cmd("ZRANGEBYSCORE").arg(keys.nodes()).arg(now.as_millis()).arg("+inf");
+        read.cmd("TIME").cmd("ZRANGE").arg(keys.nodes()).arg(0).arg(-1).arg("WITHSCORES");
         for user in users {
             read.smembers(keys.presence(user)).get(keys.last_seen(user));
         }
-        let mut found = read.query_async::<Vec<redis::Value>>(&mut self.connection("presence_of")).await?.into_iter();
-        let mut next = || found.next().unwrap_or(redis::Value::Nil);
-        let alive: Vec<String> = redis::from_redis_value(next())?;
+        let mut found = read.query_async::<Vec<Value>>(&mut self.connection("presence_of")).await?.into_iter();
+        let mut next = || found.next().unwrap_or(Value::Nil);
+        let now = time_millis(next())?;
+        let nodes_until: HashMap<String, i64> = redis::from_redis_value(next())?;
+        let is_alive = |node: &String| nodes_until.get(node).is_some_and(|until| *until > now);
         let mut presences = Vec::with_capacity(users.len());
         for user in users {
             let nodes: Vec<String> = redis::from_redis_value(next())?;
             let seen: Option<i64> = redis::from_redis_value(next())?;
             presences.push(Presence {
                 user: user.clone(),
-                online: nodes.iter().any(|node| alive.contains(node)),
-                last_seen: seen.and_then(|millis| Timestamp::from_millis(millis).ok()),
+                online: nodes.iter().any(is_alive),
+                last_seen: seen.map(timestamp).transpose()?,
             });
         }
         Ok(presences)
     }
 
-    /// Publishes a change to all nodes.
+    /// Publishes changes to all nodes.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn publish_presence(&self, change: &PresenceChange) -> Result<(), CacheError> {
+    pub async fn publish_presence(&self, publication: &PresencePublication) -> Result<(), CacheError> {
         // Plain data with text keys always has a JSON form.
-        let text = serde_json::to_string(change).unwrap_or_default();
+        let text = serde_json::to_string(publication).unwrap_or_default();
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys().presence_channel()).arg(text);
         Ok(publish.query_async(&mut self.connection("publish_presence")).await?)
     }
 
-    /// Follows the changes that nodes publish, until the receiver is dropped.
-    pub fn follow_presence(&self) -> mpsc::Receiver<PresenceChange> {
-        let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
+    /// Follows what nodes publish, until the receiver is dropped.
+    pub fn follow_presence(&self) -> mpsc::Receiver<PresencePublication> {
+        let (sender, publications) = mpsc::channel(QUEUED_PUBLICATIONS);
         let cache = self.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
@@ -206,25 +278,66 @@ impl Cache {
                 }
             }
         });
-        changes
+        publications
     }
 
-    async fn listen_for_presence(&self, sender: &mpsc::Sender<PresenceChange>) -> Result<(), CacheError> {
+    async fn listen_for_presence(&self, sender: &mpsc::Sender<PresencePublication>) -> Result<(), CacheError> {
         let mut subscription = self.client()?.get_async_pubsub().await?;
         subscription.subscribe(self.keys().presence_channel()).await?;
-        let mut publications = subscription.on_message();
+        let mut messages = subscription.on_message();
         loop {
             tokio::select! {
-                publication = publications.next() => {
-                    let Some(publication) = publication else { return Ok(()) };
-                    if let Ok(change) = serde_json::from_slice(publication.get_payload_bytes())
-                        && sender.try_send(change).is_err()
+                message = messages.next() => {
+                    let Some(message) = message else { return Ok(()) };
+                    if let Ok(publication) = serde_json::from_slice(message.get_payload_bytes())
+                        && let Err(TrySendError::Full(publication)) = sender.try_send(publication)
                     {
-                        metrics::counter!("presence_changes_dropped_total").increment(1);
+                        metrics::counter!("presence_changes_dropped_total").increment(publication.changes.len() as u64);
                     }
                 }
                 () = sender.closed() => return Ok(()),
             }
         }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn timestamp(millis: i64) -> Result<Timestamp, CacheError> {
+    let not_a_time = |_| redis::RedisError::from((redis::ErrorKind::Client, "Redis has no valid time"));
+    Ok(Timestamp::from_millis(millis).map_err(not_a_time)?)
+}
+
+/// The reply to `TIME` in Unix milliseconds.
+fn time_millis(reply: Value) -> Result<i64, CacheError> {
+    let (seconds, micros): (i64, i64) = redis::from_redis_value(reply)?;
+    Ok(seconds * 1_000 + micros / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    #[test]
+    fn a_publication_takes_changes_up_to_its_size_and_one_of_any_size() {
+        let change = |conversations| PresenceChange {
+            user: UserId::from_str("alice").unwrap(),
+            online: true,
+            seen: Timestamp::from_millis(0).unwrap(),
+            conversations: vec![ConversationId(Uuid::nil()); conversations],
+        };
+        let mut builder = PublicationBuilder::new(Uuid::nil());
+        assert_eq!(builder.take(), None);
+        assert_eq!(builder.add(change(100_000)), None);
+        assert_eq!(builder.add(change(1)).unwrap().changes.len(), 1);
+        let mut publications: Vec<_> = (0..10_000).filter_map(|_| builder.add(change(10))).collect();
+        publications.extend(builder.take());
+        assert_eq!(publications.iter().map(|it| it.changes.len()).sum::<usize>(), 10_001);
+        assert!(publications.len() < 50);
+        assert!(publications.iter().all(|it| serde_json::to_vec(it).unwrap().len() <= PUBLICATION_BYTES));
     }
 }

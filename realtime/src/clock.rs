@@ -12,9 +12,9 @@ pub(crate) fn now() -> Timestamp {
     now.or_else(|_| Timestamp::from_millis(0)).unwrap_or_else(|_| unreachable!("1970 is a valid timestamp"))
 }
 
-/// `time` after `at`.
-pub(crate) fn after(at: Timestamp, time: Duration) -> Timestamp {
-    let millis = at.as_millis().saturating_add(i64::try_from(time.as_millis()).unwrap_or(0));
+/// `time` before `at`.
+pub(crate) fn before(at: Timestamp, time: Duration) -> Timestamp {
+    let millis = at.as_millis().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(0));
     Timestamp::from_millis(millis).unwrap_or(at)
 }
 

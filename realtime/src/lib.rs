@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cache::{Cache, Progress};
+use cache::{Cache, CacheError, Progress};
 use domain::PositionVector;
 use event_log::{LogConsumer, LogError, StartAt};
 use service::auth::Auth;
@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use delivery::{FrameSender, LagMonitor, Relay, RelayHealth, RelayTail, TailDelivery, TypingTimeouts};
-use presence::{Heartbeat, NodeExpiry, PresencePublisher, PresenceQuery, UserChanges};
+use presence::{Heartbeat, NodeExpiry, PresencePublisher, PresenceQuery, PresenceRecorder, UserChanges};
 use rooms::{MembershipLookup, Rooms};
 use session::{CONCURRENT_JOINS, SessionContext, SocketLimit};
 use transport::Connections;
@@ -72,6 +72,9 @@ pub enum StartError {
     /// The HTTP client for query-api can't be created.
     #[error("creating the HTTP client failed: {0}")]
     Http(#[from] reqwest::Error),
+    /// Redis can't be addressed.
+    #[error(transparent)]
+    Redis(#[from] CacheError),
 }
 
 /// What the tasks and the sessions of this node share.
@@ -79,6 +82,8 @@ struct Node {
     /// Identifies this node in presence.
     id: Uuid,
     cache: Cache,
+    /// Only for heartbeats.
+    heartbeats: Cache,
     progress: Progress,
     rooms: Arc<Rooms>,
     memberships: Arc<MembershipLookup>,
@@ -95,12 +100,13 @@ struct Node {
 
 impl Node {
     /// A node with the tail of its relay.
-    fn new(parts: &Parts, tail: Arc<RelayTail>, shutdown: CancellationToken) -> Result<Self, reqwest::Error> {
+    fn new(parts: &Parts, tail: Arc<RelayTail>, shutdown: CancellationToken) -> Result<Self, StartError> {
         let rooms = Arc::new(Rooms::default());
         let connections = Connections::new();
         Ok(Self {
             id: Uuid::new_v4(),
             cache: parts.cache.clone(),
+            heartbeats: parts.cache.with_own_connection()?,
             progress: parts.progress.clone(),
             frames: FrameSender::new(rooms.clone(), connections.clone()),
             rooms,
@@ -125,7 +131,8 @@ impl Node {
             memberships: self.memberships.clone(),
             node: self.id,
         });
-        let heartbeat = Heartbeat::new(
+        let heartbeat = Heartbeat { cache: self.heartbeats.clone(), node: self.id };
+        let recorder = PresenceRecorder::new(
             self.cache.clone(),
             self.rooms.clone(),
             self.user_changes.clone(),
@@ -151,6 +158,7 @@ impl Node {
             tasks.spawn(monitor.run()).abort_handle(),
             tasks.spawn(self.typing.clone().run(self.frames.clone(), self.shutdown.clone())).abort_handle(),
             tasks.spawn(heartbeat.run(self.shutdown.clone())).abort_handle(),
+            tasks.spawn(recorder.run(self.shutdown.clone())).abort_handle(),
             tasks.spawn(publisher.follow_other_nodes(self.shutdown.clone())).abort_handle(),
             tasks.spawn(expiry.run()).abort_handle(),
         ];

@@ -1,20 +1,27 @@
 //! Several realtime nodes of one system: users on different nodes see each other as if they were on the same one, even
 //! after a node died without a word.
 //!
-//! The last test drives `cache` alone: it takes two nodes at nearly the same moment, which no client can arrange.
+//! The last tests drive `cache` alone: they take times and clocks that no client can arrange.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use cache::Cache;
-use domain::{Timestamp, UserId};
+use cache::keys::NODE_TTL;
+use domain::UserId;
+use futures_util::future::join_all;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::client_sync::start_realtime_node;
 use crate::harness::process::ServiceProcess;
+use crate::harness::proxy::Proxy;
+use crate::harness::raw_socket::RawSocket;
 use crate::harness::sockets::{Frame, SLACK};
 use crate::harness::system::config;
-use crate::harness::{Client, System};
+use crate::harness::{Client, System, eventually};
 
 /// Within this time after a user's last socket closed, the others see the user as offline.
 const OFFLINE_WITHIN: Duration = Duration::from_secs(15);
@@ -125,27 +132,120 @@ async fn typing_stops_by_itself_when_the_command_api_that_took_the_start_dies() 
     assert!(started.elapsed() < TYPING_STOPS_AFTER + SLACK, "{:?}", started.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stays_alive_although_redis_never_answers_what_it_publishes() {
+    let system = System::start().await;
+    system.conversation("alice", &["bob"]).await;
+    // From the first publication on, the connection on which the node publishes answers nothing.
+    let network = Proxy::holding_after("PUBLISH", &system.config.redis_url).await;
+    let mut config = system.config.clone();
+    config.redis_url.clone_from(&network.url);
+    let others = expiries(&system).await;
+    let node = ServiceProcess::with(&config, &["realtime"], &[("QUERY_API_URL", &system.url)]).await;
+    let _alice = connect(&system, &node, "alice").await;
+    eventually("the connection is held", async || network.is_holding().then_some(())).await;
+
+    let mut started = expiries(&system).await;
+    started.retain(|id, _| !others.contains_key(id));
+    let (id, until) = started.into_iter().next().unwrap();
+    // More than the heartbeats from before the hold can explain.
+    let until_later = until + 2.0 * NODE_TTL.as_secs_f64() * 1_000.0;
+    eventually("later heartbeats extend the node's life", async || {
+        let now_until = *expiries(&system).await.get(&id).expect("the others have expired the node");
+        (now_until > until_later).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_arrive_at_once_are_published_together() {
+    const USERS: usize = 100;
+    let system = System::start().await;
+    let node = start_realtime_node(&system).await;
+    let mut observer = connect(&system, &node, "observer").await;
+    let users: Vec<String> = (0..USERS).map(|number| format!("arrives{number}")).collect();
+    for user in &users {
+        system.conversation("observer", &[user]).await;
+    }
+    let published = async || node.metric("redis_requests_total", "operation=\"publish_presence\"").await;
+    let before = published().await;
+
+    let _sockets = join_all(users.iter().map(|user| RawSocket::connect(&system, &node.url, user))).await;
+
+    for _ in &users {
+        assert_eq!(observer.frame("presence:update").await.data["status"], "online");
+    }
+    let publications = published().await - before;
+    assert!(publications < USERS as f64 / 2.0, "{publications} publications");
+}
+
+/// When each realtime node of the system expires, in Unix milliseconds by Redis' clock.
+async fn expiries(system: &System) -> HashMap<String, f64> {
+    let nodes = format!("{}:nodes", system.config.redis_prefix);
+    system.redis().await.zrange_withscores(nodes, 0, -1).await.unwrap()
+}
+
+/// A cache with a prefix of its own, and a plain connection to its Redis.
+async fn cache_alone() -> (Cache, String, MultiplexedConnection) {
+    let config = config();
+    let cache = Cache::connect(&config.redis_url, &config.redis_prefix).unwrap();
+    let redis = redis::Client::open(config.redis_url).unwrap();
+    (cache, config.redis_prefix, redis.get_multiplexed_async_connection().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_clock_of_redis_decides_which_node_has_expired() {
+    let (cache, prefix, mut redis) = cache_alone().await;
+    let user: UserId = "alice".parse().unwrap();
+    let [living, dead] = [Uuid::new_v4(), Uuid::new_v4()];
+    for node in [living, dead] {
+        cache.presence_heartbeat(node, NODE_TTL).await.unwrap();
+        cache.mark_online(std::slice::from_ref(&user), node).await.unwrap();
+    }
+    assert_eq!(cache.expired_nodes().await.unwrap(), []);
+
+    // The last heartbeat of one node was an hour ago.
+    let hour = Duration::from_secs(3_600);
+    let now = cache.time_ms().await.unwrap();
+    let long_ago = now - i64::try_from(hour.as_millis()).unwrap();
+    redis.zadd::<_, _, _, ()>(format!("{prefix}:nodes"), dead.to_string(), long_ago).await.unwrap();
+
+    let expired = cache.expired_nodes().await.unwrap();
+    assert_eq!(expired.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [dead]);
+    assert!(expired[0].1 >= hour);
+    let offline = async |node| cache.mark_offline(&[(user.clone(), hour)], node).await.unwrap()[0];
+    assert_eq!(offline(dead).await, None, "the user is online on the living node");
+    assert!(cache.presence_of(std::slice::from_ref(&user)).await.unwrap()[0].online);
+    assert!(offline(living).await.is_some());
+}
+
 /// Two nodes notice at nearly the same time that a user's last sockets closed; either may be the one to publish it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_was_last_seen_when_the_last_socket_closed_whichever_node_reports_last() {
-    let config = config();
-    let cache = Cache::connect(&config.redis_url, &config.redis_prefix).unwrap();
+    let (cache, prefix, mut redis) = cache_alone().await;
     let user: UserId = "alice".parse().unwrap();
-    let second = |second: i64| Timestamp::from_millis(second * 1_000).unwrap();
     let first_to_close = Uuid::new_v4();
     let last_to_close = Uuid::new_v4();
-    let socket_closed = |node: Uuid| second(if node == first_to_close { 10 } else { 20 });
+    let last_closed_ago = Duration::from_secs(10);
+    let closed_ago = |node: Uuid| if node == first_to_close { 2 * last_closed_ago } else { last_closed_ago };
     for reports in [[first_to_close, last_to_close], [last_to_close, first_to_close]] {
         for node in [first_to_close, last_to_close] {
-            cache.presence_heartbeat(node, second(100)).await.unwrap();
-            cache.mark_online(std::slice::from_ref(&user), node, second(1)).await.unwrap();
+            cache.presence_heartbeat(node, NODE_TTL).await.unwrap();
+            cache.mark_online(std::slice::from_ref(&user), node).await.unwrap();
         }
-        let [reports_first, reports_last] = reports;
-        let still_online = cache.mark_offline(&user, reports_first, socket_closed(reports_first)).await.unwrap();
-        assert_eq!(still_online, None);
-        let last_seen = cache.mark_offline(&user, reports_last, socket_closed(reports_last)).await.unwrap();
-        assert_eq!(last_seen, Some(second(20)));
-        let found = cache.presence_of(std::slice::from_ref(&user), second(30)).await.unwrap();
-        assert_eq!((found[0].online, found[0].last_seen), (false, Some(second(20))));
+        // The user came long before.
+        redis.del::<_, ()>(format!("{prefix}:last-seen:{user}")).await.unwrap();
+        let before = cache.time_ms().await.unwrap();
+        let mut reported = Vec::new();
+        for node in reports {
+            reported.extend(cache.mark_offline(&[(user.clone(), closed_ago(node))], node).await.unwrap());
+        }
+        let after = cache.time_ms().await.unwrap();
+
+        let ago = i64::try_from(last_closed_ago.as_millis()).unwrap();
+        let [None, Some(last_seen)] = reported[..] else { panic!("{reported:?}") };
+        assert!((before - ago..=after - ago).contains(&last_seen.as_millis()), "{last_seen}");
+        let found = cache.presence_of(std::slice::from_ref(&user)).await.unwrap();
+        assert_eq!((found[0].online, found[0].last_seen), (false, Some(last_seen)));
     }
 }

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use cache::Cache;
-use domain::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::heartbeat::HEARTBEAT_INTERVAL;
 use super::publisher::PresencePublisher;
-use crate::clock;
 
 /// How many users of an expired node are taken from Redis at once.
-const USERS_PER_PAGE: usize = 500;
+const USERS_PER_PAGE: usize = 100;
 
 /// Marks the users of expired nodes offline.
 pub(crate) struct NodeExpiry {
@@ -31,16 +30,17 @@ impl NodeExpiry {
         let mut interval = tokio::time::interval(HEARTBEAT_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.shutdown.run_until_cancelled(interval.tick()).await.is_some() {
-            for (node, expired_at) in self.cache.expired_nodes(clock::now()).await.unwrap_or_default() {
+            for (node, expired_ago) in self.cache.expired_nodes().await.unwrap_or_default() {
                 if node != self.node {
-                    self.expire_node(node, expired_at).await;
+                    let now = Instant::now();
+                    self.expire_node(node, now.checked_sub(expired_ago).unwrap_or(now)).await;
                 }
             }
         }
     }
 
     /// Marks all users of a node offline, then removes the node. Without Redis it stops, and a later run goes on.
-    async fn expire_node(&self, node: Uuid, expired_at: Timestamp) {
+    async fn expire_node(&self, node: Uuid, expired_at: Instant) {
         loop {
             let Ok(users) = self.cache.sample_node_users(node, USERS_PER_PAGE).await else { return };
             if users.is_empty() {
@@ -48,10 +48,9 @@ impl NodeExpiry {
                 let _ = self.cache.forget_node(node).await;
                 return;
             }
-            for user in users {
-                if self.publisher.mark_offline(user, node, expired_at).await.is_err() {
-                    return;
-                }
+            let users: Vec<_> = users.into_iter().map(|user| (user, expired_at)).collect();
+            if self.publisher.mark_offline(&users, node).await.is_err() {
+                return;
             }
         }
     }

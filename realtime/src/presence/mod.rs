@@ -8,18 +8,20 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | arrive | The user's socket is in its rooms. The [`Heartbeat`] task marks the user online in Redis. If no other node had them online, it publishes the change. |
+//! | arrive | The user's socket is in its rooms. The [`PresenceRecorder`] task marks the user online in Redis. If no other node had them online, it publishes the change. |
 //! | leave | The user's last socket on this node ends. The user has [`GRACE`](user_changes::GRACE) to come back. |
 //! | offline | After the grace, the task marks the user offline in Redis. If no other live node has them online, it publishes the change. |
 //!
 //! [`PresencePublisher`] publishes a change to the sockets of this node at once, and to the other nodes through Redis.
-//! One task handles all changes of this node's users in order, so an old "offline" never follows a newer "online".
+//! One task handles all changes of this node's users in order, so an old "offline" never follows a newer "online". It
+//! takes what has changed since its last round, and publishes each user's last state; one publication has many changes.
 //!
 //! # The timeline of a node
 //!
 //! | When | What happens |
 //! |---|---|
-//! | heartbeat | Every 2 s the node extends its life in Redis to [`NODE_TTL`](cache::keys::NODE_TTL). It learns how many online users Redis has for it, and restores those that Redis lost. |
+//! | heartbeat | Every 2 s the [`Heartbeat`] task extends the node's life in Redis to [`NODE_TTL`](cache::keys::NODE_TTL). It uses a connection of its own, so nothing holds it up. |
+//! | check | Every 2 s the recorder learns how many online users Redis has for the node, and restores those that Redis lost. |
 //! | shutdown | The last heartbeat shortens the node's life to the grace: its users can reconnect to another node until then. |
 //! | expiry | Once that time has passed, the other nodes expire the node ([`NodeExpiry`]): they mark its users offline and publish each change. Several nodes may do so at once, and publish the same. |
 //!
@@ -28,12 +30,16 @@
 //! last heartbeat, A is expired: B marks Alice offline on A, and she stays online on B. Bob, who was on A and doesn't
 //! come back, is on no other node, so B publishes `presence:update` with `offline`.
 //!
+//! Only Redis' clock counts: the scripts take the time from it, and a node says how long ago something happened. A node
+//! whose own clock is wrong neither expires others nor is expired.
+//!
 //! Without Redis each node decides on its own, and knows only its own users.
 
 mod expiry;
 mod heartbeat;
 mod publisher;
 mod query;
+mod recorder;
 mod status;
 mod user_changes;
 
@@ -41,4 +47,5 @@ pub(crate) use expiry::NodeExpiry;
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use publisher::PresencePublisher;
 pub(crate) use query::{PresenceQuery, error_response};
+pub(crate) use recorder::PresenceRecorder;
 pub(crate) use user_changes::UserChanges;

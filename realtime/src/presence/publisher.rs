@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cache::presence::PresenceChange;
+use cache::presence::{PresenceChange, PresencePublication, PublicationBuilder};
 use cache::{Cache, CacheError};
-use domain::{ConversationId, PositionVector, Timestamp, UserId};
+use domain::{ConversationId, PositionVector, UserId};
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,40 +28,53 @@ pub(crate) struct PresencePublisher {
 }
 
 impl PresencePublisher {
-    /// Publishes a user's change to the participants of these conversations, on all nodes.
-    pub(super) async fn publish(
-        &self,
-        user: UserId,
-        online: bool,
-        seen: Timestamp,
-        mut conversations: Vec<ConversationId>,
-    ) {
-        conversations.truncate(MAX_CONVERSATIONS);
-        let change = PresenceChange { node: self.node, user, online, seen, conversations };
-        self.send_to_local_sockets(&change);
-        if let Err(error) = self.cache.publish_presence(&change).await {
-            let user = &change.user;
-            tracing::debug!(%error, %user, online, "publishing presence failed; other nodes miss the change");
+    /// Publishes changes to the participants of their conversations, on all nodes. One publication has many changes.
+    pub(super) async fn publish(&self, changes: impl Iterator<Item = PresenceChange>) {
+        let mut publication = PublicationBuilder::new(self.node);
+        for mut change in changes {
+            change.conversations.truncate(MAX_CONVERSATIONS);
+            if let Some(full) = publication.add(change) {
+                self.publish_to_all(full).await;
+            }
+        }
+        if let Some(rest) = publication.take() {
+            self.publish_to_all(rest).await;
         }
     }
 
-    fn send_to_local_sockets(&self, change: &PresenceChange) {
-        let payload = json!({"userId": change.user, "status": status(change.online), "lastSeenAt": change.seen});
-        let payload = encode_payload(&payload);
-        let sockets = self.rooms.rooms_except(&change.conversations, &change.user);
-        self.frames.send_to_all(&sockets, "presence:update", &payload, None);
+    async fn publish_to_all(&self, publication: PresencePublication) {
+        self.send_to_local_sockets(&publication).await;
+        if let Err(error) = self.cache.publish_presence(&publication).await {
+            let changes = publication.changes.len();
+            tracing::debug!(%error, changes, "publishing presence failed; other nodes miss the changes");
+        }
     }
 
-    /// Marks a user without a socket here offline on `node`. If no other live node has the user online, publishes the
-    /// change.
+    async fn send_to_local_sockets(&self, publication: &PresencePublication) {
+        for change in &publication.changes {
+            let payload = json!({"userId": change.user, "status": status(change.online), "lastSeenAt": change.seen});
+            let payload = encode_payload(&payload);
+            let sockets = self.rooms.rooms_except(&change.conversations, &change.user);
+            self.frames.send_to_all(&sockets, "presence:update", &payload, None);
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Marks users without a socket here offline on `node`, each with the time when they were last seen there. Publishes
+    /// the change of those whom no other live node has online.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub(super) async fn mark_offline(&self, user: UserId, node: Uuid, seen: Timestamp) -> Result<(), CacheError> {
-        if let Some(last_seen) = self.cache.mark_offline(&user, node, seen).await? {
+    pub(super) async fn mark_offline(&self, users: &[(UserId, Instant)], node: Uuid) -> Result<(), CacheError> {
+        let seen_ago: Vec<_> = users.iter().map(|(user, seen)| (user.clone(), seen.elapsed())).collect();
+        let offline_since = self.cache.mark_offline(&seen_ago, node).await?;
+        let mut changes = Vec::new();
+        for ((user, _), since) in seen_ago.into_iter().zip(offline_since) {
+            let Some(seen) = since else { continue };
             let conversations = self.look_up_small_conversations(&user).await;
-            self.publish(user, false, last_seen, conversations).await;
+            changes.push(PresenceChange { user, online: false, seen, conversations });
         }
+        self.publish(changes.into_iter()).await;
         Ok(())
     }
 
@@ -74,10 +88,10 @@ impl PresencePublisher {
 
     /// Sends the changes that other nodes publish to the sockets of this node, until the shutdown.
     pub(crate) async fn follow_other_nodes(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut changes = self.cache.follow_presence();
-        while let Some(Some(change)) = shutdown.run_until_cancelled(changes.recv()).await {
-            if change.node != self.node {
-                self.send_to_local_sockets(&change);
+        let mut publications = self.cache.follow_presence();
+        while let Some(Some(publication)) = shutdown.run_until_cancelled(publications.recv()).await {
+            if publication.node != self.node {
+                self.send_to_local_sockets(&publication).await;
             }
         }
     }

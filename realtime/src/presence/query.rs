@@ -60,7 +60,7 @@ impl PresenceQuery {
         let visible: Vec<UserId> =
             users.into_iter().zip(visible).filter_map(|(user, visible)| visible.then_some(user)).collect();
         let now = clock::now();
-        let found = self.cache.presence_of(&visible, now).await.ok()?;
+        let found = self.cache.presence_of(&visible).await.ok()?;
         let entry = |presence: &cache::presence::Presence| {
             // Redis learns of a user's arrival a moment after this node does.
             let has_socket = self.rooms.has_socket(&presence.user);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Timestamp, UserId};
+use domain::UserId;
 use tokio::time::Instant;
 
 /// How long a user may be without a socket before they are offline: pages reload, networks change. The node notices a
@@ -18,13 +18,8 @@ pub(crate) struct UserChanges(Mutex<Changes>);
 #[derive(Default)]
 struct Changes {
     arrived: HashSet<UserId>,
-    left: HashMap<UserId, Leaving>,
-}
-
-/// A user without a socket: when their grace ends, and when their last socket ended.
-struct Leaving {
-    grace_ends: Instant,
-    last_seen: Timestamp,
+    /// The users without a socket, with the time when their last one ended.
+    left: HashMap<UserId, Instant>,
 }
 
 impl UserChanges {
@@ -40,9 +35,8 @@ impl UserChanges {
     }
 
     /// Records that a user's last socket on this node has ended.
-    pub(crate) fn user_left(&self, user: &UserId, last_seen: Timestamp) {
-        let leaving = Leaving { grace_ends: Instant::now() + GRACE, last_seen };
-        self.lock().left.insert(user.clone(), leaving);
+    pub(crate) fn user_left(&self, user: &UserId) {
+        self.lock().left.insert(user.clone(), Instant::now());
     }
 
     /// Takes the users who arrived.
@@ -51,25 +45,21 @@ impl UserChanges {
     }
 
     /// Takes the users who left and didn't come back within [`GRACE`], with the time when each was last seen.
-    pub(super) fn take_left(&self) -> Vec<(UserId, Timestamp)> {
-        let now = Instant::now();
-        let mut changes = self.lock();
-        let ended = changes.left.extract_if(|_, leaving| leaving.grace_ends <= now);
-        ended.map(|(user, leaving)| (user, leaving.last_seen)).collect()
+    pub(super) fn take_left(&self) -> Vec<(UserId, Instant)> {
+        self.lock().left.extract_if(|_, seen| seen.elapsed() >= GRACE).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     #[tokio::test(start_paused = true)]
     async fn a_user_who_comes_back_within_the_grace_has_not_left() {
         let changes = UserChanges::default();
         let [alice, bob] = ["alice", "bob"].map(|name| name.parse::<UserId>().unwrap());
-        changes.user_left(&alice, clock::now());
-        changes.user_left(&bob, clock::now());
+        changes.user_left(&alice);
+        changes.user_left(&bob);
         tokio::time::advance(GRACE / 2).await;
         assert!(changes.take_left().is_empty());
         changes.user_arrived(&alice);

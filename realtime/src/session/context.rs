@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::socket_limit::{SocketLimit, SocketPermit};
-use crate::clock;
 use crate::delivery::{FrameSender, RelayTail, TailDelivery};
 use crate::presence::{PresenceQuery, UserChanges};
 use crate::rooms::{MembershipLookup, Rooms};
@@ -72,7 +71,7 @@ impl Session {
     /// Takes the socket out of its user's sockets. A second call does nothing.
     pub(super) fn leave(&self, context: &SessionContext) {
         if context.rooms.leave(&self.user, self.id) {
-            context.user_changes.user_left(&self.user, clock::now());
+            context.user_changes.user_left(&self.user);
         }
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -28,6 +29,8 @@ pub(crate) struct Proxy {
     /// The server's URL, with the address of the proxy.
     pub(crate) url: String,
     network: Arc<watch::Sender<(Network, u64)>>,
+    /// Whether a connection has sent the text from which on the server's answers are held back.
+    holding: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -43,19 +46,49 @@ impl Proxy {
 
     /// Starts a proxy to the server at this URL, on this port. Each connection gets an observer of its own.
     pub(crate) async fn observed(port: u16, server: &str, observer: impl Fn() -> Observer + Send + 'static) -> Self {
+        Self::with(port, server, observer, None).await
+    }
+
+    /// Starts a proxy to the server at this URL. A connection on which the client has sent this text gets no more
+    /// answers, but stays open.
+    pub(crate) async fn holding_after(text: &'static str, server: &str) -> Self {
+        Self::with(0, server, || Box::new(|_| {}), Some(text)).await
+    }
+
+    /// Whether a connection gets no more answers because of the text that its client sent.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::SeqCst)
+    }
+
+    async fn with(
+        port: u16,
+        server: &str,
+        observer: impl Fn() -> Observer + Send + 'static,
+        hold_after: Option<&'static str>,
+    ) -> Self {
         let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
         let host = authority.rsplit('@').next().unwrap();
         let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = server.replacen(host, &listener.local_addr().unwrap().to_string(), 1);
         let network = Arc::new(watch::channel((Network::Up, 0)).0);
-        let shared = network.clone();
+        let (shared, holding) = (network.clone(), Arc::new(AtomicBool::new(false)));
+        let any_holds = holding.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, address, shared.subscribe(), observer()));
+                let held = Arc::new(AtomicBool::new(false));
+                let (mut observer, any_holds, observed) = (observer(), any_holds.clone(), held.clone());
+                let observer: Observer = Box::new(move |bytes| {
+                    if hold_after.is_some_and(|text| String::from_utf8_lossy(bytes).contains(text)) {
+                        observed.store(true, Ordering::SeqCst);
+                        any_holds.store(true, Ordering::SeqCst);
+                    }
+                    observer(bytes);
+                });
+                tokio::spawn(forward(client, address, shared.subscribe(), observer, held));
             }
         });
-        Self { url, network }
+        Self { url, network, holding }
     }
 
     /// Holds back everything that the server sends, until its buffers are full.
@@ -92,6 +125,7 @@ async fn forward(
     server: SocketAddr,
     network: watch::Receiver<(Network, u64)>,
     mut observer: Observer,
+    held: Arc<AtomicBool>,
 ) {
     if network.borrow().0 == Network::Down {
         return;
@@ -119,6 +153,9 @@ async fn forward(
             let count = from_server.read(&mut bytes).await.unwrap_or(0);
             // The state may have changed while the server sent nothing.
             let open = open && down_network.wait_for(|(network, _)| *network == Network::Up).await.is_ok();
+            if held.load(Ordering::SeqCst) {
+                return std::future::pending().await;
+            }
             if !open || count == 0 || to_client.write_all(&bytes[..count]).await.is_err() {
                 return;
             }

@@ -1,5 +1,7 @@
 //! Thousands of sockets that answer pings and read nothing, while large messages come for them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,8 +11,7 @@ use super::table::{Proof, Row, grouped, scaled};
 use crate::client_sync::start_realtime_node;
 use crate::harness::process::ServiceProcess;
 use crate::harness::raw_socket::RawSocket;
-use crate::harness::system::TIMEOUT;
-use crate::harness::{Client, System, log};
+use crate::harness::{Client, System, eventually, log};
 use crate::slow_sockets::{closed, large_message};
 
 /// How many users have sockets that read nothing.
@@ -22,13 +23,39 @@ const MESSAGES: usize = 12;
 /// How often each socket shows that its client lives.
 const PONG_INTERVAL: Duration = Duration::from_secs(4);
 /// How often the memory is measured.
-const MEASURE_INTERVAL: Duration = Duration::from_millis(50);
+const MEASURE_INTERVAL: Duration = Duration::from_millis(20);
 const BOUND_MB: usize = 256;
 
-fn resident_mb(process: &ServiceProcess) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    resident.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1_024
+/// The memory of a process, and the most of it since the last call of [`Memory::take_most`].
+struct Memory {
+    status: String,
+    most_mb: AtomicUsize,
+}
+
+impl Memory {
+    /// Measures from now on.
+    fn of(process: &ServiceProcess) -> Arc<Self> {
+        let status = format!("/proc/{}/status", process.child.id().unwrap());
+        let memory = Arc::new(Self { status, most_mb: AtomicUsize::new(0) });
+        let measuring = Arc::downgrade(&memory);
+        std::thread::spawn(move || {
+            while let Some(memory) = measuring.upgrade() {
+                memory.most_mb.fetch_max(memory.resident_mb(), Ordering::Relaxed);
+                std::thread::sleep(MEASURE_INTERVAL);
+            }
+        });
+        memory
+    }
+
+    fn resident_mb(&self) -> usize {
+        let status = std::fs::read_to_string(&self.status).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        resident.map_or(0, |kb| kb.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1_024)
+    }
+
+    fn take_most(&self) -> usize {
+        self.most_mb.swap(0, Ordering::Relaxed).max(self.resident_mb())
+    }
 }
 
 /// A user's sockets. Each sends pongs and reads nothing, until the node closes it.
@@ -62,42 +89,29 @@ async fn sockets_that_read_nothing_hold_little_memory() {
     }
     let sockets = users.len() * SOCKETS_PER_USER;
     assert_eq!(node.metric("realtime_sockets", "").await as usize, sockets + 1);
-    let idle_mb = resident_mb(&node);
+    let memory = Memory::of(&node);
+    let idle_mb = memory.take_most();
     proof.progress(&format!("{} sockets; the process has {idle_mb} MB", grouped(sockets)));
 
-    let (mut most_mb, mut positions, mut most_queued) = (idle_mb, Vec::new(), 0.0_f64);
+    let (mut positions, mut most_queued) = (Vec::new(), 0.0_f64);
     for number in 0..MESSAGES {
         let records: Vec<_> = conversations.iter().map(|id| large_message("writer", id, number)).collect();
-        for some in records.chunks(10) {
-            positions.extend(log::append(&system.config, some).await);
-            most_mb = most_mb.max(resident_mb(&node));
-        }
+        positions.extend(log::append(&system.config, &records).await);
         most_queued = most_queued.max(node.metric("realtime_queued_bytes", "").await);
     }
     let in_group: Vec<_> = positions.iter().step_by(conversations.len()).cloned().collect();
-    let received = async {
-        let last = in_group.last().unwrap();
-        reader.frames_until("the last message", |frame| frame.meta["position"] == last.as_str()).await
-    };
-    let measured = async {
-        loop {
-            most_mb = most_mb.max(resident_mb(&node));
-            tokio::time::sleep(MEASURE_INTERVAL).await;
-        }
-    };
-    let frames = tokio::select! {
-        frames = received => frames,
-        () = measured => Vec::new(),
-    };
+    proof.progress(&format!("{} messages sent", grouped(positions.len())));
+    let last = in_group.last().unwrap();
+    let mut frames = reader.frames_until("the last message", |frame| frame.meta["position"] == last.as_str()).await;
+    frames.retain(|frame| frame.name == "message:new");
     let received: Vec<_> = frames.iter().filter_map(|frame| frame.meta["position"].as_str()).collect();
-    let deadline = tokio::time::Instant::now() + TIMEOUT;
-    while node.metric("realtime_sockets", "").await > 1.0 && tokio::time::Instant::now() < deadline {
-        most_mb = most_mb.max(resident_mb(&node));
+    eventually("the sockets are closed", async || {
         most_queued = most_queued.max(node.metric("realtime_queued_bytes", "").await);
-        tokio::time::sleep(MEASURE_INTERVAL).await;
-    }
+        (node.metric("realtime_sockets", "").await == 1.0).then_some(())
+    })
+    .await;
 
-    let grown = most_mb.saturating_sub(idle_mb);
+    let grown = memory.take_most().saturating_sub(idle_mb);
     proof.row(Row {
         what: format!(
             "{} sockets answer pings and read nothing; {} messages of 62 KB come in the conversation of all, and as many \
@@ -106,10 +120,10 @@ async fn sockets_that_read_nothing_hold_little_memory() {
             MESSAGES
         ),
         figure: format!(
-            "{grown} MB above the {idle_mb} MB of the idle process; at most {:.0} MB waited; {} sockets closed, {} of \
-             them because too much waited on the node; a reader got {} of {} messages in order",
+            "{grown} MB above the {idle_mb} MB of the idle process; at most {:.0} MB waited; {} sockets overflowed, {} \
+             were closed because too much waited on the node, the others took nothing for 10 s; a reader got {} of {} messages in order",
             most_queued / 1e6,
-            closed(&node, "").await,
+            closed(&node, "socket").await,
             closed(&node, "node").await,
             if received == in_group { received.len() } else { 0 },
             in_group.len()

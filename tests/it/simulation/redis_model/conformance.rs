@@ -19,6 +19,7 @@ const EPOCH: &str = concat!(
     "local epoch, age = epoch_of(KEYS[1], ARGV[1]) return {epoch, age}"
 );
 const EXPIRE: &str = include_str!("../../../../cache/src/scripts/expire.lua");
+const HEARTBEAT: &str = include_str!("../../../../cache/src/scripts/heartbeat.lua");
 const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offline.lua");
 const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
 const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
@@ -235,12 +236,16 @@ async fn the_model_expires_keys_as_redis_does() {
         pair.command(command).await;
     }
     for online in ["node-1", "node-2"] {
-        pair.command(&format!("ZADD :nodes 5000 {online}")).await;
-        pair.script(MARK_ONLINE, &["nodes-of", "seen", "nodes", "users-of"], &[online, "4000", "60", "u"]).await;
+        pair.script(HEARTBEAT, &["nodes"], &[online, "60000"]).await;
+        pair.script(MARK_ONLINE, &["nodes-of", "seen", "nodes", "users-of"], &[online, "60", "u"]).await;
     }
+    // The clocks of the two differ, and so would the time when they last saw the user.
+    pair.command("SET :seen 9000000000000").await;
     pair.script(MARK_OFFLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-1", "3000", "60", "u"]).await;
-    pair.command("ZREM :nodes node-2").await;
-    pair.script(MARK_OFFLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-2", "4500", "60", "u"]).await;
+    pair.command("ZADD :nodes 1 node-2").await;
+    pair.script(MARK_ONLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-3", "60", "u"]).await;
+    pair.command("SET :seen 9000000000000").await;
+    pair.script(MARK_OFFLINE, &["nodes-of", "seen", "nodes", "users-of"], &["node-2", "0", "60", "u"]).await;
     pair.command("EXISTS :nodes-of :users-of :nodes :seen").await;
 }
 
