@@ -17,8 +17,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 domain::limit_rows! {
-    Services, "wait for Redis to respond", Time RESPONSE_TIMEOUT, "the request goes on without Redis", "tasks and connections";
-    Services, "wait for a connection to Redis", Time CONNECT_TIMEOUT, "the request goes on without Redis", "tasks and connections";
+    Services, "wait for Redis to answer", Time RESPONSE_TIMEOUT, "the request goes on without Redis", "clients, who wait";
+    Services, "wait for a connection to Redis", Time CONNECT_TIMEOUT, "the request goes on without Redis", "clients, who wait";
 }
 
 /// An operation that Redis did not complete.

@@ -43,12 +43,17 @@ pub const FOLDED_PENDING_TTL: Duration = Duration::from_secs(10);
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 
 domain::limit_rows! {
-    Redis, "page sizes of a list whose first pages are cached", Count PAGE_SIZES_MAX, "the latest ones stay", "memory of Redis";
-    Redis, "bytes of a view, or of a list's first pages together", Bytes LIST_BYTES_MAX, "the view isn't cached", "memory of Redis";
-    Redis, "a reservation of an event that isn't folded", Time RESERVATION_TTL, "only the log knows that the key is used", "memory of Redis";
-    Redis, "a reservation of a folded event", Time FOLDED_RESERVATION_TTL, "Postgres knows that the key is used", "memory of Redis";
-    Redis, "a conversation or message that isn't folded", Time PENDING_TTL, "503 `projection_behind` or 404 until it is folded", "memory of Redis";
-    Redis, "participants of a conversation", Time PARTICIPANTS_TTL, "Postgres is asked again", "memory of Redis";
+    Redis, "page sizes of a list whose first pages are cached", Count PAGE_SIZES_MAX, "the latest ones stay", "memory";
+    Redis, "bytes of a view, or of a list's first pages together", Bytes LIST_BYTES_MAX, "the view isn't cached", "memory";
+    Redis, "the version of a dependency, after its last use", Time VERSION_TTL, "views that depend on it are stale", "memory";
+    Redis, "the participants of a conversation", Time PARTICIPANTS_TTL, "they are read from Postgres again", "memory";
+    Redis, "an idempotency reservation", Time RESERVATION_TTL, "the read model knows the key", "memory";
+    Redis, "an idempotency reservation, once its event is folded", Time FOLDED_RESERVATION_TTL, "the read model knows the key", "memory";
+    Redis, "what a command has just created or changed", Time PENDING_TTL, "the read model has it", "memory";
+    Redis, "what a command has just created, once it is folded", Time FOLDED_PENDING_TTL, "the read model has it", "memory";
+    Redis, "a typing start", Time TYPING_TTL, "the user doesn't type any more", "the truth about who types";
+    Redis, "a node, after its last heartbeat", Time NODE_TTL, "the others publish its users as offline", "the truth about who is online";
+    Redis, "when a user was last seen", Time LAST_SEEN_TTL, "it is unknown", "memory";
 }
 
 /// A time to live as `EXPIRE` takes it.

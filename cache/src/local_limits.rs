@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 16 << 20;
 const WINDOW_BYTES: usize = 160;
 
 domain::limit_rows! {
-    Memory, "counts that a process keeps by itself", Bytes MAX_BYTES, "the process forgets the counts of those who haven't sent anything for the longest time", "memory";
+    Memory, "windows of each kind of limit that the process counts by itself", Bytes MAX_BYTES, "the process forgets the windows that have not counted lately", "memory";
 }
 
 /// Counts commands in this process, as [`crate::Cache::admit`] does in Redis.

@@ -26,6 +26,11 @@ static MARK_OFFLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str
 const PUBLICATION_BYTES: usize = 256 << 10;
 /// How many received publications may wait. Presence may be lost, so further ones are dropped.
 const QUEUED_PUBLICATIONS: usize = 64;
+
+domain::limit_rows! {
+    Memory, "publications of presence of other nodes that wait", Count QUEUED_PUBLICATIONS, "the node drops further ones", "memory";
+    Memory, "a publication of presence", Bytes PUBLICATION_BYTES, "the other changes follow in the next one", "memory";
+}
 /// The pause before the node subscribes again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 

@@ -41,8 +41,8 @@ const FAILED_LOOKUPS: u32 = 300;
 const ATTEMPTS: u32 = 20;
 
 domain::limit_rows! {
-    Rates, "commands that name messages or conversations that don't exist", Count FAILED_LOOKUPS, "429 `rate_limited`", "Kafka, which is asked for the log's end, and Postgres";
-    Rates, "requests with a command, refused and repeated ones too, of each process: for each command that the rows above allow", Count ATTEMPTS, "429 `rate_limited`", "everything that a request costs before it is decided";
+    Rates, "commands that name conversations or messages that don't exist", Count FAILED_LOOKUPS, "429 `rate_limited`", "Kafka and the projector: each asks for the end of the log";
+    Rates, "attempts at commands, for each command that the rows above allow: on each process", Count ATTEMPTS, "429 `rate_limited`", "everything that a command needs before it counts";
 }
 
 impl Limits {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 const MAX_WAITERS: usize = 1_024;
 
 domain::limit_rows! {
-    Services, "commands that wait for the log's end", Count MAX_WAITERS, "503 `projection_behind`", "tasks and connections";
+    Services, "commands that wait for the end of the log", Count MAX_WAITERS, "503 `projection_behind`", "memory";
 }
 
 type Reply = oneshot::Sender<Option<PositionVector>>;
