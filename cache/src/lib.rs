@@ -63,8 +63,14 @@ mod typing;
 mod views;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[keys::LIMIT_ROWS, as_of::LIMIT_ROWS, local_cache::LIMIT_ROWS, local_limits::LIMIT_ROWS, presence::LIMIT_ROWS, connection::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    keys::LIMIT_ROWS,
+    as_of::LIMIT_ROWS,
+    local_cache::LIMIT_ROWS,
+    local_limits::LIMIT_ROWS,
+    presence::LIMIT_ROWS,
+    connection::LIMIT_ROWS,
+];
 
 pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationRequest};
 pub use as_of::{AS_OF_MAX_AGE, AsOf, CurrentPartitions, STALL_AFTER};

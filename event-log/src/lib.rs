@@ -26,4 +26,5 @@ pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic}
 pub use topic_watch::TopicWatch;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
+    &[producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS];

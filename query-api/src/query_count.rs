@@ -2,7 +2,7 @@
 //! round trip to Redis.
 
 use axum::response::{IntoResponse, Response};
-use cache::{Admission, Limit, LimitState, LocalLimits, RequestCounter};
+use cache::{Admission, Costs, Limit, LimitState, LocalLimits, RequestCounter};
 use domain::UserId;
 use read_path::rate_limit;
 use service::problem::Problem;
@@ -51,7 +51,7 @@ impl<'a> QueryCount<'a> {
     /// # Errors
     /// 429 when the user is over the limit.
     pub(crate) fn record(&mut self, user: &UserId, admission: Option<Admission>) -> Result<(), Problem> {
-        match admission.unwrap_or_else(|| self.local_limits.admit(user, self.limit)) {
+        match admission.unwrap_or_else(|| self.local_limits.admit(user, &Costs::one(*self.limit))) {
             Admission::Limited(state) => {
                 self.counting = Counting::Done(state);
                 Err(rate_limit::limited(&state))

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::table::{Proof, Row, grouped, scaled};
 use crate::harness::process::ServiceProcess;
-use crate::harness::system::{System, config, eventually, unlimited};
 use crate::harness::send_concurrently;
+use crate::harness::system::{System, config, eventually, unlimited};
 
 const SENDS: usize = 100_000;
 /// How many are on their way at a time.
@@ -42,7 +42,8 @@ async fn keyed_sends_leave_little_in_redis_and_retries_are_answered_fast() {
                 (user, Uuid::now_v7().to_string(), json!({"conversationId": conversation, "content": "hello"}))
             })
             .collect();
-        let requests = batch.iter().map(|(user, key, body)| system.ask(user, "POST", "/api/messages").key(key).json(body));
+        let requests =
+            batch.iter().map(|(user, key, body)| system.ask(user, "POST", "/api/messages").key(key).json(body));
         for sent in send_concurrently(requests.collect()).await {
             assert_eq!(sent.status, 201, "{sent:?}");
         }
@@ -66,7 +67,8 @@ async fn keyed_sends_leave_little_in_redis_and_retries_are_answered_fast() {
     let chosen: Vec<_> = chosen.collect();
     let began = Instant::now();
     for batch in chosen.chunks(AT_ONCE) {
-        let retry = |(user, key, body): &&(&String, String, _)| system.ask(user, "POST", "/api/messages").key(key).json(body);
+        let retry =
+            |(user, key, body): &&(&String, String, _)| system.ask(user, "POST", "/api/messages").key(key).json(body);
         for retried in send_concurrently(batch.iter().map(retry).collect()).await {
             assert_eq!((retried.status, retried.header("idempotent-replayed")), (200, "true"), "{retried:?}");
         }

@@ -39,7 +39,11 @@ async fn the_worst_that_one_user_may_do_slows_others_at_most_three_times() {
         let beside = site.measure_others().await;
         let Counts { sent, refused } = worst.stop().await;
         proof.row(Row {
-            what: format!("others next to a user with {what}: {} requests, {} refused", grouped(sent), grouped(refused)),
+            what: format!(
+                "others next to a user with {what}: {} requests, {} refused",
+                grouped(sent),
+                grouped(refused)
+            ),
             figure: format!(
                 "p99 of a send {:.1} → {:.1} ms, of a page {:.1} → {:.1} ms",
                 alone.sends, beside.sends, alone.reads, beside.reads

@@ -132,7 +132,7 @@ fn comparable(reply: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_model_runs_each_script_as_redis_does() {
+async fn the_model_admits_commands_and_takes_them_back_as_redis_does() {
     let mut pair = Pair::connect().await;
     // Admission: counted, over the limit, reserved, known as reserved, with and without a pending entity.
     let without_key = ["1", "2", "60000", "1", "{}", "60"];
@@ -176,7 +176,12 @@ async fn the_model_runs_each_script_as_redis_does() {
     pair.command("GET :second").await;
     pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
-    // Versions and views.
+}
+
+#[tokio::test]
+async fn the_model_keeps_views_and_progress_as_redis_does() {
+    let mut pair = Pair::connect().await;
+    pair.script(EPOCH, &["epoch"], &["an-epoch"]).await;
     pair.script(VIEW, &["progress", "as-of", "view"], &["", "2000"]).await;
     pair.script(VERSIONS, &["progress", "a", "b"], &["7200", "a1", "b1"]).await;
     let depends = format!("[[\"{}\",\"a1\"],[\"{}\",\"b1\"]]\n\"tag\"\n{{}}", pair.key("a"), pair.key("b"));
