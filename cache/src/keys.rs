@@ -78,7 +78,9 @@ pub enum Dependency {
     Conversation(ConversationId),
     /// A message with its reactions.
     Message(MessageId),
-    /// A user's list of conversations.
+    /// Which conversations a user is in. No message changes it.
+    Memberships(UserId),
+    /// A user's list of conversations, with what it shows of each.
     User(UserId),
 }
 
@@ -88,6 +90,7 @@ impl fmt::Display for Dependency {
         match self {
             Self::Conversation(id) => write!(f, "conversation:{id}"),
             Self::Message(id) => write!(f, "message:{id}"),
+            Self::Memberships(id) => write!(f, "memberships:{id}"),
             Self::User(id) => write!(f, "user:{id}"),
         }
     }
@@ -179,6 +182,11 @@ const LIST_BYTES_MAX: usize = 1 << 20;
 /// what it can't understand.
 const VIEW_FORMAT: u32 = 3;
 
+/// Which dependencies a projector knows. It is part of the keys of progress: a projector of another release advances
+/// another progress. The next projector of this release finds Redis behind, and changes the versions of everything that
+/// changed meanwhile.
+const PROGRESS_FORMAT: u32 = 2;
+
 /// Builds keys under a prefix. Keys of the projection are also under its generation.
 pub(crate) struct Keys<'a> {
     pub(crate) prefix: &'a str,
@@ -188,13 +196,13 @@ pub(crate) struct Keys<'a> {
 impl Keys<'_> {
     /// Hash of partition to next offset: all versions were changed for the commits below these offsets.
     pub(crate) fn progress(&self) -> String {
-        format!("{}:{}:progress", self.prefix, self.generation)
+        format!("{}:{}:{PROGRESS_FORMAT}:progress", self.prefix, self.generation)
     }
 
     /// Hash of partition to time in Unix milliseconds, by Redis' clock: everything that was on the log by then is in the
     /// progress.
     pub(crate) fn as_of(&self) -> String {
-        format!("{}:{}:as-of", self.prefix, self.generation)
+        format!("{}:{}:{PROGRESS_FORMAT}:as-of", self.prefix, self.generation)
     }
 
     /// Hash of partition to next offset: the progress as recorded next to the reservations, where the published one is

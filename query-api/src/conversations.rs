@@ -81,7 +81,7 @@ async fn load_first_page<T: Serialize>(
     Ok(view)
 }
 
-/// The versions of what a user's list depends on: the list itself, and the user's large conversations. None if the list
+/// The versions of what a user's list depends on: the list itself, the memberships, and the large conversations. None if the list
 /// can't be cached.
 async fn list_versions(read: &mut ReadRequest<'_>) -> Result<Option<Versions>, Problem> {
     if !read.cache.is_available() {
@@ -91,12 +91,12 @@ async fn list_versions(read: &mut ReadRequest<'_>) -> Result<Option<Versions>, P
     if large.len() > MAX_LARGE {
         return Ok(None);
     }
-    let mut dependencies = vec![Dependency::User(read.user().clone())];
+    let mut dependencies = vec![Dependency::Memberships(read.user().clone()), Dependency::User(read.user().clone())];
     dependencies.extend(large.iter().copied().map(Dependency::Conversation));
     let versions = read.cache.versions(&dependencies).await;
     // A large conversation that was created meanwhile would be missing among the dependencies. Its creation changed the
-    // version of the user's list. So if Redis still has the same memberships now, they were complete when the versions
-    // were read.
+    // version of the user's memberships. So if Redis still has the same memberships now, they were complete when the
+    // versions were read.
     let unchanged = memberships::cached_large(read).await? == Some(large);
     Ok(versions.filter(|_| unchanged))
 }

@@ -69,7 +69,8 @@ async fn load_memberships(read: &mut ReadRequest<'_>) -> Result<RenderedView, Pr
         let snapshot = read_model.memberships(&user).await?;
         Ok(Snapshot { value: Some(DataResponse { data: snapshot.value }), offsets: snapshot.offsets })
     };
-    let view = read.load_and_fill(&ViewKey::Memberships(user.clone()), Dependency::User(user.clone()), values).await?;
+    let (key, dependency) = (ViewKey::Memberships(user.clone()), Dependency::Memberships(user.clone()));
+    let view = read.load_and_fill(&key, dependency, values).await?;
     // There is always a list, if only an empty one.
     view.ok_or_else(Problem::internal)
 }
@@ -86,7 +87,7 @@ pub(crate) async fn large(read: &mut ReadRequest<'_>) -> Result<Vec<Conversation
 }
 
 /// The user's large conversations, if Redis knows them, however old they are: when Redis learns of another one, the
-/// version of the user's list changes.
+/// version on which the user's list depends changes.
 ///
 /// # Errors
 /// As any read.

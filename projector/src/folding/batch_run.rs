@@ -223,7 +223,8 @@ impl BatchRun {
     fn repair(&mut self, missed: Option<OffsetAdvance>, page: ChangedEntities) -> Phase {
         let mut dependencies: Vec<Dependency> = page.conversations.into_iter().map(Dependency::Conversation).collect();
         dependencies.extend(page.messages.into_iter().map(Dependency::Message));
-        dependencies.extend(page.users.into_iter().map(Dependency::User));
+        // One of the conversations may be new.
+        dependencies.extend(page.users.into_iter().flat_map(lists_of));
         let advances = missed.filter(|_| page.next.is_none()).into_iter().collect();
         // An empty page that isn't the last has nothing to publish.
         if page.next.is_none() || !dependencies.is_empty() {
@@ -240,9 +241,14 @@ fn dependencies(changes: &Changes, members: Vec<UserId>) -> Vec<Dependency> {
     dependencies.extend(changes.messages.iter().map(|(_, message)| Dependency::Message(*message)));
     // A new conversation changes the lists of all its participants, also of a large one. A later change in a large
     // conversation doesn't: the lists depend on the conversation itself.
-    dependencies.extend(changes.created.iter().flat_map(|(_, users)| users.iter().cloned().map(Dependency::User)));
+    dependencies.extend(changes.created.iter().flat_map(|(_, users)| users.iter().cloned().flat_map(lists_of)));
     dependencies.extend(members.into_iter().map(Dependency::User));
     dependencies.sort_unstable();
     dependencies.dedup();
     dependencies
+}
+
+/// What a new conversation changes for a participant.
+fn lists_of(user: UserId) -> [Dependency; 2] {
+    [Dependency::Memberships(user.clone()), Dependency::User(user)]
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod delivery;
+mod memberships;
 mod query;
 mod send;
 mod wait;

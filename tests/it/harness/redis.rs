@@ -60,7 +60,7 @@ impl System {
     /// The key of the progress that the projector publishes, in the generation that the read model has now.
     pub(crate) async fn progress_key(&self) -> String {
         let generation = self.read_model().generation().await.unwrap().unwrap_or(0);
-        format!("{}:{generation}:progress", self.config.redis_prefix)
+        format!("{}:{generation}:2:progress", self.config.redis_prefix)
     }
 
     /// Waits until the projector has published to Redis that it passed a command's event, and how recent the read model
@@ -77,7 +77,7 @@ impl System {
     /// The key of the hash that says how recent each partition is: partition to Unix milliseconds.
     pub(crate) async fn as_of_key(&self) -> String {
         let generation = self.read_model().generation().await.unwrap().unwrap();
-        format!("{}:{generation}:as-of", self.config.redis_prefix)
+        format!("{}:{generation}:2:as-of", self.config.redis_prefix)
     }
 
     /// Waits until the projector has published to Redis that it passed every record on the topic.

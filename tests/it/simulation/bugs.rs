@@ -18,6 +18,8 @@ pub(super) enum Bug {
     ForgetsUsedKeys,
     /// The projector doesn't invalidate the lists of a changed conversation's participants.
     ForgetsParticipants,
+    /// The projector doesn't invalidate the memberships of a new conversation's participants.
+    ForgetsMemberships,
     /// The projector skips a page of what it has to invalidate when Redis is behind.
     RepairSkipsPage,
     /// A reader takes the versions of a view after it has read the values, and stores the view whatever it includes.
@@ -31,7 +33,7 @@ pub(super) enum Bug {
 }
 
 /// All of them.
-pub(super) const ALL: [Bug; 12] = [
+pub(super) const ALL: [Bug; 13] = [
     Bug::PublishesBeforeCommit,
     Bug::PublishesBeforeInvalidation,
     Bug::CommitIgnoresOffset,
@@ -39,6 +41,7 @@ pub(super) const ALL: [Bug; 12] = [
     Bug::ForgetsFoldedEvents,
     Bug::ForgetsUsedKeys,
     Bug::ForgetsParticipants,
+    Bug::ForgetsMemberships,
     Bug::RepairSkipsPage,
     Bug::VersionsAfterValues,
     Bug::OffsetsAfterValues,

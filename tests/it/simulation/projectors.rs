@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use cache::Cache;
+use cache::{Cache, Dependency};
 use domain::testing::Rng;
 use domain::{OffsetAdvance, PositionVector};
 use projector::folding::{Backlog, BatchRun, PendingRecord, Reply, Request, Setback};
@@ -200,8 +200,11 @@ impl Seams<'_> {
                     let _ = self.cache.publish_progress(generation, &[], &publication.advances).await;
                     return ("publishes early", Outcome::MustStartAgain);
                 }
-                let published =
-                    self.cache.publish_progress(generation, &publication.dependencies, &publication.advances).await;
+                let mut dependencies = publication.dependencies.clone();
+                if self.has(Bug::ForgetsMemberships) {
+                    dependencies.retain(|dependency| !matches!(dependency, Dependency::Memberships(_)));
+                }
+                let published = self.cache.publish_progress(generation, &dependencies, &publication.advances).await;
                 match published {
                     Ok(outcome) => ("publishes", Outcome::Reply(Box::new(Reply::Published(outcome)))),
                     Err(_) => ("can't publish", Outcome::RedisFailed),

@@ -140,7 +140,7 @@ impl Read {
             }
         };
         end_step().await;
-        let mut dependencies = vec![Dependency::User(user.clone())];
+        let mut dependencies = vec![Dependency::Memberships(user.clone()), Dependency::User(user.clone())];
         dependencies.extend(large.iter().copied().map(Dependency::Conversation));
         let versions = cache.versions(&dependencies).await;
         end_step().await;

@@ -25,7 +25,7 @@ use super::views::{Between, ViewRequest};
 /// The prefix of the keys in Redis.
 const PREFIX: &str = "s";
 /// The key of the published progress.
-const PROGRESS_KEY: &str = "s:1:progress";
+const PROGRESS_KEY: &str = "s:1:2:progress";
 
 pub(super) const PROJECTION: Projection = Projection { topic_id: Uuid::from_u128(16), generation: 1 };
 

@@ -59,7 +59,8 @@ impl ViewRequest {
         match self.clone() {
             Self::Message(id) | Self::MessageFacts(id) => Dependency::Message(id),
             Self::Messages(id) | Self::Conversation(id, _) => Dependency::Conversation(id),
-            Self::Memberships(user) | Self::Conversations(user) => Dependency::User(user),
+            Self::Memberships(user) => Dependency::Memberships(user),
+            Self::Conversations(user) => Dependency::User(user),
         }
     }
 
