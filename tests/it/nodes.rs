@@ -141,7 +141,7 @@ async fn a_node_stays_alive_although_redis_never_answers_what_it_publishes() {
     let mut config = system.config.clone();
     config.redis_url.clone_from(&network.url);
     let others = expiries(&system).await;
-    let node = ServiceProcess::with(&config, &["realtime"], &[("QUERY_API_URL", &system.url)]).await;
+    let node = ServiceProcess::start(&config, &["realtime", "--query-api-url", &system.url]).await;
     let _alice = connect(&system, &node, "alice").await;
     eventually("the connection is held", async || network.is_holding().then_some(())).await;
 
@@ -160,7 +160,7 @@ async fn a_node_stays_alive_although_redis_never_answers_what_it_publishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_who_arrive_at_once_are_published_together() {
     const USERS: usize = 100;
-    let system = System::start().await;
+    let system = System::unlimited().await;
     let node = start_realtime_node(&system).await;
     let mut observer = connect(&system, &node, "observer").await;
     let users: Vec<String> = (0..USERS).map(|number| format!("arrives{number}")).collect();
