@@ -3,6 +3,7 @@
 //! Every response says which position it includes, and a request can demand one. Without Redis everything comes from
 //! Postgres; without Postgres clients can still read what is cached. This crate must never write to Postgres or the log.
 
+mod acquaintances;
 mod conversations;
 mod cursor;
 mod memberships;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::response::Response;
+use axum::routing::get;
 use cache::{Cache, Limit, LocalLimits};
 use domain::ConversationId;
 use domain::view::{ConversationView, MessageView};
@@ -108,6 +110,7 @@ pub fn routes() -> OpenApiRouter<QueryApi> {
         .routes(routes!(messages::one))
         .routes(routes!(conversations::one))
         .routes(routes!(memberships::of_user))
+        .route("/internal/acquaintances", get(acquaintances::among))
 }
 
 impl FromRef<QueryApi> for Auth {

@@ -88,6 +88,23 @@ impl ReadModel {
         Ok(Snapshot { value, offsets })
     }
 
+    /// Which of these people share a conversation with a user. For each of them, Postgres stops at the first one.
+    pub async fn acquaintances(&self, user: &UserId, people: &[UserId]) -> Result<Vec<UserId>, ReadModelError> {
+        let (pool, _timer) = self.pool("acquaintances");
+        let people: Vec<&str> = people.iter().map(UserId::as_str).collect();
+        let rows = sqlx::query(
+            "SELECT user_id FROM unnest($2::text[]) AS people (user_id)
+             WHERE EXISTS (SELECT FROM members AS theirs
+                 JOIN members AS mine ON mine.conversation_id = theirs.conversation_id AND mine.user_id = $1
+                 WHERE theirs.user_id = people.user_id)",
+        )
+        .bind(user.as_str())
+        .bind(people)
+        .fetch_all(pool)
+        .await?;
+        Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
+    }
+
     /// Lists the participants of those of these conversations that are small. When a small conversation changes, so
     /// does the list of conversations of each of its participants.
     pub async fn members_of_small(&self, conversations: &[ConversationId]) -> Result<Vec<UserId>, ReadModelError> {

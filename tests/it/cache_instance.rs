@@ -165,7 +165,7 @@ async fn a_redis_that_lost_reservations_ends_their_epoch() {
     let (system, _cache, conversation) = trusting_system().await;
     let mut main = system.redis().await;
     let epoch: String = main.get(system.epoch_key()).await.unwrap();
-    let progress = system.progress_key().await.replace(":progress", ":recorded-progress");
+    let progress = system.progress_key().await.replace(":2:progress", ":recorded-progress");
     rewind(&mut main, &progress).await;
     system.send("alice", &conversation, "hi").await;
     eventually("the epoch ends", async || {

@@ -4,6 +4,8 @@
 //! The last tests drive `cache` alone: they take times and clocks that no client can arrange.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cache::Cache;
@@ -17,7 +19,7 @@ use uuid::Uuid;
 
 use crate::client_sync::start_realtime_node;
 use crate::harness::process::ServiceProcess;
-use crate::harness::proxy::Proxy;
+use crate::harness::proxy::{Observer, Proxy};
 use crate::harness::raw_socket::RawSocket;
 use crate::harness::sockets::{Frame, SLACK};
 use crate::harness::system::config;
@@ -155,6 +157,36 @@ async fn a_node_stays_alive_although_redis_never_answers_what_it_publishes() {
         (now_until > until_later).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_presence_of_a_hundred_people_costs_one_query_whoever_they_are() {
+    let system = System::start().await;
+    system.conversation("alice", &["bob"]).await;
+    system.conversation("stranger7", &["stranger8"]).await;
+    system.wait_until_caught_up().await;
+    let queries = Arc::new(AtomicUsize::new(0));
+    let counted = queries.clone();
+    let count = move || -> Observer {
+        let counted = counted.clone();
+        Box::new(move |bytes| {
+            let requests = String::from_utf8_lossy(bytes).matches("GET /internal/").count();
+            counted.fetch_add(requests, Ordering::SeqCst);
+        })
+    };
+    let query_api = Proxy::observed(0, &system.url, count).await;
+    let node = ServiceProcess::start(&system.config, &["realtime", "--query-api-url", &query_api.url]).await;
+    let mut alice = connect(&system, &node, "alice").await;
+    let looked_up = async || node.metric("redis_requests_total", "operation=\"view\"").await;
+    let (before, looked_up_before) = (queries.load(Ordering::SeqCst), looked_up().await);
+
+    let strangers = (0..99).map(|number| format!("stranger{number}"));
+    let people: Vec<String> = strangers.chain(["bob".to_owned()]).collect();
+    let presence = alice.emit_with_ack("presence:get", json!({"userIds": people})).await;
+
+    assert_eq!(presence, json!([{"userId": "bob", "status": "offline", "lastSeenAt": null}]));
+    assert_eq!(queries.load(Ordering::SeqCst) - before, 1);
+    assert_eq!(looked_up().await - looked_up_before, 0.0, "look-ups of single users");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::Cache;
-use domain::{ConversationId, PositionVector, UserId};
+use domain::UserId;
 use serde_json::{Value, json};
 
 use super::status::status;
@@ -44,21 +44,7 @@ impl PresenceQuery {
 
     /// The presence of those users who share a conversation with the caller; none if that is unknown.
     async fn find(&self, caller: &UserId, users: Vec<UserId>) -> Option<Value> {
-        let conversations = self.rooms.conversations_of(caller)?;
-        let mut visible = Vec::with_capacity(users.len());
-        for user in &users {
-            visible.push(user == caller || self.shares_any(&conversations, user).await?);
-        }
-        // A shared conversation may be so new that this node has delivered it and the projector doesn't know it yet. On
-        // a partition on which the projector lags, that can take long.
-        let recent = self.tail.membership_demand().at_least;
-        if visible.contains(&false) && self.memberships.wait_for(&recent, PROGRESS_TIMEOUT).await {
-            for (user, visible) in users.iter().zip(&mut visible).filter(|(_, visible)| !**visible) {
-                *visible = self.shares_any(&conversations, user).await?;
-            }
-        }
-        let visible: Vec<UserId> =
-            users.into_iter().zip(visible).filter_map(|(user, visible)| visible.then_some(user)).collect();
+        let visible = self.acquaintances(caller, users).await?;
         let now = clock::now();
         let found = self.cache.presence_of(&visible).await.ok()?;
         let entry = |presence: &cache::presence::Presence| {
@@ -72,13 +58,24 @@ impl PresenceQuery {
         Some(found.iter().map(entry).collect())
     }
 
-    /// Whether a user is in one of these conversations, as far as the projector has come; none if that is unknown.
-    async fn shares_any(&self, conversations: &HashSet<ConversationId>, user: &UserId) -> Option<bool> {
-        if let Some(shares) = self.rooms.is_in_any(user, conversations) {
-            return Some(shares);
+    /// Those of these users who share a conversation with the caller, and the caller; none if that is unknown. Of users
+    /// who aren't on this node, one query tells.
+    async fn acquaintances(&self, caller: &UserId, users: Vec<UserId>) -> Option<Vec<UserId>> {
+        let here: Vec<Option<bool>> = users
+            .iter()
+            .map(|user| if user == caller { Some(true) } else { self.rooms.are_acquainted(caller, user) })
+            .collect();
+        let elsewhere: Vec<&UserId> =
+            users.iter().zip(&here).filter_map(|(user, known)| known.is_none().then_some(user)).collect();
+        let mut acquainted = HashSet::new();
+        if !elsewhere.is_empty() {
+            // A shared conversation may be so new that this node has delivered it and the projector doesn't know it yet.
+            // On a partition on which the projector lags, that can take long.
+            self.memberships.wait_for(&self.tail.membership_demand().at_least, PROGRESS_TIMEOUT).await;
+            acquainted = self.memberships.acquaintances(caller, &elsewhere).await.ok()?;
         }
-        let memberships = self.memberships.memberships_of(user, &PositionVector::default()).await.ok()?;
-        Some(memberships.list.iter().any(|membership| conversations.contains(&membership.conversation_id)))
+        let is_visible = |user: &UserId, known: Option<bool>| known.unwrap_or_else(|| acquainted.contains(user));
+        Some(users.into_iter().zip(here).filter_map(|(user, known)| is_visible(&user, known).then_some(user)).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The conversations that a user is in: from Redis if it is new enough, else from query-api. It never returns
 //! memberships that are older than the caller demands.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -30,6 +31,12 @@ struct MembershipsBody {
     data: Vec<Membership>,
 }
 
+/// The people whom a user knows, in query-api's response.
+#[derive(Deserialize)]
+struct AcquaintancesBody {
+    data: HashSet<UserId>,
+}
+
 /// The conversations of a user, and what the list of them includes.
 pub(crate) struct UserMemberships {
     pub(crate) list: Vec<Membership>,
@@ -43,6 +50,7 @@ pub(crate) struct MembershipLookup {
     tokens: PositionTokens,
     http: reqwest::Client,
     url: String,
+    acquaintances_url: String,
     service_token: String,
 }
 
@@ -52,12 +60,14 @@ impl MembershipLookup {
     /// # Errors
     /// When the HTTP client can't be created.
     pub(crate) fn new(parts: &Parts) -> Result<Self, reqwest::Error> {
+        let query_api = parts.query_api_url.trim_end_matches('/');
         Ok(Self {
             cache: parts.cache.clone(),
             progress: parts.progress.clone(),
             tokens: parts.tokens.clone(),
             http: reqwest::Client::builder().timeout(QUERY_API_TIMEOUT).build()?,
-            url: format!("{}/internal/memberships", parts.query_api_url.trim_end_matches('/')),
+            url: format!("{query_api}/internal/memberships"),
+            acquaintances_url: format!("{query_api}/internal/acquaintances"),
             service_token: parts.auth.service_token().to_owned(),
         })
     }
@@ -110,5 +120,21 @@ impl MembershipLookup {
         let includes = self.tokens.read(token, user).map_err(|error| error.to_string())?;
         let body = response.json::<MembershipsBody>().await.map_err(|error| error.to_string())?;
         Ok(UserMemberships { list: body.data, includes })
+    }
+
+    /// Which of these people share a conversation with a user, as far as the projector has come: one query, whoever
+    /// they are.
+    ///
+    /// # Errors
+    /// When query-api doesn't answer.
+    pub(crate) async fn acquaintances(&self, user: &UserId, people: &[&UserId]) -> Result<HashSet<UserId>, String> {
+        // User ids always have a JSON form.
+        let among = serde_json::to_string(people).unwrap_or_default();
+        let query = [("userId", user.as_str()), ("among", &among)];
+        let request = self.http.get(&self.acquaintances_url).query(&query).bearer_auth(&self.service_token);
+        let response = request.send().await.and_then(reqwest::Response::error_for_status);
+        let response = response.map_err(|error| error.to_string())?;
+        let body = response.json::<AcquaintancesBody>().await.map_err(|error| error.to_string())?;
+        Ok(body.data)
     }
 }

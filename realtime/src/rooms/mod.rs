@@ -241,21 +241,11 @@ impl<S: Clone> Rooms<S> {
         self.lock().users.get(user).is_some_and(|local_user| !local_user.sockets.is_empty())
     }
 
-    /// A user's conversations; none if this node doesn't know all of them.
-    pub(crate) fn conversations_of(&self, user: &UserId) -> Option<HashSet<ConversationId>> {
+    /// Whether two users share a conversation; none if this node doesn't know all conversations of both.
+    pub(crate) fn are_acquainted(&self, one: &UserId, other: &UserId) -> Option<bool> {
         let table = self.lock();
-        table
-            .users
-            .get(user)
-            .filter(|local_user| local_user.complete)
-            .map(|local_user| local_user.conversations.clone())
-    }
-
-    /// Whether a user is in one of these conversations; none if this node doesn't know all of the user's.
-    pub(crate) fn is_in_any(&self, user: &UserId, conversations: &HashSet<ConversationId>) -> Option<bool> {
-        let table = self.lock();
-        let local_user = table.users.get(user).filter(|local_user| local_user.complete)?;
-        Some(!local_user.conversations.is_disjoint(conversations))
+        let complete = |user| table.users.get(user).filter(|local_user| local_user.complete);
+        Some(!complete(one)?.conversations.is_disjoint(&complete(other)?.conversations))
     }
 
     /// The sockets of a room to which the relay delivers the event, and the next [`FrameSequence`]; none without a room.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::query_limit::QueryLimit;
 use super::socket_limit::{SocketLimit, SocketPermit};
 use crate::delivery::{FrameSender, RelayTail, TailDelivery};
 use crate::presence::{PresenceQuery, UserChanges};
@@ -18,8 +19,6 @@ use crate::transport::Connections;
 
 /// How many sockets may look memberships up at once.
 pub(crate) const CONCURRENT_JOINS: usize = 64;
-/// How many presence queries of one socket may be open.
-const CONCURRENT_QUERIES: usize = 4;
 
 /// What the handlers of all sockets share.
 pub(crate) struct SessionContext {
@@ -49,8 +48,8 @@ pub(super) struct Session {
     pub(super) expires_at: Timestamp,
     /// Cancelled when the socket has ended.
     pub(super) ended: CancellationToken,
-    /// A permit for each open presence query.
-    pub(super) queries: Semaphore,
+    /// The limit of the user's presence queries.
+    pub(super) queries: Arc<QueryLimit>,
     /// Counts the socket against its user's limit, until the socket has ended.
     permit: Mutex<Option<SocketPermit>>,
 }
@@ -63,7 +62,7 @@ impl Session {
             user,
             expires_at,
             ended: CancellationToken::new(),
-            queries: Semaphore::new(CONCURRENT_QUERIES),
+            queries: permit.queries.clone(),
             permit: Mutex::new(Some(permit)),
         })
     }

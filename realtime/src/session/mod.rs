@@ -25,6 +25,7 @@
 
 mod connect;
 mod context;
+mod query_limit;
 mod socket_events;
 mod socket_limit;
 mod unsupported_operations;

@@ -57,9 +57,9 @@ fn on_presence_get(socket: &SocketRef, session: Arc<Session>) {
                     State(context): State<Arc<SessionContext>>,
                     TryData(payload): TryData<Value>,
                     ack: AckRequest| {
-            let response = match session.queries.try_acquire() {
-                Ok(_permit) => context.presence.respond(&session.user, &payload.unwrap_or_default()).await,
-                Err(_) => presence::error_response("too_many_questions", "wait until earlier queries are answered"),
+            let response = match session.queries.begin() {
+                Some(_permit) => context.presence.respond(&session.user, &payload.unwrap_or_default()).await,
+                None => presence::error_response("too_many_questions", "wait until earlier queries are answered"),
             };
             context.frames.acknowledge(&socket, ack, &response);
         },
