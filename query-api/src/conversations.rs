@@ -27,6 +27,10 @@ const DEFAULT_PARTICIPANTS: i64 = 50;
 /// The largest number of large conversations that a cached list may depend on: every look-up checks each of them.
 const MAX_LARGE: usize = 1_000;
 
+domain::limit_rows! {
+    Queries, "large conversations on which a cached list depends", Count MAX_LARGE, "the list isn't cached", "whoever else uses Redis";
+}
+
 /// `GET /api/messages`: the caller's conversations, the most recently active first.
 pub(crate) async fn page(
     read: &mut ReadRequest<'_>,

@@ -17,6 +17,10 @@ const PREFIX_BYTES: usize = 2 + OWNER_BYTES;
 /// A limit that no real cursor reaches.
 const MAX_CHARS: usize = 64;
 
+domain::limit_rows! {
+    Queries, "characters of a cursor", Count MAX_CHARS, "400 `invalid_cursor`", "the time that it takes to read one";
+}
+
 /// A list that clients read in pages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum List<'a> {

@@ -48,12 +48,8 @@ use crate::sync_permits::SyncPermits;
 const SYNC_PERMITS: usize = 8;
 
 domain::limit_rows! {
-    Queries, "syncs that run at a time", Count SYNC_PERMITS, "the others wait for their turn", "Postgres";
+    Queries, "syncs that run at a time, on a process", Count SYNC_PERMITS, "the others wait for their turn", "all other queries";
 }
-
-/// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[page_request::LIMIT_ROWS, sync::LIMIT_ROWS, LIMIT_ROWS, sync_permits::LIMIT_ROWS];
 
 /// A query API. Clones share everything.
 #[derive(Clone)]
@@ -166,3 +162,13 @@ async fn list_page(read: &mut ReadRequest<'_>, uri: &Uri, headers: &HeaderMap) -
         None => conversations::page(read, &params, headers).await,
     }
 }
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    LIMIT_ROWS,
+    conversations::LIMIT_ROWS,
+    cursor::LIMIT_ROWS,
+    page_request::LIMIT_ROWS,
+    sync::LIMIT_ROWS,
+    sync_permits::LIMIT_ROWS,
+];

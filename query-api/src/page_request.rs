@@ -10,7 +10,7 @@ use crate::cursor::{self, List, PageKey};
 const MAX_LIMIT: i64 = 100;
 
 domain::limit_rows! {
-    Queries, "items of a page", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and memory";
+    Queries, "items of a page", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and the process's memory";
 }
 
 /// The page of a list that a client requests.

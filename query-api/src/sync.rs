@@ -24,7 +24,7 @@ const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 500;
 
 domain::limit_rows! {
-    Queries, "changes of a page of a sync", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and memory";
+    Queries, "changes in a page of a sync", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres, and the process's memory";
 }
 
 /// A page of what changed for the caller.

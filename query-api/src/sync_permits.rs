@@ -21,9 +21,9 @@ const USER_REQUESTS_MAX: usize = 16;
 const REQUESTS_MAX: usize = 4_096;
 
 domain::limit_rows! {
-    Queries, "wait of a sync for its turn: of each user one runs at a time", Time PERMIT_TIMEOUT, "503 `busy`", "tasks and connections";
-    Queries, "syncs of one user that wait or run", Count USER_REQUESTS_MAX, "503 `busy`", "the other users' syncs";
-    Queries, "syncs of all users that wait or run", Count REQUESTS_MAX, "503 `busy`", "memory";
+    Queries, "wait of a sync for its turn", Time PERMIT_TIMEOUT, "503 `busy`", "tasks and connections";
+    Queries, "syncs of one user that run or wait, on a process", Count USER_REQUESTS_MAX, "503 `busy`", "the other users' syncs";
+    Queries, "syncs that run or wait, on a process", Count REQUESTS_MAX, "503 `busy`", "tasks and connections";
 }
 
 /// The permits of a process.
