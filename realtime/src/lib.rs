@@ -306,3 +306,17 @@ async fn end_offsets(log: &LogConsumer) -> Result<PositionVector, LogError> {
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    transport::CONNECTION_LIMITS,
+    transport::SOCKET_IO_LIMITS,
+    transport::PACKET_LIMITS,
+    session::SOCKET_LIMITS,
+    session::JOIN_LIMITS,
+    session::LOOKUP_LIMITS,
+    presence::QUERY_LIMITS,
+    presence::PUBLICATION_LIMITS,
+    delivery::TYPING_LIMITS,
+    delivery::TAIL_LIMITS,
+];

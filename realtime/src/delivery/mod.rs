@@ -49,6 +49,6 @@ pub(crate) use events::encode_payload;
 pub(crate) use frame_sender::FrameSender;
 pub(crate) use lag::{LagMonitor, RelayHealth};
 pub(crate) use relay::Relay;
-pub(crate) use tail::{RelayTail, TailReader};
+pub(crate) use tail::{LIMIT_ROWS as TAIL_LIMITS, RelayTail, TailReader};
 pub(crate) use tail_delivery::TailDelivery;
-pub(crate) use typing::TypingTimeouts;
+pub(crate) use typing::{LIMIT_ROWS as TYPING_LIMITS, TypingTimeouts};

@@ -19,6 +19,10 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How many starts the node remembers. Typing beyond that ends only when its client says so.
 const MAX_STARTS: usize = 100_000;
 
+domain::limit_rows! {
+    Sockets, "typing that a node ends by itself", Count MAX_STARTS, "typing ends only when its client says so", "memory";
+}
+
 /// A user in a conversation.
 type Typist = (ConversationId, UserId);
 

@@ -45,7 +45,7 @@ mod user_changes;
 
 pub(crate) use expiry::NodeExpiry;
 pub(crate) use heartbeat::Heartbeat;
-pub(crate) use publisher::PresencePublisher;
-pub(crate) use query::{PresenceQuery, error_response};
+pub(crate) use publisher::{LIMIT_ROWS as PUBLICATION_LIMITS, PresencePublisher};
+pub(crate) use query::{LIMIT_ROWS as QUERY_LIMITS, PresenceQuery, error_response};
 pub(crate) use recorder::PresenceRecorder;
 pub(crate) use user_changes::UserChanges;

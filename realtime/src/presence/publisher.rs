@@ -17,6 +17,10 @@ use crate::rooms::{MembershipLookup, PRESENCE_PARTICIPANTS_MAX, Rooms};
 /// The most conversations whose participants learn of one user's change.
 const MAX_CONVERSATIONS: usize = 2_000;
 
+domain::limit_rows! {
+    Sockets, "conversations whose participants learn of a user's presence", Count MAX_CONVERSATIONS, "those of the others don't learn of it", "the node's other sockets";
+}
+
 /// Publishes changes in the name of this node.
 pub(crate) struct PresencePublisher {
     pub(crate) cache: Cache,

@@ -16,6 +16,10 @@ use crate::rooms::{MembershipLookup, Rooms};
 
 /// The most users in a query.
 const MAX_USERS: usize = 100;
+
+domain::limit_rows! {
+    Sockets, "users in a `presence:get`", Count MAX_USERS, "an acknowledgement with `invalid_user_ids`", "Redis";
+}
 /// How long a query waits for the projector to know of a conversation that was created a moment ago.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a query may take.

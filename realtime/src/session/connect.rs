@@ -19,6 +19,10 @@ use crate::rooms::UserMemberships;
 /// How long a socket may take to join its rooms before the node closes it. Most of that time it waits for its turn:
 /// when thousands come at once, closing their sockets would only make them come again.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+domain::limit_rows! {
+    Sockets, "wait of a socket for its rooms", Time JOIN_TIMEOUT, "the server closes the connection", "memory";
+}
 /// The pause before a failed look-up of memberships is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 

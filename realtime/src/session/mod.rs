@@ -30,6 +30,6 @@ mod socket_events;
 mod socket_limit;
 mod unsupported_operations;
 
-pub(crate) use connect::register;
-pub(crate) use context::{CONCURRENT_JOINS, SessionContext};
-pub(crate) use socket_limit::SocketLimit;
+pub(crate) use connect::{LIMIT_ROWS as JOIN_LIMITS, register};
+pub(crate) use context::{CONCURRENT_JOINS, LIMIT_ROWS as LOOKUP_LIMITS, SessionContext};
+pub(crate) use socket_limit::{LIMIT_ROWS as SOCKET_LIMITS, SocketLimit};

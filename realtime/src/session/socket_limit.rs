@@ -10,6 +10,10 @@ use super::query_limit::QueryLimit;
 /// The most sockets of one user: one for each open page and device of a person, with much to spare.
 const SOCKETS_PER_USER: usize = 100;
 
+domain::limit_rows! {
+    Sockets, "sockets of a user on one node", Count SOCKETS_PER_USER, "a `connect_error` with the message `too_many_sockets`; another socket has to end first", "the other users' sockets";
+}
+
 /// The users who have sockets. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct SocketLimit(Arc<Mutex<HashMap<UserId, UserSockets>>>);

@@ -33,6 +33,11 @@ const QUEUED_BYTES_KEPT: usize = 48 << 20;
 /// About how many bytes the packet has that connects a socket.
 const CONNECT_BYTES: usize = 32;
 
+domain::limit_rows! {
+    Sockets, "connections without an authenticated socket, on a node", Count UNAUTHENTICATED_MAX, "503 `busy`", "open files";
+    Sockets, "time from the end of a socket to the next one on the same connection", Time UNUSED_TIMEOUT, "the server closes the connection", "open files";
+}
+
 /// The connections of this node's sockets. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Connections {

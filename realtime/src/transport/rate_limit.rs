@@ -13,6 +13,11 @@ const BURST: u32 = 200;
 /// Separates the packets in the body of a polling request or its response (Engine.IO 4).
 pub(super) const PACKET_SEPARATOR: u8 = 0x1e;
 
+domain::limit_rows! {
+    Sockets, "time between two packets of a client, in the long run", Time PACKET_INTERVAL, "the server closes the connection", "the node's other sockets";
+    Sockets, "packets of a client at once", Count BURST, "the server closes the connection", "the node's other sockets";
+}
+
 /// The rate limit of one connection. It counts pings and their answers, too: a client sends one every few seconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RateLimit {

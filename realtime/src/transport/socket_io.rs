@@ -18,6 +18,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may stay open without an authenticated socket.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+domain::limit_rows! {
+    Sockets, "a message of a client", Bytes MAX_MESSAGE_BYTES, "the server closes the connection", "memory";
+    Sockets, "frames that wait for a slow socket", Count SOCKET_BUFFER, "the server closes the connection, and the client syncs", "memory";
+    Sockets, "time for the answer to a ping", Time PING_TIMEOUT, "the server closes the connection", "open files";
+    Sockets, "time from a connection to a handshake with a valid token", Time CONNECT_TIMEOUT, "the server closes the connection", "open files";
+}
+
 /// The Socket.IO library with the settings of this node.
 pub(crate) fn socket_io_builder() -> SocketIoBuilder {
     SocketIo::builder()

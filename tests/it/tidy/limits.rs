@@ -12,7 +12,7 @@ use crate::harness::repository::{root, text};
 const DOCUMENT: &str = "docs/limits.md";
 
 /// The limits of all crates, from the lowest up.
-const LIMITS: [&[&[LimitRow]]; 10] = [
+const LIMITS: [&[&[LimitRow]]; 11] = [
     domain::LIMITS,
     event_log::LIMITS,
     read_model::LIMITS,
@@ -22,6 +22,7 @@ const LIMITS: [&[&[LimitRow]]; 10] = [
     command_api::LIMITS,
     query_api::LIMITS,
     projector::LIMITS,
+    realtime::LIMITS,
     messages::process::LIMITS,
 ];
 

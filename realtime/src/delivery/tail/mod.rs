@@ -39,6 +39,10 @@ const MAX_BYTES: usize = 64 << 20;
 /// How many records of a partition a reader gets at a time.
 const RECORDS_PER_READ: usize = 64;
 
+domain::limit_rows! {
+    Memory, "events that the projector has not folded yet, on a realtime node", Bytes MAX_BYTES, "new sockets wait for the projector", "memory";
+}
+
 struct TailState {
     partitions: Vec<PartitionTail>,
     /// The next offset of each partition that each reader needs.
