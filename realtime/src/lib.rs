@@ -315,6 +315,8 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     session::SOCKET_LIMITS,
     session::JOIN_LIMITS,
     session::LOOKUP_LIMITS,
+    session::QUERY_LIMITS,
+    transport::QUEUE_LIMITS,
     presence::QUERY_LIMITS,
     presence::PUBLICATION_LIMITS,
     delivery::TYPING_LIMITS,

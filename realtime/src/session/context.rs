@@ -22,7 +22,6 @@ pub(crate) const CONCURRENT_JOINS: usize = 64;
 
 domain::limit_rows! {
     Sockets, "sockets that look their rooms up at once, on a node", Count CONCURRENT_JOINS, "the others wait for their turn", "query-api and Redis";
-    Sockets, "`presence:get` of a socket that wait for their acknowledgement", Count CONCURRENT_QUERIES, "an acknowledgement with `too_many_questions`", "Redis";
 }
 
 /// What the handlers of all sockets share.

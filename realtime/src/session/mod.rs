@@ -32,4 +32,5 @@ mod unsupported_operations;
 
 pub(crate) use connect::{LIMIT_ROWS as JOIN_LIMITS, register};
 pub(crate) use context::{CONCURRENT_JOINS, LIMIT_ROWS as LOOKUP_LIMITS, SessionContext};
+pub(crate) use query_limit::LIMIT_ROWS as QUERY_LIMITS;
 pub(crate) use socket_limit::{LIMIT_ROWS as SOCKET_LIMITS, SocketLimit};

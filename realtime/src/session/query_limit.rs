@@ -13,6 +13,12 @@ const QUERY_INTERVAL: Duration = Duration::from_millis(100);
 /// How many queries may come at once, for example when many pages of a user reconnect.
 const BURST: u32 = 200;
 
+domain::limit_rows! {
+    Sockets, "`presence:get` of a user on a node that wait for their acknowledgement", Count CONCURRENT_QUERIES, "an acknowledgement with `too_many_questions`", "Redis";
+    Sockets, "`presence:get` of a user on a node at once", Count BURST, "an acknowledgement with `too_many_questions`", "Redis";
+    Sockets, "time between two `presence:get` of a user, in the long run", Time QUERY_INTERVAL, "an acknowledgement with `too_many_questions`", "Redis";
+}
+
 /// The limit of one user.
 pub(super) struct QueryLimit {
     open: Semaphore,

@@ -36,6 +36,7 @@ const CONNECT_BYTES: usize = 32;
 domain::limit_rows! {
     Sockets, "connections without an authenticated socket, on a node", Count UNAUTHENTICATED_MAX, "503 `busy`", "open files";
     Sockets, "time from the end of a socket to the next one on the same connection", Time UNUSED_TIMEOUT, "the server closes the connection", "open files";
+    Sockets, "what waits for all sockets of a node", Bytes QUEUED_BYTES_MAX, "the connections close that have taken nothing for the longest time", "memory";
 }
 
 /// The connections of this node's sockets. Clones share them.

@@ -56,6 +56,6 @@ pub(crate) use acknowledgement::AckRequest;
 pub(crate) use connections::{Connections, LIMIT_ROWS as CONNECTION_LIMITS};
 pub(crate) use rate_limit::LIMIT_ROWS as PACKET_LIMITS;
 pub(crate) use router::router;
-pub(crate) use send_queue::{Sent, Urgency};
+pub(crate) use send_queue::{LIMIT_ROWS as QUEUE_LIMITS, Sent, Urgency};
 pub(crate) use socket_io::{LIMIT_ROWS as SOCKET_IO_LIMITS, PATH, socket_io_builder};
 pub(crate) use wire_frame::WireFrame;

@@ -43,6 +43,12 @@ const WRITES_PER_TURN: usize = 32;
 /// polling request when the client upgrades.
 const LIBRARY_TIMEOUT: Duration = Duration::from_secs(5);
 
+domain::limit_rows! {
+    Sockets, "what waits for a client that takes nothing", Bytes BLOCKED_BYTES, "its next frame is dropped, and its connection closed", "memory";
+    Sockets, "what waits for a client that takes some of it", Bytes UNBLOCKED_BYTES, "its next frame is dropped, and its connection closed", "memory";
+    Sockets, "what waits for a client that polls", Bytes POLLING_BYTES, "its next frame is dropped, and its connection closed", "memory";
+}
+
 /// A packet that the library has taken and not passed on.
 struct LibraryPacket {
     counted: CountedBytes,
