@@ -287,6 +287,21 @@ test('a retry waits as long as Retry-After says', async (context) => {
   assert.ok(times[1] - times[0] >= 1_000, `${times[1] - times[0]} ms`);
 });
 
+test('a page that is over the limit of queries is loaded when Retry-After says so', async (context) => {
+  const { aliceClient, bobClient, id } = await pair(context);
+  await bobClient.send(id, 'patient');
+  const times = [];
+  intercept(context, (send, url) => {
+    if (!url.includes('conversationId=')) return send();
+    times.push(Date.now());
+    return times.length === 1 ? problem(429, 'rate_limited', { 'Retry-After': '1' }) : send();
+  });
+  await aliceClient.loadMessages(id);
+  assert.deepEqual(aliceClient.messages(id).map(({ content }) => content), ['patient']);
+  assert.equal(times.length, 2);
+  assert.ok(times[1] - times[0] >= 1_000, `${times[1] - times[0]} ms`);
+});
+
 test('a client loads everything again when the server has another log', async (context) => {
   const { aliceClient, bobClient, id } = await pair(context);
   await aliceClient.send(id, 'first');
