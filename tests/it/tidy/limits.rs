@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser};
 use domain::limit_rows::{LimitGroup, LimitRow, LimitValue};
 use service::config::Config;
 
+use super::{code_of, is_outside, rust_sources};
 use crate::harness::repository::{root, text};
 
 const DOCUMENT: &str = "docs/limits.md";
@@ -37,6 +38,19 @@ const SECTIONS: [(&str, LimitGroup); 9] = [
     ("## Memory of a process", LimitGroup::Memory),
     ("## Redis", LimitGroup::Redis),
     ("## Waiting for other services", LimitGroup::Services),
+];
+
+/// The constants with MAX in their names that limit nothing which the document is about, and what they are.
+const UNLISTED: [(&str, &str); 9] = [
+    ("MAX", "the largest whole number that every JSON parser reads exactly"),
+    ("MAX_AGE", "how long browsers remember the answer to a preflight"),
+    ("MAX_BACKOFF", "a pause"),
+    ("MAX_IDLE", "a pause"),
+    ("MAX_LAG", "what `messages doctor` reports"),
+    ("MAX_PAUSE", "a pause"),
+    ("MAX_PAYLOAD", "of a server that only tests start"),
+    ("MAX_POLL_INTERVAL", "a pause"),
+    ("PRESENCE_PARTICIPANTS_MAX", "described with the events of sockets"),
 ];
 
 #[derive(Parser)]
@@ -151,10 +165,38 @@ fn every_setting_of_a_limit_has_a_row() {
     assert_eq!(listed.collect::<BTreeSet<_>>(), settings, "left: the rows of service/src/config.rs");
 }
 
+/// The names of the constants that the code of a file defines and that say that they are a limit.
+fn limits_in(code: &str) -> Vec<&str> {
+    let names = code.split("const ").skip(1).filter_map(|rest| rest.split(':').next());
+    names.filter(|name| name.split('_').any(|word| word == "MAX")).collect()
+}
+
+#[test]
+fn every_constant_with_max_in_its_name_has_a_row() {
+    let mut without_row: BTreeSet<(String, String)> = BTreeSet::new();
+    for file in rust_sources().filter(|file| file.contains("/src/") && !is_outside(file)) {
+        let source = text(&file);
+        let rows = source.split("limit_rows! {").nth(1).unwrap_or_default().split("\n}\n").next().unwrap();
+        let listed: Vec<&str> = rows.split(|it: char| !(it.is_alphanumeric() || it == '_')).collect();
+        let code = code_of(&source);
+        let missing = limits_in(&code).into_iter().filter(|name| !listed.contains(name));
+        without_row.extend(missing.map(|name| (name.to_owned(), file.clone())));
+    }
+    for (name, _) in UNLISTED {
+        assert!(
+            without_row.iter().any(|(other, _)| other == name),
+            "{name} has a row or is gone: take it from UNLISTED"
+        );
+    }
+    without_row.retain(|(name, _)| UNLISTED.iter().all(|(unlisted, _)| unlisted != name));
+    assert!(without_row.is_empty(), "add a row to the file's `limit_rows!` for each of {without_row:?}");
+}
+
 #[test]
 fn values_are_written_as_people_write_them() {
     assert_eq!([grouped(7), grouped(1_234), grouped(1_000_000)], ["7", "1,234", "1,000,000"]);
     assert_eq!([in_bytes(64 << 10), in_bytes(8 << 20), in_bytes(512)], ["64 KiB", "8 MiB", "512 bytes"]);
     let times = [500, 10_000, 120_000, 24 * 3_600_000, 90 * 86_400_000].map(Duration::from_millis).map(in_words);
     assert_eq!(times, ["500 ms", "10 s", "2 min", "24 h", "90 days"]);
+    assert_eq!(limits_in("const MAX_A: u8 = 1; pub const B_MAX: u8 = 1; const MAXIMAL: u8 = 1;"), ["MAX_A", "B_MAX"]);
 }
