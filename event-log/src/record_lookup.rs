@@ -28,6 +28,7 @@ const STRETCH: i64 = 200;
 const FETCH_BYTES: &str = "32768";
 
 domain::limit_rows! {
+    Services, "records that a process looks up in the log together", Count MAX_TOGETHER, "the others come after them", "the wait of those";
     Services, "retries that wait for their event from the log", Count MAX_WAITING, "503 `unavailable`", "memory";
 }
 

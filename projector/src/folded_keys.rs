@@ -17,6 +17,10 @@ const KEYS_PER_CALL: usize = 500;
 /// How many keys wait at most: 20 MB. More come in a second only while a projector catches up.
 const MAX_WAITING: usize = 100_000;
 
+domain::limit_rows! {
+    Memory, "reservations that a projector lets end", Count MAX_WAITING, "Redis keeps the others until they expire", "memory";
+}
+
 /// The keys that Redis has to be told about. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct FoldedKeys(Arc<Mutex<Vec<FoldedKey>>>);

@@ -27,5 +27,10 @@ pub use stalls::Stalls;
 pub use worker::run;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[folding::BACKLOG_LIMITS, folding::BUDGET_LIMITS, folding::PUBLICATION_LIMITS, dead_letters::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    folding::BACKLOG_LIMITS,
+    folding::BUDGET_LIMITS,
+    folding::PUBLICATION_LIMITS,
+    folded_keys::LIMIT_ROWS,
+    dead_letters::LIMIT_ROWS,
+];

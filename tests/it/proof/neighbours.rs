@@ -19,7 +19,7 @@ const OTHERS: usize = 40;
 /// How long each measurement lasts.
 const MEASURE: Duration = Duration::from_secs(10);
 /// The pause between two of the others' turns.
-const TURN: Duration = Duration::from_millis(50);
+const TURN_INTERVAL: Duration = Duration::from_millis(50);
 /// How many requests of the one user run at a time.
 const AT_ONCE: usize = 8;
 /// The pause of each between two requests: 320 a second together, if the system answers at once.
@@ -151,7 +151,7 @@ impl Site {
     async fn measure_others(&self) -> P99 {
         let (mut sends, mut reads) = (Vec::new(), Vec::new());
         let until = Instant::now() + MEASURE;
-        let mut turns = tokio::time::interval(TURN);
+        let mut turns = tokio::time::interval(TURN_INTERVAL);
         for number in 0.. {
             turns.tick().await;
             if Instant::now() >= until {

@@ -49,7 +49,7 @@ const UNLISTED: [(&str, &str); 9] = [
     ("MAX_LAG", "what `messages doctor` reports"),
     ("MAX_PAUSE", "a pause"),
     ("MAX_PAYLOAD", "of a server that only tests start"),
-    ("MAX_POLL_INTERVAL", "a pause"),
+    ("MAX_PEOPLE", "of an internal route, which realtime bounds by its own limit"),
     ("PRESENCE_PARTICIPANTS_MAX", "described with the events of sockets"),
 ];
 
