@@ -48,6 +48,10 @@ impl ClientContext for KafkaContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            // No failure: a consumer that asks for it hears of it in its queue, too.
+            return;
+        }
         tracing::warn!(%error, reason, "the Kafka client reported an error; librdkafka retries");
     }
 

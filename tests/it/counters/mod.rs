@@ -205,7 +205,7 @@ fn assert_little(background: usize, seconds: f64) {
 }
 
 /// Whether a process sends this command by itself: to connect, to follow the projector's progress, to keep a realtime
-/// node alive, to trust the reservations, and to publish unmoved progress and how fresh it is.
+/// node alive, to trust the reservations and let them end, and to publish unmoved progress and how fresh it is.
 fn is_background_command(command: &RedisCommand) -> bool {
     let ends = |index: usize, endings: &[&str]| {
         command.get(index).is_some_and(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
@@ -219,6 +219,7 @@ fn is_background_command(command: &RedisCommand) -> bool {
         "ZADD" | "ZRANGEBYSCORE" => ends(1, &[":nodes"]),
         "SCARD" => command[1].contains(":node-users:"),
         // The keys follow their number.
+        "EVALSHA" if command[3].contains(":begun:") || command[3].contains(":reservation:") => true,
         "EVALSHA" => match command[2].as_str() {
             "1" => ends(3, &[":reservations-since"]),
             "2" => ends(3, &[":progress"]) && ends(4, &[":as-of"]),

@@ -67,7 +67,7 @@ impl System {
     /// is. From then on the second of two equal reads is a cache hit.
     pub(crate) async fn wait_until_published(&self, done: &Response) {
         self.wait_for_progress(done.position().parse().unwrap()).await;
-        let (mut redis, key) = (self.redis().await, self.as_of_key().await);
+        let (mut redis, key) = (self.evictable_redis().await, self.as_of_key().await);
         eventually("the projector publishes how recent each partition is", async || {
             (redis.hlen::<_, i32>(&key).await.unwrap() == self.config.kafka_partitions).then_some(())
         })
@@ -87,8 +87,13 @@ impl System {
         }
     }
 
+    /// Connects a plain client to the instance of what Redis may evict.
+    async fn evictable_redis(&self) -> redis::aio::MultiplexedConnection {
+        connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await
+    }
+
     async fn wait_for_progress(&self, position: Position) {
-        let mut redis = connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await;
+        let mut redis = self.evictable_redis().await;
         eventually("the projector publishes its progress to Redis", async || {
             let next: Option<i64> = redis.hget(self.progress_key().await, position.partition).await.unwrap();
             next.filter(|next| *next > position.offset)
