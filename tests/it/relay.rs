@@ -80,6 +80,29 @@ async fn a_copy_of_an_event_from_before_the_first_socket_is_not_relayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_not_relayed_however_many_events_come_between_while_the_projector_stands_still() {
+    /// More than a relay may count on: the command API repeats an event until it is folded.
+    const BETWEEN: usize = 70_000;
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let elsewhere = Uuid::now_v7().to_string();
+    let mut bob = Client::connect(&system, "bob").await;
+    let hold = system.pause_projection().await;
+    let one = message_to_bob(&conversation, "one");
+
+    let mut records = vec![NewRecord::event(&one)];
+    records.extend((0..BETWEEN).map(|_| NewRecord::event(&message_to_bob(&elsewhere, ""))));
+    records.extend([&one, &message_to_bob(&conversation, "last")].map(NewRecord::event));
+    log::append(&system.config, &records).await;
+
+    let mut frames = bob.frames_until("the last", |frame| frame.is_message("last")).await;
+    hold.rollback().await.unwrap();
+    frames.retain(|frame| frame.name == "message:new");
+    let received: Vec<_> = frames.iter().map(|frame| frame.data["content"].as_str()).collect();
+    assert_eq!(received, [Some("one"), Some("last")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mentioned_user_who_is_no_participant_receives_nothing() {
     let system = System::start().await;
     let conversation = system.conversation("alice", &["carol"]).await;

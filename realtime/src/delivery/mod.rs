@@ -28,8 +28,8 @@
 //! 3. A client that has only seen 3:5 finds that `previous` is later. It has missed a frame, and syncs up to 3:9.
 //!
 //! A retried command may append its event a second time. To a client that copy would look like a new event, so the relay
-//! drops it. The relay also remembers events that no room here needs, and begins to read some way before the log's end:
-//! a user may come between an event and its copy.
+//! drops it. It remembers each event as long as the command API may append it again ([`dedup`]), also those that no room
+//! here needs, and begins to read some way before the log's end: a user may come between an event and its copy.
 
 mod dedup;
 mod events;

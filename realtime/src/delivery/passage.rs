@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use domain::event::EventData;
-use domain::{ConversationId, PositionVector, UserId};
+use domain::{ConversationId, Event, Position, PositionVector, UserId};
 use event_log::LogRecord;
 
 use super::dedup::RecentEventIds;
 use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
+use crate::clock;
 use crate::rooms::Rooms;
 
 /// What the relay remembers of the records that it has read.
@@ -28,7 +29,7 @@ impl<S: Clone> Passage<S> {
     /// A relay that has read nothing yet, on a topic with this number of partitions.
     pub(super) fn new(rooms: Arc<Rooms<S>>, tail: Option<Arc<RelayTail>>, partitions: usize) -> Self {
         let begin = tail.as_ref().map(|tail| tail.relayed());
-        Self { rooms, tail, begin, recent: RecentEventIds::default(), partitions }
+        Self { rooms, tail, begin, recent: RecentEventIds::new(clock::now().as_millis()), partitions }
     }
 
     /// Passes the next record, and opens the room of a conversation that it creates. Returns the record if the relay
@@ -36,7 +37,10 @@ impl<S: Clone> Passage<S> {
     pub(super) fn pass(&mut self, record: LogRecord) -> Option<Arc<RelayedRecord>> {
         let record = Arc::new(RelayedRecord::new(record));
         // A user may come between an event and its copy, so the relay remembers every event.
-        let is_copy = record.event_id(self.partitions).is_some_and(|id| !self.recent.insert(id));
+        self.note_published();
+        let is_copy = record
+            .event_id(self.partitions)
+            .is_some_and(|id| !self.recent.insert(record.position(), record.timestamp_ms(), id));
         let is_before_begin = self.begin.as_ref().is_some_and(|begin| begin.includes(record.position()));
         let is_delivered = !is_copy && !is_before_begin;
         let created = if is_delivered { created_by(&record, self.partitions) } else { None };
@@ -50,6 +54,26 @@ impl<S: Clone> Passage<S> {
             None => open(),
         }
         is_delivered.then_some(record)
+    }
+
+    /// Lets the memory forget what can't be repeated.
+    fn note_published(&mut self) {
+        let now_ms = clock::now().as_millis();
+        if self.recent.wants_note(now_ms) {
+            // Without a tail, these are events of typing, which the projector ignores and nobody appends again.
+            let published = self.tail.as_ref().map_or_else(|| self.recent.passed(), |tail| tail.projected());
+            self.recent.note(now_ms, published);
+        }
+    }
+
+    /// Whether a passed event may be a copy that the relay doesn't recognize. Only the projector can know. If so, sockets
+    /// that come from now on wait for the projector, too.
+    pub(super) fn is_doubtful(&self, event: &Event, position: Position) -> bool {
+        let is_doubtful = self.recent.may_have_forgotten(event, position.partition);
+        if is_doubtful && let Some(tail) = &self.tail {
+            tail.forget_up_to(position);
+        }
+        is_doubtful
     }
 }
 
@@ -65,8 +89,8 @@ fn created_by(record: &RelayedRecord, partitions: usize) -> Option<(Conversation
 
 #[cfg(test)]
 mod tests {
+    use domain::envelope;
     use domain::testing::World;
-    use domain::{Position, envelope};
     use event_log::partition_of;
     use uuid::Uuid;
 

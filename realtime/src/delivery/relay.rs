@@ -9,9 +9,9 @@ use domain::PositionVector;
 use domain::event::{Event, EventData};
 use event_log::{LogConsumer, LogError, StartAt};
 use service::trace;
+use socketioxide::extract::SocketRef;
 use tokio_util::sync::CancellationToken;
 
-use super::dedup::REMEMBERED_EVENTS;
 use super::frame_sender::FrameSender;
 use super::passage::Passage;
 use super::recipients::deliveries_of;
@@ -30,6 +30,11 @@ const BATCH_BYTES: usize = 8 << 20;
 const RECORDS_PER_TURN: usize = 16;
 /// After how many bytes it yields.
 const BYTES_PER_TURN: usize = 64 << 10;
+/// How long ago the oldest record was appended that a relay reads first, to recognize copies of what other nodes have
+/// relayed.
+const READ_BACK: Duration = Duration::from_secs(120);
+/// How many of these records it reads of a partition, at most.
+const READ_BACK_RECORDS: i64 = 25_000;
 /// The pause after Kafka's first error. Each pause after that is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
@@ -54,9 +59,12 @@ impl Relay {
     /// # Errors
     /// When Kafka doesn't answer.
     pub(crate) async fn assign_before(log: &LogConsumer, end: &PositionVector) -> Result<PositionVector, LogError> {
-        let per_partition = i64::try_from(REMEMBERED_EVENTS / end.0.len().max(1)).unwrap_or(i64::MAX);
         let beginning = log.beginning_offsets().await?;
-        let from = end.0.iter().zip(&beginning.0).map(|(end, beginning)| (end - per_partition).max(*beginning));
+        let recent = log.offsets_at(clock::before(clock::now(), READ_BACK).as_millis()).await?;
+        let offsets = (0..).zip(end.0.iter().zip(&beginning.0));
+        let from = offsets.map(|(partition, (end, beginning))| {
+            recent.next(partition).max(end - READ_BACK_RECORDS).clamp(*beginning, *end)
+        });
         let from = PositionVector(from.collect());
         Self::assign(log, &from)?;
         Ok(from)
@@ -85,7 +93,7 @@ impl Relay {
                         turn_records += 1;
                         turn_bytes += record.value.len();
                         if let Some(record) = passage.pass(record) {
-                            self.relay(&record);
+                            self.relay(&record, &passage);
                         }
                         if turn_records >= RECORDS_PER_TURN || turn_bytes >= BYTES_PER_TURN {
                             (turn_records, turn_bytes) = (0, 0);
@@ -103,7 +111,7 @@ impl Relay {
         }
     }
 
-    fn relay(&self, record: &RelayedRecord) {
+    fn relay(&self, record: &RelayedRecord, passage: &Passage<SocketRef>) {
         if !record.may_concern(|conversation| self.rooms.participant_count(conversation).is_some()) {
             return;
         }
@@ -117,6 +125,9 @@ impl Relay {
             }
         };
         let event_ref = EventRef::of(event, position);
+        if passage.is_doubtful(event, position) {
+            return self.leave_to_projector(event_ref);
+        }
         if !self.note_typing(event, record, event_ref) {
             return;
         }
@@ -126,6 +137,21 @@ impl Relay {
             self.frames.send_delivery(&delivery);
         }
         metrics::histogram!("realtime_delivery_seconds").record(clock::since_millis(record.timestamp_ms()));
+    }
+
+    /// Closes the sockets of a room instead of sending an event that may be a copy. Their clients reconnect and sync, once
+    /// the projector knows what the event does.
+    fn leave_to_projector(&self, event: EventRef) {
+        metrics::counter!("realtime_doubtful_total").increment(1);
+        let sockets = self.rooms.next_frame(event).map(|room| room.sockets).unwrap_or_default();
+        tracing::warn!(
+            position = %event.position,
+            sockets = sockets.len(),
+            "a retried event is older than the relay's memory; closing its sockets to make their clients sync"
+        );
+        for socket in sockets {
+            self.frames.close(&socket);
+        }
     }
 
     /// Notes who types, before the event's frames are sent. Returns false if the event is outdated.

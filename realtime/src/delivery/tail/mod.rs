@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::Progress;
-use domain::PositionVector;
+use domain::{Position, PositionVector};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -133,6 +133,19 @@ impl RelayTail {
     pub(crate) async fn follow_progress(self: Arc<Self>, mut progress: Progress, shutdown: CancellationToken) {
         while let Some(Some(published)) = shutdown.run_until_cancelled(progress.changed()).await {
             self.set_projected(&published);
+        }
+    }
+
+    /// The next offset of each partition that the projector has published.
+    pub(super) fn projected(&self) -> PositionVector {
+        self.lock().offsets(|tail| tail.projected)
+    }
+
+    /// Drops the records of a partition up to this one: a socket that needs them waits for the projector.
+    pub(super) fn forget_up_to(&self, position: Position) {
+        let mut state = self.lock();
+        if let Some(tail) = usize::try_from(position.partition).ok().and_then(|at| state.partitions.get_mut(at)) {
+            tail.drop_below(position.offset + 1);
         }
     }
 
@@ -251,7 +264,6 @@ impl Drop for TailReader {
 
 #[cfg(test)]
 mod tests {
-    use domain::Position;
     use event_log::LogRecord;
 
     use super::partition::LAGS_AFTER;
