@@ -321,4 +321,5 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     presence::PUBLICATION_LIMITS,
     delivery::TYPING_LIMITS,
     delivery::TAIL_LIMITS,
+    delivery::DEDUP_LIMITS,
 ];

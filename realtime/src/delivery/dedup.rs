@@ -27,6 +27,11 @@ const BYTES_PER_EVENT: usize = 64;
 /// How much memory all of them may take.
 const MAX_BYTES: usize = 64 << 20;
 
+domain::limit_rows! {
+    Memory, "events that a relay has passed and that may come again", Bytes MAX_BYTES, "events that it can't tell from copies come with the next sync", "memory";
+    Memory, "seconds for which a relay knows how far the projector was", Count MAX_NOTES, "the relay remembers events for longer", "memory";
+}
+
 struct PassedEvent {
     offset: i64,
     timestamp_ms: i64,
