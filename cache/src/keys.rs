@@ -17,8 +17,8 @@ const HOUR: u64 = 60 * MINUTE;
 
 /// How long the version of a dependency lives after a view was last stored with it: longer than any such view.
 pub const VERSION_TTL: Duration = Duration::from_secs(2 * HOUR);
-/// How long a new version lives that no view is stored with, such as that of a made-up message: longer than a read of
-/// Postgres takes.
+/// How long a new version lives that no view is stored with, because its reader has gone: longer than a read of Postgres
+/// takes.
 pub const NEW_VERSION_TTL: Duration = Duration::from_secs(30);
 /// How long the participants of a conversation stay in Redis.
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);

@@ -25,6 +25,7 @@ const TAG_BYTES: usize = 16;
 
 static VIEW: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("scripts/count.lua"), include_str!("scripts/view.lua"))));
+static FORGET_VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/forget_versions.lua")));
 static PUT_VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put_view.lua")));
 static VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/versions.lua")));
 
@@ -102,6 +103,8 @@ pub struct Versions {
     /// The progress that Redis had published: what a view stored with these versions claims to include.
     progress: PositionVector,
     pairs: Vec<(String, String)>,
+    /// Those of dependencies that had no version before.
+    new: Vec<(String, String)>,
 }
 
 impl Cache {
@@ -159,13 +162,30 @@ impl Cache {
         names.push(keys.progress_version());
         let mut call = VERSIONS.prepare_invoke();
         call.key(keys.progress()).arg(keys::NEW_VERSION_TTL.as_secs());
-        for name in &names {
-            call.key(name).arg(keys::fresh_version());
+        let proposed: Vec<String> = names.iter().map(|_| keys::fresh_version()).collect();
+        for (name, version) in names.iter().zip(&proposed) {
+            call.key(name).arg(version);
         }
         let (progress, versions): (Vec<(i32, i64)>, Vec<String>) =
             call.invoke_async(&mut self.evictable_connection("versions")).await?;
         let progress = progress::vector(&progress);
-        Ok(Versions { generation: keys.generation, progress, pairs: names.into_iter().zip(versions).collect() })
+        let pairs: Vec<(String, String)> = names.into_iter().zip(versions).collect();
+        let of_dependencies = pairs.iter().zip(&proposed).take(dependencies.len());
+        let new = of_dependencies.filter(|((_, version), proposed)| version == *proposed).map(|(pair, _)| pair.clone());
+        Ok(Versions { generation: keys.generation, progress, new: new.collect(), pairs })
+    }
+
+    /// Forgets the versions that are new, because there is nothing to store with them: made-up ids must not fill Redis.
+    /// A view that somebody else has stored with them is no longer found.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn forget_new(&self, versions: &Versions) -> Result<(), CacheError> {
+        let mut call = FORGET_VERSIONS.prepare_invoke();
+        for (name, version) in &versions.new {
+            call.key(name).arg(version);
+        }
+        Ok(call.invoke_async(&mut self.connection("forget_versions")).await?)
     }
 
     /// Stores a view with the versions that were taken before its values were read. `includes` is what those values

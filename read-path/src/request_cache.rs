@@ -92,6 +92,14 @@ impl<'a> RequestCache<'a> {
         self.check(stored);
     }
 
+    /// Forgets new versions, because there is no view to store with them. Always takes a round trip: nobody learns from the
+    /// time of a 404 whether others know the thing.
+    async fn forget_new(&mut self, versions: &Versions) {
+        let Some(cache) = self.cache else { return };
+        let forgotten = cache.forget_new(versions).await;
+        self.check(forgotten);
+    }
+
     /// Loads a value that Redis doesn't have, and stores the view of it that `render` gives with what it includes.
     ///
     /// # Errors
@@ -105,8 +113,10 @@ impl<'a> RequestCache<'a> {
     ) -> Result<T, E> {
         let versions = self.versions(&[dependency]).await;
         let value = load.await?;
-        if let (Some((view, includes)), Some(versions)) = (render(&value), versions) {
-            self.put_if_current(key, &versions, &view, includes).await;
+        match (render(&value), versions) {
+            (Some((view, includes)), Some(versions)) => self.put_if_current(key, &versions, &view, includes).await,
+            (None, Some(versions)) => self.forget_new(&versions).await,
+            (_, None) => {}
         }
         Ok(value)
     }

@@ -142,13 +142,31 @@ async fn a_list_keeps_its_latest_pages_within_a_bound_of_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_version_of_a_made_up_message_expires_soon() {
-    let system = System::start().await;
-    let message = Uuid::now_v7();
+async fn made_up_ids_leave_nothing_in_redis() {
+    let system = System::unlimited().await;
+    let [list, messages, conversation] = lists(&system).await;
+    read_all(&system, &[list, messages, conversation].map(|list| format!("{list}10"))).await;
+    // The first query also leaves bob's count of queries.
+    let before = memory(&system).await;
 
-    assert_eq!(system.get("bob", &format!("/api/messages/{message}")).await.status, 404);
+    for _ in 0..50 {
+        let id = Uuid::now_v7();
+        for path in ["/api/messages/", "/api/messages?conversationId=", "/api/conversations/"] {
+            assert_eq!(system.get("bob", &format!("{path}{id}")).await.status, 404, "{path}");
+        }
+    }
 
-    let key = system.redis_keys().await.into_iter().find(|key| key.ends_with(&message.to_string())).unwrap();
-    let ttl_s: i64 = system.redis().await.ttl(&key).await.unwrap();
-    assert!(ttl_s <= 30, "{key} lives another {ttl_s} s");
+    assert_eq!(memory(&system).await.keys, before.keys);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_makes_no_view_of_others_stale() {
+    let system = System::unlimited().await;
+    let [_, _, conversation] = lists(&system).await;
+    let path = format!("{conversation}10");
+    system.get("bob", &path).await;
+
+    assert_eq!(system.get("eve", &path).await.status, 404);
+
+    assert_eq!(system.get("bob", &path).await.header("x-cache"), "hit");
 }

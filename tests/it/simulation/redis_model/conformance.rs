@@ -20,6 +20,7 @@ const EPOCH: &str = concat!(
 );
 const EXPIRE: &str = include_str!("../../../../cache/src/scripts/expire.lua");
 const HEARTBEAT: &str = include_str!("../../../../cache/src/scripts/heartbeat.lua");
+const FORGET_VERSIONS: &str = include_str!("../../../../cache/src/scripts/forget_versions.lua");
 const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offline.lua");
 const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
 const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
@@ -184,6 +185,9 @@ async fn the_model_keeps_views_and_progress_as_redis_does() {
     pair.script(EPOCH, &["epoch"], &["an-epoch"]).await;
     pair.script(VIEW, &["progress", "as-of", "view"], &["", "2000"]).await;
     pair.script(VERSIONS, &["progress", "a", "b"], &["7200", "a1", "b1"]).await;
+    pair.script(VERSIONS, &["progress", "c", "d"], &["30", "c1", "d1"]).await;
+    pair.script(FORGET_VERSIONS, &["c", "d", "e"], &["c1", "d0", "e1"]).await;
+    pair.command("EXISTS :c :d :e").await;
     let depends = format!("[[\"{}\",\"a1\"],[\"{}\",\"b1\"]]\n\"tag\"\n{{}}", pair.key("a"), pair.key("b"));
     let put = |size| [depends.as_str(), "1800", "7200", size, "2", "1000", "a1", "b1"];
     for (key, size) in [("view", ""), ("list", "20"), ("list", "5"), ("list", "20"), ("list", "7")] {
