@@ -99,22 +99,6 @@ impl Cache {
         self.evictable.is_some()
     }
 
-    /// Checks that the instance answers that must not lose anything.
-    ///
-    /// # Errors
-    /// When it doesn't.
-    pub async fn ping(&self) -> Result<(), CacheError> {
-        Ok(redis::cmd("PING").query_async(&mut self.connection("ping")).await?)
-    }
-
-    /// Checks that the instance answers that may evict.
-    ///
-    /// # Errors
-    /// When it doesn't.
-    pub async fn ping_evictable(&self) -> Result<(), CacheError> {
-        Ok(redis::cmd("PING").query_async(&mut self.evictable_connection("ping")).await?)
-    }
-
     /// The generation of the projection that the keys belong to; 0 until it is known.
     pub fn generation(&self) -> i64 {
         self.generation.load(Ordering::Acquire)

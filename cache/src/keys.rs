@@ -1,7 +1,7 @@
 //! Every key in Redis: its name, what it holds and how long it lives. No other module names a key.
 //!
-//! Redis may evict views, versions, participants, the published progress, as-ofs, stalls and the generation. It must
-//! lose none of the others before they expire.
+//! Redis may evict views, versions, participants, the published progress, as-ofs, stalls, the generation and counters of
+//! queries. It must lose none of the others before they expire.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub const VERSION_TTL: Duration = Duration::from_secs(2 * HOUR);
 pub const NEW_VERSION_TTL: Duration = Duration::from_secs(30);
 /// How long the participants of a conversation stay in Redis.
 pub const PARTICIPANTS_TTL: Duration = Duration::from_secs(HOUR);
+/// How long the key stays that processes write to check Redis.
+pub const READINESS_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long a typing start lasts by itself.
 pub const TYPING_TTL: Duration = Duration::from_secs(5);
 /// How long a reserved idempotency key stays in Redis at most. The fold remembers it permanently.
@@ -215,6 +217,11 @@ impl Keys<'_> {
     /// Hash of a projector's name to JSON: its partitions that make no progress, with the reasons.
     pub(crate) fn stalls(&self) -> String {
         format!("{}:{}:stalls", self.prefix, self.generation)
+    }
+
+    /// String: what a process has written last to find out whether Redis takes it.
+    pub(crate) fn readiness(&self) -> String {
+        format!("{}:readiness", self.prefix)
     }
 
     /// String: the generation that is served.

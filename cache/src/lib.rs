@@ -27,8 +27,8 @@
 //!
 //! # What Redis may evict
 //!
-//! Views, versions, participants, the published progress with its as-ofs and stalls, and the generation can be in an
-//! instance of their own ([`Cache::with_evictable_at`]), which may evict any key at any time:
+//! Views, versions, participants, the published progress with its as-ofs and stalls, the generation, and the counters of
+//! queries can be in an instance of their own ([`Cache::with_evictable_at`]), which may evict any key at any time:
 //!
 //! - *A view or participants*: a reader misses and loads them again.
 //! - *A version*: every view that was stored with it is stale, because versions are never used twice.
@@ -38,9 +38,10 @@
 //! - *The version of the progress*: all views are stale.
 //! - *An as-of, stalls or the generation*: the projector publishes them again, within two seconds. A process that starts
 //!   meanwhile uses no views until then.
+//! - *A counter of queries*: its user's window begins again.
 //!
-//! Everything else must stay until it expires: reservations with their epoch, limits, pending entities, typing and
-//! presence. Each instance has a progress of its own, so each finds out by itself that it has lost something: an
+//! Everything else must stay until it expires: reservations with their epoch, limits of commands, pending entities,
+//! typing and presence. Each instance has a progress of its own, so each finds out by itself that it has lost something: an
 //! instance of views that forgets everything doesn't end the epoch of reservations.
 
 mod admission;

@@ -3,10 +3,13 @@
 
 use messages::process::Roles;
 use serde_json::{Value, json};
+use service::config::Config;
 
 use crate::harness::http::{Request, Response};
+use crate::harness::process::command;
 use crate::harness::proxy::Proxy;
-use crate::harness::system::unlimited;
+use crate::harness::redis::OwnRedis;
+use crate::harness::system::{config, unlimited};
 use crate::harness::{System, eventually, send_concurrently};
 
 /// Two nodes of one system that trust the reservations in Redis.
@@ -123,4 +126,33 @@ async fn nodes_with_and_without_redis_agree_on_the_first_use_of_a_key() {
         let folded = connected.get_after(with_redis, "bob", &path).await;
         assert_eq!(folded.data()["createdAt"], with_redis.data()["createdAt"], "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_full_shows_in_readiness_and_by_the_doctor() {
+    let full = OwnRedis::start(&[]).await;
+    let config = Config { redis_url: full.url.clone(), ..config() };
+    let system = System::with_roles(config.clone(), Roles::ALL).await;
+    // Kafka may not answer in time on a busy machine.
+    let ready = async || {
+        eventually("the process is ready", async || {
+            Some(system.request("GET", "/readyz").send().await).filter(|ready| ready.status == 200)
+        })
+        .await
+    };
+    let redis_in =
+        |ready: &Response| ready.body["degraded"].as_array().unwrap().iter().find(|it| it["field"] == "redis").cloned();
+    assert_eq!(redis_in(&ready().await), None);
+
+    // Less than it uses already.
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("maxmemory").arg("100kb");
+    limit.query_async::<()>(&mut full.connect().await).await.unwrap();
+    let detail = redis_in(&ready().await).expect("readiness doesn't name Redis")["detail"].to_string();
+    assert!(detail.contains("maxmemory"), "{detail}");
+    let printed = command(&config, &["doctor"]).output().await.unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("✗ Redis is full, and refuses to write"), "{printed}");
+    let sent = system.post("alice", json!({"action": "conversation", "participantIds": ["bob"]})).await;
+    assert_eq!(sent.status, 201, "{sent:?}");
 }

@@ -243,6 +243,10 @@ fn check_redis_version(health: &RedisHealth, place: &str) -> Finding {
 
 fn check_main_redis(health: &RedisHealth) -> Vec<Finding> {
     let mut findings = vec![check_redis_version(health, "")];
+    if health.refuses_writes() {
+        let advice = "raise maxmemory, or set REDIS_CACHE_URL: cached views then go elsewhere";
+        findings.push(Finding::error("Redis is full, and refuses to write", advice));
+    }
     if health.eviction != "noeviction" {
         let message = format!("Redis evicts keys when it is full (maxmemory-policy {})", health.eviction);
         findings.push(Finding::warning(

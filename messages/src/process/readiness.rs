@@ -15,13 +15,13 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: Cancel
     let cache = resources.cache.clone();
     let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
         let cache = cache.clone();
-        async move { cache.ping().await.map_err(|error| error.to_string()) }
+        async move { cache.check_writable().await.map_err(|error| error.to_string()) }
     });
     if resources.cache.has_evictable_instance() {
         let cache = resources.cache.clone();
         readiness = readiness.with_optional("redis-cache", move || {
             let cache = cache.clone();
-            async move { cache.ping_evictable().await.map_err(|error| error.to_string()) }
+            async move { cache.check_evictable_writable().await.map_err(|error| error.to_string()) }
         });
     }
     let (progress, stalls, partitions) =

@@ -57,6 +57,11 @@ impl System {
         connect(&self.config.redis_url).await
     }
 
+    /// Connects a plain client to the Redis that has what may be evicted.
+    async fn evictable_redis(&self) -> MultiplexedConnection {
+        connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await
+    }
+
     /// The key of the progress that the projector publishes, in the generation that the read model has now.
     pub(crate) async fn progress_key(&self) -> String {
         let generation = self.read_model().generation().await.unwrap().unwrap_or(0);
