@@ -123,8 +123,8 @@ async fn sockets_that_read_nothing_hold_little_memory() {
             "{grown} MB above the {idle_mb} MB of the idle process; at most {:.0} MB waited; {} sockets overflowed, {} \
              were closed because too much waited on the node, the others took nothing for 10 s; a reader got {} of {} messages in order",
             most_queued / 1e6,
-            closed(&node, "socket").await,
-            closed(&node, "node").await,
+            closed(&node, "socket").await as usize,
+            closed(&node, "node").await as usize,
             if received == in_group { received.len() } else { 0 },
             in_group.len()
         ),
