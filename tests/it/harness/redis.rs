@@ -92,11 +92,6 @@ impl System {
         }
     }
 
-    /// Connects a plain client to the instance of what Redis may evict.
-    async fn evictable_redis(&self) -> redis::aio::MultiplexedConnection {
-        connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await
-    }
-
     async fn wait_for_progress(&self, position: Position) {
         let mut redis = self.evictable_redis().await;
         eventually("the projector publishes its progress to Redis", async || {
