@@ -57,10 +57,12 @@ pub(crate) async fn execute(projector: &Projector, projection: Projection, run: 
             }
             Request::ListChanges(cursor) => Reply::Changed(read_model.changed_entities(cursor).await?),
         };
+        let is_committed = matches!(reply, Reply::Committed);
         run.reply(reply);
-    }
-    if let Some(batch) = run.batch() {
-        projector.folded.add(cache, batch);
+        // Also if the publication fails: a later one repairs only what is published.
+        if let Some(batch) = run.batch().filter(|_| is_committed) {
+            projector.folded.add(cache, batch);
+        }
     }
     Ok(())
 }

@@ -209,7 +209,7 @@ async fn redis_keeps_little_of_a_command_with_a_key_and_not_for_long() {
         keys.retain(|key| !keys_before.contains(key) && [":reservation:", ":begun:"].iter().any(|it| key.contains(it)));
         for key in &keys {
             let ttl_ms: i64 = redis.pttl(key).await.unwrap();
-            let max_ms = if key.contains(":begun:") { 10_000 } else { 4 * MINUTE_MS };
+            let max_ms = if key.contains(":begun:") { MINUTE_MS } else { 4 * MINUTE_MS };
             (ttl_ms <= max_ms).then_some(())?;
         }
         Some(keys)

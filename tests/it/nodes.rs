@@ -136,15 +136,17 @@ async fn typing_stops_by_itself_when_the_command_api_that_took_the_start_dies() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stays_alive_although_redis_never_answers_what_it_publishes() {
+    /// So many that a publication for each, one after the other, would outlast the node's life several times.
+    const USERS: usize = 60;
     let system = System::start().await;
-    system.conversation("alice", &["bob"]).await;
-    // From the first publication on, the connection on which the node publishes answers nothing.
+    // After a publication, its connection answers nothing: each takes as long as the node waits for Redis.
     let network = Proxy::holding_after("PUBLISH", &system.config.redis_url).await;
     let mut config = system.config.clone();
     config.redis_url.clone_from(&network.url);
     let others = expiries(&system).await;
     let node = ServiceProcess::start(&config, &["realtime", "--query-api-url", &system.url]).await;
-    let _alice = connect(&system, &node, "alice").await;
+    let users: Vec<String> = (0..USERS).map(|number| format!("arrives{number}")).collect();
+    let _sockets = join_all(users.iter().map(|user| RawSocket::connect(&system, &node.url, user))).await;
     eventually("the connection is held", async || network.is_holding().then_some(())).await;
 
     let mut started = expiries(&system).await;

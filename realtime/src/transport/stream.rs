@@ -88,7 +88,12 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_cut(cx)?;
-        self.queue.accept(cx, bytes)
+        let accepted = self.queue.accept(cx, bytes);
+        if matches!(accepted, Poll::Ready(Err(_))) {
+            // The library would go on without the packet.
+            self.queue.close();
+        }
+        accepted
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

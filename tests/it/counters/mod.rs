@@ -216,12 +216,12 @@ fn is_background_command(command: &RedisCommand) -> bool {
         "HGETALL" => ends(1, &[":progress", ":as-of"]),
         "HVALS" => ends(1, &[":stalls"]),
         "TIME" => true,
-        "ZADD" | "ZRANGEBYSCORE" => ends(1, &[":nodes"]),
+        "ZRANGE" => ends(1, &[":nodes"]),
         "SCARD" => command[1].contains(":node-users:"),
         // The keys follow their number.
         "EVALSHA" if command[3].contains(":begun:") || command[3].contains(":reservation:") => true,
         "EVALSHA" => match command[2].as_str() {
-            "1" => ends(3, &[":reservations-since"]),
+            "1" => ends(3, &[":reservations-since", ":nodes"]),
             "2" => ends(3, &[":progress"]) && ends(4, &[":as-of"]),
             "3" => ends(3, &[":progress"]) && ends(5, &[":reservations-since"]),
             _ => false,
