@@ -185,7 +185,7 @@ impl Cache {
         for (name, version) in &versions.new {
             call.key(name).arg(version);
         }
-        Ok(call.invoke_async(&mut self.connection("forget_versions")).await?)
+        Ok(call.invoke_async(&mut self.evictable_connection("forget_versions")).await?)
     }
 
     /// Stores a view with the versions that were taken before its values were read. `includes` is what those values
