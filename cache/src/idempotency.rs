@@ -63,8 +63,8 @@ pub struct AcknowledgedRequest {
 }
 
 /// How many characters of a request's hash a reservation keeps: enough that a user's requests with one key never share
-/// them by chance, and few enough that Redis stores the whole value within 64 bytes.
-const HASH_CHARS: usize = 24;
+/// them by chance, and few enough that Redis stores the whole value within 48 bytes.
+const HASH_CHARS: usize = 16;
 
 impl AcknowledgedRequest {
     fn of(event: &Event, position: Position) -> Option<Self> {

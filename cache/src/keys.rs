@@ -40,7 +40,7 @@ pub const NODE_TTL: Duration = Duration::from_secs(8);
 /// How long pending entities and changes are kept: longer than a healthy projector ever takes to fold them.
 pub const PENDING_TTL: Duration = Duration::from_secs(MINUTE);
 /// How long they stay once they are folded: longer than a request takes that looked for them in the read model before.
-pub const FOLDED_PENDING_TTL: Duration = Duration::from_secs(10);
+pub const FOLDED_PENDING_TTL: Duration = Duration::from_secs(5);
 /// How long the time at which a user was last seen stays.
 pub const LAST_SEEN_TTL: Duration = Duration::from_secs(90 * 24 * HOUR);
 

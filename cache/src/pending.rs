@@ -64,9 +64,27 @@ impl PendingEntity {
         }
     }
 
+    /// A new message takes little: Redis has thousands of them at a time. Nothing has happened to it yet, and its key
+    /// has its id.
     pub(crate) fn json(&self) -> String {
+        let json = match self {
+            Self::Message { partition, facts } => {
+                let MessageFacts { conversation_id, sender_id, has_attachments, .. } = facts;
+                serde_json::to_string(&(partition, conversation_id, sender_id, has_attachments))
+            }
+            Self::Conversation { .. } => serde_json::to_string(self),
+        };
         // Plain data with text keys always has a JSON form.
-        serde_json::to_string(self).unwrap_or_default()
+        json.unwrap_or_default()
+    }
+
+    /// Reads what [`Self::json`] made of the entity with this key. None for any other form.
+    fn parse(dependency: &Dependency, json: &str) -> Option<Self> {
+        let Dependency::Message(id) = dependency else { return serde_json::from_str(json).ok() };
+        let (partition, conversation_id, sender_id, has_attachments) = serde_json::from_str(json).ok()?;
+        let (deleted_at, emoji) = (None, Vec::new());
+        let facts = MessageFacts { id: *id, conversation_id, sender_id, has_attachments, deleted_at, emoji };
+        Some(Self::Message { partition, facts })
     }
 }
 
@@ -99,7 +117,7 @@ impl Cache {
         let pending: Option<String> =
             get.arg(self.keys().pending_entity(dependency)).query_async(&mut self.connection("pending_entity")).await?;
         // A value that another version of this program wrote may have another form. It counts as absent.
-        Ok(pending.and_then(|pending| serde_json::from_str(&pending).ok()))
+        Ok(pending.and_then(|pending| PendingEntity::parse(dependency, &pending)))
     }
 
     /// Reads what commands have just done to a message.
@@ -145,5 +163,46 @@ impl Cache {
             return Ok(());
         }
         Ok(record.exec_async(&mut self.connection("record_outcome")).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::event::{MessageSent, MessageType};
+    use domain::{EventId, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn event(data: EventData) -> Event {
+        Event {
+            event_id: EventId(Uuid::nil()),
+            occurred_at: Timestamp::from_millis(0).unwrap(),
+            conversation_id: ConversationId(Uuid::from_u128(1)),
+            actor_id: "alice".parse().unwrap(),
+            request: None,
+            data,
+        }
+    }
+
+    #[test]
+    fn a_pending_entity_comes_back_from_its_json_and_a_message_takes_little() {
+        let participant_ids: Vec<UserId> = ["alice", "bob"].map(|user| user.parse().unwrap()).into();
+        let kind = domain::event::ConversationKind::Direct;
+        let created = event(EventData::ConversationCreated { kind, title: None, participant_ids });
+        let sent = event(EventData::MessageSent(MessageSent {
+            message_id: MessageId(Uuid::from_u128(2)),
+            content: "hi".to_owned(),
+            message_type: MessageType::Text,
+            attachments: Vec::new(),
+            mentions: Vec::new(),
+            reply_to_id: None,
+        }));
+        for event in [created, sent] {
+            let pending = PendingEntity::created_by(&event, 3).unwrap();
+            let json = pending.json();
+            assert_eq!(PendingEntity::parse(&pending.dependency(), &json), Some(pending), "{json}");
+            assert!(json.len() < 150, "{json}");
+        }
     }
 }

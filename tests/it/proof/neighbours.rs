@@ -15,7 +15,7 @@ use crate::harness::process::ServiceProcess;
 use crate::harness::system::{System, config};
 
 /// How many others take turns: each stays far below every limit.
-const OTHERS: usize = 40;
+const OTHERS: usize = 80;
 /// How long each measurement lasts.
 const MEASURE: Duration = Duration::from_secs(10);
 /// The pause between two of the others' turns.
@@ -33,11 +33,17 @@ async fn the_worst_that_one_user_may_do_slows_others_at_most_three_times() {
     proof.progress("everybody has a conversation");
     // The first requests of a process take longer.
     site.measure_others().await;
+    // Alone in turn with each of the worst: together that is what others take alone in this run.
+    let (mut alone, mut measured) = (Latencies::default(), Vec::new());
     for (what, request) in site.worst() {
-        let alone = site.measure_others().await;
+        alone.extend(site.measure_others().await);
         let worst = Worst::start(request);
         let beside = site.measure_others().await;
-        let Counts { sent, refused } = worst.stop().await;
+        measured.push((what, beside, worst.stop().await));
+        proof.progress(what);
+    }
+    for (what, beside, Counts { sent, refused }) in measured {
+        let (sends, reads) = ([&alone, &beside].map(|it| p99(&it.sends)), [&alone, &beside].map(|it| p99(&it.reads)));
         proof.row(Row {
             what: format!(
                 "others next to a user with {what}: {} requests, {} refused",
@@ -46,10 +52,10 @@ async fn the_worst_that_one_user_may_do_slows_others_at_most_three_times() {
             ),
             figure: format!(
                 "p99 of a send {:.1} → {:.1} ms, of a page {:.1} → {:.1} ms",
-                alone.sends, beside.sends, alone.reads, beside.reads
+                sends[0], sends[1], reads[0], reads[1]
             ),
             bound: "p99 ≤ 3 × of that alone, no other refused",
-            holds: beside.sends <= 3.0 * alone.sends && beside.reads <= 3.0 * alone.reads,
+            holds: sends[1] <= 3.0 * sends[0] && reads[1] <= 3.0 * reads[0],
         });
     }
     proof.end();
@@ -71,15 +77,25 @@ struct Site {
     used: Vec<(String, Value)>,
 }
 
-/// How long the slowest requests of others took, in milliseconds: only one in a hundred took longer.
-struct P99 {
-    sends: f64,
-    reads: f64,
+/// How long requests of others took, in milliseconds.
+#[derive(Default)]
+struct Latencies {
+    sends: Vec<f64>,
+    reads: Vec<f64>,
+}
+
+impl Latencies {
+    fn extend(&mut self, more: Self) {
+        self.sends.extend(more.sends);
+        self.reads.extend(more.reads);
+    }
 }
 
 impl Site {
     async fn start() -> Self {
-        let config = config();
+        let mut config = config();
+        // Tests usually ask more.
+        config.limits.limit_queries = 600;
         let process = ServiceProcess::start(&config, &["all"]).await;
         let system = Arc::new(System::attach(config, &process.url));
         system.wait_until_projecting().await;
@@ -148,8 +164,8 @@ impl Site {
     }
 
     /// Lets the others send and read in turn.
-    async fn measure_others(&self) -> P99 {
-        let (mut sends, mut reads) = (Vec::new(), Vec::new());
+    async fn measure_others(&self) -> Latencies {
+        let mut latencies = Latencies::default();
         let until = Instant::now() + MEASURE;
         let mut turns = tokio::time::interval(TURN_INTERVAL);
         for number in 0.. {
@@ -160,14 +176,14 @@ impl Site {
             let (user, conversation) = (other(number % OTHERS), &self.conversations[number % OTHERS]);
             let began = Instant::now();
             let sent = self.system.send(&user, conversation, "hello").await;
-            sends.push(began.elapsed().as_secs_f64() * 1_000.0);
+            latencies.sends.push(began.elapsed().as_secs_f64() * 1_000.0);
             assert_eq!(sent.status, 201, "{sent:?}");
             let began = Instant::now();
             let read = self.system.get(&user, &format!("/api/messages?conversationId={conversation}")).await;
-            reads.push(began.elapsed().as_secs_f64() * 1_000.0);
+            latencies.reads.push(began.elapsed().as_secs_f64() * 1_000.0);
             assert_eq!(read.status, 200, "{read:?}");
         }
-        P99 { sends: p99(sends), reads: p99(reads) }
+        latencies
     }
 }
 
@@ -175,7 +191,9 @@ fn other(number: usize) -> String {
     format!("other-{number}")
 }
 
-fn p99(mut latencies: Vec<f64>) -> f64 {
+/// Only one in a hundred is larger.
+fn p99(latencies: &[f64]) -> f64 {
+    let mut latencies = latencies.to_vec();
     latencies.sort_by(f64::total_cmp);
     latencies[latencies.len() * 99 / 100]
 }
