@@ -38,16 +38,28 @@ impl FoldedKeys {
         }
     }
 
+    /// Keeps what Redis has not been told, before what has come since.
+    fn keep(&self, mut untold: Vec<FoldedKey>) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        untold.append(&mut waiting);
+        untold.truncate(MAX_WAITING);
+        *waiting = untold;
+    }
+
     /// Tells Redis until the shutdown.
     pub(crate) async fn run(self, cache: Cache, shutdown: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
-            let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-            for keys in waiting.chunks(KEYS_PER_CALL) {
-                if let Err(error) = cache.expire_folded(keys).await {
-                    tracing::debug!(%error, "Redis failed; it keeps reservations of folded events for longer");
+            let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+            while !waiting.is_empty() {
+                let rest = waiting.split_off(waiting.len().min(KEYS_PER_CALL));
+                if let Err(error) = cache.expire_folded(&waiting).await {
+                    tracing::debug!(%error, "Redis failed; telling it again in a second what is folded");
+                    waiting.extend(rest);
+                    self.keep(waiting);
                     break;
                 }
+                waiting = rest;
             }
         }
     }

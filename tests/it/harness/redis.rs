@@ -2,11 +2,12 @@
 //! Also a Redis of a test's own.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use cache::Cache;
 use domain::Position;
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, AsyncConnectionConfig};
 use time::OffsetDateTime;
 use tokio::process::{Child, Command};
 
@@ -42,8 +43,11 @@ impl OwnRedis {
     }
 }
 
+/// On a busy machine Redis may take longer than the library waits.
 async fn connect(url: &str) -> MultiplexedConnection {
-    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    let patience = Some(Duration::from_secs(30));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 impl System {
