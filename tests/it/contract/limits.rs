@@ -130,22 +130,21 @@ async fn invited_people_count_besides_the_conversations() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_and_repeated_requests_have_a_limit_of_their_own() {
-    // Twenty times what all commands together may be.
-    let system = System::with(|config| {
-        unlimited(config);
-        for limit in [
-            &mut config.limits.limit_messages,
-            &mut config.limits.limit_reactions,
-            &mut config.limits.limit_edits,
-            &mut config.limits.limit_deletions,
-            &mut config.limits.limit_conversations,
-            &mut config.limits.limit_read_marks,
-            &mut config.limits.limit_typing,
-        ] {
-            *limit = 1;
-        }
-    })
-    .await;
+    // Twenty times what all commands together may be, on each process.
+    let mut config = config();
+    unlimited(&mut config);
+    for limit in [
+        &mut config.limits.limit_messages,
+        &mut config.limits.limit_reactions,
+        &mut config.limits.limit_edits,
+        &mut config.limits.limit_deletions,
+        &mut config.limits.limit_conversations,
+        &mut config.limits.limit_read_marks,
+        &mut config.limits.limit_typing,
+    ] {
+        *limit = 1;
+    }
+    let system = System::with_roles(config, Roles::ALL).await;
     let conversation = system.conversation("bob", &["alice"]).await;
     let body = json!({"conversationId": conversation, "content": "hi"});
     assert_eq!(system.post_with_key("alice", "a-key", body.clone()).await.status, 201);
