@@ -21,8 +21,9 @@
 //! is a UUID of version 7, as the client library makes them, of the last two minutes: a reservation lasts longer
 //! ([`keys::FRESH_KEY`](cache::keys::FRESH_KEY)). The time in a key is the client's, whose clock may be wrong. A key that
 //! is used more than a minute before its time therefore leaves a mark on its user until that time has passed, and while
-//! the mark is there, none of the user's keys up to it counts as unused. Only a Redis that loses its data forgets the
-//! mark, so no key counts that is older than the epoch. All other keys get 503 until Postgres is back.
+//! the mark is there, none of the user's keys up to it counts as unused. A Redis that loses its data loses reservations,
+//! so no key counts whose time is before the epoch. It also loses the marks: the one case that is left is a clock that
+//! was ahead before, and the fold drops what comes of it. All other keys get 503 until Postgres is back.
 //!
 //! # The races that this closes
 //!
@@ -65,6 +66,9 @@ use crate::log_end::LogEnd;
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How long a look-up counts. A process that announces an outage waits for as long before it uses a key.
 pub(crate) const LOOKUP_VALID: Duration = Duration::from_secs(1);
+
+/// The generation of a read model that nobody has rebuilt.
+const FIRST_GENERATION: i64 = 1;
 
 /// A look-up of a key: when it began, and what the read model said.
 #[derive(Debug, Clone, Copy)]
@@ -286,8 +290,9 @@ impl Idempotency {
     async fn try_trust(&self, epoch: &ReservationEpoch, conditions: KeyConditions) -> bool {
         // What the log took well after the epoch began was reserved in it. A young epoch says nothing by the clock.
         let margin = APPEND_ENDS_AFTER + CLOCK_SKEW;
-        let generation = self.trusted.conditions().generation;
-        let is_same_generation = generation.is_none() || generation == conditions.generation;
+        // A process that begins while the read model is being rebuilt has trusted no generation yet.
+        let known = self.trusted.conditions().generation.or(Some(FIRST_GENERATION));
+        let is_same_generation = conditions.generation.is_none() || conditions.generation == known;
         let end = if epoch.age > margin + CLOCK_SKEW && conditions.outage.is_none() && is_same_generation {
             let margin = i64::try_from(margin.as_millis()).unwrap_or(0);
             self.log.offsets_at(epoch.began_ms().saturating_add(margin)).await.ok()
