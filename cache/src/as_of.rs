@@ -24,7 +24,7 @@ pub const STALL_AFTER: Duration = Duration::from_secs(10);
 const STALL_TTL: Duration = Duration::from_secs(10);
 
 domain::limit_rows! {
-    Redis, "age up to which a view may be shown, if it isn't known to be current", Time AS_OF_MAX_AGE, "Postgres answers", "readers, who would see old views";
+    Redis, "age of the last sign that Redis knows all changes of a partition", Time AS_OF_MAX_AGE, "Postgres answers, not a cached view", "readers, who would see old views";
 }
 
 /// The as-of of a partition, and what it needs.

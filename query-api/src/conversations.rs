@@ -85,8 +85,8 @@ async fn load_first_page<T: Serialize>(
     Ok(view)
 }
 
-/// The versions of what a user's list depends on: the list itself, the memberships, and the large conversations. None if the list
-/// can't be cached.
+/// The versions of what a user's list depends on: the list itself, the memberships, and the large conversations. None
+/// if the list can't be cached.
 async fn list_versions(read: &mut ReadRequest<'_>) -> Result<Option<Versions>, Problem> {
     if !read.cache.is_available() {
         return Ok(None);
