@@ -27,6 +27,11 @@ domain::limit_rows! {
 pub struct CacheError(#[from] redis::RedisError);
 
 impl CacheError {
+    /// Whether nobody answered, rather than with an error.
+    pub fn is_without_answer(&self) -> bool {
+        self.0.is_io_error() || self.0.is_timeout()
+    }
+
     /// A value in Redis that this version of the program can't read.
     pub(crate) fn from_value(what: &'static str) -> Self {
         Self((redis::ErrorKind::UnexpectedReturnType, what).into())

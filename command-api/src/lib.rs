@@ -3,6 +3,7 @@
 //! A 2xx response means that the event is on Kafka with `acks=all`. This crate must never write to Postgres, except to
 //! announce an outage of Redis.
 
+mod acknowledged;
 mod append;
 mod execute;
 mod facts;
@@ -25,6 +26,7 @@ use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
 use read_path::PositionWait;
 use service::auth::Auth;
+use service::health::{Fault, HealthChecks};
 use service::token::PositionTokens;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -114,6 +116,21 @@ impl CommandApi {
         if tokio::time::timeout(timeout, tasks.wait()).await.is_err() {
             tracing::warn!(unfinished = tasks.len(), "the process stops before every command is finished");
         }
+    }
+
+    /// Adds the checks of the command API: that appends succeed, and that what was acknowledged can be read.
+    #[must_use]
+    pub fn health_checks(&self, checks: HealthChecks) -> HealthChecks {
+        let executor = self.executor.clone();
+        let checks = checks.with_optional("appends", move || {
+            let outcome = executor.appender.check_last();
+            async move { outcome.map_err(Fault::HalfWorks) }
+        });
+        let (acknowledged, wait) = (self.executor.appender.acknowledged().clone(), self.executor.facts.wait.clone());
+        checks.with_optional("acknowledged", move || {
+            let (acknowledged, wait) = (acknowledged.clone(), wait.clone());
+            async move { acknowledged.check(&wait).await.map_err(Fault::HalfWorks) }
+        })
     }
 
     fn typing(&self) -> TypingCommands<'_> {

@@ -2,6 +2,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::client::is_transient;
+
 /// Why reading the log failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
@@ -18,6 +20,17 @@ pub enum LogError {
     /// The process is shutting down.
     #[error("the process shut down while it read the log")]
     Stopped,
+}
+
+impl LogError {
+    /// Whether nobody answered, rather than with an error.
+    pub fn is_without_answer(&self) -> bool {
+        match self {
+            Self::Kafka(error) => is_transient(error),
+            Self::TimedOut => true,
+            Self::OffsetNotFound | Self::Stopped => false,
+        }
+    }
 }
 
 impl From<KafkaError> for LogError {

@@ -21,7 +21,7 @@ use cache::{Cache, CacheError, Progress};
 use domain::PositionVector;
 use event_log::{LogConsumer, LogError, StartAt};
 use service::auth::Auth;
-use service::readiness::Readiness;
+use service::health::{Fault, HealthChecks};
 use service::token::PositionTokens;
 use socketioxide::SocketIo;
 use socketioxide::service::SocketIoService;
@@ -266,17 +266,18 @@ impl Realtime {
     /// Adds the checks of realtime: the process needs a relay that keeps up with the log, and can go on without
     /// query-api.
     #[must_use]
-    pub fn readiness(&self, readiness: Readiness) -> Readiness {
+    pub fn health_checks(&self, checks: HealthChecks) -> HealthChecks {
         let memberships = self.node.memberships.clone();
-        let readiness = readiness.with_optional("query-api", move || {
+        let checks = checks.with_optional("query-api", move || {
             let memberships = memberships.clone();
             async move { memberships.check_query_api().await }
         });
         let running = self.running.clone();
         let relay_health = self.node.health.clone();
-        readiness.with_required("realtime", move || {
+        checks.with_required("realtime", move || {
             let ended = running.iter().any(AbortHandle::is_finished);
             let health = if ended { Err("a task has ended".to_owned()) } else { relay_health.get() };
+            let health = health.map_err(Fault::HalfWorks);
             async move { health }
         })
     }

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod config;
 mod connection;
 pub mod cors;
+pub mod health;
 pub mod http;
 mod json_body;
 mod jwt_crypto;
@@ -28,6 +29,6 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     http::LIMIT_ROWS,
     token::LIMIT_ROWS,
     auth::LIMIT_ROWS,
-    readiness::LIMIT_ROWS,
+    health::LIMIT_ROWS,
     lifecycle::LIMIT_ROWS,
 ];

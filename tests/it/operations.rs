@@ -117,7 +117,7 @@ async fn a_process_without_postgres_is_alive_but_not_ready_and_says_why() {
 
     let not_ready = system.request("GET", "/readyz").send().await;
     not_ready.assert_problem(503, "not_ready");
-    assert_eq!(not_ready.field_errors(), [("postgres", "not_ready")]);
+    assert_eq!(not_ready.field_errors(), [("postgres", "gone")]);
     // Only cached answers can be read.
     system.get("alice", "/api/messages").await.assert_problem(503, "unavailable");
     system.post("alice", json!({})).await.assert_problem(405, "method_not_allowed");

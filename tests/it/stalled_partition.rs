@@ -1,5 +1,7 @@
 //! A partition on which the projector can't go on holds up no other, and everybody is told which one it is, and why.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 
@@ -81,11 +83,16 @@ async fn a_partition_that_is_held_holds_up_no_other_and_is_named_until_it_moves(
         "no progress on partitions {0}: another transaction holds the rows of partitions [{0}]",
         site.held.partition
     );
-    eventually("the process names the partition, and why", async || {
+    let unread = format!("can't be read after 10 s: partition {} from offset", site.held.partition);
+    eventually("the process names the partition, why, and what can't be read", async || {
         let degraded = site.degraded().await;
-        let detail = degraded.get(0)?["detail"].as_str()?.to_owned();
-        assert_eq!((&degraded[0]["field"], degraded.as_array()?.len()), (&json!("projection"), 1), "{degraded}");
-        detail.starts_with(&name).then_some(())
+        let degraded: BTreeMap<&str, &Value> =
+            degraded.as_array()?.iter().map(|it| Some((it["field"].as_str()?, it))).collect::<Option<_>>()?;
+        assert!(degraded.keys().all(|field| ["projection", "acknowledged"].contains(field)), "{degraded:?}");
+        let (projection, acknowledged) = (degraded.get("projection")?, degraded.get("acknowledged")?);
+        assert_eq!((&projection["code"], &acknowledged["code"]), (&json!("half_works"), &json!("half_works")));
+        let names_it = projection["detail"].as_str()?.starts_with(&name);
+        (names_it && acknowledged["detail"].as_str()?.contains(&unread)).then_some(())
     })
     .await;
     eventually("the metrics count it", async || {

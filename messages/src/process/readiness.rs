@@ -3,55 +3,72 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use service::readiness::Readiness;
-use tokio_util::sync::CancellationToken;
+use cache::CacheError;
+use event_log::LogError;
+use read_model::ReadModelError;
+use service::health::{Fault, HealthChecks};
 
 use super::resources::SharedResources;
 use super::roles::Roles;
 
 /// The checks of the services that the process requires; of Redis, which is optional; and of the partitions that make no
 /// progress, which hurt only what is on them. Realtime adds checks of its own.
-pub(super) fn checks(resources: &SharedResources, roles: Roles, shutdown: CancellationToken) -> Readiness {
+pub(super) fn checks(resources: &SharedResources, roles: Roles) -> HealthChecks {
     let cache = resources.cache.clone();
-    let mut readiness = Readiness::until(shutdown).with_optional("redis", move || {
+    let mut checks = HealthChecks::default().with_optional("redis", move || {
         let cache = cache.clone();
-        async move { cache.check_writable().await.map_err(|error| error.to_string()) }
+        async move { cache.check_writable().await.map_err(redis_fault) }
     });
     if resources.cache.has_evictable_instance() {
         let cache = resources.cache.clone();
-        readiness = readiness.with_optional("redis-cache", move || {
+        checks = checks.with_optional("redis-cache", move || {
             let cache = cache.clone();
-            async move { cache.check_evictable_writable().await.map_err(|error| error.to_string()) }
+            async move { cache.check_evictable_writable().await.map_err(redis_fault) }
         });
     }
     let (progress, stalls, partitions) =
         (resources.progress.clone(), resources.stalls.clone(), resources.topic.partitions);
-    readiness = readiness.with_optional("projection", move || {
+    checks = checks.with_optional("projection", move || {
         let mut stalled = progress.stalled(partitions);
         // What this process's own projector knows counts without Redis, too.
         stalled.extend(stalls.get());
-        async move { stalls_report(&stalled).map_or(Ok(()), Err) }
+        async move { stalls_report(&stalled).map_or(Ok(()), |report| Err(Fault::HalfWorks(report))) }
     });
     if roles.need_kafka() {
         let log = Arc::new(resources.consumer(&resources.topic.name, "readiness"));
-        readiness = readiness.with_required("kafka", move || {
+        checks = checks.with_required("kafka", move || {
             let log = log.clone();
-            async move { log.end_offsets().await.map(drop).map_err(|error| error.to_string()) }
+            async move { log.end_offsets().await.map(drop).map_err(kafka_fault) }
         });
     }
     let topic_guard = resources.topic_guard.clone();
-    readiness = readiness.with_required("topic", move || {
+    checks = checks.with_required("topic", move || {
         let mismatch = topic_guard.borrow().clone();
-        async move { mismatch.map_or(Ok(()), Err) }
+        async move { mismatch.map_or(Ok(()), |reason| Err(Fault::HalfWorks(reason))) }
     });
     if roles.need_postgres() {
         let read_model = resources.read_model.clone();
-        readiness = readiness.with_required("postgres", move || {
+        checks = checks.with_required("postgres", move || {
             let read_model = read_model.clone();
-            async move { read_model.ping().await.map_err(|error| error.to_string()) }
+            async move { read_model.ping().await.map_err(postgres_fault) }
         });
     }
-    readiness
+    checks
+}
+
+fn redis_fault(error: CacheError) -> Fault {
+    if error.is_without_answer() { Fault::Gone(error.to_string()) } else { Fault::HalfWorks(error.to_string()) }
+}
+
+fn kafka_fault(error: LogError) -> Fault {
+    if error.is_without_answer() { Fault::Gone(error.to_string()) } else { Fault::HalfWorks(error.to_string()) }
+}
+
+fn postgres_fault(error: ReadModelError) -> Fault {
+    match error {
+        ReadModelError::Unreachable(_) | ReadModelError::TimedOut(_) => Fault::Gone(error.to_string()),
+        ReadModelError::Refused(_) | ReadModelError::Migration(_) => Fault::HalfWorks(error.to_string()),
+    }
 }
 
 /// Names the partitions that make no progress, by reason; none if there are none.

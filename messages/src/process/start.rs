@@ -72,7 +72,7 @@ pub async fn start(
     metrics::gauge!("messages_build_info", "version" => env!("CARGO_PKG_VERSION"), "roles" => roles.to_string()).set(1);
     let resources = SharedResources::connect(config, roles, socket.local_addr()?).await?;
     let mut router = Router::new();
-    let mut readiness = readiness::checks(&resources, roles, shutdown.clone());
+    let mut checks = readiness::checks(&resources, roles);
     let mut services = RunningServices::default();
     if roles.projector {
         services.projector = Some(start_projector(&resources).await?);
@@ -80,6 +80,7 @@ pub async fn start(
     if roles.command_api {
         let producer = resources.producer().await?;
         let api = resources.command_api(producer.clone());
+        checks = api.health_checks(checks);
         router = router.merge(api.router());
         services.command_api = Some(api);
         services.producer = Some(producer);
@@ -89,7 +90,7 @@ pub async fn start(
     }
     if roles.realtime {
         let realtime = resources.realtime(roles, shutdown.clone()).await?;
-        readiness = realtime.readiness(readiness);
+        checks = realtime.health_checks(checks);
         router = router.merge(realtime.router());
         services.realtime = Some(realtime);
     }
@@ -100,10 +101,11 @@ pub async fn start(
         }
     }
     let document = openapi::document();
-    let operations: Router = operations::routes().with_state(readiness).into();
+    // Before the first checks, of which one may be a request to this process.
+    let listener = socket.listen(LISTEN_BACKLOG)?;
+    let operations: Router = operations::routes().with_state(checks.watch(&shutdown)).into();
     let router = router.merge(operations).merge(openapi::router(document.clone()));
     let router = service::http::with_middleware(router, &document, &config.cors_origins);
-    let listener = socket.listen(LISTEN_BACKLOG)?;
     let (address, realtime) = (resources.address, services.realtime.clone());
     let task = tokio::spawn(async move {
         let served = lifecycle::serve(listener, router, shutdown.clone()).await;

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use cache::{Cache, Progress, ViewKey};
 use domain::{ConversationId, PositionVector, UserId};
 use serde::Deserialize;
+use service::health::Fault;
 use service::token::PositionTokens;
 
 use crate::Parts;
@@ -76,12 +77,12 @@ impl MembershipLookup {
     ///
     /// # Errors
     /// When nothing responds, or something other than query-api.
-    pub(crate) async fn check_query_api(&self) -> Result<(), String> {
+    pub(crate) async fn check_query_api(&self) -> Result<(), Fault> {
         // The request names no user, so query-api refuses it with 400.
         let response = self.http.get(&self.url).bearer_auth(&self.service_token).send().await;
-        match response.map_err(|error| error.to_string())?.status() {
+        match response.map_err(|error| Fault::Gone(error.to_string()))?.status() {
             StatusCode::BAD_REQUEST => Ok(()),
-            status => Err(format!("{} responds with {status}", self.url)),
+            status => Err(Fault::HalfWorks(format!("{} responds with {status}", self.url))),
         }
     }
 

@@ -205,11 +205,15 @@ fn assert_little(background: usize, seconds: f64) {
 }
 
 /// Whether a process sends this command by itself: to connect, to follow the projector's progress, to keep a realtime
-/// node alive, to trust the reservations and let them end, and to publish unmoved progress and how fresh it is.
+/// node alive, to trust the reservations and let them end, to publish unmoved progress and how fresh it is, and to check
+/// its dependencies.
 fn is_background_command(command: &RedisCommand) -> bool {
     let ends = |index: usize, endings: &[&str]| {
         command.get(index).is_some_and(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
     };
+    if command.iter().any(|argument| argument.ends_with(":readiness")) {
+        return true;
+    }
     match command[0].as_str() {
         "CLIENT" | "HELLO" | "SUBSCRIBE" => true,
         "GET" => ends(1, &[":generation"]),
@@ -230,9 +234,15 @@ fn is_background_command(command: &RedisCommand) -> bool {
     }
 }
 
-/// Whether a process runs this transaction by itself: to hold its leases, to check what the read model is, and to trust
-/// the reservations.
+/// Whether a process runs this transaction by itself: to hold its leases, to check what the read model is and whether
+/// Postgres answers, and to trust the reservations.
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
-    let own = ["UPDATE leases", "SELECT topic_id FROM projection", "FROM dead_letters", "SELECT noted_at, generation"];
+    let own = [
+        "UPDATE leases",
+        "SELECT topic_id FROM projection",
+        "SELECT 1 FROM projection",
+        "FROM dead_letters",
+        "SELECT noted_at, generation",
+    ];
     transaction.iter().any(|statement| own.iter().any(|part| statement.contains(part)))
 }

@@ -180,9 +180,8 @@ impl Site {
     /// Whether `/readyz` and the metrics name the partition and no other.
     async fn is_named(&self) -> bool {
         let degraded = self.degraded().await;
-        let detail = degraded[0]["detail"].as_str().unwrap_or_default();
-        detail.starts_with(&self.name)
-            && degraded.as_array().is_some_and(|degraded| degraded.len() == 1)
+        let projection = degraded.as_array().and_then(|it| it.iter().find(|it| it["field"] == "projection"));
+        projection.and_then(|it| it["detail"].as_str()).is_some_and(|detail| detail.starts_with(&self.name))
             && self.process.metric("projector_stalled_partitions", "").await == 1.0
     }
 
