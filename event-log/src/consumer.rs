@@ -1,6 +1,7 @@
 //! Reads the log: as a stream of batches from assigned partitions, and one record or offset at a time. A consumer must
 //! never skip a record silently, and never stores offsets in Kafka.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::client::{self, KafkaContext, is_transient};
 use crate::error::LogError;
-use crate::lookup::{LogLookup, NO_LATER_RECORD};
+use crate::lookup::{LogLookup, NO_LATER_RECORD, Records};
 use crate::record::LogRecord;
 use crate::record_lookup::RecordLookup;
 
@@ -46,6 +47,8 @@ pub struct LogConsumer {
     pending_error: Mutex<Option<LogError>>,
     /// Created with the first look-up of offsets.
     lookup: OnceLock<Arc<LogLookup>>,
+    /// Created with the first look-up of the readable end.
+    readable_lookup: OnceLock<Arc<LogLookup>>,
     /// Created with the first look-up of a record.
     record_lookup: OnceLock<RecordLookup>,
 }
@@ -92,6 +95,7 @@ impl LogConsumer {
             name,
             pending_error: Mutex::default(),
             lookup: OnceLock::new(),
+            readable_lookup: OnceLock::new(),
             record_lookup: OnceLock::new(),
         }
     }
@@ -194,12 +198,36 @@ impl LogConsumer {
     }
 
     /// The present end of the log: the next offset of every partition. Includes every event that Kafka acknowledged
-    /// before the call. Sends one request to each broker, for all its partitions.
+    /// before the call, also those that nobody can read before an open transaction ends. Sends one request to each
+    /// broker, for all its partitions.
     ///
     /// # Errors
     /// When Kafka doesn't answer for every partition within 2 s.
     pub async fn end_offsets(&self) -> Result<PositionVector, LogError> {
         self.lookup()?.offsets(Offset::End).await
+    }
+
+    /// The offset of every partition up to which readers get records. It is below [`LogConsumer::end_offsets`] where
+    /// another producer has left a transaction open.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer for every partition within 2 s.
+    pub async fn readable_end_offsets(&self) -> Result<PositionVector, LogError> {
+        let lookup = created(&self.readable_lookup, || LogLookup::new(&self.brokers, &self.topic, Records::Readable))?;
+        lookup.offsets(Offset::End).await
+    }
+
+    /// The partitions on which an open transaction of another producer holds back records, each with the offset of the
+    /// first record that nobody can read.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer for every partition within 4 s.
+    pub async fn held_partitions(&self) -> Result<BTreeMap<i32, i64>, LogError> {
+        // The end comes first: what is appended between the two requests must not look as if it were held back.
+        let end = self.end_offsets().await?;
+        let readable = self.readable_end_offsets().await?;
+        let both = (0..).zip(readable.0.into_iter().zip(end.0));
+        Ok(both.filter(|(_, (readable, end))| readable < end).map(|(it, (readable, _))| (it, readable)).collect())
     }
 
     /// The offset of the first record of every partition that the log appended at this time or later, in Unix
@@ -240,10 +268,18 @@ impl LogConsumer {
     }
 
     fn lookup(&self) -> Result<Arc<LogLookup>, LogError> {
-        if let Some(lookup) = self.lookup.get() {
-            return Ok(lookup.clone());
-        }
-        let lookup = Arc::new(LogLookup::new(&self.brokers, &self.topic)?);
-        Ok(self.lookup.get_or_init(|| lookup).clone())
+        created(&self.lookup, || LogLookup::new(&self.brokers, &self.topic, Records::Acknowledged))
     }
+}
+
+/// The look-up in a slot, created with the first use.
+fn created(
+    slot: &OnceLock<Arc<LogLookup>>,
+    create: impl FnOnce() -> Result<LogLookup, LogError>,
+) -> Result<Arc<LogLookup>, LogError> {
+    if let Some(lookup) = slot.get() {
+        return Ok(lookup.clone());
+    }
+    let lookup = Arc::new(create()?);
+    Ok(slot.get_or_init(|| lookup).clone())
 }

@@ -19,6 +19,25 @@ domain::limit_rows! {
     Services, "a look-up in the log", Time TIMEOUT, "503 `unavailable` for the request that needs it", "tasks and connections";
 }
 
+/// Which records a look-up counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Records {
+    /// All that Kafka has acknowledged.
+    Acknowledged,
+    /// Those below the first open transaction. Readers of committed records get no others yet.
+    Readable,
+}
+
+impl Records {
+    /// A broker answers "the end" with the high watermark or with the last stable offset, by the client's isolation.
+    fn isolation_level(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "read_uncommitted",
+            Self::Readable => "read_committed",
+        }
+    }
+}
+
 /// Stands for an offset where a partition has no record as late as the given time.
 pub(crate) const NO_LATER_RECORD: i64 = -1;
 
@@ -32,12 +51,13 @@ pub(crate) struct LogLookup {
 }
 
 impl LogLookup {
-    pub(crate) fn new(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    pub(crate) fn new(brokers: &str, topic: &str, records: Records) -> Result<Self, LogError> {
         let consumer = client::config(brokers)
             // librdkafka demands a group even of consumers that join none.
             .set("group.id", "messages-lookup")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            .set("isolation.level", records.isolation_level())
             .create_with_context(KafkaContext::default())?;
         Ok(Self { consumer, topic: topic.to_owned(), partition_count: OnceLock::new() })
     }

@@ -55,6 +55,9 @@ impl RecordLookup {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
+            // Callers name positions of records that Kafka has acknowledged. An open transaction of another producer
+            // must not hide them.
+            .set("isolation.level", "read_uncommitted")
             .set("enable.partition.eof", "true")
             .set("max.partition.fetch.bytes", FETCH_BYTES)
             .set("queued.min.messages", "1")

@@ -52,6 +52,7 @@ pub(crate) async fn observe(
         observed.send_replace(LogEnd { end, asked_at_ms });
         if looks % LOOKS_PER_REPORT == 0 {
             measure(&log, next_offsets).await;
+            look_for_transactions(&projector, &log).await;
             stalls = report_stalls(&projector, &stalls).await;
         }
     }
@@ -67,6 +68,19 @@ async fn measure(log: &LogConsumer, next_offsets: BTreeMap<i32, i64>) {
     }
 }
 
+/// Finds out whether an open transaction holds partitions that make no progress.
+async fn look_for_transactions(projector: &Projector, log: &LogConsumer) {
+    let held = if projector.stalls.stand_still_for(OBSERVE_INTERVAL * LOOKS_PER_REPORT) {
+        log.held_partitions().await.unwrap_or_else(|error| {
+            tracing::info!(%error, "looking for open transactions failed; retrying every two seconds");
+            BTreeMap::new()
+        })
+    } else {
+        BTreeMap::new()
+    };
+    projector.stalls.hold(held);
+}
+
 /// Tells operators and other processes which partitions make no progress. Returns them, for the next call.
 async fn report_stalls(projector: &Projector, reported: &BTreeMap<i32, String>) -> BTreeMap<i32, String> {
     let stalls = projector.stalls.get();
@@ -80,7 +94,18 @@ async fn report_stalls(projector: &Projector, reported: &BTreeMap<i32, String>) 
     {
         tracing::debug!(%error, "Redis failed; other processes don't learn why partitions make no progress");
     }
+    for partition in reported.keys().filter(|partition| !stalls.contains_key(partition)) {
+        stalled_offset(*partition).set(-1.0);
+    }
+    for (partition, next) in projector.stalls.next_offsets() {
+        stalled_offset(partition).set(next as f64);
+    }
     stalls
+}
+
+/// The offset at which a partition makes no progress; -1 once it does.
+fn stalled_offset(partition: i32) -> metrics::Gauge {
+    metrics::gauge!("projector_stalled_offset", "partition" => partition.to_string())
 }
 
 /// How far some partitions of the read model are behind the log.

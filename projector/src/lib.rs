@@ -23,7 +23,7 @@ pub use folded_keys::FoldedKeys;
 pub use lag::{Lag, lag};
 pub use projector::Projector;
 pub use rebuild::{RebuildProgress, rebuild};
-pub use stalls::Stalls;
+pub use stalls::{Stalls, held_reason};
 pub use worker::run;
 
 /// The limits of this crate, for `docs/limits.md`.

@@ -235,11 +235,11 @@ impl Realtime {
     /// # Errors
     /// When Kafka doesn't answer.
     pub async fn start(mut parts: Parts, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let end = end_offsets(&parts.log).await?;
+        let end = readable_end(&parts.log).await?;
         let from = Relay::assign_before(&parts.log, &end).await?;
         let typing_log = parts.typing_log.take();
         if let Some(log) = &typing_log {
-            let end = end_offsets(log).await?;
+            let end = readable_end(log).await?;
             let starts: Vec<_> = (0..).zip(end.0).map(|(partition, _)| (partition, StartAt::End)).collect();
             log.assign(&starts)?;
         }
@@ -293,12 +293,13 @@ impl Realtime {
     }
 }
 
-/// The log's end. Retries for a while: right after a process has created the topic, some brokers don't know yet that
-/// they lead its partitions.
-async fn end_offsets(log: &LogConsumer) -> Result<PositionVector, LogError> {
+/// The offsets up to which the log can be read. The relay delivers everything from there on: also what an open
+/// transaction of another producer holds back now. Retries for a while: right after a process has created the topic,
+/// some brokers don't know yet that they lead its partitions.
+async fn readable_end(log: &LogConsumer) -> Result<PositionVector, LogError> {
     let deadline = Instant::now() + LOG_END_TIMEOUT;
     loop {
-        match log.end_offsets().await {
+        match log.readable_end_offsets().await {
             Err(error) if Instant::now() < deadline => {
                 tracing::info!(%error, "reading the log's end failed; retrying");
             }

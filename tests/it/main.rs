@@ -23,6 +23,7 @@ mod load;
 mod nginx;
 mod nodes;
 mod old_views;
+mod open_transaction;
 mod openapi;
 mod operations;
 mod page;

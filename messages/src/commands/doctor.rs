@@ -301,7 +301,12 @@ async fn check_projection(
         )),
         Err(error) => return failed(&error),
     }
-    match lag(config, read_model).await {
+    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
+    match log.held_partitions().await {
+        Ok(held) => findings.extend(held.into_iter().map(check_held)),
+        Err(error) => return failed(&error),
+    }
+    match lag(&log, read_model).await {
         Ok(lag) if lag.oldest < MAX_LAG => {
             findings.push(Finding::ok(format!("the read model is {} events behind", lag.events)));
         }
@@ -325,10 +330,18 @@ async fn check_projection(
     Checked { findings, output: Some(()) }
 }
 
-async fn lag(config: &Config, read_model: &ReadModel) -> anyhow::Result<projector::Lag> {
-    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
+/// A partition that an open transaction holds, from an offset on.
+fn check_held((partition, from): (i32, i64)) -> Finding {
+    Finding::error(
+        format!("partition {partition}: {}", projector::held_reason(from)),
+        "end it: kafka-transactions.sh find-hanging and abort, or wait for its transaction.timeout.ms; nobody else may \
+         write to the topic",
+    )
+}
+
+async fn lag(log: &LogConsumer, read_model: &ReadModel) -> anyhow::Result<projector::Lag> {
     let next = read_model.offsets().await?;
-    Ok(projector::lag(&log, (0..).zip(next.0)).await?)
+    Ok(projector::lag(log, (0..).zip(next.0)).await?)
 }
 
 /// The partitions that projectors report to make no progress.

@@ -33,10 +33,13 @@ pub(crate) async fn run(arguments: &TopicArgs) -> anyhow::Result<()> {
         .with_context(|| format!("the topic {name} doesn't exist; to create it, run: messages topic --make"))?;
     print_settings(name, &topic);
     let log = LogConsumer::new(&config.kafka_brokers, name, "topic");
-    let (first, next) = tokio::try_join!(log.beginning_offsets(), log.end_offsets())?;
+    let (first, next, held) = tokio::try_join!(log.beginning_offsets(), log.end_offsets(), log.held_partitions())?;
     println!("\n{:>9}  {:>12}  {:>12}", "partition", "first offset", "next offset");
     for (partition, (first, next)) in first.0.iter().zip(&next.0).enumerate() {
         println!("{partition:>9}  {first:>12}  {next:>12}");
+    }
+    for (partition, from) in held {
+        println!("✗ partition {partition}: {}", projector::held_reason(from));
     }
     ensure!(
         topic.wrong_settings().next().is_none(),

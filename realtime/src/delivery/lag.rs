@@ -39,7 +39,8 @@ impl RelayHealth {
 
 /// The offsets that one check found.
 struct Check {
-    end: PositionVector,
+    /// Up to here the relay could read.
+    readable_end: PositionVector,
     reached: PositionVector,
 }
 
@@ -54,14 +55,16 @@ pub(crate) struct LagMonitor {
 impl LagMonitor {
     /// Checks the relay until the shutdown. The relay is unhealthy if it has not reached the end of the check before.
     /// If it has not advanced since then either, the monitor assigns its partitions again: an error may have ended the
-    /// reading of a partition.
+    /// reading of a partition. What an open transaction of another producer holds back counts as lag, but not against
+    /// the relay.
     pub(crate) async fn run(self) {
         let mut interval = tokio::time::interval(CHECK_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last: Option<Check> = None;
         while self.shutdown.run_until_cancelled(interval.tick()).await.is_some() {
-            let end = match self.log.end_offsets().await {
-                Ok(end) => end,
+            let found = async { tokio::try_join!(self.log.end_offsets(), self.log.readable_end_offsets()) };
+            let (end, readable_end) = match found.await {
+                Ok(ends) => ends,
                 Err(error) => {
                     self.health.set(Err(error.to_string()));
                     continue;
@@ -75,7 +78,7 @@ impl LagMonitor {
             let lag: i64 = end.0.iter().zip(&reached.0).map(|(end, reached)| (end - reached).max(0)).sum();
             metrics::gauge!("realtime_lag_events").set(lag as f64);
             metrics::gauge!("realtime_lag_seconds").set(self.oldest_age(&reached, &end).await.as_secs_f64());
-            let is_behind = last.as_ref().is_some_and(|last| !reached.covers(&last.end));
+            let is_behind = last.as_ref().is_some_and(|last| !reached.covers(&last.readable_end));
             if is_behind && last.as_ref().is_some_and(|last| last.reached == reached) {
                 tracing::error!(lag, "the relay doesn't advance; assigning its partitions again");
                 if let Err(error) = Relay::assign(&self.log, &self.tail.relayed()) {
@@ -83,7 +86,7 @@ impl LagMonitor {
                 }
             }
             self.health.set(if is_behind { Err(format!("{lag} events behind the log")) } else { Ok(()) });
-            last = Some(Check { end, reached });
+            last = Some(Check { readable_end, reached });
         }
     }
 
