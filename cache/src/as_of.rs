@@ -38,7 +38,7 @@ pub struct AsOf {
     pub at_ms: i64,
 }
 
-/// The partitions whose as-of is at most [`AS_OF_MAX_AGE`] old. Of the others, nobody knows whether Redis has learned of
+/// The partitions whose as-of is recent: for a cached view, at most [`AS_OF_MAX_AGE`] old. Of the others, nobody knows whether Redis has learned of
 /// every change: a projector may be stuck, or may not reach Redis.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CurrentPartitions(pub(crate) Vec<i32>);
@@ -64,6 +64,19 @@ impl Cache {
         let (seconds, micros): (i64, i64) =
             redis::cmd("TIME").query_async(&mut self.evictable_connection("time")).await?;
         Ok(seconds * 1_000 + micros / 1_000)
+    }
+
+    /// The partitions whose as-of is at most so old.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn current_within(&self, max_age: Duration) -> Result<CurrentPartitions, CacheError> {
+        let mut read = redis::pipe();
+        read.cmd("TIME").hgetall(self.keys().as_of());
+        let ((seconds, micros), as_ofs): ((i64, i64), Vec<(i32, i64)>) =
+            read.query_async(&mut self.evictable_connection("current_within")).await?;
+        let oldest = seconds * 1_000 + micros / 1_000 - keys::millis(max_age);
+        Ok(CurrentPartitions(as_ofs.into_iter().filter(|(_, at_ms)| *at_ms >= oldest).map(|(it, _)| it).collect()))
     }
 
     /// Publishes the as-ofs of partitions whose progress is published already.

@@ -14,11 +14,10 @@ use cache::{Cache, Dependency, PendingEntity, View, ViewKey};
 use domain::facts::{ConversationFacts, MessageFacts};
 use domain::{ConversationId, MessageId, PositionVector, UserId};
 use read_model::{ReadModel, Snapshot};
-use read_path::{PositionWait, RequestCache, postgres_unavailable};
+use read_path::{LogEnd, PositionWait, RequestCache, postgres_unavailable};
 use service::problem::Problem;
 
 use crate::limits::FailedLookups;
-use crate::log_end::LogEnd;
 use crate::request::CommandRequest;
 
 /// Looks facts up.

@@ -9,7 +9,6 @@ mod execute;
 mod facts;
 mod idempotency;
 mod limits;
-mod log_end;
 mod request;
 mod response;
 mod routes;
@@ -24,7 +23,7 @@ use axum::extract::FromRef;
 use cache::{Cache, LocalLimits};
 use event_log::{LogConsumer, Producer};
 use read_model::ReadModel;
-use read_path::PositionWait;
+use read_path::{LogEnd, PositionWait};
 use service::auth::Auth;
 use service::health::{Fault, HealthChecks};
 use service::token::PositionTokens;
@@ -39,11 +38,10 @@ use facts::FactLookup;
 use idempotency::Idempotency;
 pub use limits::Limits;
 use limits::{Attempts, FailedLookups};
-use log_end::LogEnd;
 use typing::TypingCommands;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[limits::LIMIT_ROWS, log_end::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[limits::LIMIT_ROWS];
 
 /// A command API. Clones share everything.
 #[derive(Clone)]

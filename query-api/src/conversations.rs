@@ -16,6 +16,7 @@ use service::problem::Problem;
 use service::response::PageResponse;
 
 use crate::QueryApi;
+use crate::absence::demand_log_end;
 use crate::cursor::List;
 use crate::memberships;
 use crate::page_request::PageRequest;
@@ -157,12 +158,18 @@ async fn read_one(
         let value = snapshot.value.map(|ConversationPage { view, next }| request.response(view, next));
         Ok(Snapshot { value, offsets: snapshot.offsets })
     };
-    let view = if request.is_first() {
-        // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
-        let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page_size: request.limit };
-        read.read_entity(&key, Dependency::Conversation(id), values).await?
-    } else {
-        read.load(values()).await?
+    // The view belongs to one user. If Redis has it, the user is in the conversation, and stays in it.
+    let key = ViewKey::Conversation { conversation: id, user: caller.clone(), page_size: request.limit };
+    let find = async |read: &mut ReadRequest<'_>| {
+        if request.is_first() {
+            read.read_entity(&key, Dependency::Conversation(id), values).await
+        } else {
+            read.load(values()).await
+        }
     };
+    let mut view = find(read).await?;
+    if view.is_none() && demand_log_end(read, Some(id)).await? {
+        view = find(read).await?;
+    }
     Ok(read.respond("conversation", view.ok_or_else(|| Problem::not_found(FIELD))?, headers))
 }

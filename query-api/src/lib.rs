@@ -3,6 +3,7 @@
 //! Every response says which position it includes, and a request can demand one. Without Redis everything comes from
 //! Postgres; without Postgres clients can still read what is cached. This crate must never write to Postgres or the log.
 
+mod absence;
 mod acquaintances;
 mod conversations;
 mod cursor;
@@ -26,9 +27,10 @@ use axum::routing::get;
 use cache::{Cache, Limit, LocalLimits};
 use domain::ConversationId;
 use domain::view::{ConversationView, MessageView};
+use event_log::LogConsumer;
 use http::{HeaderMap, Uri};
 use read_model::ReadModel;
-use read_path::PositionWait;
+use read_path::{LogEnd, PositionWait};
 use serde::Serialize;
 use service::auth::{Auth, Caller};
 use service::http::Params;
@@ -69,6 +71,8 @@ pub struct Parts {
     pub read_model: ReadModel,
     /// How many partitions the topic has.
     pub partitions: usize,
+    /// Reads the log's end.
+    pub log: Arc<LogConsumer>,
     /// The largest number of queries that a user may send in a window.
     pub queries_per_window: u32,
     /// The length of that window, which starts with the first query.
@@ -77,6 +81,7 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
+    log_end: LogEnd,
     sync_permits: SyncPermits,
     limit: Limit,
     /// Count while Redis is down.
@@ -85,11 +90,17 @@ struct Shared {
 }
 
 impl QueryApi {
-    /// Puts a query API together.
+    /// Puts a query API together. Needs a tokio runtime.
     pub fn new(parts: Parts) -> Self {
         let limit = Limit { name: "queries", max: parts.queries_per_window, window: parts.window };
-        let (sync_permits, local_limits) = (SyncPermits::new(SYNC_PERMITS), LocalLimits::default());
-        Self(Arc::new(Shared { parts, sync_permits, limit, local_limits, postgres_outage: PostgresOutage::default() }))
+        Self(Arc::new(Shared {
+            log_end: LogEnd::new(parts.log.clone()),
+            parts,
+            sync_permits: SyncPermits::new(SYNC_PERMITS),
+            limit,
+            local_limits: LocalLimits::default(),
+            postgres_outage: PostgresOutage::default(),
+        }))
     }
 
     /// The routes.
@@ -166,6 +177,7 @@ async fn list_page(read: &mut ReadRequest<'_>, uri: &Uri, headers: &HeaderMap) -
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     LIMIT_ROWS,
+    absence::LIMIT_ROWS,
     conversations::LIMIT_ROWS,
     cursor::LIMIT_ROWS,
     page_request::LIMIT_ROWS,

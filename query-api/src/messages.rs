@@ -15,6 +15,7 @@ use service::problem::Problem;
 use service::response::DataResponse;
 
 use crate::QueryApi;
+use crate::absence::{demand_log_end, require_participant};
 use crate::cursor::List;
 use crate::page_request::PageRequest;
 use crate::read_request::ReadRequest;
@@ -32,7 +33,7 @@ pub(crate) async fn page(
     let request = PageRequest::<i64>::read(List::Messages(conversation), params, DEFAULT_LIMIT)?;
     read.read_demand(headers)?;
     read.demand_of(conversation).await?;
-    read.require_participant(conversation, "conversationId").await?;
+    require_participant(read, conversation, "conversationId").await?;
     let read_model = read.read_model();
     let values = async {
         let snapshot = read_model.messages(conversation, request.limit, request.from).await?;
@@ -89,14 +90,15 @@ async fn read_one(
     let id: MessageId = path_id(FIELD, path)?;
     Params::read(uri, &[])?;
     read.read_demand(headers)?;
-    let view = match find(read, id).await? {
-        // The message may be on any partition. A message that the caller may not see looks like none.
-        None if !read.demands_all() => {
-            read.demand_all().await?;
-            find(read, id).await?
-        }
-        found => found,
-    };
+    let mut view = find(read, id).await?;
+    // The message may be on any partition. A message that the caller may not see looks like none.
+    if view.is_none() && !read.demands_all() {
+        read.demand_all().await?;
+        view = find(read, id).await?;
+    }
+    if view.is_none() && demand_log_end(read, None).await? {
+        view = find(read, id).await?;
+    }
     Ok(read.respond("message", view.ok_or_else(|| Problem::not_found(FIELD))?, headers))
 }
 

@@ -4,7 +4,7 @@
 //! conversation, its messages and each of them depend on the conversation's partition, and lists and `sync` on all. So
 //! a partition that the projector can't fold holds up only the reads of what is on it.
 //!
-//! What doesn't exist in an old snapshot is a 503, never a 404.
+//! What doesn't exist in an old snapshot is a 503, never a 404 (see `absence.rs`).
 //!
 //! A view from Redis counts only while it is known to be recent. Otherwise Postgres comes first, and the view is the
 //! answer only if Postgres doesn't respond.
@@ -158,6 +158,11 @@ impl<'a> ReadRequest<'a> {
     /// The user who reads.
     pub(crate) fn user(&self) -> &UserId {
         &self.user
+    }
+
+    /// The query API that reads.
+    pub(crate) fn api(&self) -> &'a QueryApi {
+        self.api
     }
 
     /// The read model, which has what Redis doesn't have.
@@ -333,19 +338,7 @@ impl<'a> ReadRequest<'a> {
         view.includes.covers(&self.at_least)
     }
 
-    /// Checks that the user is in a conversation.
-    ///
-    /// # Errors
-    /// 404 naming the field when the user is not, or when there is no such conversation; 503 when that is unknown.
-    pub(crate) async fn require_participant(
-        &mut self,
-        conversation: ConversationId,
-        field: &'static str,
-    ) -> Result<(), Problem> {
-        if self.is_participant(conversation).await? { Ok(()) } else { Err(Problem::not_found(field)) }
-    }
-
-    /// Whether the user is in a conversation.
+    /// Whether the user is in a conversation, as far as the read model and Redis know.
     ///
     /// # Errors
     /// 503 when that is unknown.

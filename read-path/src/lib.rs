@@ -3,11 +3,13 @@
 //!
 //! Redis only makes a read fast. A read must never fail, or answer with older data, because Redis is down.
 
+mod log_end;
 mod offset_poll;
 pub mod rate_limit;
 mod request_cache;
 mod wait;
 
+pub use log_end::LogEnd;
 pub use request_cache::{CachedView, CountedView, RequestCache};
 pub use wait::{MAX_WAIT, PositionWait, ReachedIn, WaitError};
 
@@ -21,4 +23,4 @@ pub fn postgres_unavailable(error: &ReadModelError) -> Problem {
 }
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[wait::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[wait::LIMIT_ROWS, log_end::LIMIT_ROWS];

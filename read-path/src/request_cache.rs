@@ -1,6 +1,7 @@
 //! Redis as one request uses it, and the cache-aside pattern: look up, else load and fill.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use cache::{
     Admission, Cache, CacheError, CountedLookup, CurrentPartitions, Dependency, PendingEntity, RequestCounter,
@@ -77,6 +78,12 @@ impl<'a> RequestCache<'a> {
     pub async fn count(&mut self, counter: RequestCounter<'_>) -> Option<Admission> {
         let counted = self.cache?.count_request(counter).await;
         self.check(counted)
+    }
+
+    /// The partitions of which the projector has folded an end of the log that is at most so old. None without Redis.
+    pub async fn current_within(&mut self, max_age: Duration) -> Option<CurrentPartitions> {
+        let current = self.cache?.current_within(max_age).await;
+        self.check(current)
     }
 
     /// Reads the versions of what a view depends on. Read them before the values of the view.

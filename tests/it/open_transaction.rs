@@ -1,16 +1,17 @@
 //! Another producer leaves a transaction open on the topic: nobody can read what Kafka acknowledges after it began. The
-//! system says so, with the partition and the offset.
+//! system says so, with the partition and the offset, and never answers that what it acknowledged doesn't exist.
 
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use redis::AsyncCommands;
 use serde_json::json;
 use service::config::Config;
 
 use crate::harness::http::Response;
 use crate::harness::process::{ServiceProcess, command};
-use crate::harness::system::{System, config, eventually, unlimited};
+use crate::harness::system::{System, config, eventually, unknown_id, unlimited};
 
 /// The partition on which the transaction is open.
 const HELD: i32 = 1;
@@ -74,6 +75,11 @@ impl Site {
         created
     }
 
+    async fn send_with_key(&self, content: &str) -> Response {
+        let body = json!({"conversationId": self.conversation, "content": content});
+        self.system.post_with_key("alice", "a-key", body).await
+    }
+
     async fn printed(&self, arguments: &[&str]) -> String {
         let output = command(&self.system.config, arguments).output().await.unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -90,6 +96,60 @@ impl Site {
         let metric = async || Some(self.process.metric(name, "").await).filter(|value| is_expected(*value));
         eventually(name, metric).await;
     }
+
+    /// Redis forgets what commands have just created, and how fresh the held partition is, as it does after a minute.
+    async fn let_a_minute_pass(&self) {
+        let mut redis = self.system.redis().await;
+        for key in self.system.redis_keys().await {
+            if key.contains(":begun:") {
+                redis.del::<_, ()>(&key).await.unwrap();
+            } else if key.contains(":as-of") {
+                redis.hdel::<_, _, ()>(&key, HELD).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_behind_an_open_transaction_is_503_and_never_404_until_it_ends() {
+    let site = Site::start().await;
+    let system = &site.system;
+    let transaction = OpenTransaction::begin(&system.config).await;
+
+    let sent = system.send("alice", &site.conversation, "behind it").await;
+    let keyed = site.send_with_key("with a key").await;
+    let created = Site::create(system, "carol").await;
+    assert_eq!((sent.status, keyed.status), (201, 201), "{sent:?} {keyed:?}");
+    let paths = [
+        format!("/api/messages/{}", sent.id()),
+        format!("/api/messages/{}", keyed.id()),
+        format!("/api/conversations/{}", created.id()),
+    ];
+    let retried = site.send_with_key("with a key").await;
+    assert_eq!((retried.status, retried.id()), (200, keyed.id()), "its event is read from the log: {retried:?}");
+
+    site.let_a_minute_pass().await;
+    for path in &paths {
+        system.get("alice", path).await.assert_problem(503, "projection_behind");
+        let demanding = system.ask("alice", "GET", path).header("Messages-Position", created.position());
+        demanding.send().await.assert_problem(503, "projection_behind");
+        // A stranger can't tell what exists.
+        system.get("eve", path).await.assert_problem(503, "projection_behind");
+    }
+    let unknown = format!("/api/messages/{}", unknown_id());
+    system.get("alice", &unknown).await.assert_problem(503, "projection_behind");
+    system.react("alice", &sent.id(), "👍").await.assert_problem(503, "projection_behind");
+
+    transaction.abort().await;
+    system.wait_until_published(&created).await;
+    for path in &paths {
+        let read = system.get_after(&created, "alice", path).await;
+        assert_eq!(read.status, 200, "{path}: {read:?}");
+    }
+    eventually("what doesn't exist is 404 again", async || {
+        (system.get("alice", &unknown).await.body["code"] == "not_found").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

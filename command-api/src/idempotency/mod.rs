@@ -53,14 +53,13 @@ use cache::{AcknowledgedRequest, Cache, IdempotencyScope, Reservation, Reservati
 use domain::{Event, Position, PositionVector, envelope};
 use event_log::LogConsumer;
 use read_model::{KeyConditions, KeyUse, ReadModel, RedisOutage};
-use read_path::{PositionWait, postgres_unavailable};
+use read_path::{LogEnd, PositionWait, postgres_unavailable};
 use service::problem::Problem;
 use tokio::time::Instant;
 
 use self::outage_announcement::OutageAnnouncement;
 use self::trusted_epoch::{RETRY_INTERVAL, TrustedEpoch};
 use crate::append::APPEND_ENDS_AFTER;
-use crate::log_end::LogEnd;
 
 /// How far the clocks of Redis and Kafka may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);

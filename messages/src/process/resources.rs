@@ -128,6 +128,7 @@ impl SharedResources {
             wait: self.wait.clone(),
             read_model: self.read_model.clone(),
             partitions: self.topic.partitions,
+            log: Arc::new(self.consumer(&self.topic.name, "query-api")),
             queries_per_window: self.config.limits.limit_queries,
             window: window(&self.config.limits),
         })

@@ -17,7 +17,7 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("read-model", &["domain"]),
     ("cache", &["domain"]),
     ("service", &["domain"]),
-    ("read-path", &["domain", "read-model", "cache", "service"]),
+    ("read-path", &["domain", "event-log", "read-model", "cache", "service"]),
     ("command-api", &FOUNDATION),
     ("projector", &FOUNDATION),
     ("query-api", &FOUNDATION),

@@ -1,4 +1,4 @@
-//! The current end of the log: one request to Kafka serves every command that asks for it at the same time.
+//! The current end of the log: one request to Kafka serves every request of a process that asks for it at the same time.
 
 use std::sync::Arc;
 
@@ -6,38 +6,38 @@ use domain::PositionVector;
 use event_log::LogConsumer;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many commands may wait for the log's end. Further ones are told that it is unknown.
+/// How many requests may wait for the log's end. Further ones are told that it is unknown.
 const MAX_WAITERS: usize = 1_024;
 
 domain::limit_rows! {
-    Services, "commands that wait for the end of the log", Count MAX_WAITERS, "503 `projection_behind`", "memory";
+    Services, "requests that wait for the end of the log", Count MAX_WAITERS, "503 `projection_behind`", "memory";
 }
 
 type Reply = oneshot::Sender<Option<PositionVector>>;
 
 /// Asks Kafka for the log's end, one request at a time.
-pub(crate) struct LogEnd {
+pub struct LogEnd {
     requests: mpsc::Sender<Reply>,
 }
 
 impl LogEnd {
-    /// Needs a tokio runtime.
-    pub(crate) fn new(log: Arc<LogConsumer>) -> Self {
+    /// Asks this consumer. Needs a tokio runtime.
+    pub fn new(log: Arc<LogConsumer>) -> Self {
         let (requests, mut received) = mpsc::channel::<Reply>(MAX_WAITERS);
         tokio::spawn(async move {
             let mut waiters = Vec::new();
-            // A command that asks while a request is under way waits for the next one: the end in that answer may be
-            // older than the command.
+            // Whoever asks while a look-up is under way waits for the next one: the end in that answer may be older
+            // than the request.
             while received.recv_many(&mut waiters, MAX_WAITERS).await > 0 {
                 let end = match log.end_offsets().await {
                     Ok(end) => Some(end),
                     Err(error) => {
-                        tracing::warn!(%error, "reading the end of the log failed; waiting commands get 503");
+                        tracing::warn!(%error, "reading the end of the log failed; waiting requests get 503");
                         None
                     }
                 };
                 for reply in waiters.drain(..) {
-                    // The command may have given up.
+                    // The request may have given up.
                     let _ = reply.send(end.clone());
                 }
             }
@@ -45,9 +45,9 @@ impl LogEnd {
         Self { requests }
     }
 
-    /// The next offset of every partition, no older than this call. None if Kafka doesn't answer or too many commands
+    /// The next offset of every partition, no older than this call. None if Kafka doesn't answer or too many requests
     /// wait for it.
-    pub(crate) async fn read(&self) -> Option<PositionVector> {
+    pub async fn read(&self) -> Option<PositionVector> {
         let (reply, end) = oneshot::channel();
         self.requests.try_send(reply).ok()?;
         end.await.ok().flatten()
