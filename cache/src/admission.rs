@@ -118,9 +118,15 @@ impl Cache {
         for Cost { limit, amount } in costs.iter() {
             call.key(keys.limit(limit.name, user)).arg(limit.max).arg(keys::millis(limit.window)).arg(amount);
         }
-        call.key(pending_key(&keys, pending));
-        call.key(request.map_or_else(String::new, |request| ended_typing(&keys, request.event)));
+        if let Some(pending) = pending {
+            call.key(keys.pending_entity(&pending.dependency()));
+        }
         call.arg(pending.map(PendingEntity::json).unwrap_or_default()).arg(keys::PENDING_TTL.as_secs());
+        let ended_typing = request.and_then(|request| ended_typing(&keys, request.event));
+        call.arg(i32::from(ended_typing.is_some()));
+        if let Some(mark) = ended_typing {
+            call.key(mark);
+        }
         if let (Some(request), Some(scope)) = (request, scope) {
             call.key(scope.reservation(&keys)).key(keys.epoch()).key(keys.keys_ahead(scope.actor));
             call.arg(made_at_ms(scope.key).unwrap_or(0));
@@ -157,7 +163,11 @@ impl Cache {
         for Cost { limit, amount } in costs.iter() {
             call.key(keys.limit(limit.name, user)).arg(amount);
         }
-        call.key(pending_key(&keys, request.and_then(|request| request.pending)));
+        let pending = request.and_then(|request| request.pending);
+        call.arg(i32::from(pending.is_some()));
+        if let Some(pending) = pending {
+            call.key(keys.pending_entity(&pending.dependency()));
+        }
         if let Some(request) = request
             && let Some(scope) = IdempotencyScope::of(request.event)
         {
@@ -167,15 +177,7 @@ impl Cache {
     }
 }
 
-/// The mark that the author of a message types, which ends with the message; empty for every other event.
-fn ended_typing(keys: &Keys<'_>, event: &Event) -> String {
-    match event.data {
-        EventData::MessageSent(_) => keys.typing(event.conversation_id, &event.actor_id),
-        _ => String::new(),
-    }
-}
-
-/// The key of a pending entity, as the scripts expect it: empty where there is none.
-fn pending_key(keys: &Keys<'_>, pending: Option<&PendingEntity>) -> String {
-    pending.map_or_else(String::new, |pending| keys.pending_entity(&pending.dependency()))
+/// The mark that the author of a message types, which ends with the message; none for every other event.
+fn ended_typing(keys: &Keys<'_>, event: &Event) -> Option<String> {
+    matches!(event.data, EventData::MessageSent(_)).then(|| keys.typing(event.conversation_id, &event.actor_id))
 }

@@ -15,6 +15,7 @@ mod dependencies;
 mod development;
 mod doctor;
 mod freshness;
+mod half_working_redis;
 mod harness;
 mod heavy_groups;
 mod hostile;

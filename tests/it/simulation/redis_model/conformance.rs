@@ -47,9 +47,9 @@ impl Pair {
         Self { model: RedisModel::new(), real, prefix: format!("t{}", Uuid::now_v7().simple()) }
     }
 
-    /// The name of a key under the prefix. The empty name stays empty: scripts take it for no key.
+    /// The name of a key under the prefix.
     fn key(&self, name: &str) -> String {
-        if name.is_empty() { String::new() } else { format!("{}:{name}", self.prefix) }
+        format!("{}:{name}", self.prefix)
     }
 
     /// Runs a command on both. Returns the reply of the model.
@@ -136,24 +136,24 @@ fn comparable(reply: &Value) -> Value {
 async fn the_model_admits_commands_and_takes_them_back_as_redis_does() {
     let mut pair = Pair::connect().await;
     // Admission: counted, over the limit, reserved, known as reserved, with and without a pending entity.
-    let without_key = ["1", "2", "60000", "1", "{}", "60"];
-    let with_key = ["1", "2", "60000", "1", "", "60", "0", "60000", "120000", "the event", "86400", "an-epoch"];
+    let without_key = ["1", "2", "60000", "1", "{}", "60", "1"];
+    let with_key = ["1", "2", "60000", "1", "", "60", "0", "0", "60000", "120000", "the event", "86400", "an-epoch"];
     for _ in 0..3 {
         pair.script(ADMIT, &["limit", "pending", "typing"], &without_key).await;
     }
-    pair.script(ADMIT, &["limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["limit", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "reservation", "epoch", "ahead"], &with_key).await;
     pair.command("SET :reservation a-hash:3:42 XX KEEPTTL").await;
     pair.command("SET :nothing a-hash:3:42 XX KEEPTTL").await;
-    pair.script(ADMIT, &["other-limit", "", "", "reservation", "epoch", "ahead"], &with_key).await;
+    pair.script(ADMIT, &["other-limit", "reservation", "epoch", "ahead"], &with_key).await;
     // Two limits: the second refuses, and neither counts.
-    let invites = ["2", "2", "60000", "1", "5", "60000", "4", "", "60"];
+    let invites = ["2", "2", "60000", "1", "5", "60000", "4", "", "60", "0"];
     for _ in 0..2 {
-        pair.script(ADMIT, &["kind", "people", "", ""], &invites).await;
+        pair.script(ADMIT, &["kind", "people"], &invites).await;
     }
     pair.command("GET :kind").await;
-    pair.script(ROLL_BACK, &["kind", "people", ""], &["2", "1", "4"]).await;
+    pair.script(ROLL_BACK, &["kind", "people"], &["2", "1", "4", "0"]).await;
     pair.command("GET :people").await;
     pair.script(EPOCH, &["epoch"], &["another"]).await;
     for name in ["limit", "other-limit", "pending", "reservation", "epoch", "nothing"] {
@@ -161,8 +161,8 @@ async fn the_model_admits_commands_and_takes_them_back_as_redis_does() {
     }
     // A key whose time is far ahead leaves a mark; an earlier one leaves that as it is.
     for (key, time) in [("late", "4000000000000"), ("later", "3900000000000")] {
-        let ahead = ["1", "9", "60000", "1", "", "60", time, "60000", "120000", "the event", "86400", "an-epoch"];
-        pair.script(ADMIT, &["more", "", "", key, "epoch", "ahead"], &ahead).await;
+        let ahead = ["1", "9", "60000", "1", "", "60", "0", time, "60000", "120000", "the event", "86400", "an-epoch"];
+        pair.script(ADMIT, &["more", key, "epoch", "ahead"], &ahead).await;
         pair.command("GET :ahead").await;
     }
     pair.script(EXPIRE, &["late", "nothing"], &["240000", "240000"]).await;
@@ -170,12 +170,12 @@ async fn the_model_admits_commands_and_takes_them_back_as_redis_does() {
         pair.command(&format!("PTTL :{name}")).await;
     }
     // Rolling back: an event that is not the reserved one, a reservation with a position, and one without.
-    pair.script(ROLL_BACK, &["limit", "pending"], &["1", "1"]).await;
-    pair.script(ROLL_BACK, &["other-limit", "", "reservation"], &["1", "1", "the event"]).await;
-    pair.script(ADMIT, &["other-limit", "", "", "second", "epoch", "ahead"], &with_key).await;
-    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "another event"]).await;
+    pair.script(ROLL_BACK, &["limit", "pending"], &["1", "1", "1"]).await;
+    pair.script(ROLL_BACK, &["other-limit", "reservation"], &["1", "1", "0", "the event"]).await;
+    pair.script(ADMIT, &["other-limit", "second", "epoch", "ahead"], &with_key).await;
+    pair.script(ROLL_BACK, &["other-limit", "second"], &["1", "1", "0", "another event"]).await;
     pair.command("GET :second").await;
-    pair.script(ROLL_BACK, &["other-limit", "", "second"], &["1", "1", "the event"]).await;
+    pair.script(ROLL_BACK, &["other-limit", "second"], &["1", "1", "0", "the event"]).await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
 }
 
@@ -306,7 +306,7 @@ async fn the_model_answers_random_calls_as_redis_does() {
         let (from, to) = (rng.below(4).to_string(), rng.below(8).to_string());
         match rng.below(3) {
             0 => pair.script(VERSIONS, &["progress", k, l], &["7200", &from, &to]).await,
-            1 => pair.script(ROLL_BACK, &[k, "", l], &["1", "1", "X"]).await,
+            1 => pair.script(ROLL_BACK, &[k, l], &["1", "1", "0", "X"]).await,
             _ => {
                 let arguments = ["v", "channel", "1", "1", "3", &from, &to];
                 pair.script(PUBLISH_PROGRESS, &["progress", "all", "epoch", k, l], &arguments).await
