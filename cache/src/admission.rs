@@ -12,9 +12,16 @@ use crate::idempotency::{IdempotencyScope, Reservation, ReservationEpoch, made_a
 use crate::keys::{self, Keys};
 use crate::pending::PendingEntity;
 
-static ADMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("scripts/epoch.lua"), include_str!("scripts/admit.lua"))));
-static ROLL_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/roll_back.lua")));
+static ADMIT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/although_full.lua"),
+        include_str!("scripts/epoch.lua"),
+        include_str!("scripts/admit.lua")
+    ))
+});
+static ROLL_BACK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("scripts/although_full.lua"), include_str!("scripts/roll_back.lua")))
+});
 
 /// How many commands of one kind a user may send in a window that starts with the first counted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +106,7 @@ impl Limit {
 impl Cache {
     /// Counts a command against its user's limits, reserves its key for its event, records what the event creates, and
     /// ends the user's typing if the event is a message: all or nothing. For a command with a key it also returns the
-    /// epoch of the reservation. Without a request it only counts. An admitted command's state is that of its first
+    /// epoch of the reservation. Without a request it only counts, also while Redis is full. An admitted command's state is that of its first
     /// limit, a limited one's that of the limit which it would pass.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ impl CacheError {
         self.0.is_io_error() || self.0.is_timeout()
     }
 
+    /// Whether Redis refused to write because its memory is full.
+    pub fn is_full(&self) -> bool {
+        self.0.to_string().contains("OOM command not allowed") || self.0.code() == Some("OOM")
+    }
+
     /// A value in Redis that this version of the program can't read.
     pub(crate) fn from_value(what: &'static str) -> Self {
         Self((redis::ErrorKind::UnexpectedReturnType, what).into())

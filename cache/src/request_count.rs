@@ -10,7 +10,11 @@ use crate::connection::{Cache, CacheError};
 use crate::keys::{self, Keys};
 
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(include_str!("scripts/count.lua"), "return count_request(KEYS[1], ARGV[1], ARGV[2])"))
+    Script::new(concat!(
+        include_str!("scripts/although_full.lua"),
+        include_str!("scripts/count.lua"),
+        "return count_request(KEYS[1], ARGV[1], ARGV[2])"
+    ))
 });
 
 /// What the script returns: the count, the milliseconds until the window ends, and 1 if the request is refused.

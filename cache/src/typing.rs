@@ -10,7 +10,9 @@ use crate::admission::{Limit, LimitState};
 use crate::connection::{Cache, CacheError};
 use crate::keys;
 
-static TYPING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/typing.lua")));
+static TYPING: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("scripts/although_full.lua"), include_str!("scripts/typing.lua")))
+});
 
 /// How long after a start another one is a repeat. Shorter than a start lasts, so that the others keep seeing a user
 /// who goes on typing.

@@ -23,8 +23,13 @@ use crate::request_count::{RequestCounter, ScriptCount};
 /// How many bytes of the hash an entity tag has: enough that two bodies never share one.
 const TAG_BYTES: usize = 16;
 
-static VIEW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("scripts/count.lua"), include_str!("scripts/view.lua"))));
+static VIEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/although_full.lua"),
+        include_str!("scripts/count.lua"),
+        include_str!("scripts/view.lua")
+    ))
+});
 static FORGET_VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/forget_versions.lua")));
 static PUT_VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put_view.lua")));
 static VERSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/versions.lua")));

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cache::{Admission, Cache, IdempotencyScope, LimitState, LocalLimits, PendingEntity, ReservationRequest};
+use cache::{
+    Admission, Cache, CacheError, Costs, IdempotencyScope, LimitState, LocalLimits, PendingEntity, ReservationRequest,
+};
 use domain::decide::{Context, decide};
 use domain::event::ConversationKind;
 use domain::facts::{Facts, MessageFacts};
-use domain::{Command, ConversationId, Event, EventData, Position, Timestamp, envelope};
+use domain::{Command, ConversationId, Event, EventData, Position, Timestamp, UserId, envelope};
 use service::problem::Problem;
 use time::OffsetDateTime;
 use tokio_util::task::TaskTracker;
@@ -112,11 +114,10 @@ impl Executor {
         let (admission, epoch) = match self.cache.admit(&request.caller, &costs, Some(reservation)).await {
             Ok(admitted) => admitted,
             Err(error) => {
-                tracing::debug!(%error, "Redis failed; this process counts the command by itself");
                 if scope.is_some() {
                     self.idempotency.announce_outage().await?;
                 }
-                (self.local_limits.admit(&request.caller, &costs), None)
+                (self.count_unreserved(&request.caller, &costs, &error).await, None)
             }
         };
         let unconfirmed = scope.is_some() && self.idempotency.needs_confirmation(epoch.as_ref(), lookup).await;
@@ -146,6 +147,17 @@ impl Executor {
         }
         self.record_outcome(&event, position).await;
         Ok(executed(event, position, state))
+    }
+
+    /// Counts a command that Redis couldn't admit: in Redis if that is only full, and else in this process alone.
+    async fn count_unreserved(&self, user: &UserId, costs: &Costs, error: &CacheError) -> Admission {
+        if error.is_full()
+            && let Ok((counted, _)) = self.cache.admit(user, costs, None).await
+        {
+            return counted;
+        }
+        tracing::debug!(%error, "Redis failed; this process counts the command by itself");
+        self.local_limits.admit(user, costs)
     }
 
     /// Records in Redis what is certain now: a retry finds the position, the first command in a new conversation finds

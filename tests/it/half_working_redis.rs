@@ -1,7 +1,10 @@
 //! A Redis that answers, but can't do all that the services need: what still works, and who says so.
 
+use messages::process::Roles;
 use serde_json::json;
+use service::config::Config;
 
+use crate::harness::http::Response;
 use crate::harness::redis::OwnRedis;
 use crate::harness::system::config;
 use crate::harness::{Client, System, eventually};
@@ -61,4 +64,71 @@ async fn a_redis_user_needs_only_the_prefix() {
     system.cache().roll_back(&user, &cache::Costs::one(limit), None).await.unwrap();
 
     assert_eq!(refusals(&redis).await, Vec::<String>::new());
+}
+
+/// Makes Redis full, whatever it holds, or gives it room again.
+async fn set_full(redis: &OwnRedis, full: bool) {
+    let mut limit = redis::cmd("CONFIG");
+    // Less than it uses already.
+    limit.arg("SET").arg("maxmemory").arg(if full { "100kb" } else { "0" });
+    limit.query_async::<()>(&mut redis.connect().await).await.unwrap();
+}
+
+/// Sends each request in turn until one is over its limit. Returns how many were within it.
+async fn count_admitted(mut send: impl AsyncFnMut(usize) -> Response) -> usize {
+    for number in 0.. {
+        let answer = send(number).await;
+        if answer.status == 429 {
+            return number;
+        }
+        // With a key, a command may have counted and yet wait for the projector in vain.
+        assert!(answer.status < 300 || answer.status == 503, "{answer:?}");
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_the_same_on_every_node_while_redis_is_full() {
+    let redis = OwnRedis::start(&[]).await;
+    let mut config = Config { redis_url: redis.url.clone(), ..config() };
+    (config.limits.limit_messages, config.limits.limit_queries, config.limits.limit_typing) = (12, 12, 12);
+    let system = System::with(|default| *default = config.clone()).await;
+    let other = System::with_roles(config, Roles::ALL).await;
+    let nodes = [&system, &other];
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let mut ids = Vec::new();
+    let send = async |number: usize| {
+        let (node, body) = (nodes[number % 2], json!({"conversationId": conversation, "content": "hi"}));
+        if number.is_multiple_of(4) {
+            return node.post_with_key("alice", &format!("key-{number}"), body).await;
+        }
+        node.post("alice", body).await
+    };
+    let ask = async |number: usize| nodes[number % 2].get("alice", "/api/messages").await;
+    // Each stop after a start counts, and so does each start after a stop.
+    let toggle_typing = async |number: usize| {
+        let action = if number % 2 == 0 { "typing_start" } else { "typing_stop" };
+        nodes[number / 2 % 2].post("alice", json!({"action": action, "conversationId": conversation})).await
+    };
+    for number in 0..4 {
+        let is_decided = async || Some(send(number).await).filter(|sent| sent.status != 503);
+        ids.push(eventually("the command is decided", is_decided).await.id());
+        assert_eq!(ask(number).await.status, 200);
+    }
+    // A message would end the typing.
+    for number in 0..4 {
+        assert_eq!(toggle_typing(number).await.status, 202);
+    }
+
+    set_full(&redis, true).await;
+
+    assert_eq!(count_admitted(toggle_typing).await, 8, "typing");
+    assert_eq!(count_admitted(async |number| send(number + 4).await).await, 8, "messages");
+    assert_eq!(count_admitted(ask).await, 8, "queries");
+    // A look-up that finds something doesn't count as failed.
+    system.wait_until_caught_up().await;
+    assert_eq!(other.edit("alice", &ids[3], "edited").await.status, 200);
+    assert_eq!(system.failed_lookups("alice").await, 0);
+    set_full(&redis, false).await;
+    assert_eq!(send(7).await.status, 429, "what was counted while Redis was full still counts");
 }

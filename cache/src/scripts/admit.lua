@@ -1,5 +1,5 @@
 -- Counts a command against its user's limits, reserves its idempotency key, records the entity that it creates and ends
--- its user's typing: all or nothing.
+-- its user's typing: all or nothing. While Redis is full, a command without anything but counters still counts.
 -- Every key and channel begins with the prefix, because a user of Redis may be allowed no others: what a command
 -- doesn't need is missing in KEYS, never empty.
 -- KEYS: the counters, the pending entity (if there is one), the mark that the user types (if it ends), then only with a
@@ -28,6 +28,7 @@ for i = 1, counters do
     return {'limited', i - 1, count, redis.call('PTTL', KEYS[i]), epoch, age}
   end
 end
+if next_key == counters + 1 and not reservation then write_although_full(KEYS[1]) end
 for i = 1, counters do
   redis.call('INCRBY', KEYS[i], ARGV[3 * i + 1])
   if redis.call('PTTL', KEYS[i]) < 0 then redis.call('PEXPIRE', KEYS[i], ARGV[3 * i]) end

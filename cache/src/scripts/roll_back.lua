@@ -5,6 +5,7 @@ local counters = tonumber(ARGV[1])
 local next_key, pending = counters + 1, nil
 if ARGV[counters + 2] == '1' then pending, next_key = KEYS[next_key], next_key + 1 end
 local reservation = KEYS[next_key]
+write_although_full(KEYS[1])
 for i = 1, counters do
   local count = tonumber(redis.call('GET', KEYS[i]) or '0')
   if count > 0 then redis.call('DECRBY', KEYS[i], math.min(count, tonumber(ARGV[i + 1]))) end

@@ -11,6 +11,7 @@ use crate::harness::eventually;
 use crate::harness::system::defaults;
 
 const ADMIT: &str = concat!(
+    include_str!("../../../../cache/src/scripts/although_full.lua"),
     include_str!("../../../../cache/src/scripts/epoch.lua"),
     include_str!("../../../../cache/src/scripts/admit.lua")
 );
@@ -25,10 +26,17 @@ const MARK_OFFLINE: &str = include_str!("../../../../cache/src/scripts/mark_offl
 const MARK_ONLINE: &str = include_str!("../../../../cache/src/scripts/mark_online.lua");
 const PUBLISH_PROGRESS: &str = include_str!("../../../../cache/src/scripts/publish_progress.lua");
 const PUT_VIEW: &str = include_str!("../../../../cache/src/scripts/put_view.lua");
-const ROLL_BACK: &str = include_str!("../../../../cache/src/scripts/roll_back.lua");
-const TYPING: &str = include_str!("../../../../cache/src/scripts/typing.lua");
+const ROLL_BACK: &str = concat!(
+    include_str!("../../../../cache/src/scripts/although_full.lua"),
+    include_str!("../../../../cache/src/scripts/roll_back.lua")
+);
+const TYPING: &str = concat!(
+    include_str!("../../../../cache/src/scripts/although_full.lua"),
+    include_str!("../../../../cache/src/scripts/typing.lua")
+);
 const VERSIONS: &str = include_str!("../../../../cache/src/scripts/versions.lua");
 const VIEW: &str = concat!(
+    include_str!("../../../../cache/src/scripts/although_full.lua"),
     include_str!("../../../../cache/src/scripts/count.lua"),
     include_str!("../../../../cache/src/scripts/view.lua")
 );
