@@ -24,14 +24,9 @@ domain::limit_rows! {
 /// An operation that Redis did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("Redis: {0}")]
-pub struct CacheError(#[from] redis::RedisError);
+pub struct CacheError(#[from] pub(crate) redis::RedisError);
 
 impl CacheError {
-    /// Whether nobody answered, rather than with an error.
-    pub fn is_without_answer(&self) -> bool {
-        self.0.is_io_error() || self.0.is_timeout()
-    }
-
     /// Whether Redis refused to write because its memory is full.
     pub fn is_full(&self) -> bool {
         self.0.to_string().contains("OOM command not allowed") || self.0.code() == Some("OOM")

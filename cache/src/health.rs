@@ -1,8 +1,15 @@
 //! Whether Redis works, and what it reports about itself, for operators.
 
+use std::sync::LazyLock;
+
+use redis::Script;
+
 use crate::connection::{Cache, CacheError};
 use crate::counted_connection::CountedConnection;
+use crate::fault::RedisFault;
 use crate::keys;
+
+static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/check.lua")));
 
 /// What Redis reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,41 +18,35 @@ pub struct RedisHealth {
     pub version: String,
     /// What Redis evicts when its memory is full (`maxmemory_policy`): `noeviction` for nothing.
     pub eviction: String,
-    /// How many bytes Redis uses.
-    pub used_bytes: u64,
-    /// How many bytes Redis may use (`maxmemory`); none if there is no such setting.
-    pub max_bytes: Option<u64>,
-}
-
-impl RedisHealth {
-    /// Whether Redis refuses to write because its memory is full.
-    pub fn refuses_writes(&self) -> bool {
-        self.eviction == "noeviction" && self.max_bytes.is_some_and(|max| self.used_bytes >= max)
-    }
 }
 
 impl Cache {
-    /// Writes a key to the instance that must not lose anything. A Redis that is full or a replica still answers, and
-    /// refuses only this.
+    /// Does in the instance that must not lose anything what the services do: writes, runs a script, publishes. A Redis
+    /// that is full, a replica or a cluster still answers, and refuses only this.
     ///
     /// # Errors
-    /// When Redis doesn't take it.
-    pub async fn check_writable(&self) -> Result<(), CacheError> {
-        self.write_to(self.connection("check_writable")).await
+    /// When Redis doesn't answer, or refuses it.
+    pub async fn check_writable(&self) -> Result<(), RedisFault> {
+        self.run_check(self.connection("check_writable")).await
     }
 
-    /// Writes a key to the instance that may evict.
+    /// Does the same in the instance that may evict.
     ///
     /// # Errors
-    /// When Redis doesn't take it.
-    pub async fn check_evictable_writable(&self) -> Result<(), CacheError> {
-        self.write_to(self.evictable_connection("check_writable")).await
+    /// When it doesn't answer, or refuses it.
+    pub async fn check_evictable_writable(&self) -> Result<(), RedisFault> {
+        self.run_check(self.evictable_connection("check_writable")).await
     }
 
-    async fn write_to(&self, mut connection: CountedConnection) -> Result<(), CacheError> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.keys().readiness()).arg(1).arg("EX").arg(keys::READINESS_TTL.as_secs());
-        Ok(set.query_async(&mut connection).await?)
+    async fn run_check(&self, mut connection: CountedConnection) -> Result<(), RedisFault> {
+        let keys = self.keys();
+        let mut call = CHECK.prepare_invoke();
+        for part in ["string", "counter", "hash", "set", "sorted-set"] {
+            call.key(keys.readiness(part));
+        }
+        call.arg(keys::millis(keys::READINESS_TTL)).arg(keys.readiness("channel"));
+        let checked = call.invoke_async::<()>(&mut connection).await;
+        checked.map_err(|error| CacheError::from(error).fault(keys.prefix))
     }
 
     /// Reads the server's version and settings. Changes nothing.
@@ -71,10 +72,32 @@ async fn health_of(mut connection: CountedConnection) -> Result<RedisHealth, Cac
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.unwrap_or_default().trim().to_owned()
     };
-    Ok(RedisHealth {
-        version: field("redis_version"),
-        eviction: field("maxmemory_policy"),
-        used_bytes: field("used_memory").parse().unwrap_or(0),
-        max_bytes: field("maxmemory").parse().ok().filter(|max| *max > 0),
-    })
+    Ok(RedisHealth { version: field("redis_version"), eviction: field("maxmemory_policy") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// The words in capital letters that follow on `start`.
+    fn commands<'a>(source: &'a str, start: &'a str) -> impl Iterator<Item = String> + 'a {
+        source.split(start).skip(1).map(|rest| rest.chars().take_while(char::is_ascii_uppercase).collect())
+    }
+
+    #[test]
+    fn the_check_does_whatever_the_services_do() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let files = [directory.clone(), directory.join("scripts")];
+        let files = files.iter().flat_map(|directory| std::fs::read_dir(directory).unwrap());
+        let mut used = BTreeSet::new();
+        for file in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+            let source = std::fs::read_to_string(&file).unwrap();
+            used.extend(commands(&source, "redis.call('").chain(commands(&source, "cmd(\"")));
+        }
+        let checked: BTreeSet<String> = commands(include_str!("scripts/check.lua"), "redis.call('").collect();
+        let forgotten: Vec<_> =
+            used.difference(&checked).filter(|command| !["", "INFO"].contains(&&***command)).collect();
+        assert!(forgotten.is_empty() && used.len() > 20, "the check doesn't do {forgotten:?}");
+    }
 }

@@ -219,9 +219,9 @@ impl Keys<'_> {
         format!("{}:{}:stalls", self.prefix, self.generation)
     }
 
-    /// String: what a process has written last to find out whether Redis takes it.
-    pub(crate) fn readiness(&self) -> String {
-        format!("{}:readiness", self.prefix)
+    /// Keys of all types, and a channel: what a process has written last to find out whether Redis takes it.
+    pub(crate) fn readiness(&self, part: &str) -> String {
+        format!("{}:readiness:{part}", self.prefix)
     }
 
     /// String: the generation that is served.

@@ -48,6 +48,7 @@ mod admission;
 mod as_of;
 mod connection;
 mod counted_connection;
+mod fault;
 mod folded;
 mod health;
 mod idempotency;
@@ -77,6 +78,7 @@ pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationReques
 pub use as_of::{AS_OF_MAX_AGE, AsOf, CurrentPartitions, STALL_AFTER};
 pub use connection::{Cache, CacheError};
 pub use counted_connection::CommandExecutor;
+pub use fault::RedisFault;
 pub use folded::FoldedKey;
 pub use health::RedisHealth;
 pub use idempotency::{AcknowledgedRequest, IdempotencyScope, Reservation, ReservationEpoch};

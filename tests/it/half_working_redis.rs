@@ -1,10 +1,13 @@
 //! A Redis that answers, but can't do all that the services need: what still works, and who says so.
 
+use cache::RedisFault;
 use messages::process::Roles;
 use serde_json::json;
 use service::config::Config;
 
 use crate::harness::http::Response;
+use crate::harness::process::{command, free_port};
+use crate::harness::proxy::Proxy;
 use crate::harness::redis::OwnRedis;
 use crate::harness::system::config;
 use crate::harness::{Client, System, eventually};
@@ -131,4 +134,77 @@ async fn limits_are_the_same_on_every_node_while_redis_is_full() {
     assert_eq!(system.failed_lookups("alice").await, 0);
     set_full(&redis, false).await;
     assert_eq!(send(7).await.status, 429, "what was counted while Redis was full still counts");
+}
+
+/// Why Redis is only half usable with this URL and prefix, as readiness and the doctor say it.
+async fn reason(url: &str, prefix: &str) -> String {
+    match cache::Cache::connect(url, prefix).unwrap().check_writable().await {
+        Err(RedisFault::HalfWorks(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_in_which_redis_half_works_has_its_reason() {
+    let redis = OwnRedis::start(&["--busy-reply-threshold", "100"]).await;
+    let mut connection = redis.connect().await;
+    let limited = async |rules: &[&str]| reason(&limited_user(&redis, "mine", rules).await, "mine").await;
+    for (rules, named) in [
+        (
+            &["+@all", "resetkeys", "~other:*"] as &[&str],
+            "may not use the services' keys: allow it the pattern ~mine:*",
+        ),
+        (&["resetkeys", "~mine:*", "resetchannels"], "channels: allow it the pattern &mine:*"),
+        (&["&mine:*", "-zadd"], "may not use a command that the services need"),
+        (&["+zadd", "-evalsha"], "may not use a command that the services need"),
+        (&["resetpass", ">another"], "refuses the user or the password"),
+    ] {
+        let reason = limited(rules).await;
+        assert!(reason.contains(named), "{rules:?}: {reason}");
+    }
+    set_full(&redis, true).await;
+    assert!(reason(&redis.url, "mine").await.contains("Redis is full"));
+    set_full(&redis, false).await;
+
+    let mut busy = redis.connect().await;
+    let script = tokio::spawn(async move {
+        let mut endless = redis::cmd("EVAL");
+        endless.arg("while true do end").arg(0).query_async::<()>(&mut busy).await
+    });
+    let checked = async || cache::Cache::connect(&redis.url, "mine").unwrap().check_writable().await.unwrap_err();
+    let is_busy = async || checked().await.to_string().contains("busy with somebody's script").then_some(());
+    eventually("Redis is busy", is_busy).await;
+    let mut kill = redis::cmd("SCRIPT");
+    kill.arg("KILL").query_async::<()>(&mut connection).await.unwrap();
+    script.await.unwrap().unwrap_err();
+
+    let mut command = redis::cmd("REPLICAOF");
+    command.arg("127.0.0.1").arg(free_port()).query_async::<()>(&mut connection).await.unwrap();
+    assert!(reason(&redis.url, "mine").await.contains("Redis is a replica, and refuses to write"));
+
+    let gone = format!("redis://127.0.0.1:{}", free_port());
+    let fault = cache::Cache::connect(&gone, "mine").unwrap().check_writable().await.unwrap_err();
+    assert!(matches!(fault, RedisFault::Gone(_)), "{fault:?}");
+    let silent = Proxy::start(&redis.url).await;
+    silent.stall();
+    let fault = cache::Cache::connect(&silent.url, "mine").unwrap().check_writable().await.unwrap_err();
+    assert!(matches!(fault, RedisFault::Gone(_)), "{fault:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_cluster_is_refused_by_name() {
+    let directory = std::env::temp_dir().join(format!("messages-{}", config().redis_prefix));
+    std::fs::create_dir(&directory).unwrap();
+    let cluster = OwnRedis::start(&["--cluster-enabled", "yes", "--dir", directory.to_str().unwrap()]).await;
+    let expected = "a Redis Cluster isn't supported: use one primary";
+    let found = reason(&cluster.url, "mine").await;
+    assert!(found.contains(expected), "without slots: {found}");
+
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383).query_async::<()>(&mut cluster.connect().await).await.unwrap();
+    let config = Config { redis_url: cluster.url.clone(), ..config() };
+    let doctor = command(&config, &["doctor"]).output().await.unwrap();
+    let printed = String::from_utf8(doctor.stdout).unwrap();
+    assert!(printed.contains(&format!("✗ {expected}")), "{printed}");
+    std::fs::remove_dir_all(directory).unwrap();
 }

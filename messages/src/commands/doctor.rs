@@ -1,10 +1,11 @@
-//! `messages doctor`: checks the whole system from outside and says what to do. It changes nothing.
+//! `messages doctor`: checks the whole system from outside and says what to do. It changes nothing, except that it writes
+//! a few keys to Redis, which expire within a minute: only a write shows that Redis takes writes.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::bail;
-use cache::{Cache, CacheError, RedisHealth};
+use cache::{Cache, RedisFault, RedisHealth};
 use event_log::{LogConsumer, TopicDescription, describe_topic};
 use read_model::ReadModel;
 use service::config::{Config, Environment};
@@ -18,10 +19,13 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const MIN_POSTGRES: i32 = 130_000;
 /// The oldest supported version of Redis: the first with all commands in use (GETEX).
 const MIN_REDIS: (u32, u32) = (6, 2);
+/// Which Redis may evict, as findings name it.
+const EVICTABLE: &str = " at REDIS_CACHE_URL";
 /// A lag from here on is wrong: in a steady stream the projector is a quarter of a second behind.
 const MAX_LAG: Duration = Duration::from_secs(10);
 
 /// A line of the output: what a check found, and advice unless that is ok.
+#[derive(Clone)]
 struct Finding {
     severity: Severity,
     message: String,
@@ -204,30 +208,71 @@ async fn check_postgres(config: &Config) -> Checked<ReadModel> {
 }
 
 async fn check_redis(config: &Config) -> Checked<Cache> {
-    let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
     let cache = match connect_cache(config) {
         Ok(cache) => cache,
         Err(error) => return Checked::failed(Finding::error(format!("{error:#}"), "correct the address")),
     };
-    let (main, evictable) = tokio::join!(cache.health(), evictable_health(&cache));
-    let mut findings = match main {
-        Ok(health) => check_main_redis(&health),
-        Err(error) => vec![Finding::warning(error.to_string(), advice)],
-    };
-    match evictable {
-        None => {}
-        Some(Ok(health)) => findings.extend(check_evictable_redis(&health)),
-        Some(Err(error)) => {
-            let advice = "start the Redis of REDIS_CACHE_URL; without it everything works, only slower";
-            findings.push(Finding::warning(error.to_string(), advice));
-        }
-    }
-    Checked { findings, output: Some(cache) }
+    let (main, evictable) = tokio::join!(check_main_redis(&cache), check_evictable_redis(&cache));
+    Checked { findings: [main, evictable].concat(), output: Some(cache) }
 }
 
-/// The health of the instance that may evict, if there is one.
-async fn evictable_health(cache: &Cache) -> Option<Result<RedisHealth, CacheError>> {
-    if cache.has_evictable_instance() { Some(cache.evictable_health().await) } else { None }
+async fn check_main_redis(cache: &Cache) -> Vec<Finding> {
+    let (checked, health) = tokio::join!(cache.check_writable(), cache.health());
+    match checked {
+        Ok(()) => {}
+        Err(RedisFault::Gone(reason)) => {
+            let advice = "start Redis, or set REDIS_URL; without Redis everything works, only slower";
+            return vec![Finding::warning(reason, advice)];
+        }
+        Err(RedisFault::HalfWorks(reason)) => {
+            let advice = "until then commands with a key take a second longer, and presence stands still";
+            return vec![Finding::error(reason, advice)];
+        }
+    }
+    let Ok(health) = health else { return vec![untold_version("")] };
+    let mut findings = vec![check_redis_version(&health, "")];
+    if health.eviction != "noeviction" {
+        let message = format!("Redis evicts keys when it is full (maxmemory-policy {})", health.eviction);
+        findings.push(Finding::warning(
+            message,
+            "set maxmemory-policy noeviction: Redis then never evicts limits or idempotency keys",
+        ));
+    }
+    findings
+}
+
+/// Checks the instance that may evict, if there is one.
+async fn check_evictable_redis(cache: &Cache) -> Vec<Finding> {
+    if !cache.has_evictable_instance() {
+        return Vec::new();
+    }
+    let (checked, health) = tokio::join!(cache.check_evictable_writable(), cache.evictable_health());
+    match checked {
+        Ok(()) => {}
+        Err(RedisFault::Gone(reason)) => {
+            let advice = "start the Redis of REDIS_CACHE_URL; without it everything works, only slower";
+            return vec![Finding::warning(reason, advice)];
+        }
+        Err(RedisFault::HalfWorks(reason)) => {
+            let message = format!("REDIS_CACHE_URL: {reason}");
+            return vec![Finding::error(message, "until then everything works, only slower")];
+        }
+    }
+    let Ok(health) = health else { return vec![untold_version(EVICTABLE)] };
+    let mut findings = vec![check_redis_version(&health, EVICTABLE)];
+    if health.eviction == "noeviction" {
+        findings.push(Finding::warning(
+            "the Redis of REDIS_CACHE_URL evicts nothing: once it is full, nobody learns how far the projector is",
+            "set its maxmemory, and maxmemory-policy allkeys-lru",
+        ));
+    }
+    findings
+}
+
+/// Redis does what the services need, but tells its user neither its version nor its settings.
+fn untold_version(place: &str) -> Finding {
+    let message = format!("Redis{place} answers, but refuses to tell its version and its settings (INFO)");
+    Finding::warning(message, "allow its user +info to have them checked as well")
 }
 
 /// `place` says which instance it is.
@@ -239,33 +284,6 @@ fn check_redis_version(health: &RedisHealth, place: &str) -> Finding {
     } else {
         Finding::ok(format!("Redis {}{place} answers", health.version))
     }
-}
-
-fn check_main_redis(health: &RedisHealth) -> Vec<Finding> {
-    let mut findings = vec![check_redis_version(health, "")];
-    if health.refuses_writes() {
-        let advice = "raise maxmemory, or set REDIS_CACHE_URL: cached views then go elsewhere";
-        findings.push(Finding::error("Redis is full, and refuses to write", advice));
-    }
-    if health.eviction != "noeviction" {
-        let message = format!("Redis evicts keys when it is full (maxmemory-policy {})", health.eviction);
-        findings.push(Finding::warning(
-            message,
-            "set maxmemory-policy noeviction: Redis then never evicts limits or idempotency keys",
-        ));
-    }
-    findings
-}
-
-fn check_evictable_redis(health: &RedisHealth) -> Vec<Finding> {
-    let mut findings = vec![check_redis_version(health, " at REDIS_CACHE_URL")];
-    if health.eviction == "noeviction" {
-        findings.push(Finding::warning(
-            "the Redis of REDIS_CACHE_URL evicts nothing: once it is full, nobody learns how far the projector is",
-            "set its maxmemory, and maxmemory-policy allkeys-lru",
-        ));
-    }
-    findings
 }
 
 async fn check_projection(

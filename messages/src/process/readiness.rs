@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cache::CacheError;
+use cache::RedisFault;
 use event_log::LogError;
 use read_model::ReadModelError;
 use service::health::{Fault, HealthChecks};
@@ -56,8 +56,11 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles) -> HealthChecks 
     checks
 }
 
-fn redis_fault(error: CacheError) -> Fault {
-    if error.is_without_answer() { Fault::Gone(error.to_string()) } else { Fault::HalfWorks(error.to_string()) }
+fn redis_fault(fault: RedisFault) -> Fault {
+    match fault {
+        RedisFault::Gone(reason) => Fault::Gone(reason),
+        RedisFault::HalfWorks(reason) => Fault::HalfWorks(reason),
+    }
 }
 
 fn kafka_fault(error: LogError) -> Fault {

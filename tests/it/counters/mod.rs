@@ -211,9 +211,6 @@ fn is_background_command(command: &RedisCommand) -> bool {
     let ends = |index: usize, endings: &[&str]| {
         command.get(index).is_some_and(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
     };
-    if command.iter().any(|argument| argument.ends_with(":readiness")) {
-        return true;
-    }
     match command[0].as_str() {
         "CLIENT" | "HELLO" | "SUBSCRIBE" => true,
         "GET" => ends(1, &[":generation"]),
@@ -223,7 +220,7 @@ fn is_background_command(command: &RedisCommand) -> bool {
         "ZRANGE" => ends(1, &[":nodes"]),
         "SCARD" => command[1].contains(":node-users:"),
         // The keys follow their number.
-        "EVALSHA" if command[3].contains(":begun:") || command[3].contains(":reservation:") => true,
+        "EVALSHA" if [":begun:", ":reservation:", ":readiness:"].iter().any(|kind| command[3].contains(kind)) => true,
         "EVALSHA" => match command[2].as_str() {
             "1" => ends(3, &[":reservations-since", ":nodes"]),
             "2" => ends(3, &[":progress"]) && ends(4, &[":as-of"]),

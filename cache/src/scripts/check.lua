@@ -1,0 +1,32 @@
+-- Does once whatever the services do with Redis, each command at least once: writes first, since a Redis that is full or
+-- a replica refuses that.
+-- KEYS: a string, a counter, a hash, a set, a sorted set. ARGV: the TTL in ms, the channel.
+redis.call('SET', KEYS[1], 1, 'PX', ARGV[1])
+redis.call('INCR', KEYS[2])
+redis.call('INCRBY', KEYS[2], 1)
+redis.call('DECRBY', KEYS[2], 1)
+redis.call('HSET', KEYS[3], 'field', 1)
+redis.call('HSETNX', KEYS[3], 'field', 1)
+redis.call('SADD', KEYS[4], 'member')
+redis.call('ZADD', KEYS[5], 1, 'member')
+redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[1] / 1000))
+for i = 2, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+redis.call('PUBLISH', ARGV[2], 'check')
+redis.call('TIME')
+redis.call('EXISTS', KEYS[1])
+redis.call('GET', KEYS[1])
+redis.call('PTTL', KEYS[1])
+redis.call('HGET', KEYS[3], 'field')
+redis.call('HGETALL', KEYS[3])
+redis.call('HVALS', KEYS[3])
+redis.call('HSTRLEN', KEYS[3], 'field')
+redis.call('SMEMBERS', KEYS[4])
+redis.call('SCARD', KEYS[4])
+redis.call('SRANDMEMBER', KEYS[4], 1)
+redis.call('ZRANGE', KEYS[5], 0, -1)
+redis.call('ZSCORE', KEYS[5], 'member')
+redis.call('HDEL', KEYS[3], 'field')
+redis.call('SREM', KEYS[4], 'member')
+redis.call('ZREM', KEYS[5], 'member')
+redis.call('DEL', KEYS[2])
+return 1
