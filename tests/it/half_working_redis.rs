@@ -195,7 +195,10 @@ async fn each_way_in_which_redis_half_works_has_its_reason() {
 async fn a_redis_cluster_is_refused_by_name() {
     let directory = std::env::temp_dir().join(format!("messages-{}", config().redis_prefix));
     std::fs::create_dir(&directory).unwrap();
-    let cluster = OwnRedis::start(&["--cluster-enabled", "yes", "--dir", directory.to_str().unwrap()]).await;
+    // By default, 10,000 above the other port, which may be taken.
+    let bus_port = free_port().to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--dir", directory.to_str().unwrap()];
+    let cluster = OwnRedis::start(&options).await;
     let expected = "a Redis Cluster isn't supported: use one primary";
     let found = reason(&cluster.url, "mine").await;
     assert!(found.contains(expected), "without slots: {found}");
