@@ -20,7 +20,7 @@ pub use describe::{TopicDescription, TopicSetting, describe_topic};
 pub use error::LogError;
 pub use partition::{partition_for, partition_of};
 pub use partition_reader::{PartitionReader, ReadError};
-pub use producer::{AppendError, Producer};
+pub use producer::{AppendError, Destination, Producer};
 pub use record::{LogRecord, NotAnEvent};
 pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic};
 pub use topic_watch::TopicWatch;

@@ -12,6 +12,8 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use tokio::sync::oneshot;
 
 use crate::client::{self, KafkaContext};
+use crate::partition::partition_of;
+use crate::topic::Topic;
 
 /// How long Kafka may take to acknowledge an event, retries included. librdkafka checks this once a second, so the
 /// caller hears of it within 5 s.
@@ -87,8 +89,24 @@ struct Shared {
     config: ClientConfig,
     /// Replaced when it breaks down.
     current: RwLock<ThreadedProducer<KafkaContext>>,
-    topic: String,
-    typing_topic: String,
+    topic: Destination,
+    typing_topic: Destination,
+}
+
+/// A topic to append to, as it was when the process started. librdkafka would follow added partitions within minutes,
+/// and then append to partitions that nobody reads, and events of one conversation to two partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The topic's name.
+    pub topic: String,
+    /// Among how many partitions the keys are shared out.
+    pub partitions: usize,
+}
+
+impl From<&Topic> for Destination {
+    fn from(topic: &Topic) -> Self {
+        Self { topic: topic.name.clone(), partitions: topic.partitions }
+    }
 }
 
 impl Shared {
@@ -103,26 +121,25 @@ impl Producer {
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
-    pub fn new(brokers: &str, topic: &str, typing_topic: Option<&str>) -> Result<Self, KafkaError> {
+    pub fn new(brokers: &str, topic: Destination, typing_topic: Option<Destination>) -> Result<Self, KafkaError> {
         let mut config = client::config(brokers);
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("linger.ms", "0")
             .set("compression.type", "lz4")
-            .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
             .set("queue.buffering.max.messages", QUEUED_EVENTS.to_string())
             .set("queue.buffering.max.kbytes", (QUEUED_BYTES >> 10).to_string());
         client::count_requests(&mut config);
         let current = RwLock::new(config.create_with_context(KafkaContext::default())?);
-        let typing_topic = typing_topic.unwrap_or(topic).to_owned();
-        Ok(Self(Arc::new(Shared { config, current, topic: topic.to_owned(), typing_topic })))
+        let typing_topic = typing_topic.unwrap_or_else(|| topic.clone());
+        Ok(Self(Arc::new(Shared { config, current, topic, typing_topic })))
     }
 
     /// Whether typing events go to a topic of their own. Their positions are then on that topic.
     pub fn has_typing_topic(&self) -> bool {
-        self.0.typing_topic != self.0.topic
+        self.0.typing_topic.topic != self.0.topic.topic
     }
 
     /// Connects and gets a producer id, so the first append doesn't wait for them. Takes half a second.
@@ -133,7 +150,7 @@ impl Producer {
         let shared = self.0.clone();
         let metadata = client::run_blocking(move || {
             let producer = shared.current();
-            for topic in [&shared.topic, &shared.typing_topic] {
+            for Destination { topic, .. } in [&shared.topic, &shared.typing_topic] {
                 producer.client().fetch_metadata(Some(topic), KAFKA_TIMEOUT)?;
             }
             Ok(())
@@ -184,7 +201,7 @@ impl Producer {
 
     fn enqueue_one(&self, producer: &ThreadedProducer<KafkaContext>, event: &Event, traceparent: &str) -> QueuedEvent {
         let is_typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
-        let topic = if is_typing { &self.0.typing_topic } else { &self.0.topic };
+        let Destination { topic, partitions } = if is_typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
         for (key, value) in &envelope::headers(event) {
             headers = headers.insert(Header { key, value: Some(value) });
@@ -193,7 +210,11 @@ impl Producer {
         let (sender, delivery) = oneshot::channel();
         let key = event.conversation_id.to_string();
         let value = envelope::encode(event);
-        let record = BaseRecord::with_opaque_to(topic, Box::new(sender)).key(&key).payload(&value).headers(headers);
+        let record = BaseRecord::with_opaque_to(topic, Box::new(sender))
+            .partition(partition_of(event.conversation_id, *partitions))
+            .key(&key)
+            .payload(&value)
+            .headers(headers);
         match producer.send(record) {
             Ok(()) => Ok(delivery),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

@@ -132,14 +132,13 @@ pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, Topi
 }
 
 /// Creates the topic of typing events if it doesn't exist. Accepts an existing one with any settings: nobody misses
-/// typing events that Kafka deletes.
+/// typing events that Kafka deletes. Returns its number of partitions.
 ///
 /// # Errors
 /// When the cluster doesn't answer.
-pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<(), TopicError> {
+pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<usize, TopicError> {
     let admin = create_if_missing(brokers, spec, &TYPING_SETTINGS).await?;
-    await_leaders(&admin, &spec.name).await?;
-    Ok(())
+    Ok(await_leaders(&admin, &spec.name).await?.partitions)
 }
 
 /// Creates a topic with these settings if it doesn't exist.

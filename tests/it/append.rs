@@ -56,7 +56,7 @@ impl FaultyKafka {
         broker.create_topic(&config.kafka_topic, partitions, 1).unwrap();
         let spec = TopicSpec { name: config.kafka_topic.clone(), partitions };
         let topic = ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
-        let producer = Producer::new(&broker.bootstrap_servers(), &topic.name, None).unwrap();
+        let producer = Producer::new(&broker.bootstrap_servers(), (&topic).into(), None).unwrap();
         producer.warm_up().await.unwrap();
         let api = CommandApi::new(Parts {
             auth: healthy.auth.clone(),

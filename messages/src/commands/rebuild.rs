@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
     debug_assert!(arguments.reset, "clap requires --reset");
     let config = &arguments.config;
     telemetry::start(&config.log, config.log_format);
-    let topic = process::ensure_topics(config).await?;
+    let topic = process::ensure_topics(config).await?.log;
     process::connect_and_migrate(config, 1).await?;
     let projector = Projector {
         brokers: config.kafka_brokers.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
-use event_log::{LogConsumer, Producer, Topic, TopicError, TopicWatch};
+use event_log::{Destination, LogConsumer, Producer, Topic, TopicError, TopicWatch};
 use projector::{FoldedKeys, Projector, Stalls};
 use query_api::QueryApi;
 use read_model::ReadModel;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::cache_connections::connect_cache;
 use super::roles::Roles;
 use super::topic_guard;
-use super::topics::ensure_topics;
+use super::topics::{Topics, ensure_topics};
 use super::wait_for_services::wait_for;
 
 /// The configuration, secrets and connections of a process.
@@ -31,6 +31,7 @@ pub(super) struct SharedResources {
     pub(super) config: Config,
     pub(super) auth: Auth,
     pub(super) topic: Topic,
+    typing_topic: Option<Destination>,
     topic_watch: TopicWatch,
     /// Why nothing may be appended; none while the topic and the read model belong together.
     pub(super) topic_guard: watch::Receiver<Option<String>>,
@@ -54,7 +55,8 @@ impl SharedResources {
     pub(super) async fn connect(config: &Config, roles: Roles, address: SocketAddr) -> anyhow::Result<Self> {
         let secret = config.secret()?;
         let is_worth_retrying = |error: &TopicError| !matches!(error, TopicError::Misconfigured { .. });
-        let topic = wait_for("Kafka", || ensure_topics(config), is_worth_retrying).await?;
+        let topics = wait_for("Kafka", || ensure_topics(config), is_worth_retrying).await?;
+        let Topics { log: topic, typing: typing_topic } = topics;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
         let cache = connect_cache(config)?;
@@ -68,6 +70,7 @@ impl SharedResources {
             topic_watch,
             topic_guard,
             topic,
+            typing_topic,
             wait: PositionWait::new(progress.clone(), read_model.clone()),
             read_model,
             progress,
@@ -99,8 +102,8 @@ impl SharedResources {
 
     /// A producer that has connected to the brokers: the first command needn't wait for that.
     pub(super) async fn producer(&self) -> anyhow::Result<Producer> {
-        let config = &self.config;
-        let producer = Producer::new(&config.kafka_brokers, &self.topic.name, config.kafka_typing_topic.as_deref())?;
+        let typing_topic = self.typing_topic.clone();
+        let producer = Producer::new(&self.config.kafka_brokers, (&self.topic).into(), typing_topic)?;
         producer.warm_up().await.context("Kafka")?;
         Ok(producer)
     }

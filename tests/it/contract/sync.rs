@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::{Event, PositionVector};
-use event_log::{LogConsumer, Producer};
+use event_log::{Destination, LogConsumer, Producer};
 use serde_json::{Value, json};
 use service::token::PositionTokens;
 use uuid::Uuid;
@@ -151,7 +151,8 @@ async fn readers_arrive_at_the_present_state(seed: u64) {
     // Copies of readers with the token and the state of an earlier moment.
     let mut earlier: Vec<Reader> = Vec::new();
     let history = domain::testing::random_history(seed, 250);
-    let producer = Producer::new(&system.config.kafka_brokers, &system.config.kafka_topic, None).unwrap();
+    let topic = Destination { topic: system.config.kafka_topic.clone(), partitions: log_start.0.len() };
+    let producer = Producer::new(&system.config.kafka_brokers, topic, None).unwrap();
     let (first_half, second_half) = history.split_at(history.len() / 2);
     let mut turn = 0_usize;
     for events in [first_half, second_half] {
