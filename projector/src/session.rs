@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
         match finished {
             Finished::Batch { run, batch, outcome, took } => self.finish_batch(&run, &batch, outcome, took),
             Finished::Leases(Ok(leased)) => self.enter_leases(&leased),
-            Finished::Leases(Err(error @ ReadModelError::Unreachable(_))) => Err(error.into()),
+            Finished::Leases(Err(error)) if error.concerns_everything() => Err(error.into()),
             Finished::Leases(Err(error)) => {
                 // The compare-and-set keeps the data right if another projector takes over in the meantime.
                 tracing::warn!(%error, "renewing the leases failed; retrying in a second");
@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         let setback = match &error {
             RunError::Commit(CommitError::Held(partitions)) => Setback::Held(partitions.clone()),
             RunError::Commit(CommitError::ReadModel(failure)) | RunError::Postgres(failure)
-                if !matches!(failure, ReadModelError::Unreachable(_)) =>
+                if !failure.concerns_everything() =>
             {
                 Setback::Failed
             }

@@ -28,8 +28,8 @@
 //! Its session ends and starts again from the offsets in Postgres.
 //!
 //! *Postgres times out, or refuses the batch.* Its partitions are set apart: each gets batches of its own, beside those
-//! of the other partitions, and smaller ones each time, until one succeeds. If Postgres can't be reached, the session
-//! ends.
+//! of the other partitions, and smaller ones each time, until one succeeds. If Postgres can't be reached or is read-only,
+//! the session ends.
 //!
 //! The worker must never keep an offset that Postgres doesn't have, and must never publish before the commit.
 

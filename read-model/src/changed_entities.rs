@@ -6,7 +6,8 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::ReadModel;
+use crate::error::ReadModelError;
 use crate::rows;
 
 /// How many conversations a page lists at most. The next pages list their messages and participants.
@@ -103,14 +104,14 @@ impl ReadModel {
     }
 
     async fn changed_conversations(&self, cursor: &ChangesCursor) -> Result<ChangedEntities, ReadModelError> {
-        let (pool, _timer) = self.pool("changed_conversations");
+        let mut connection = self.acquire("changed_conversations").await?;
         let rows = sqlx::query(
             "SELECT id, changed FROM conversations WHERE partition = $1 AND changed >= $2 ORDER BY changed LIMIT $3",
         )
         .bind(cursor.partition)
         .bind(cursor.conversations_from)
         .bind(CONVERSATIONS_PER_PAGE)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         let Some(last) = rows.last() else { return Ok(ChangedEntities::default()) };
         let conversations_from = last.try_get::<i64, _>("changed")? + 1;
@@ -126,7 +127,7 @@ impl ReadModel {
         cursor: &ChangesCursor,
         start: &PageStart,
     ) -> Result<ChangedEntities, ReadModelError> {
-        let (pool, _timer) = self.pool("changed_messages");
+        let mut connection = self.acquire("changed_messages").await?;
         let rows = sqlx::query(
             "SELECT number, message.id, message.position
              FROM unnest($1::uuid[]) WITH ORDINALITY AS changed (id, number) CROSS JOIN LATERAL (
@@ -139,7 +140,7 @@ impl ReadModel {
         .bind(start.from)
         .bind(cursor.since)
         .bind(ROWS_PER_PAGE)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         let stage = match start.after(&rows, "position")? {
             Some(start) => Stage::Messages(start),
@@ -154,7 +155,7 @@ impl ReadModel {
         cursor: &ChangesCursor,
         start: &PageStart,
     ) -> Result<ChangedEntities, ReadModelError> {
-        let (pool, _timer) = self.pool("participants_of_changed");
+        let mut connection = self.acquire("participants_of_changed").await?;
         let rows = sqlx::query(
             "SELECT number, member.user_id, member.ordinal::bigint AS ordinal
              FROM unnest($1::uuid[]) WITH ORDINALITY AS changed (id, number) CROSS JOIN LATERAL (
@@ -166,7 +167,7 @@ impl ReadModel {
         .bind(start.remaining())
         .bind(start.from)
         .bind(ROWS_PER_PAGE)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         let stage = start.after(&rows, "ordinal")?.map_or(Stage::Conversations, Stage::Participants);
         let users = rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?;

@@ -1,11 +1,13 @@
 //! Committing a batch: its rows, its dead letters and its offsets, in one transaction. A compare-and-set on the offsets
 //! fences off a projector that is not up to date. This module must never write a batch without its offsets, or twice.
 
+use crate::pool::PooledConnection;
 use domain::OffsetAdvance;
 use domain::state::{Changes, State};
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
-use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
+use crate::connection::{READ_WRITE, ReadModel};
+use crate::error::ReadModelError;
 use crate::parking::{self, ParkedRecord};
 use crate::projection::Projection;
 use crate::write::write_rows;
@@ -47,8 +49,7 @@ impl ReadModel {
         advances: &[OffsetAdvance],
         projection: Projection,
     ) -> Result<(), CommitError> {
-        let (pool, _timer) = self.pool("commit");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("commit", READ_WRITE).await?;
         let written: Result<(), CommitError> = async {
             // First: of two projectors that both believe to own a partition, the second finds that the first holds it,
             // or that the offset has moved.
@@ -74,7 +75,7 @@ impl ReadModel {
 /// [`CommitError::Held`] when somebody holds some of the rows, else [`CommitError::Fenced`] when an offset is not where
 /// its advance starts. The caller must then roll back.
 pub(crate) async fn advance_offsets(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     advances: &[OffsetAdvance],
     projection: Projection,
 ) -> Result<(), CommitError> {

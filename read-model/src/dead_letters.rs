@@ -12,14 +12,16 @@
 //! | `FoldedPendingInvalidation` | `Folded` | The projector has invalidated the cached views of the conversation. |
 //! | `Parked` | `Discarded` | An operator decides that nothing is to be done, and notes why. |
 
+use crate::pool::PooledConnection;
 use domain::state::{Changes, State};
 use domain::{ConversationId, OffsetAdvance, Position, Timestamp};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::commit::{CommitError, advance_offsets};
-use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
+use crate::connection::{READ_WRITE, ReadModel};
+use crate::error::ReadModelError;
 use crate::parking::storable_text;
 use crate::projection::Projection;
 use crate::rows;
@@ -96,40 +98,40 @@ pub struct RefoldedConversation<'a> {
 impl ReadModel {
     /// Lists the dead letters of a topic in the order of the log: all of them, or only the open ones.
     pub async fn dead_letters(&self, topic_id: Uuid, all: bool) -> Result<Vec<DeadLetter>, ReadModelError> {
-        let (pool, _timer) = self.pool("dead_letters");
+        let mut connection = self.acquire("dead_letters").await?;
         let rows = sqlx::query(
             "SELECT * FROM dead_letters WHERE topic_id = $1 AND ($2 OR status NOT IN ('folded', 'discarded'))
              ORDER BY partition, position",
         )
         .bind(topic_id)
         .bind(all)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         Ok(rows.iter().map(DeadLetter::read).collect::<Result<_, _>>()?)
     }
 
     /// Reads the dead letter at a position, if the record there is one.
     pub async fn dead_letter(&self, topic_id: Uuid, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
-        let (pool, _timer) = self.pool("dead_letter");
+        let mut connection = self.acquire("dead_letter").await?;
         let row = sqlx::query("SELECT * FROM dead_letters WHERE topic_id = $1 AND partition = $2 AND position = $3")
             .bind(topic_id)
             .bind(position.partition)
             .bind(position.offset)
-            .fetch_optional(pool)
+            .fetch_optional(&mut connection)
             .await?;
         Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
 
     /// Counts the open dead letters on these partitions.
     pub async fn count_dead_letters(&self, topic_id: Uuid, partitions: &[i32]) -> Result<i64, ReadModelError> {
-        let (pool, _timer) = self.pool("count_dead_letters");
+        let mut connection = self.acquire("count_dead_letters").await?;
         let row = sqlx::query(
             "SELECT count(*) AS open FROM dead_letters
              WHERE topic_id = $1 AND partition = ANY($2) AND status NOT IN ('folded', 'discarded')",
         )
         .bind(topic_id)
         .bind(partitions)
-        .fetch_one(pool)
+        .fetch_one(&mut connection)
         .await?;
         Ok(row.try_get("open")?)
     }
@@ -141,7 +143,7 @@ impl ReadModel {
         topic_id: Uuid,
         partitions: &[i32],
     ) -> Result<Option<DeadLetter>, ReadModelError> {
-        let (pool, _timer) = self.pool("next_dead_letter");
+        let mut connection = self.acquire("next_dead_letter").await?;
         let row = sqlx::query(
             "SELECT * FROM dead_letters
              WHERE topic_id = $1 AND partition = ANY($2) AND status IN ('wanted', 'folded_untold')
@@ -149,7 +151,7 @@ impl ReadModel {
         )
         .bind(topic_id)
         .bind(partitions)
-        .fetch_optional(pool)
+        .fetch_optional(&mut connection)
         .await?;
         Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
@@ -171,10 +173,9 @@ impl ReadModel {
             DeadLetterStatus::Discarded => &["parked"],
         };
         let text_is_note = status == DeadLetterStatus::Discarded;
-        let (pool, _timer) = self.pool("decide_dead_letter");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("decide_dead_letter", READ_WRITE).await?;
         // Unlike folded rows, a status isn't on the log: Postgres must not lose it in a crash.
-        sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut *transaction).await?;
+        sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut transaction).await?;
         let updated = sqlx::query(
             "UPDATE dead_letters SET status = $4, changed_at = now(), note = CASE WHEN $6 THEN $5 END,
                  reason = CASE WHEN $6 THEN reason ELSE coalesce($5, reason) END
@@ -187,7 +188,7 @@ impl ReadModel {
         .bind(text.map(storable_text))
         .bind(text_is_note)
         .bind(from)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(updated.rows_affected() > 0)
@@ -195,10 +196,10 @@ impl ReadModel {
 
     /// Reads the offset of a conversation's first folded event; none if no event of it is folded.
     pub async fn first_event(&self, conversation: ConversationId) -> Result<Option<i64>, ReadModelError> {
-        let (pool, _timer) = self.pool("first_event");
+        let mut connection = self.acquire("first_event").await?;
         let row = sqlx::query("SELECT min(position) AS first FROM applied_events WHERE conversation_id = $1")
             .bind(conversation.0)
-            .fetch_one(pool)
+            .fetch_one(&mut connection)
             .await?;
         Ok(row.try_get("first")?)
     }
@@ -214,8 +215,7 @@ impl ReadModel {
         refolded: &RefoldedConversation<'_>,
         projection: Projection,
     ) -> Result<(), CommitError> {
-        let (pool, _timer) = self.pool("replace");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("replace", READ_WRITE).await?;
         if let Err(error) = advance_offsets(&mut transaction, &[refolded.offset], projection).await {
             transaction.rollback().await?;
             return Err(error);
@@ -225,7 +225,7 @@ impl ReadModel {
         let leased = sqlx::query("SELECT 1 FROM leases WHERE partition = $1 AND owner = $2 FOR SHARE")
             .bind(refolded.offset.partition)
             .bind(refolded.owner)
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(&mut transaction)
             .await?;
         if leased.is_none() {
             return Err(CommitError::Fenced);
@@ -240,14 +240,14 @@ impl ReadModel {
         .bind(refolded.offset.partition)
         .bind(refolded.events.iter().map(|position| position.offset).collect::<Vec<_>>())
         .bind(refolded.conversation.0)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         Ok(transaction.commit().await?)
     }
 }
 
 /// Deletes every row of a conversation, with statements that delete a bounded number of rows each.
-async fn delete_conversation(connection: &mut PgConnection, id: ConversationId) -> Result<(), sqlx::Error> {
+async fn delete_conversation(connection: &mut PooledConnection, id: ConversationId) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM conversations WHERE id = $1").bind(id.0).execute(&mut *connection).await?;
     for delete in [
         "DELETE FROM members WHERE conversation_id = $1 AND user_id IN (

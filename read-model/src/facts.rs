@@ -7,7 +7,8 @@ use sqlx::Row;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
+use crate::connection::{ReadModel, SNAPSHOT};
+use crate::error::ReadModelError;
 use crate::queries::Snapshot;
 use crate::{projection, rows};
 
@@ -24,7 +25,7 @@ pub struct Membership {
 impl ReadModel {
     /// Reads what a command needs to know about a message; none if no such message exists.
     pub async fn message_facts(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, ReadModelError> {
-        let (pool, _timer) = self.pool("message_facts");
+        let mut connection = self.acquire("message_facts").await?;
         // One statement sees one snapshot. It reads the offsets first, because `reset` locks the tables in this order.
         let row = sqlx::query(
             "SELECT offsets, messages.id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
@@ -36,7 +37,7 @@ impl ReadModel {
              LEFT JOIN messages ON messages.id = $1 LIMIT 1",
         )
         .bind(id.0)
-        .fetch_one(pool)
+        .fetch_one(&mut connection)
         .await?;
         let facts = row.try_get::<Option<Uuid>, _>("id")?.map(|_| {
             Ok::<_, sqlx::Error>(MessageFacts {
@@ -53,13 +54,13 @@ impl ReadModel {
 
     /// Lists the participants of a conversation in their order; none if no such conversation exists.
     pub async fn participants(&self, id: ConversationId) -> Result<Snapshot<Option<Vec<UserId>>>, ReadModelError> {
-        let (pool, _timer) = self.pool("participants");
+        let mut connection = self.acquire("participants").await?;
         let row = sqlx::query(
             "SELECT offsets, ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal) AS users
              FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS progress",
         )
         .bind(id.0)
-        .fetch_one(pool)
+        .fetch_one(&mut connection)
         .await?;
         let users = rows::users(&row, "users")?;
         Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets: rows::offsets(&row, "offsets")? })
@@ -67,15 +68,14 @@ impl ReadModel {
 
     /// Lists the conversations that a user is in, in no particular order.
     pub async fn memberships(&self, user: &UserId) -> Result<Snapshot<Vec<Membership>>, ReadModelError> {
-        let (pool, _timer) = self.pool("memberships");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("memberships", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT conversation_id, participant_count FROM members
              JOIN conversations ON conversations.id = conversation_id WHERE user_id = $1",
         )
         .bind(user.as_str())
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         transaction.commit().await?;
         let membership = |row: &sqlx::postgres::PgRow| {
@@ -90,7 +90,7 @@ impl ReadModel {
 
     /// Which of these people share a conversation with a user. For each of them, Postgres stops at the first one.
     pub async fn acquaintances(&self, user: &UserId, people: &[UserId]) -> Result<Vec<UserId>, ReadModelError> {
-        let (pool, _timer) = self.pool("acquaintances");
+        let mut connection = self.acquire("acquaintances").await?;
         let people: Vec<&str> = people.iter().map(UserId::as_str).collect();
         let rows = sqlx::query(
             "SELECT user_id FROM unnest($2::text[]) AS people (user_id)
@@ -100,7 +100,7 @@ impl ReadModel {
         )
         .bind(user.as_str())
         .bind(people)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
     }
@@ -111,13 +111,13 @@ impl ReadModel {
         if conversations.is_empty() {
             return Ok(Vec::new());
         }
-        let (pool, _timer) = self.pool("members_of");
+        let mut connection = self.acquire("members_of").await?;
         let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
         let rows = sqlx::query(
             "SELECT DISTINCT user_id FROM members WHERE conversation_id = ANY($1) AND recent_at IS NOT NULL",
         )
         .bind(ids)
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         Ok(rows.iter().map(|row| rows::user(row, "user_id")).collect::<Result<_, _>>()?)
     }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use sqlx::Row;
-use sqlx::migrate::Migrate;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::ReadModel;
+use crate::error::ReadModelError;
 use crate::migrations::migrator;
 
 /// The state of Postgres and of the schema.
@@ -32,25 +32,34 @@ pub struct Leases {
 }
 
 impl ReadModel {
+    /// Checks that Postgres answers and the schema exists: all that a service needs that only reads.
+    ///
+    /// # Errors
+    /// When the schema doesn't exist.
+    pub async fn check_readable(&self) -> Result<(), ReadModelError> {
+        let mut connection = self.acquire("check_readable").await?;
+        sqlx::query("SELECT 1 FROM projection LIMIT 1").execute(&mut connection).await?;
+        Ok(())
+    }
+
     /// Reads the state of Postgres and of the schema, which need not exist yet.
     pub async fn health(&self) -> Result<PostgresHealth, ReadModelError> {
-        let (pool, _timer) = self.pool("checkup");
-        let mut connection = pool.acquire().await?;
+        let mut connection = self.acquire("checkup").await?;
         let row = sqlx::query(
             "SELECT current_setting('server_version') AS version,
                     current_setting('server_version_num')::integer AS version_number,
                     current_setting('max_connections')::bigint AS max_connections,
                     to_regclass('_sqlx_migrations') IS NOT NULL AS migrated",
         )
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut connection)
         .await?;
-        let applied = if row.try_get("migrated")? {
-            connection.list_applied_migrations("_sqlx_migrations").await?
+        let applied: Vec<i64> = if row.try_get("migrated")? {
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut connection).await?
         } else {
             Vec::new()
         };
         let migrator = migrator();
-        let pending = migrator.iter().filter(|migration| applied.iter().all(|it| it.version != migration.version));
+        let pending = migrator.iter().filter(|migration| !applied.contains(&migration.version));
         Ok(PostgresHealth {
             version: row.try_get("version")?,
             version_number: row.try_get("version_number")?,
@@ -61,11 +70,11 @@ impl ReadModel {
 
     /// Reads which partitions have a projector now.
     pub async fn leases(&self) -> Result<Leases, ReadModelError> {
-        let (pool, _timer) = self.pool("leases");
+        let mut connection = self.acquire("leases").await?;
         let rows = sqlx::query(
             "SELECT partition, CASE WHEN lease_until >= now() THEN owner END AS owner FROM leases ORDER BY partition",
         )
-        .fetch_all(pool)
+        .fetch_all(&mut connection)
         .await?;
         let mut owners = BTreeSet::new();
         let mut unowned = Vec::new();

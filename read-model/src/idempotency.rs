@@ -10,7 +10,8 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::ReadModel;
+use crate::error::ReadModelError;
 
 /// The announcement of a process that can't reach Redis and uses idempotency keys without reserving them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl ReadModel {
         actor: &UserId,
         key: &IdempotencyKey,
     ) -> Result<KeyUse, ReadModelError> {
-        let (pool, _timer) = self.pool("key_use");
+        let mut connection = self.acquire("key_use").await?;
         let row = sqlx::query(
             "SELECT partition, position, noted_at, generation, clock_timestamp() AS now
              FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true LEFT JOIN applied_events
@@ -65,7 +66,7 @@ impl ReadModel {
         .bind(conversation.0)
         .bind(actor.as_str())
         .bind(key.as_str())
-        .fetch_one(pool)
+        .fetch_one(&mut connection)
         .await?;
         let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get("partition")?, row.try_get("position")?);
         let first = partition.zip(offset).map(|(partition, offset)| Position { partition, offset });
@@ -74,22 +75,22 @@ impl ReadModel {
 
     /// Reads what decides whether a key is unused that the read model doesn't know.
     pub async fn key_conditions(&self) -> Result<KeyConditions, ReadModelError> {
-        let (pool, _timer) = self.pool("unreserved");
+        let mut connection = self.acquire("unreserved").await?;
         let query = sqlx::query(
             "SELECT noted_at, generation, clock_timestamp() AS now
              FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true",
         );
-        Ok(KeyConditions::of(&query.fetch_one(pool).await?)?)
+        Ok(KeyConditions::of(&query.fetch_one(&mut connection).await?)?)
     }
 
     /// Announces to all processes that this one uses keys without reserving them from now on.
     pub async fn announce_redis_outage(&self) -> Result<(), ReadModelError> {
-        let (pool, _timer) = self.pool("note_unreserved");
+        let mut connection = self.acquire("note_unreserved").await?;
         sqlx::query(
             "INSERT INTO unreserved (noted_at) VALUES (clock_timestamp())
              ON CONFLICT (singleton) DO UPDATE SET noted_at = greatest(unreserved.noted_at, excluded.noted_at)",
         )
-        .execute(pool)
+        .execute(&mut connection)
         .await?;
         Ok(())
     }

@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row};
+use crate::pool::PooledConnection;
+use sqlx::Row;
 
-use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
+use crate::connection::{READ_WRITE, ReadModel};
+use crate::error::ReadModelError;
 
 /// A partition that a projector owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +27,7 @@ impl ReadModel {
     /// Renews the leases of a projector, gives up those beyond its fair share, and takes free ones up to its share.
     /// Returns the partitions that the projector owns now.
     pub async fn renew_leases(&self, owner: &str, ttl: Duration) -> Result<Vec<LeasedPartition>, ReadModelError> {
-        let (pool, _timer) = self.pool("lease");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("lease", READ_WRITE).await?;
         let share = fair_share(&mut transaction, owner, ttl).await?;
         let seconds = ttl.as_secs_f64();
         // Frees the partitions beyond the share. Keeps the others, also where the lease has expired, unless another
@@ -44,7 +45,7 @@ impl ReadModel {
         .bind(owner)
         .bind(seconds)
         .bind(share)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         sqlx::query(
             "UPDATE leases SET owner = $1, lease_until = now() + make_interval(secs => $2)
@@ -57,14 +58,14 @@ impl ReadModel {
         .bind(owner)
         .bind(seconds)
         .bind(share)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         let rows = sqlx::query(
             "SELECT partition, next_offset, generation FROM leases JOIN partitions USING (partition)
              WHERE owner = $1 ORDER BY partition",
         )
         .bind(owner)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         transaction.commit().await?;
         let leased = rows.iter().map(|row| {
@@ -80,19 +81,18 @@ impl ReadModel {
     /// Releases all leases of a projector, so other projectors take its partitions over at once. If this fails, the
     /// leases expire.
     pub async fn release_leases(&self, owner: &str) -> Result<(), ReadModelError> {
-        let (pool, _timer) = self.pool("release");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("release", READ_WRITE).await?;
         sqlx::query("UPDATE leases SET owner = NULL, lease_until = NULL WHERE owner = $1")
             .bind(owner)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query("DELETE FROM projectors WHERE owner = $1").bind(owner).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM projectors WHERE owner = $1").bind(owner).execute(&mut transaction).await?;
         Ok(transaction.commit().await?)
     }
 }
 
 /// Records that a projector is alive. Returns the fair share: how many partitions each living projector should own.
-async fn fair_share(connection: &mut PgConnection, owner: &str, ttl: Duration) -> Result<i64, sqlx::Error> {
+async fn fair_share(connection: &mut PooledConnection, owner: &str, ttl: Duration) -> Result<i64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO projectors (owner, alive_until) VALUES ($1, now() + make_interval(secs => $2))
          ON CONFLICT (owner) DO UPDATE SET alive_until = excluded.alive_until",

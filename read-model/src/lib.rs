@@ -31,6 +31,7 @@ mod changed_entities;
 mod commit;
 mod connection;
 mod dead_letters;
+mod error;
 mod facts;
 mod health;
 mod idempotency;
@@ -38,9 +39,12 @@ mod lease;
 mod load;
 mod migrations;
 mod parking;
+mod pool;
 mod projection;
 mod queries;
 mod rows;
+mod server_settings;
+mod silence;
 mod state_export;
 mod sync;
 mod sync_walk;
@@ -48,8 +52,9 @@ mod write;
 
 pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
-pub use connection::{ReadModel, ReadModelError};
+pub use connection::ReadModel;
 pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
+pub use error::ReadModelError;
 pub use facts::Membership;
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
@@ -60,5 +65,13 @@ pub use queries::{ConversationPage, Page, Snapshot};
 pub use sync::{Change, PositionedChange, SyncPage};
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[connection::LIMIT_ROWS, sync_walk::LIMIT_ROWS, parking::LIMIT_ROWS, write::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    connection::LIMIT_ROWS,
+    migrations::LIMIT_ROWS,
+    parking::LIMIT_ROWS,
+    pool::LIMIT_ROWS,
+    server_settings::LIMIT_ROWS,
+    silence::LIMIT_ROWS,
+    sync_walk::LIMIT_ROWS,
+    write::LIMIT_ROWS,
+];

@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 
+use crate::pool::PooledConnection;
 use domain::state::{Conversation, Member, Message, MessageKey, Reaction, State, Touched};
 use domain::{ConversationId, EventId, MessageId, Position, UserId};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError};
+use crate::connection::ReadModel;
+use crate::error::ReadModelError;
 use crate::rows::{self, MessageRow};
 
 impl ReadModel {
@@ -20,8 +22,7 @@ impl ReadModel {
         if touched.conversations.is_empty() {
             return Ok(state);
         }
-        let (pool, _timer) = self.pool("load");
-        let mut connection = pool.acquire().await?;
+        let mut connection = self.acquire("load").await?;
         load_conversations(&mut connection, touched, &mut state).await?;
         load_applied(&mut connection, touched, &mut state).await?;
         // Without a conversation there are no participants or messages either.
@@ -34,7 +35,7 @@ impl ReadModel {
 }
 
 async fn load_conversations(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     touched: &Touched,
     state: &mut State,
 ) -> Result<(), sqlx::Error> {
@@ -61,7 +62,11 @@ pub(crate) fn conversation(row: &PgRow) -> Result<(ConversationId, Conversation)
     Ok((ConversationId(row.try_get("id")?), conversation))
 }
 
-async fn load_members(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+async fn load_members(
+    connection: &mut PooledConnection,
+    touched: &Touched,
+    state: &mut State,
+) -> Result<(), sqlx::Error> {
     let (conversations, users): (Vec<Uuid>, Vec<&str>) =
         touched.members.iter().map(|(conversation, user)| (conversation.0, user.as_str())).unzip();
     let rows = sqlx::query(
@@ -88,7 +93,11 @@ pub(crate) fn member(row: &PgRow) -> Result<Member, sqlx::Error> {
     })
 }
 
-async fn load_messages(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+async fn load_messages(
+    connection: &mut PooledConnection,
+    touched: &Touched,
+    state: &mut State,
+) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = touched.messages.iter().map(|(_, message)| message.0).collect();
     // By the message's id alone: given the conversation as well, a planner without statistics reads whole
     // conversations.
@@ -155,7 +164,11 @@ pub(crate) fn add_reactions(rows: &[PgRow], messages: &mut HashMap<MessageKey, M
 }
 
 /// Loads which events of the batch are folded already, and which of its idempotency keys folded events have used.
-async fn load_applied(connection: &mut PgConnection, touched: &Touched, state: &mut State) -> Result<(), sqlx::Error> {
+async fn load_applied(
+    connection: &mut PooledConnection,
+    touched: &Touched,
+    state: &mut State,
+) -> Result<(), sqlx::Error> {
     let (conversations, events): (Vec<Uuid>, Vec<Uuid>) =
         touched.events.iter().map(|(conversation, event)| (conversation.0, event.0)).unzip();
     let rows = sqlx::query(

@@ -1,8 +1,8 @@
 //! Parking: storing as dead letters the records that the projector can't fold, in the transaction of their batch. A
 //! batch must never lose such a record, and never wait for it.
 
+use crate::pool::PooledConnection;
 use domain::Position;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// The largest number of characters that are stored of a reason or a note.
@@ -23,7 +23,7 @@ pub struct ParkedRecord {
 
 /// Parks records. A record that is parked already stays as it is.
 pub(crate) async fn park(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     topic_id: Uuid,
     parked: &[ParkedRecord],
 ) -> Result<(), sqlx::Error> {

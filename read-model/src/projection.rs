@@ -1,11 +1,13 @@
 //! The projection that the read model holds: the topic that it is folded from, its generation, and its offsets. A read
 //! model must never mix events of two topics.
 
+use crate::pool::PooledConnection;
 use domain::PositionVector;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
-use crate::connection::{READ_WRITE, ReadModel, ReadModelError, begin};
+use crate::connection::{READ_WRITE, ReadModel};
+use crate::error::ReadModelError;
 
 /// One projection of a topic into the read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +62,7 @@ impl ReadModel {
     /// [`OpenError::AnotherTopic`] when the read model is folded from another topic.
     pub async fn open_projection(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
         let current_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-        let (pool, _timer) = self.pool("open");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("open", READ_WRITE).await?;
         let projection = match lock_projection(&mut transaction).await? {
             None => {
                 let first = Projection { topic_id, generation: 1 };
@@ -87,18 +88,17 @@ impl ReadModel {
     /// Empties the read model and begins the next generation, which projectors fold from the beginning of the topic.
     /// The next commit of a running projector is fenced off; it then opens the new generation.
     pub async fn reset(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, ReadModelError> {
-        let (pool, _timer) = self.pool("reset");
-        let mut transaction = begin(pool, READ_WRITE).await?;
+        let mut transaction = self.begin("reset", READ_WRITE).await?;
         let generation = lock_projection(&mut transaction).await?.map_or(1, |row| row.generation + 1);
         // TRUNCATE locks the tables in this order. It is the order of all other transactions; another would deadlock.
         sqlx::query(
             "TRUNCATE projection, leases, partitions, conversations, members, messages, reactions, applied_events",
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         // The projector parks a record again if it still can't fold it. An operator's decision isn't on the log, so it
         // stays.
-        sqlx::query("DELETE FROM dead_letters WHERE status <> 'discarded'").execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM dead_letters WHERE status <> 'discarded'").execute(&mut transaction).await?;
         let projection = Projection { topic_id, generation };
         insert_projection(&mut transaction, projection, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
         transaction.commit().await?;
@@ -107,29 +107,28 @@ impl ReadModel {
 
     /// Reads the next offset of every partition.
     pub async fn offsets(&self) -> Result<PositionVector, ReadModelError> {
-        let (pool, _timer) = self.pool("offsets");
-        let mut connection = pool.acquire().await?;
+        let mut connection = self.acquire("offsets").await?;
         offsets(&mut connection).await
     }
 
     /// Reads the id of the topic that the read model is folded from; none before a projector first ran.
     pub async fn topic_id(&self) -> Result<Option<Uuid>, ReadModelError> {
-        let (pool, _timer) = self.pool("topic_id");
-        let row = sqlx::query("SELECT topic_id FROM projection").fetch_optional(pool).await?;
+        let mut connection = self.acquire("topic_id").await?;
+        let row = sqlx::query("SELECT topic_id FROM projection").fetch_optional(&mut connection).await?;
         Ok(row.map(|row| row.try_get("topic_id")).transpose()?)
     }
 
     /// Reads the generation of the projection; none before a projector first ran.
     pub async fn generation(&self) -> Result<Option<i64>, ReadModelError> {
-        let (pool, _timer) = self.pool("generation");
-        let row = sqlx::query("SELECT generation FROM projection").fetch_optional(pool).await?;
+        let mut connection = self.acquire("generation").await?;
+        let row = sqlx::query("SELECT generation FROM projection").fetch_optional(&mut connection).await?;
         Ok(row.map(|row| row.try_get("generation")).transpose()?)
     }
 }
 
 /// Reads the next offset of every partition as this transaction sees it. Transactions do it first, to lock the tables
 /// in the same order as [`ReadModel::reset`].
-pub(crate) async fn offsets(connection: &mut PgConnection) -> Result<PositionVector, ReadModelError> {
+pub(crate) async fn offsets(connection: &mut PooledConnection) -> Result<PositionVector, ReadModelError> {
     let rows = sqlx::query("SELECT partition, next_offset FROM partitions ORDER BY partition");
     let rows = rows.fetch_all(connection).await?;
     let mut offsets = PositionVector::zero(rows.len());
@@ -140,7 +139,7 @@ pub(crate) async fn offsets(connection: &mut PgConnection) -> Result<PositionVec
 }
 
 /// Reads the current projection, and locks it until the transaction ends.
-async fn lock_projection(connection: &mut PgConnection) -> Result<Option<ProjectionRow>, sqlx::Error> {
+async fn lock_projection(connection: &mut PooledConnection) -> Result<Option<ProjectionRow>, sqlx::Error> {
     // Without the lock, two projectors that find an empty read model would both begin a projection.
     sqlx::query("LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
     let row = sqlx::query("SELECT generation, topic_id, partitions FROM projection");
@@ -157,7 +156,7 @@ async fn lock_projection(connection: &mut PgConnection) -> Result<Option<Project
 
 /// Inserts a projection that has folded nothing, with free leases for all of its partitions.
 async fn insert_projection(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     projection: Projection,
     partitions: i32,
 ) -> Result<(), sqlx::Error> {

@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::pool::PooledConnection;
 use domain::view::{ConversationView, MessageView, ParticipantView, ReactionView};
 use domain::{ConversationId, MessageId, Position, PositionVector, Timestamp, UserId, limits};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
+use crate::connection::{ReadModel, SNAPSHOT};
+use crate::error::ReadModelError;
 use crate::projection;
 use crate::rows::{self, MessageRow};
 
@@ -61,8 +63,7 @@ impl ReadModel {
         limit: i64,
         after: Option<(Timestamp, ConversationId)>,
     ) -> Result<Snapshot<Page<ConversationView>>, ReadModelError> {
-        let (pool, _timer) = self.pool("conversations");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("conversations", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "(SELECT conversation_id, recent_at AS updated_at FROM members
@@ -80,7 +81,7 @@ impl ReadModel {
         .bind(after.map(|(at, _)| at.to_date_time()))
         .bind(after.map_or(Uuid::max(), |(_, id)| id.0))
         .bind(limit + 1)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let ids = rows.iter().map(|row| row.try_get("conversation_id")).collect::<Result<Vec<Uuid>, _>>()?;
         let page = Page::new(ids, limit);
@@ -99,8 +100,7 @@ impl ReadModel {
         limit: i32,
         from: i32,
     ) -> Result<Snapshot<Option<ConversationPage>>, ReadModelError> {
-        let (pool, _timer) = self.pool("conversation");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("conversation", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let to = from.saturating_add(limit);
         let views = conversation_views(&mut transaction, user, &[id.0], from..to).await?;
@@ -119,8 +119,7 @@ impl ReadModel {
         limit: i64,
         before: Option<i64>,
     ) -> Result<Snapshot<Page<MessageView>>, ReadModelError> {
-        let (pool, _timer) = self.pool("messages");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("messages", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
@@ -129,7 +128,7 @@ impl ReadModel {
         .bind(conversation.0)
         .bind(before.unwrap_or(i64::MAX))
         .bind(limit + 1)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let mut page = Page::new(message_views(&rows)?, limit);
         add_reactions(&mut transaction, &mut page.items).await?;
@@ -139,15 +138,14 @@ impl ReadModel {
 
     /// Reads a message; none if no such message exists.
     pub async fn message(&self, id: MessageId) -> Result<Snapshot<Option<MessageView>>, ReadModelError> {
-        let (pool, _timer) = self.pool("message");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("message", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
              WHERE messages.id = $1 LIMIT 1",
         )
         .bind(id.0)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let mut views = message_views(&rows)?;
         add_reactions(&mut transaction, &mut views).await?;
@@ -183,7 +181,10 @@ pub(crate) fn message_views(rows: &[PgRow]) -> Result<Vec<MessageView>, sqlx::Er
 }
 
 /// Adds the reactions to messages: each emoji that at least one user gives, with the first few of its users.
-pub(crate) async fn add_reactions(connection: &mut PgConnection, views: &mut [MessageView]) -> Result<(), sqlx::Error> {
+pub(crate) async fn add_reactions(
+    connection: &mut PooledConnection,
+    views: &mut [MessageView],
+) -> Result<(), sqlx::Error> {
     if views.is_empty() {
         return Ok(());
     }
@@ -221,7 +222,7 @@ pub(crate) async fn add_reactions(connection: &mut PgConnection, views: &mut [Me
 /// Reads conversations as a user sees them, in the order of `ids`. Skips those that the user isn't in. `ordinals`
 /// chooses the participants that the views list.
 pub(crate) async fn conversation_views(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     user: &UserId,
     ids: &[Uuid],
     ordinals: Range<i32>,
@@ -267,7 +268,7 @@ pub(crate) async fn conversation_views(
 
 /// Reads the participants with these ordinals, by conversation.
 async fn participants(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     ids: &[Uuid],
     ordinals: Range<i32>,
 ) -> Result<HashMap<Uuid, Vec<ParticipantView>>, sqlx::Error> {
@@ -293,7 +294,7 @@ async fn participants(
 
 /// Reads the newest message of each conversation that has one, by conversation.
 async fn newest_messages(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, MessageView>, sqlx::Error> {
     let rows = sqlx::query(

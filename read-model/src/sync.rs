@@ -17,15 +17,16 @@
 
 use std::collections::HashMap;
 
+use crate::pool::PooledConnection;
 use domain::sync_cursor::{SyncCursor, SyncWalk, WalkPosition, WalkSection};
 use domain::view::{ConversationView, MessageView, ReadMarkView};
 use domain::{MessageId, Position, PositionVector, UserId, limits};
 use serde::Serialize;
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, ReadModelError, SNAPSHOT, begin};
+use crate::connection::{ReadModel, SNAPSHOT};
+use crate::error::ReadModelError;
 use crate::projection;
 use crate::queries::{self, Snapshot};
 use crate::sync_walk::{CONVERSATION, ChangeRef, MESSAGE, Walk, WalkEnd};
@@ -72,8 +73,7 @@ impl ReadModel {
         since: &SyncCursor,
         limit: usize,
     ) -> Result<Snapshot<SyncPage>, ReadModelError> {
-        let (pool, _timer) = self.pool("changes");
-        let mut transaction = begin(pool, SNAPSHOT).await?;
+        let mut transaction = self.begin("changes", SNAPSHOT).await?;
         let offsets = projection::offsets(&mut transaction).await?;
         let (mut changes, next, more) = walk_on(&mut transaction, user, since, &offsets, limit).await?;
         changes.sort_unstable_by_key(ChangeRef::order);
@@ -88,7 +88,7 @@ impl ReadModel {
 /// Continues the cursor's walk in a snapshot with these offsets. If the walk ends, begins the next one. Returns what
 /// changed, the cursor of the next page, and whether there is one.
 async fn walk_on(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     user: &UserId,
     since: &SyncCursor,
     offsets: &PositionVector,
@@ -123,7 +123,7 @@ async fn walk_on(
 
 /// Loads the current values of what changed.
 async fn load_values(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     user: &UserId,
     changes: Vec<ChangeRef>,
 ) -> Result<Vec<PositionedChange>, sqlx::Error> {
@@ -148,7 +148,7 @@ async fn load_values(
 
 /// Loads messages by conversation and id.
 async fn load_messages(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     keys: &[(Uuid, Uuid)],
 ) -> Result<HashMap<(Uuid, Uuid), MessageView>, sqlx::Error> {
     if keys.is_empty() {

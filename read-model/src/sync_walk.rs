@@ -6,11 +6,12 @@
 //! examines each. A section goes from the highest conversation id down, and an id never changes. Within a conversation,
 //! the walk goes in the order of the log: what changes meanwhile moves ahead of it.
 
+use crate::pool::PooledConnection;
 use domain::sync_cursor::{WalkPosition, WalkSection};
 use domain::view::ReadMarkView;
 use domain::{ConversationId, Position, PositionVector, UserId};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::rows;
@@ -123,7 +124,7 @@ impl Walk<'_> {
     /// Walks on from a position: at most `limit` changes.
     pub(crate) async fn page(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut PooledConnection,
         from: WalkPosition,
         limit: usize,
     ) -> Result<WalkPage, sqlx::Error> {
@@ -160,7 +161,7 @@ impl Walk<'_> {
     /// Lists the sections from one on. Leaves partitions out on which no small conversation has changed.
     async fn sections(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut PooledConnection,
         from: WalkSection,
     ) -> Result<Vec<WalkSection>, sqlx::Error> {
         let mut sections = Vec::new();
@@ -187,7 +188,7 @@ impl Walk<'_> {
     }
 
     /// Lists the user's small conversations on a partition that have changed, from an id down.
-    async fn small(&self, connection: &mut PgConnection, partition: i32, from: Uuid) -> Result<Chunk, sqlx::Error> {
+    async fn small(&self, connection: &mut PooledConnection, partition: i32, from: Uuid) -> Result<Chunk, sqlx::Error> {
         // Materialized, or Postgres might read all members of all conversations by the primary key, which has the ids
         // in order.
         let rows = sqlx::query(
@@ -207,7 +208,7 @@ impl Walk<'_> {
     }
 
     /// Lists the user's large conversations from an id down, changed or not.
-    async fn large(&self, connection: &mut PgConnection, from: Uuid) -> Result<Chunk, sqlx::Error> {
+    async fn large(&self, connection: &mut PooledConnection, from: Uuid) -> Result<Chunk, sqlx::Error> {
         // `recent_at` is null in the rows of large conversations. Ordering by it makes the order that of the index
         // `members_recent`.
         let rows = sqlx::query(
@@ -231,7 +232,7 @@ impl Walk<'_> {
     /// Lists what changed in these conversations, from a position on: at most `limit` changes.
     async fn changes(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut PooledConnection,
         conversations: &[(Uuid, i32)],
         from: WalkPosition,
         limit: usize,

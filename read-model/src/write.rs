@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
+use crate::pool::PooledConnection;
 use domain::state::{Changes, MemberKey, State};
 use domain::{ConversationId, limits};
+use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ domain::limit_rows! {
 
 /// Writes every row of `state` that `changes` names.
 pub(crate) async fn write_rows(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     state: &State,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
@@ -35,7 +36,7 @@ pub(crate) async fn write_rows(
 }
 
 async fn write_conversations(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     state: &State,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
@@ -86,7 +87,7 @@ const UPDATE_ON_CONFLICT: &str = "
         last_read_seq = excluded.last_read_seq, last_read_at = excluded.last_read_at, position = excluded.position,
         recent_at = excluded.recent_at, changed = excluded.changed";
 
-async fn write_members(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
+async fn write_members(connection: &mut PooledConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
     let created = created(changes);
     let member = |key: &MemberKey| state.members.get(key).map(|member| (key.clone(), member));
     // A new conversation has no members' rows yet. Postgres inserts a quarter faster when it needn't search for each row.
@@ -118,7 +119,7 @@ fn created(changes: &Changes) -> HashSet<ConversationId> {
 
 /// Copies the recency of changed small conversations to their members' rows. A user's list, and what changed for the
 /// user, then are each one range of an index.
-async fn write_recency(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
+async fn write_recency(connection: &mut PooledConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
     // `write_members` has written the members of new conversations with their recency.
     let created = created(changes);
     let changed = changes.conversations.iter().filter(|id| !created.contains(id));
@@ -142,7 +143,11 @@ async fn write_recency(connection: &mut PgConnection, state: &State, changes: &C
     Ok(())
 }
 
-async fn write_messages(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
+async fn write_messages(
+    connection: &mut PooledConnection,
+    state: &State,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
     let changed: Vec<_> = changes.messages.iter().filter_map(|key| Some((*key, state.messages.get(key)?))).collect();
     for changed in changed.chunks(MAX_ROWS_PER_STATEMENT) {
         sqlx::query(
@@ -174,7 +179,11 @@ async fn write_messages(connection: &mut PgConnection, state: &State, changes: &
     Ok(())
 }
 
-async fn write_reactions(connection: &mut PgConnection, state: &State, changes: &Changes) -> Result<(), sqlx::Error> {
+async fn write_reactions(
+    connection: &mut PooledConnection,
+    state: &State,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
     let changed: Vec<_> = changes.messages.iter().filter_map(|key| Some((*key, state.messages.get(key)?))).collect();
     let deleted = changed.iter().filter(|(_, message)| message.deleted_at.is_some());
     let (conversations, ids): (Vec<Uuid>, Vec<Uuid>) = deleted.map(|(key, _)| (key.0.0, key.1.0)).unzip();
@@ -214,7 +223,7 @@ async fn write_reactions(connection: &mut PgConnection, state: &State, changes: 
 
 /// Records which events are folded, with their idempotency keys. A duplicate is an error: the fold
 /// drops an event that is recorded already.
-async fn write_applied(connection: &mut PgConnection, changes: &Changes) -> Result<(), sqlx::Error> {
+async fn write_applied(connection: &mut PooledConnection, changes: &Changes) -> Result<(), sqlx::Error> {
     let applied = &changes.applied;
     for applied in applied.chunks(MAX_ROWS_PER_STATEMENT) {
         sqlx::query(

@@ -11,6 +11,7 @@ mod commands;
 mod contract;
 mod counters;
 mod dead_letters;
+mod dead_postgres_connections;
 mod dependencies;
 mod development;
 mod doctor;

@@ -50,7 +50,7 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles) -> HealthChecks 
         let read_model = resources.read_model.clone();
         checks = checks.with_required("postgres", move || {
             let read_model = read_model.clone();
-            async move { read_model.ping().await.map_err(postgres_fault) }
+            async move { read_model.check_readable().await.map_err(postgres_fault) }
         });
     }
     checks
@@ -70,7 +70,7 @@ fn kafka_fault(error: LogError) -> Fault {
 fn postgres_fault(error: ReadModelError) -> Fault {
     match error {
         ReadModelError::Unreachable(_) | ReadModelError::TimedOut(_) => Fault::Gone(error.to_string()),
-        ReadModelError::Refused(_) | ReadModelError::Migration(_) => Fault::HalfWorks(error.to_string()),
+        _ => Fault::HalfWorks(error.to_string()),
     }
 }
 

@@ -119,9 +119,7 @@ pub async fn start(
 
 /// Waits for Postgres, migrates the schema, and starts the projector.
 async fn start_projector(resources: &SharedResources) -> anyhow::Result<RunningProjector> {
-    let is_unavailable =
-        |error: &ReadModelError| matches!(error, ReadModelError::Unreachable(_) | ReadModelError::TimedOut(_));
-    let migrated = wait_for("Postgres", || resources.read_model.migrate(), is_unavailable).await;
+    let migrated = wait_for("Postgres", || resources.read_model.migrate(), ReadModelError::is_worth_retrying).await;
     migrated.context(POSTGRES_HINT)?;
     // A token of its own: the projector must outlive the shutdown of the other services.
     let stop = CancellationToken::new();

@@ -231,10 +231,11 @@ fn is_background_command(command: &RedisCommand) -> bool {
     }
 }
 
-/// Whether a process runs this transaction by itself: to hold its leases, to check what the read model is and whether
-/// Postgres answers, and to trust the reservations.
+/// Whether a process runs this transaction by itself: to connect, to hold its leases, to check what the read model is
+/// and whether Postgres answers, and to trust the reservations.
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
+        "'messages.connection'",
         "UPDATE leases",
         "SELECT topic_id FROM projection",
         "SELECT 1 FROM projection",

@@ -1,0 +1,387 @@
+//! The pool of connections to Postgres. Every statement of this crate runs on a [`PooledConnection`], which bounds the
+//! wait for its answer, and is closed rather than given back when something is wrong with it.
+//!
+//! sqlx's own pool can't do that. It pings each returned connection and waits for the answer without a limit. A dead
+//! connection keeps its place in that pool for a quarter of an hour.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Connection, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{ends_the_connection, is_read_only};
+use crate::server_settings::ServerSettings;
+use crate::silence::{Patience, Suspicion, silent};
+
+/// How long an operation waits for a free connection, and for a new one to open.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause after a failed attempt to connect, at first. Each failure doubles it.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause.
+const MAX_RETRY_PAUSE: Duration = Duration::from_millis(400);
+/// How long a connection stays open without use. Firewalls forget idle connections and report it to nobody.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a connection stays open at all. A server process that has served for long holds much memory.
+const AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
+domain::limit_rows! {
+    Services, "wait for a free connection to Postgres", Time ACQUIRE_TIMEOUT, "503 `unavailable`", "tasks and connections";
+    Services, "pause between two attempts to connect to Postgres", Time MAX_RETRY_PAUSE, "the next attempt", "a Postgres that is just starting";
+    Services, "a connection to Postgres that nobody uses", Time IDLE_TIME_MAX, "it is closed", "operations, which would wait on a connection that a firewall has forgotten";
+    Services, "age of a connection to Postgres", Time AGE_MAX, "it is closed", "the memory of Postgres";
+}
+
+/// A pool of connections. Clones share it.
+#[derive(Clone)]
+pub(crate) struct ConnectionPool(Arc<Shared>);
+
+struct Shared {
+    options: PgConnectOptions,
+    settings: ServerSettings,
+    size_max: usize,
+    /// One for each connection that may be in use.
+    permits: Arc<Semaphore>,
+    /// The connection that was used last is the last one.
+    idle: Mutex<Vec<IdleConnection>>,
+    suspicion: Suspicion,
+    /// Whether the settings of this pool's connections are known to stay.
+    keeps_sessions: AtomicBool,
+}
+
+struct IdleConnection {
+    open: OpenConnection,
+    since: Instant,
+}
+
+struct OpenConnection {
+    raw: PgConnection,
+    connected_at: Instant,
+    condition: Condition,
+    is_in_transaction: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Ready,
+    /// A statement has begun. Its caller may have stopped waiting, or got an error.
+    Unfinished,
+    /// It gives no more answers.
+    Broken,
+}
+
+impl ConnectionPool {
+    /// Prepares a pool, which opens at most so many connections.
+    pub(crate) fn new(options: PgConnectOptions, settings: ServerSettings, size_max: u32) -> Self {
+        let size_max = usize::try_from(size_max).unwrap_or(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Shared {
+            options,
+            settings,
+            size_max,
+            permits: Arc::new(Semaphore::new(size_max)),
+            idle: Mutex::default(),
+            suspicion: Suspicion::default(),
+            keeps_sessions: AtomicBool::new(false),
+        }))
+    }
+
+    /// Gets a connection for one operation, which goes back to the pool when it is dropped. The metrics count the
+    /// operation under its name, and record how long it takes.
+    ///
+    /// # Errors
+    /// When all are in use, or Postgres can't be reached, for two seconds.
+    pub(crate) async fn acquire(&self, operation: &'static str) -> Result<PooledConnection, sqlx::Error> {
+        metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
+        let timer = Timer { operation, started: Instant::now() };
+        let deadline = Instant::now() + ACQUIRE_TIMEOUT;
+        let permit = timeout_at(deadline, self.0.permits.clone().acquire_owned()).await;
+        let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let open = match self.0.take_idle() {
+            Some(open) => open,
+            None => self.0.connect_until(deadline).await?,
+        };
+        self.0.show_size();
+        Ok(PooledConnection { open: Some(open), shared: self.0.clone(), permit: Some(permit), _timer: timer })
+    }
+
+    /// Opens a connection that doesn't belong to the pool, without limits on its statements. Returns the id of its
+    /// server process, too.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached for two seconds.
+    pub(crate) async fn connect_without_limits(&self) -> Result<(PgConnection, i32), sqlx::Error> {
+        let connecting = async {
+            let mut raw = self.0.settings.without_limits().connect(&self.0.options, true).await?.raw;
+            let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
+            Ok((raw, pid))
+        };
+        timeout_at(Instant::now() + ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))
+    }
+}
+
+impl Shared {
+    fn take_idle(&self) -> Option<OpenConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|it| self.is_usable(&it.open) && it.since.elapsed() < IDLE_TIME_MAX);
+        idle.pop().map(|it| it.open)
+    }
+
+    fn show_size(&self) {
+        let in_use = self.size_max.saturating_sub(self.permits.available_permits());
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        metrics::gauge!("postgres_connections").set((in_use + idle) as f64);
+        metrics::gauge!("postgres_connections_idle").set(idle as f64);
+    }
+
+    fn is_usable(&self, open: &OpenConnection) -> bool {
+        self.suspicion.trusts(open.connected_at) && open.connected_at.elapsed() < AGE_MAX
+    }
+
+    fn put_back(&self, open: OpenConnection) {
+        if self.is_usable(&open) {
+            let idle = IdleConnection { open, since: Instant::now() };
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+        }
+    }
+
+    /// Connects. While Postgres is starting, tries again until the deadline.
+    async fn connect_until(&self, deadline: Instant) -> Result<OpenConnection, sqlx::Error> {
+        let mut pause = FIRST_RETRY_PAUSE;
+        loop {
+            let failure = match timeout_at(deadline, self.connect()).await {
+                Ok(Ok(open)) => return Ok(open),
+                Ok(Err(error)) => error,
+                Err(_) => silent(),
+            };
+            if !is_starting(&failure) || Instant::now() + pause >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_RETRY_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<OpenConnection, sqlx::Error> {
+        let connected_at = Instant::now();
+        let thorough = !self.keeps_sessions.load(Ordering::Relaxed);
+        let connected = self.settings.connect(&self.options, thorough).await?;
+        self.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
+        Ok(OpenConnection { raw: connected.raw, connected_at, condition: Condition::Ready, is_in_transaction: false })
+    }
+}
+
+/// Whether Postgres is expected to accept connections in a moment.
+fn is_starting(failure: &sqlx::Error) -> bool {
+    match failure {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        // Starting up, or too many connections.
+        sqlx::Error::Database(database) => matches!(database.code().as_deref(), Some("57P03" | "53300")),
+        _ => false,
+    }
+}
+
+/// A connection of a pool. sqlx's queries run on a mutable reference to it.
+pub(crate) struct PooledConnection {
+    /// None once it is given back.
+    open: Option<OpenConnection>,
+    shared: Arc<Shared>,
+    permit: Option<OwnedSemaphorePermit>,
+    _timer: Timer,
+}
+
+/// Records how long an operation took, when it is dropped.
+struct Timer {
+    operation: &'static str,
+    started: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        metrics::histogram!("postgres_query_duration_seconds", "operation" => self.operation).record(elapsed);
+    }
+}
+
+impl PooledConnection {
+    /// Begins a transaction with a statement. Without a commit, the pool rolls the transaction back before it gives the
+    /// connection to another operation.
+    pub(crate) async fn begin(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        self.open().is_in_transaction = true;
+        self.execute(statement).await?;
+        Ok(())
+    }
+
+    /// Commits the transaction.
+    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        self.execute("COMMIT").await?;
+        self.open().is_in_transaction = false;
+        Ok(())
+    }
+
+    /// Rolls the transaction back, at once.
+    pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        self.execute("ROLLBACK").await?;
+        self.open().is_in_transaction = false;
+        Ok(())
+    }
+
+    #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
+    fn open(&mut self) -> &mut OpenConnection {
+        self.open.as_mut().expect("the connection isn't given back")
+    }
+
+    /// The connection, and a watch over the statement that begins on it.
+    #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
+    fn start_statement(&mut self) -> (&mut PgConnection, Watch<'_>) {
+        let OpenConnection { raw, connected_at, condition, .. } =
+            self.open.as_mut().expect("the connection isn't given back");
+        *condition = Condition::Unfinished;
+        let patience = Patience::new(&self.shared.suspicion, *connected_at);
+        (raw, Watch { patience, condition, suspicion: &self.shared.suspicion })
+    }
+}
+
+/// Watches a statement: bounds the wait for its answer, and records the condition of the connection.
+struct Watch<'a> {
+    patience: Patience<'a>,
+    condition: &'a mut Condition,
+    suspicion: &'a Suspicion,
+}
+
+impl Watch<'_> {
+    /// Passes the next part of the answer on, or an error if none came for too long.
+    fn pass<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        came: Poll<Result<T, sqlx::Error>>,
+    ) -> Poll<Result<T, sqlx::Error>> {
+        let came = match came {
+            Poll::Pending => self.patience.poll(context).map(Err),
+            came => came,
+        };
+        match &came {
+            Poll::Pending => {}
+            Poll::Ready(Ok(_)) => self.patience.renew(),
+            Poll::Ready(Err(error)) => {
+                if ends_the_connection(error) {
+                    *self.condition = Condition::Broken;
+                }
+                if is_read_only(error) {
+                    self.suspicion.retire();
+                }
+            }
+        }
+        came
+    }
+
+    fn finish(&mut self) {
+        *self.condition = Condition::Ready;
+    }
+}
+
+impl fmt::Debug for PooledConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PooledConnection")
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut PooledConnection {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (raw, mut watch) = self.start_statement();
+        let mut answers = raw.fetch_many(query);
+        stream::poll_fn(move |context| match answers.poll_next_unpin(context) {
+            Poll::Ready(None) => {
+                watch.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(answer)) => watch.pass(context, Poll::Ready(answer)).map(Some),
+            Poll::Pending => watch.pass(context, Poll::Pending).map(Some),
+        })
+        .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (raw, watch) = self.start_statement();
+        watched(raw.fetch_optional(query), watch)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let (raw, watch) = self.start_statement();
+        watched(raw.prepare_with(sql, parameters), watch)
+    }
+}
+
+/// Waits for one answer, as long as the watch allows.
+fn watched<'e, T: Send + 'e>(
+    mut answer: BoxFuture<'e, Result<T, sqlx::Error>>,
+    mut watch: Watch<'e>,
+) -> BoxFuture<'e, Result<T, sqlx::Error>> {
+    std::future::poll_fn(move |context| {
+        let came = answer.poll_unpin(context);
+        let came = watch.pass(context, came);
+        if matches!(came, Poll::Ready(Ok(_))) {
+            watch.finish();
+        }
+        came
+    })
+    .boxed()
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        let (Some(open), Some(permit)) = (self.open.take(), self.permit.take()) else { return };
+        match open.condition {
+            Condition::Broken => {}
+            Condition::Ready if !open.is_in_transaction => self.shared.put_back(open),
+            Condition::Ready | Condition::Unfinished => {
+                // Without a runtime, the process is ending.
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(recover(self.shared.clone(), open, permit));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until an abandoned statement has ended, rolls the transaction back, and gives the connection back. Keeps the
+/// permit until then, because the connection is still open.
+async fn recover(shared: Arc<Shared>, mut open: OpenConnection, permit: OwnedSemaphorePermit) {
+    let OpenConnection { raw, connected_at, is_in_transaction, .. } = &mut open;
+    let recovering = async {
+        raw.ping().await?;
+        if *is_in_transaction {
+            raw.execute("ROLLBACK").await?;
+        }
+        Ok(())
+    };
+    if Patience::new(&shared.suspicion, *connected_at).wait(recovering).await.is_ok() {
+        shared.put_back(OpenConnection { condition: Condition::Ready, is_in_transaction: false, ..open });
+    }
+    drop(permit);
+}

@@ -1,0 +1,136 @@
+//! The settings of each connection, and the check that they stay. Statements set them after connecting, because a pooler
+//! such as PgBouncer ignores or refuses them in the start-up packet.
+//!
+//! The services need *sessions*: settings, prepared statements and locks that belong to one connection until it closes.
+//! A pooler that gives each transaction another server connection doesn't keep them, and mixes the settings of its
+//! clients. The services would then create and read tables in any schema. The pool therefore never uses a connection
+//! whose settings don't stay.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::silence::STATEMENT_TIMEOUT_MS;
+
+/// How long a transaction may wait for its next statement, in milliseconds. When a connection dies without a sign,
+/// Postgres rolls its transaction back after this time, and frees its locks before the services try again.
+const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 5_000;
+/// How long the check waits for another connection. A pooler may have none left.
+const SECOND_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
+
+domain::limit_rows! {
+    Services, "wait of a transaction in Postgres for its next statement", Time Duration::from_millis(IDLE_IN_TRANSACTION_TIMEOUT_MS as u64), "Postgres rolls it back, and frees what it holds", "projectors, which need the same rows";
+}
+
+/// Why a pooler can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the settings of a connection don't stay, because a pooler sends its statements over several connections to the \
+     server; set pool_mode = session in PgBouncer for this database, or connect to Postgres directly"
+)]
+pub(crate) struct NoSessions;
+
+/// The settings of the connections of a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerSettings {
+    pub(crate) schema: String,
+    /// How long a statement waits for a lock, in milliseconds; 0 for no limit.
+    pub(crate) lock_timeout_ms: u32,
+    /// How long a statement takes at most, in milliseconds; 0 for no limit.
+    pub(crate) statement_timeout_ms: u32,
+}
+
+impl ServerSettings {
+    /// The usual settings.
+    pub(crate) fn new(schema: &str, lock_timeout_ms: u32) -> Self {
+        Self { schema: schema.to_owned(), lock_timeout_ms, statement_timeout_ms: STATEMENT_TIMEOUT_MS }
+    }
+
+    /// The settings for migrations, which take as long as they take.
+    pub(crate) fn without_limits(&self) -> Self {
+        Self { lock_timeout_ms: 0, statement_timeout_ms: 0, ..self.clone() }
+    }
+
+    /// Connects, makes the settings, and checks that they have stayed. A thorough check opens another connection in
+    /// between, with settings of its own: a pooler without sessions then overwrites those of the first one.
+    ///
+    /// # Errors
+    /// [`NoSessions`] when the settings haven't stayed.
+    pub(crate) async fn connect(
+        &self,
+        options: &PgConnectOptions,
+        thorough: bool,
+    ) -> Result<SettledConnection, sqlx::Error> {
+        let (mut raw, mark) = self.open(options).await?;
+        let other = match thorough {
+            true => tokio::time::timeout(SECOND_CONNECTION_TIMEOUT, self.open(options)).await.ok().and_then(Result::ok),
+            false => None,
+        };
+        let is_kept: bool = raw_row(
+            &mut raw,
+            format!(
+                "SELECT coalesce(current_setting('messages.connection', true), '') = '{mark}'
+                        AND current_setting('search_path') = '{}' AS is_kept",
+                self.schema
+            ),
+        )
+        .await?
+        .try_get("is_kept")?;
+        if !is_kept {
+            return Err(sqlx::Error::Configuration(Box::new(NoSessions)));
+        }
+        let is_checked = other.is_some();
+        if let Some((other, _)) = other {
+            other.close().await?;
+        }
+        Ok(SettledConnection { raw, is_checked })
+    }
+
+    /// Connects and makes the settings. Also returns the connection's mark, which no other connection has.
+    async fn open(&self, options: &PgConnectOptions) -> Result<(PgConnection, Uuid), sqlx::Error> {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let mark = Uuid::now_v7();
+        let (statement, idle) = (self.statement_timeout_ms.to_string(), IDLE_IN_TRANSACTION_TIMEOUT_MS.to_string());
+        let settings = [
+            ("messages.connection", mark.to_string().as_str()),
+            // The configuration admits only letters, digits and underscores in the name.
+            ("search_path", &self.schema),
+            ("statement_timeout", &statement),
+            ("idle_in_transaction_session_timeout", &idle),
+            ("lock_timeout", &self.lock_timeout_ms.to_string()),
+            // In seconds. Within half a minute, Postgres learns that a client's machine is gone, and frees its locks.
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+            // In a crash, Postgres may lose the last commits. The rows and offsets go back together, and the projector
+            // folds the events again.
+            ("synchronous_commit", "off"),
+            // Every query of this crate can use an index. Without statistics, in a new database or after a rebuild, the
+            // planner takes large tables for small ones and reads all of their rows.
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("random_page_cost", "1.1"),
+            ("jit", "off"),
+            // A generic plan from when the tables were small would stay in use while they grow.
+            ("plan_cache_mode", "force_custom_plan"),
+        ]
+        .map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
+        raw_row(&mut connection, format!("SELECT {}", settings.join(", "))).await?;
+        Ok((connection, mark))
+    }
+}
+
+/// A connection that has its settings.
+pub(crate) struct SettledConnection {
+    pub(crate) raw: PgConnection,
+    /// Whether the check was thorough.
+    pub(crate) is_checked: bool,
+}
+
+/// Runs a statement without preparing it: a pooler without sessions would lose the prepared statement.
+async fn raw_row(connection: &mut PgConnection, statement: String) -> Result<sqlx::postgres::PgRow, sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await
+}

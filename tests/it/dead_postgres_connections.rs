@@ -1,0 +1,135 @@
+//! Connections to Postgres that die without a sign: they stay open, but whatever either side sends vanishes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use read_model::{ReadModel, ReadModelError};
+use service::config::Config;
+use sqlx::{Connection, PgConnection};
+
+use crate::harness::proxy::Proxy;
+use crate::harness::system::{config, defaults, unlimited};
+use crate::harness::{System, eventually};
+
+/// A configuration that reaches Postgres through a proxy.
+async fn proxied() -> (Config, Proxy) {
+    let mut config = config();
+    let postgres = Proxy::start(&config.database_url).await;
+    config.database_url.clone_from(&postgres.url);
+    (config, postgres)
+}
+
+/// A read model of which nobody is using a connection, and which may have this many.
+async fn idle_read_model(config: &Config, connections: u32) -> ReadModel {
+    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, connections).unwrap();
+    read_model.migrate().await.unwrap();
+    read_model
+}
+
+/// Sends messages to a conversation and reads each back, until it is told to stop. Returns the ids of those that the
+/// system has accepted.
+async fn write_and_read(system: Arc<System>, conversation: String, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut accepted = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let sent = system.send("alice", &conversation, "under load").await;
+        if sent.status == 201 {
+            system.get("alice", &format!("/api/messages/{}", sent.id())).await;
+            system.get("bob", &format!("/api/messages?conversationId={conversation}")).await;
+            accepted.push(sent.id());
+        }
+    }
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_all_connections_have_died_users_read_their_own_writes_again_and_nothing_is_lost() {
+    let (mut config, postgres) = proxied().await;
+    unlimited(&mut config);
+    let system = Arc::new(System::with_config(config).await);
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> =
+        (0..8).map(|_| tokio::spawn(write_and_read(system.clone(), conversation.clone(), stop.clone()))).collect();
+    eventually("reads succeed under load", async || {
+        let sent = system.send("alice", &conversation, "before").await;
+        let read = system.ask("bob", "GET", &format!("/api/messages/{}", sent.id()));
+        (read.header("Messages-Position", sent.position()).send().await.status == 200).then_some(())
+    })
+    .await;
+
+    postgres.deaden();
+    eventually("a write can be read again", async || {
+        let sent = system.send("alice", &conversation, "after").await;
+        let read = system.ask("bob", "GET", &format!("/api/messages/{}", sent.id()));
+        (read.header("Messages-Position", sent.position()).send().await.status == 200).then_some(())
+    })
+    .await;
+
+    stop.store(true, Ordering::Relaxed);
+    let last = system.send("alice", &conversation, "last").await;
+    assert_eq!(last.status, 201, "{last:?}");
+    for task in load {
+        for id in task.await.unwrap() {
+            let read = system.get_after(&last, "bob", &format!("/api/messages/{id}")).await;
+            assert_eq!(read.status, 200, "{read:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_dead_connection_uncovers_the_others_of_the_pool() {
+    let (config, postgres) = proxied().await;
+    let read_model = idle_read_model(&config, 4).await;
+    let all = [read_model.offsets(), read_model.offsets(), read_model.offsets(), read_model.offsets()];
+    for read in futures_util::future::join_all(all).await {
+        read.unwrap();
+    }
+
+    postgres.deaden();
+    let first = read_model.offsets().await;
+    assert!(matches!(first, Err(ReadModelError::Unreachable(_))), "{first:?}");
+    for _ in 0..4 {
+        read_model.offsets().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_abandoned_operation_on_a_dead_connection_doesnt_keep_its_place_in_the_pool() {
+    let (config, postgres) = proxied().await;
+    let read_model = idle_read_model(&config, 1).await;
+    read_model.offsets().await.unwrap();
+
+    postgres.deaden();
+    let abandoned = tokio::time::timeout(Duration::from_millis(100), read_model.offsets()).await;
+    assert!(abandoned.is_err(), "{abandoned:?}");
+    let busy = read_model.offsets().await;
+    assert!(matches!(busy, Err(ReadModelError::TimedOut(_))), "{busy:?}");
+    eventually("the pool has a connection again", async || read_model.offsets().await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_migration_whose_connection_dies_ends_and_frees_its_lock() {
+    let (config, postgres) = proxied().await;
+    let mut lock = PgConnection::connect(&defaults().database_url).await.unwrap();
+    let schema = &config.database_schema;
+    sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(schema).execute(&mut lock).await.unwrap();
+    let read_model = ReadModel::connect(&config.database_url, schema, 2).unwrap();
+    let migration = tokio::spawn({
+        let read_model = read_model.clone();
+        async move { read_model.migrate().await }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND objid = (hashtext($1)::bigint & 4294967295)::oid";
+    eventually("the migration waits for its lock", async || {
+        let count: i64 = sqlx::query_scalar(waiting).bind(schema).fetch_one(&mut lock).await.unwrap();
+        (count > 0).then_some(())
+    })
+    .await;
+
+    postgres.deaden();
+    lock.close().await.unwrap();
+    let failed = migration.await.unwrap();
+    assert!(matches!(failed, Err(ReadModelError::Unreachable(_))), "{failed:?}");
+    read_model.migrate().await.unwrap();
+}
