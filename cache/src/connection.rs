@@ -1,25 +1,13 @@
-//! The connections to Redis, with their time-outs, and what every operation shares. A Redis that is down must never make
-//! an operation wait longer than these time-outs.
+//! The connections to Redis, and what every operation shares. A Redis that is down must never make an operation wait
+//! longer than the time-outs of its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
-
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::counted_connection::{CommandExecutor, CountedConnection, SharedConnection};
 use crate::keys::Keys;
 use crate::local_cache::LocalCache;
-
-/// How long Redis may take to answer one operation before it counts as down.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
-domain::limit_rows! {
-    Services, "wait for Redis to answer", Time RESPONSE_TIMEOUT, "the request goes on without Redis", "clients, who wait";
-    Services, "wait for a connection to Redis", Time CONNECT_TIMEOUT, "the request goes on without Redis", "clients, who wait";
-}
+use crate::reconnecting::ReconnectingConnection;
 
 /// An operation that Redis did not complete.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +32,8 @@ impl From<redis::ParsingError> for CacheError {
     }
 }
 
-/// Redis, under one key prefix and for one generation of the projection. Clones share a connection, which reconnects
-/// by itself. While Redis is down every operation fails fast.
+/// Redis, under one key prefix and for one generation of the projection. Clones share a connection, which is replaced
+/// by itself when it leads nowhere any more. While Redis is down every operation fails fast.
 ///
 /// What Redis may evict can be in an instance of its own: the crate's documentation says what that is.
 #[derive(Clone)]
@@ -81,8 +69,8 @@ impl Cache {
     /// When the address of Redis has become invalid.
     pub fn with_own_connection(&self) -> Result<Self, CacheError> {
         let connection = match &self.connection {
-            SharedConnection::Redis { client, .. } => {
-                SharedConnection::Redis { manager: connection_manager(client)?, client: client.clone() }
+            SharedConnection::Redis(shared) => {
+                SharedConnection::Redis(ReconnectingConnection::open_lazily(shared.client().clone())?)
             }
             SharedConnection::Executor(executor) => SharedConnection::Executor(executor.clone()),
         };
@@ -130,14 +118,14 @@ impl Cache {
         &self.local
     }
 
-    /// The client of what Redis must not lose, for connections that follow publications.
-    pub(crate) fn client(&self) -> Result<&redis::Client, CacheError> {
-        client_of(&self.connection)
+    /// The connection to what Redis must not lose, for subscriptions.
+    pub(crate) fn subscribable(&self) -> Result<&ReconnectingConnection, CacheError> {
+        subscribable(&self.connection)
     }
 
-    /// The client of what Redis may evict.
-    pub(crate) fn evictable_client(&self) -> Result<&redis::Client, CacheError> {
-        client_of(self.evictable.as_ref().unwrap_or(&self.connection))
+    /// The connection to what Redis may evict, for subscriptions.
+    pub(crate) fn evictable_subscribable(&self) -> Result<&ReconnectingConnection, CacheError> {
+        subscribable(self.evictable.as_ref().unwrap_or(&self.connection))
     }
 
     pub(crate) fn keys(&self) -> Keys<'_> {
@@ -146,23 +134,12 @@ impl Cache {
 }
 
 fn connect_lazily(url: &str) -> Result<SharedConnection, CacheError> {
-    let client = redis::Client::open(url)?;
-    Ok(SharedConnection::Redis { manager: connection_manager(&client)?, client })
+    Ok(SharedConnection::Redis(ReconnectingConnection::open_lazily(redis::Client::open(url)?)?))
 }
 
-fn connection_manager(client: &redis::Client) -> Result<ConnectionManager, CacheError> {
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        // Each operation waits for the connection attempt under way. With retries and their pauses it would wait for
-        // seconds; without them, the next operation starts the next attempt.
-        .set_number_of_retries(0);
-    Ok(ConnectionManager::new_lazy_with_config(client.clone(), config)?)
-}
-
-fn client_of(connection: &SharedConnection) -> Result<&redis::Client, CacheError> {
+fn subscribable(connection: &SharedConnection) -> Result<&ReconnectingConnection, CacheError> {
     match connection {
-        SharedConnection::Redis { client, .. } => Ok(client),
+        SharedConnection::Redis(connection) => Ok(connection),
         SharedConnection::Executor(_) => {
             Err(CacheError((redis::ErrorKind::Client, "an executor has no publications").into()))
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use redis::aio::{ConnectionLike, ConnectionManager};
-use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+
+use crate::reconnecting::ReconnectingConnection;
 
 /// Executes commands in the place of Redis: a model of Redis, with which a simulation needs no sockets and no clock.
 pub trait CommandExecutor: Send + Sync {
@@ -17,7 +19,7 @@ pub trait CommandExecutor: Send + Sync {
 /// The connection that clones of a cache share.
 #[derive(Clone)]
 pub(crate) enum SharedConnection {
-    Redis { manager: ConnectionManager, client: Client },
+    Redis(ReconnectingConnection),
     Executor(Arc<dyn CommandExecutor>),
 }
 
@@ -36,8 +38,8 @@ impl CountedConnection {
 impl ConnectionLike for CountedConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         self.count();
-        match &mut self.connection {
-            SharedConnection::Redis { manager, .. } => manager.req_packed_command(command),
+        match &self.connection {
+            SharedConnection::Redis(connection) => Box::pin(connection.execute(command)),
             SharedConnection::Executor(executor) => {
                 let reply =
                     executor.execute(&[command]).map(|replies| replies.into_iter().next().unwrap_or(Value::Nil));
@@ -53,8 +55,8 @@ impl ConnectionLike for CountedConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         self.count();
-        match &mut self.connection {
-            SharedConnection::Redis { manager, .. } => manager.req_packed_commands(pipeline, offset, count),
+        match &self.connection {
+            SharedConnection::Redis(connection) => Box::pin(connection.execute_all(pipeline, offset, count)),
             SharedConnection::Executor(executor) => {
                 let replies = executor.execute(&pipeline.cmd_iter().collect::<Vec<_>>());
                 // Of a transaction, only the reply to `EXEC` counts, which has all others.
@@ -66,7 +68,7 @@ impl ConnectionLike for CountedConnection {
 
     fn get_db(&self) -> i64 {
         match &self.connection {
-            SharedConnection::Redis { manager, .. } => manager.get_db(),
+            SharedConnection::Redis(connection) => connection.client().get_connection_info().redis_settings().db(),
             SharedConnection::Executor(_) => 0,
         }
     }

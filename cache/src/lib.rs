@@ -60,7 +60,9 @@ mod pending;
 pub mod presence;
 pub mod progress;
 mod publish;
+mod reconnecting;
 mod request_count;
+mod subscription;
 mod typing;
 mod views;
 
@@ -71,7 +73,8 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     local_cache::LIMIT_ROWS,
     local_limits::LIMIT_ROWS,
     presence::LIMIT_ROWS,
-    connection::LIMIT_ROWS,
+    reconnecting::LIMIT_ROWS,
+    subscription::LIMIT_ROWS,
 ];
 
 pub use admission::{Admission, Cost, Costs, Limit, LimitState, ReservationRequest};

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use domain::{ConversationId, Timestamp, UserId};
-use futures_util::StreamExt;
 use redis::{Script, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -17,6 +16,7 @@ use uuid::Uuid;
 
 use crate::connection::{Cache, CacheError};
 use crate::keys;
+use crate::subscription::Subscription;
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
 static MARK_ONLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/mark_online.lua")));
@@ -287,14 +287,12 @@ impl Cache {
     }
 
     async fn listen_for_presence(&self, sender: &mpsc::Sender<PresencePublication>) -> Result<(), CacheError> {
-        let mut subscription = self.client()?.get_async_pubsub().await?;
-        subscription.subscribe(self.keys().presence_channel()).await?;
-        let mut messages = subscription.on_message();
+        let channel = self.keys().presence_channel();
+        let mut subscription = Subscription::open(self.subscribable()?, &channel).await?;
         loop {
             tokio::select! {
-                message = messages.next() => {
-                    let Some(message) = message else { return Ok(()) };
-                    if let Ok(publication) = serde_json::from_slice(message.get_payload_bytes())
+                message = subscription.next() => {
+                    if let Ok(publication) = serde_json::from_slice(message?.get_payload_bytes())
                         && let Err(TrySendError::Full(publication)) = sender.try_send(publication)
                     {
                         metrics::counter!("presence_changes_dropped_total").increment(publication.changes.len() as u64);

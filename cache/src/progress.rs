@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use domain::PositionVector;
-use futures_util::StreamExt;
 use tokio::sync::watch;
 
 use crate::as_of::{STALL_AFTER, merge_stalls};
 use crate::connection::{Cache, CacheError};
+use crate::subscription::Subscription;
 
 /// How often the process reads the progress again, in case it missed a publication.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -111,16 +111,12 @@ impl Progress {
 }
 
 async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<(), CacheError> {
-    let mut subscription = cache.evictable_client()?.get_async_pubsub().await?;
-    subscription.subscribe(cache.keys().progress_channel()).await?;
-    let mut publications = subscription.on_message();
+    let channel = cache.keys().progress_channel();
+    let mut subscription = Subscription::open(cache.evictable_subscribable()?, &channel).await?;
     let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
     loop {
         tokio::select! {
-            publication = publications.next() => {
-                let Some(publication) = publication else { return Ok(()) };
-                receive(cache, sender, &publication.get_payload::<String>()?);
-            }
+            publication = subscription.next() => receive(cache, sender, &publication?.get_payload::<String>()?),
             _ = refresh.tick() => {
                 cache.enter_generation(cache.read_generation().await?);
                 let (generation, moved, stalls) = cache.read_progress().await?;

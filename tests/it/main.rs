@@ -33,6 +33,7 @@ mod postgres_outages;
 mod projection;
 mod projectors;
 mod proof;
+mod redis_failover;
 mod redis_memory;
 mod redis_outages;
 mod relay;

@@ -212,7 +212,7 @@ fn is_background_command(command: &RedisCommand) -> bool {
         command.get(index).is_some_and(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
     };
     match command[0].as_str() {
-        "CLIENT" | "HELLO" | "SUBSCRIBE" => true,
+        "CLIENT" | "HELLO" | "SUBSCRIBE" | "PING" => true,
         "GET" => ends(1, &[":generation"]),
         "HGETALL" => ends(1, &[":progress", ":as-of"]),
         "HVALS" => ends(1, &[":stalls"]),

@@ -2,8 +2,8 @@
 //! delay what the server sends, and slow it down. It can also show what the clients send.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,6 +59,8 @@ pub(crate) struct Proxy {
     /// The server's URL, with the address of the proxy.
     pub(crate) url: String,
     network: Arc<watch::Sender<Conditions>>,
+    /// Where new connections go.
+    server: Arc<Mutex<SocketAddr>>,
     /// Whether a connection has sent the text from which on the server's answers are held back.
     holding: Arc<AtomicBool>,
 }
@@ -96,13 +98,12 @@ impl Proxy {
         observer: impl Fn() -> Observer + Send + 'static,
         hold_after: Option<&'static str>,
     ) -> Self {
-        let authority = server.split("//").nth(1).unwrap().split('/').next().unwrap();
-        let host = authority.rsplit('@').next().unwrap();
-        let address = tokio::net::lookup_host(host).await.unwrap().find(SocketAddr::is_ipv4).unwrap();
+        let (host, address) = (host_of(server), Arc::new(Mutex::new(address_of(server).await)));
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = server.replacen(host, &listener.local_addr().unwrap().to_string(), 1);
         let network = Arc::new(watch::channel(Conditions { network: Network::Up, cuts: 0, deaths: 0 }).0);
         let (shared, holding) = (network.clone(), Arc::new(AtomicBool::new(false)));
+        let target = address.clone();
         let any_holds = holding.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -115,10 +116,17 @@ impl Proxy {
                     }
                     observer(bytes);
                 });
-                tokio::spawn(forward(client, address, shared.subscribe(), observer, held));
+                let server = *target.lock().unwrap();
+                tokio::spawn(forward(client, server, shared.subscribe(), observer, held));
             }
         });
-        Self { url, network, holding }
+        Self { url, network, server: address, holding }
+    }
+
+    /// Lets new connections go to the server at this URL, as when another one takes over an address. Open ones stay.
+    pub(crate) async fn redirect(&self, server: &str) {
+        let address = address_of(server).await;
+        *self.server.lock().unwrap() = address;
     }
 
     /// Holds back everything that the server sends, until its buffers are full.
@@ -156,6 +164,16 @@ impl Proxy {
         self.network.send_modify(|now| (now.network, now.cuts) = (Network::Cut, now.cuts + 1));
         self.restore();
     }
+}
+
+/// The host and the port of a URL.
+fn host_of(url: &str) -> &str {
+    let authority = url.split("//").nth(1).unwrap().split('/').next().unwrap();
+    authority.rsplit('@').next().unwrap()
+}
+
+async fn address_of(url: &str) -> SocketAddr {
+    tokio::net::lookup_host(host_of(url)).await.unwrap().find(SocketAddr::is_ipv4).unwrap()
 }
 
 /// Connects with a small receive buffer: the server soon notices that a stalled client reads nothing.
