@@ -14,6 +14,9 @@ pub enum LogError {
     /// has stopped reading that partition.
     #[error("the log doesn't have the next offset to read; did it lose records, or was the topic created again?")]
     OffsetNotFound,
+    /// No broker leads these partitions, so nobody can append to them or read them.
+    #[error("Kafka: partitions {0:?} have no leader")]
+    Leaderless(Vec<i32>),
     /// Kafka did not answer in time.
     #[error("Kafka did not answer in time")]
     TimedOut,
@@ -28,7 +31,7 @@ impl LogError {
         match self {
             Self::Kafka(error) => is_transient(error),
             Self::TimedOut => true,
-            Self::OffsetNotFound | Self::Stopped => false,
+            Self::OffsetNotFound | Self::Leaderless(_) | Self::Stopped => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use domain::PositionVector;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{self, KafkaContext};
@@ -14,6 +15,8 @@ use crate::error::LogError;
 
 /// How long a look-up may take, with everything that it needs.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the look-up for the reason of a failure may take besides.
+const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
 domain::limit_rows! {
     Services, "a look-up in the log", Time TIMEOUT, "503 `unavailable` for the request that needs it", "tasks and connections";
@@ -77,10 +80,13 @@ impl LogLookup {
             // beginning" for the earliest (-2). That takes one request to each broker.
             requested.add_partition_offset(&self.topic, partition, which)?;
         }
-        let found = self.consumer.offsets_for_times(requested, time_left(deadline))?;
+        let found = self.consumer.offsets_for_times(requested, time_left(deadline));
+        let found = found.map_err(|error| self.leaderless().unwrap_or_else(|| error.into()))?;
         let mut offsets = vec![None; usize::try_from(partition_count).unwrap_or(0)];
         for element in found.elements() {
-            element.error()?;
+            if let Err(error) = element.error() {
+                return Err(self.leaderless().unwrap_or_else(|| error.into()));
+            }
             let slot = usize::try_from(element.partition()).ok().and_then(|index| offsets.get_mut(index));
             match (slot, element.offset()) {
                 (Some(slot), Offset::Offset(offset)) => *slot = Some(offset),
@@ -91,6 +97,14 @@ impl LogLookup {
         // A partition without an answer must not look like an empty one.
         let offsets: Option<Vec<i64>> = offsets.into_iter().collect();
         offsets.map(PositionVector).ok_or(LogError::TimedOut)
+    }
+
+    /// The partitions that no broker leads, if there are any, as the reason of a failure.
+    fn leaderless(&self) -> Option<LogError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
+        let partitions = metadata.topics().first()?.partitions().iter();
+        let leaderless: Vec<i32> = partitions.filter(|it| it.leader() < 0).map(MetadataPartition::id).collect();
+        (!leaderless.is_empty()).then_some(LogError::Leaderless(leaderless))
     }
 
     fn partition_count(&self, deadline: Instant) -> Result<i32, LogError> {

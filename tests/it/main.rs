@@ -20,6 +20,7 @@ mod half_working_redis;
 mod harness;
 mod heavy_groups;
 mod hostile;
+mod leaderless;
 mod library;
 mod load;
 mod nginx;
