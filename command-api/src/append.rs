@@ -74,7 +74,7 @@ impl Appender {
     pub(crate) async fn append(&self, event: &Event, trace: TraceContext) -> Result<Position, Problem> {
         if let Some(reason) = &*self.block.borrow() {
             tracing::warn!(reason, "appends are blocked; the client gets 503");
-            let detail = "the log is not the one that this service was started with; the command was not executed";
+            let detail = "the log is not what it was when this service was started; the command was not executed";
             return Err(Problem::append_refused(detail, 30));
         }
         let mut events = vec![event.clone()];

@@ -70,7 +70,7 @@ pub async fn describe_topic(brokers: &str, name: &str) -> Result<Option<TopicDes
         .into_iter()
         .map(|(name, wanted)| TopicSetting { name, found: value_of(name), wanted })
         .collect();
-    description.id = topic_id::topic_id(admin, name.to_owned()).await.map_err(topic_error)?;
+    description.id = topic_id::identify(admin, name.to_owned()).await.map_err(topic_error)?.id;
     Ok(Some(description))
 }
 

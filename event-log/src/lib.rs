@@ -6,6 +6,7 @@ mod consumer;
 mod describe;
 mod error;
 mod lookup;
+mod lost_records;
 mod partition;
 mod partition_reader;
 mod producer;
@@ -18,12 +19,13 @@ mod topic_watch;
 pub use consumer::{LogConsumer, StartAt};
 pub use describe::{TopicDescription, TopicSetting, describe_topic};
 pub use error::LogError;
+pub use lost_records::LostRecords;
 pub use partition::{partition_for, partition_of};
 pub use partition_reader::{PartitionReader, ReadError};
 pub use producer::{AppendError, Destination, Producer};
 pub use record::{LogRecord, NotAnEvent};
-pub use topic::{Topic, TopicError, TopicSpec, ensure_topic, ensure_typing_topic};
-pub use topic_watch::TopicWatch;
+pub use topic::{Topic, TopicError, TopicSpec, WrongSetting, ensure_topic, ensure_typing_topic};
+pub use topic_watch::{TopicChange, TopicWatch};
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =

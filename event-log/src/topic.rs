@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use crate::client::{self, Admin, KafkaContext};
 use crate::topic_id;
-use crate::topic_watch::TopicWatch;
 
 /// How long each call to the cluster may take.
 pub(crate) const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,17 +56,6 @@ pub struct Topic {
     pub id: Uuid,
     /// The number of partitions.
     pub partitions: usize,
-}
-
-impl Topic {
-    /// Watches whether another topic takes the name of this one, until the last clone of the watch is dropped. Needs a
-    /// tokio runtime.
-    ///
-    /// # Errors
-    /// When librdkafka refuses the settings.
-    pub fn watch(&self, brokers: &str) -> Result<TopicWatch, KafkaError> {
-        TopicWatch::start(brokers, self.name.clone(), self.id)
-    }
 }
 
 /// Why the topic can't be used.
@@ -126,8 +114,8 @@ pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, Topi
             "Kafka acknowledges events that only one broker has; losing its disk would lose them"
         );
     }
-    let id = topic_id::topic_id(admin, spec.name.clone()).await;
-    let id = id.map_err(|reason| TopicError::Topic { topic: spec.name.clone(), reason })?;
+    let identity = topic_id::identify(admin, spec.name.clone()).await;
+    let id = identity.map_err(|reason| TopicError::Topic { topic: spec.name.clone(), reason })?.id;
     Ok(Topic { name: spec.name.clone(), id, partitions })
 }
 
@@ -237,16 +225,19 @@ async fn check_settings(admin: &Admin, topic: &str) -> Result<usize, TopicError>
     })
 }
 
-/// A required setting with another value.
-#[derive(Debug, PartialEq, Eq)]
-struct WrongSetting {
-    name: &'static str,
-    found: String,
-    wanted: &'static str,
+/// A setting with another value than a log of record needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongSetting {
+    /// The name in Kafka, such as `retention.ms`.
+    pub name: &'static str,
+    /// The present value.
+    pub found: String,
+    /// The value that a log of record needs.
+    pub wanted: &'static str,
 }
 
 /// The first of the required settings with another value. `value_of` returns the present value of a setting.
-fn first_wrong_setting(value_of: impl Fn(&str) -> String) -> Option<WrongSetting> {
+pub(crate) fn first_wrong_setting(value_of: impl Fn(&str) -> String) -> Option<WrongSetting> {
     REQUIRED_SETTINGS.into_iter().find_map(|(name, wanted)| {
         let found = value_of(name);
         (found != wanted).then_some(WrongSetting { name, found, wanted })

@@ -1,5 +1,5 @@
-//! Asks a broker for a topic's id (KIP-516). The id tells a topic from another that somebody creates later under the
-//! same name.
+//! Asks a broker for a topic's id (KIP-516) and its number of partitions. The id tells a topic from another that somebody
+//! creates later under the same name.
 //!
 //! librdkafka can ask for the id, but its Rust wrapper can't yet. That is why this module calls C. No other module may
 //! call librdkafka's C functions with pointers that it owns.
@@ -27,17 +27,24 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Asks for a topic's id, for up to 10 s.
+/// What must never change of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicIdentity {
+    pub(crate) id: Uuid,
+    pub(crate) partitions: usize,
+}
+
+/// Asks for a topic's identity, for up to 10 s.
 ///
 /// # Errors
 /// What the broker or librdkafka reports, as text.
-pub(crate) async fn topic_id(admin: Admin, topic: String) -> Result<Uuid, String> {
+pub(crate) async fn identify(admin: Admin, topic: String) -> Result<TopicIdentity, String> {
     let described = client::run_blocking(move || describe(&admin, &topic)).await;
     described.map_err(|error| error.to_string())?
 }
 
-/// Asks for a topic's id. Blocks up to 10 s.
-fn describe(admin: &AdminClient<KafkaContext>, topic: &str) -> Result<Uuid, String> {
+/// Asks for a topic's identity. Blocks up to 10 s.
+fn describe(admin: &AdminClient<KafkaContext>, topic: &str) -> Result<TopicIdentity, String> {
     let name = CString::new(topic).map_err(|_| "the topic's name contains a NUL".to_owned())?;
     let client = admin.inner().native_ptr();
     let mut names = [name.as_ptr()];
@@ -78,7 +85,9 @@ fn describe(admin: &AdminClient<KafkaContext>, topic: &str) -> Result<Uuid, Stri
         }
         let high = c::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
         let low = c::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
-        Ok(Uuid::from_u64_pair(high, low))
+        let mut partitions = 0;
+        c::rd_kafka_TopicDescription_partitions(*described, &raw mut partitions);
+        Ok(TopicIdentity { id: Uuid::from_u64_pair(high, low), partitions })
     }
 }
 

@@ -7,6 +7,7 @@
 //! The projector must never publish progress that isn't committed. A failure of Redis never holds a batch up.
 
 mod as_of;
+mod complete_log;
 mod dead_letters;
 mod execute;
 mod folded_keys;

@@ -14,7 +14,7 @@ pub struct Projector {
     pub brokers: String,
     /// The topic, as it was when the process started.
     pub topic: Topic,
-    /// Notices when somebody deletes the topic and recreates it under the same name.
+    /// Notices when the topic is no longer what it was.
     pub topic_watch: TopicWatch,
     /// The read model that the projector folds into.
     pub read_model: ReadModel,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use domain::PositionVector;
-use event_log::LogConsumer;
+use event_log::{LogConsumer, Topic};
 use tokio_util::sync::CancellationToken;
 
+use crate::complete_log::ensure_complete;
 use crate::projector::Projector;
 use crate::worker;
 
@@ -24,14 +25,16 @@ pub struct RebuildProgress {
 /// Empties the read model and folds the topic again, up to its end as it is now. Calls `report` a few times a second.
 ///
 /// # Errors
-/// When Kafka or Postgres doesn't answer, or `shutdown` comes first. The read model is then incomplete, and the next
-/// projector continues from its offsets.
+/// When the log no longer has its first records; nothing is changed then. When Kafka or Postgres doesn't answer, or
+/// `shutdown` comes first: the read model is then incomplete, and the next projector continues from its offsets.
 pub async fn rebuild(
     projector: Projector,
     shutdown: &CancellationToken,
     report: impl Fn(RebuildProgress),
 ) -> anyhow::Result<RebuildProgress> {
     let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild");
+    ensure_complete(&consumer).await?;
+    ensure_same_partitions(&projector).await?;
     let end = consumer.end_offsets().await?;
     projector.read_model.reset(projector.topic.id, projector.topic.partitions).await?;
     let stop = shutdown.child_token();
@@ -40,6 +43,22 @@ pub async fn rebuild(
     stop.cancel();
     worker.await?;
     outcome
+}
+
+/// Checks that the topic still has the partitions that the read model was folded from.
+///
+/// # Errors
+/// When it has others: the same key is then on two of them, and what is on the wrong one can't be folded.
+async fn ensure_same_partitions(projector: &Projector) -> anyhow::Result<()> {
+    let Topic { name, id, partitions } = &projector.topic;
+    match projector.read_model.folded_topic().await? {
+        Some(folded) if folded.id == *id && usize::try_from(folded.partitions) != Ok(*partitions) => anyhow::bail!(
+            "the topic {name} has {partitions} partitions now and had {0}: keys have moved. Nothing was changed; copy its \
+             records to a new topic with {0} partitions and set KAFKA_TOPIC",
+            folded.partitions
+        ),
+        _ => Ok(()),
+    }
 }
 
 async fn wait_until_folded(

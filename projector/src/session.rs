@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::OffsetAdvance;
-use event_log::{LogConsumer, LogRecord, PartitionReader, ReadError};
+use event_log::{LogConsumer, LogRecord, PartitionReader, ReadError, TopicChange};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::as_of::PendingAsOfs;
+use crate::complete_log::ensure_complete_for_empty;
 use crate::dead_letters::{DeadLetterRetrier, PartitionState, log_parked};
 use crate::execute::{RunError, execute, republish};
 use crate::folding::{Backlog, Batch, BatchRun, PendingRecord, Setback};
@@ -71,6 +72,7 @@ impl<'a> Session<'a> {
         owned: &'a watch::Sender<BTreeMap<i32, i64>>,
     ) -> anyhow::Result<Self> {
         let topic = &projector.topic;
+        ensure_complete_for_empty(projector, &log).await?;
         let projection = projector.read_model.open_projection(topic.id, topic.partitions).await?;
         if let Err(error) = projector.cache.publish_generation(projection.generation).await {
             tracing::info!(%error, "publishing the generation in Redis failed; projecting without Redis");
@@ -165,11 +167,9 @@ impl<'a> Session<'a> {
     }
 
     fn start_batches(&mut self) -> anyhow::Result<()> {
-        let replacement = self.projector.topic_watch.replacement();
-        anyhow::ensure!(
-            replacement.is_none(),
-            "somebody deleted and recreated the topic; the events of the new one are not folded"
-        );
+        if let Some(change) = self.projector.topic_watch.change().filter(TopicChange::forbids_folding) {
+            anyhow::bail!("{change}; its events are not folded");
+        }
         if self.idle.until() <= Instant::now()
             && let Some(batch) = self.backlog.shared_batch()
         {

@@ -60,7 +60,7 @@ pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use lease::LeasedPartition;
 pub use parking::ParkedRecord;
-pub use projection::{OpenError, Projection};
+pub use projection::{FoldedTopic, OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};
 pub use sync::{Change, PositionedChange, SyncPage};
 

@@ -18,6 +18,17 @@ pub struct Projection {
     pub generation: i64,
 }
 
+/// The topic that the read model is folded from, and how far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldedTopic {
+    /// Kafka's id of the topic.
+    pub id: Uuid,
+    /// How many partitions it had.
+    pub partitions: i32,
+    /// The next offset of each partition.
+    pub next: PositionVector,
+}
+
 /// Why a projector can't open the projection of its topic.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -111,11 +122,20 @@ impl ReadModel {
         offsets(&mut connection).await
     }
 
-    /// Reads the id of the topic that the read model is folded from; none before a projector first ran.
-    pub async fn topic_id(&self) -> Result<Option<Uuid>, ReadModelError> {
-        let mut connection = self.acquire("topic_id").await?;
-        let row = sqlx::query("SELECT topic_id FROM projection").fetch_optional(&mut connection).await?;
-        Ok(row.map(|row| row.try_get("topic_id")).transpose()?)
+    /// Reads what the read model is folded from; none before a projector first ran.
+    pub async fn folded_topic(&self) -> Result<Option<FoldedTopic>, ReadModelError> {
+        let mut connection = self.acquire("folded_topic").await?;
+        // One statement, so that all of it is from one projection.
+        let rows = sqlx::query(
+            "SELECT projection.topic_id, projection.partitions, partition, next_offset
+             FROM projection JOIN partitions ON true ORDER BY partition",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let (id, partitions) = (first.try_get("topic_id")?, first.try_get("partitions")?);
+        let next: Result<Vec<i64>, sqlx::Error> = rows.iter().map(|row| row.try_get("next_offset")).collect();
+        Ok(Some(FoldedTopic { id, partitions, next: PositionVector(next?) }))
     }
 
     /// Reads the generation of the projection; none before a projector first ran.

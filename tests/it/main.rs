@@ -5,6 +5,7 @@
 mod append;
 mod cache_instance;
 mod cache_internals;
+mod changed_topic;
 mod chaos;
 mod client_sync;
 mod commands;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cache::Cache;
 use domain::Event;
 use domain::testing::{Rng, World, random_history};
-use event_log::{Topic, TopicSpec, ensure_topic};
+use event_log::{Topic, TopicSpec, TopicWatch, ensure_topic};
 use messages::process::Roles;
 use projector::{FoldedKeys, Projector, Stalls};
 use read_model::ReadModel;
@@ -75,7 +75,7 @@ impl Site {
         let projector = Projector {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
-            topic_watch: self.topic.watch(&self.config.kafka_brokers).unwrap(),
+            topic_watch: TopicWatch::start(&self.config.kafka_brokers, self.topic.clone()).unwrap(),
             read_model: self.read_model.clone(),
             cache: Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap(),
             owner: owner.to_owned(),

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use event_log::{Producer, TopicSpec, ensure_topic, partition_for};
 use messages::process::{self, Roles};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use service::config::Config;
@@ -19,14 +18,14 @@ use crate::harness::system::config;
 use crate::harness::{System, eventually};
 
 /// The settings that a topic must have.
-const REQUIRED_SETTINGS: [(&str, &str); 4] = [
+pub(crate) const REQUIRED_SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-fn admin(config: &Config) -> AdminClient<DefaultClientContext> {
+pub(crate) fn admin(config: &Config) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", &config.kafka_brokers).create().unwrap()
 }
 
@@ -49,18 +48,6 @@ async fn replace_topic(config: &Config) {
         let topic = REQUIRED_SETTINGS.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let created = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
         created[0].is_ok().then_some(())
-    })
-    .await;
-}
-
-/// Adds a partition to the configuration's topic.
-async fn add_partition(config: &Config) {
-    let partitions = usize::try_from(config.kafka_partitions).unwrap() + 1;
-    let added = NewPartitions::new(&config.kafka_topic, partitions);
-    let added = admin(config).create_partitions([&added], &AdminOptions::new()).await.unwrap();
-    assert_eq!(added, [Ok(config.kafka_topic.clone())]);
-    eventually("the brokers know the partition", async || {
-        (describe_topic(config).await.partitions == partitions).then_some(())
     })
     .await;
 }
@@ -173,28 +160,6 @@ async fn a_key_has_the_partition_that_kafkas_java_client_gives_it() {
         let created = system.post("alice", json!({"action": "conversation", "participantIds": [with]})).await;
         let record = system.record_at(&created).await;
         assert_eq!((record.key.as_str(), record.partition), (key, partition));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_keep_the_partition_of_their_key_whatever_partitions_are_added() {
-    let config = config();
-    let spec = TopicSpec { name: config.kafka_topic.clone(), partitions: config.kafka_partitions };
-    let topic = ensure_topic(&config.kafka_brokers, &spec).await.unwrap();
-    add_partition(&config).await;
-
-    // Its metadata already has the new partition.
-    let producer = Producer::new(&config.kafka_brokers, (&topic).into(), None).unwrap();
-    producer.warm_up().await.unwrap();
-    let events = domain::testing::random_history(1, 30);
-    for event in &events {
-        producer.append(std::slice::from_ref(event), "").await.unwrap();
-    }
-
-    let records = log::records(&config.kafka_brokers, &config.kafka_topic).await;
-    assert_eq!(records.len(), events.len());
-    for record in records {
-        assert_eq!(record.partition, partition_for(record.key.as_bytes(), topic.partitions), "{record:?}");
     }
 }
 

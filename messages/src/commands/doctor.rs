@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use cache::{Cache, RedisFault, RedisHealth};
-use event_log::{LogConsumer, TopicDescription, describe_topic};
+use domain::PositionVector;
+use event_log::{LogConsumer, LostRecords, Topic, TopicDescription, describe_topic};
 use read_model::ReadModel;
 use service::config::{Config, Environment};
 
 use super::topic::durability;
-use crate::process::{connect_cache, stalls_report};
+use crate::process::{connect_cache, folded_mismatch, stalls_report};
 
 /// How long each check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -294,21 +295,12 @@ async fn check_projection(
 ) -> Checked<()> {
     let failed =
         |error: &dyn fmt::Display| Checked::failed(Finding::error(error.to_string(), "run messages doctor again"));
-    match read_model.topic_id().await {
-        Ok(None) => {
-            return Checked::failed(Finding::warning(
-                "no projector has run yet",
-                "start a projector: messages projector, or messages all",
-            ));
-        }
-        Ok(Some(folded)) if folded != topic.id => {
-            let advice = "if KAFKA_TOPIC is right, run messages rebuild --reset, then restart all processes";
-            return Checked::failed(Finding::error("the read model was folded from another topic", advice));
-        }
-        Ok(Some(_)) => {}
+    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
+    let mut findings = match check_folded_topic(config, topic, read_model, &log).await {
+        Ok(Checked { findings, output: Some(()) }) => findings,
+        Ok(failed) => return failed,
         Err(error) => return failed(&error),
-    }
-    let mut findings = Vec::new();
+    };
     match read_model.leases().await {
         Ok(leases) if leases.unowned.is_empty() => {
             findings.push(Finding::ok(format!("projectors running: {}", leases.projectors)));
@@ -319,7 +311,6 @@ async fn check_projection(
         )),
         Err(error) => return failed(&error),
     }
-    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "doctor");
     match log.held_partitions().await {
         Ok(held) => findings.extend(held.into_iter().map(check_held)),
         Err(error) => return failed(&error),
@@ -346,6 +337,34 @@ async fn check_projection(
         Err(error) => return failed(&error),
     }
     Checked { findings, output: Some(()) }
+}
+
+/// Whether the read model belongs to the topic, and the topic still has all records.
+async fn check_folded_topic(
+    config: &Config,
+    description: &TopicDescription,
+    read_model: &ReadModel,
+    log: &LogConsumer,
+) -> anyhow::Result<Checked<()>> {
+    // Before the read model's offsets: they only grow, so what lies between the two is gone.
+    let beginning = log.beginning_offsets().await?;
+    let folded = read_model.folded_topic().await?;
+    let topic = Topic { name: config.kafka_topic.clone(), id: description.id, partitions: description.partitions };
+    if let Some(reason) = folded_mismatch(&topic, folded.as_ref(), &beginning) {
+        let advice = "until that is done, commands get 503 append_refused; restart all processes afterwards";
+        return Ok(Checked::failed(Finding::error(reason, advice)));
+    }
+    if folded.is_none() {
+        let advice = "start a projector: messages projector, or messages all";
+        return Ok(Checked::failed(Finding::warning("no projector has run yet", advice)));
+    }
+    let lost = LostRecords::between(&PositionVector::default(), &beginning).map(|lost| {
+        Finding::warning(
+            format!("the topic no longer has its first records: {lost}"),
+            "find out what deletes them; only the read model has them, and it can't be rebuilt: back Postgres up",
+        )
+    });
+    Ok(Checked { findings: lost.into_iter().collect(), output: Some(()) })
 }
 
 /// A partition that an open transaction holds, from an offset on.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use event_log::TopicWatch;
 use indicatif::{ProgressBar, ProgressStyle};
 use projector::{FoldedKeys, Projector, RebuildProgress, Stalls};
 use read_model::ReadModel;
@@ -38,7 +39,7 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
     process::connect_and_migrate(config, 1).await?;
     let projector = Projector {
         brokers: config.kafka_brokers.clone(),
-        topic_watch: topic.watch(&config.kafka_brokers)?,
+        topic_watch: TopicWatch::start(&config.kafka_brokers, topic.clone())?,
         topic,
         read_model: ReadModel::connect_projector(&config.database_url, &config.database_schema)?,
         cache: process::connect_cache(config)?,

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use event_log::{LogConsumer, TopicDescription, describe_topic};
+use domain::PositionVector;
+use event_log::{LogConsumer, LostRecords, TopicDescription, describe_topic};
 use service::config::Config;
 use service::telemetry;
 
@@ -37,6 +38,9 @@ pub(crate) async fn run(arguments: &TopicArgs) -> anyhow::Result<()> {
     println!("\n{:>9}  {:>12}  {:>12}", "partition", "first offset", "next offset");
     for (partition, (first, next)) in first.0.iter().zip(&next.0).enumerate() {
         println!("{partition:>9}  {first:>12}  {next:>12}");
+    }
+    if let Some(lost) = LostRecords::between(&PositionVector::default(), &first) {
+        println!("✗ the topic no longer has its first records: {lost}");
     }
     for (partition, from) in held {
         println!("✗ partition {partition}: {}", projector::held_reason(from));

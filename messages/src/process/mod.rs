@@ -20,6 +20,7 @@ pub(crate) use readiness::stalls_report;
 pub use roles::Roles;
 pub(crate) use schema::connect_and_migrate;
 pub use start::{Process, start};
+pub(crate) use topic_guard::folded_mismatch;
 pub(crate) use topics::ensure_topics;
 
 /// The limits of these modules, for `docs/limits.md`.

@@ -61,7 +61,7 @@ impl SharedResources {
             .context("DATABASE_URL")?;
         let cache = connect_cache(config)?;
         let progress = Progress::follow(cache.clone());
-        let topic_watch = topic.watch(&config.kafka_brokers)?;
+        let topic_watch = TopicWatch::start(&config.kafka_brokers, topic.clone())?;
         let guarded = roles.need_postgres().then(|| read_model.clone());
         let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), guarded).await;
         Ok(Self {

@@ -237,7 +237,7 @@ fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
         "'messages.connection'",
         "UPDATE leases",
-        "SELECT topic_id FROM projection",
+        "FROM projection JOIN partitions",
         "SELECT 1 FROM projection",
         "FROM dead_letters",
         "SELECT noted_at, generation",
