@@ -18,6 +18,8 @@ pub struct PostgresHealth {
     pub version_number: i32,
     /// The largest number of connections that Postgres accepts.
     pub max_connections: i64,
+    /// Whether Postgres refuses writes: it is a standby, or somebody made it read-only.
+    pub is_read_only: bool,
     /// How many of this build's migrations the schema still lacks.
     pub pending_migrations: usize,
 }
@@ -42,6 +44,23 @@ impl ReadModel {
         Ok(())
     }
 
+    /// Checks that Postgres takes writes: commits one, as a projector does. All processes write the same row, which
+    /// counts as a projector that is gone.
+    ///
+    /// # Errors
+    /// [`ReadModelError::ReadOnly`] when Postgres is a standby or is read-only, and others when the schema doesn't
+    /// exist, or the disk is full.
+    pub async fn check_writable(&self) -> Result<(), ReadModelError> {
+        let mut connection = self.acquire("check_writable").await?;
+        sqlx::query(
+            "INSERT INTO projectors (owner, alive_until) VALUES ('health check', now())
+             ON CONFLICT (owner) DO UPDATE SET alive_until = excluded.alive_until",
+        )
+        .execute(&mut connection)
+        .await?;
+        Ok(())
+    }
+
     /// Reads the state of Postgres and of the schema, which need not exist yet.
     pub async fn health(&self) -> Result<PostgresHealth, ReadModelError> {
         let mut connection = self.acquire("checkup").await?;
@@ -49,6 +68,7 @@ impl ReadModel {
             "SELECT current_setting('server_version') AS version,
                     current_setting('server_version_num')::integer AS version_number,
                     current_setting('max_connections')::bigint AS max_connections,
+                    current_setting('transaction_read_only')::boolean AS is_read_only,
                     to_regclass('_sqlx_migrations') IS NOT NULL AS migrated",
         )
         .fetch_one(&mut connection)
@@ -64,6 +84,7 @@ impl ReadModel {
             version: row.try_get("version")?,
             version_number: row.try_get("version_number")?,
             max_connections: row.try_get("max_connections")?,
+            is_read_only: row.try_get("is_read_only")?,
             pending_migrations: pending.count(),
         })
     }

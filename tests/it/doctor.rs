@@ -10,12 +10,13 @@ use crate::harness::process::{command, free_port};
 use crate::harness::system::{PARTITIONS, SECRET, config};
 
 /// How a command ended.
-struct CliOutput {
-    succeeded: bool,
-    printed: String,
+pub(crate) struct CliOutput {
+    pub(crate) succeeded: bool,
+    pub(crate) printed: String,
 }
 
-async fn run(config: &Config, arguments: &[&str]) -> CliOutput {
+/// Runs a command to its end.
+pub(crate) async fn run(config: &Config, arguments: &[&str]) -> CliOutput {
     run_with(config, arguments, &[]).await
 }
 

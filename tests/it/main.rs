@@ -35,6 +35,7 @@ mod postgres_outages;
 mod projection;
 mod projectors;
 mod proof;
+mod read_only_postgres;
 mod redis_failover;
 mod redis_memory;
 mod redis_outages;

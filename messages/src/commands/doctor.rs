@@ -192,6 +192,12 @@ async fn check_postgres(config: &Config) -> Checked<ReadModel> {
     } else {
         Finding::ok(format!("Postgres {} answers", health.version))
     }];
+    if health.is_read_only {
+        findings.push(Finding::error(
+            "Postgres takes no writes: it is a standby, or default_transaction_read_only is on",
+            "let DATABASE_URL lead to the primary; until then, the projectors stand still",
+        ));
+    }
     if i64::from(config.database_connections) * 2 > health.max_connections {
         let message = format!(
             "Postgres accepts {} connections, and each process opens up to {}",

@@ -53,6 +53,19 @@ pub(super) fn checks(resources: &SharedResources, roles: Roles) -> HealthChecks 
             async move { read_model.check_readable().await.map_err(postgres_fault) }
         });
     }
+    if roles.projector {
+        let read_model = resources.read_model.clone();
+        let check = move || {
+            let read_model = read_model.clone();
+            async move { read_model.check_writable().await.map_err(postgres_fault) }
+        };
+        // Other services go on with what is folded. Were they not ready, no process would serve them.
+        checks = if roles == Roles::PROJECTOR {
+            checks.with_required("postgres-writes", check)
+        } else {
+            checks.with_optional("postgres-writes", check)
+        };
+    }
     checks
 }
 

@@ -239,6 +239,7 @@ fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
         "UPDATE leases",
         "FROM projection JOIN partitions",
         "SELECT 1 FROM projection",
+        "\'health check\'",
         "FROM dead_letters",
         "SELECT noted_at, generation",
     ];
