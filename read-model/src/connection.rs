@@ -64,6 +64,17 @@ impl ReadModel {
         Ok(Self { pool, schema: schema.to_owned() })
     }
 
+    /// Checks that the services can use what answers at the address as it is set up. Succeeds, too, while nobody answers.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Misconfigured`] when a pooler doesn't keep sessions.
+    pub async fn ensure_usable(&self) -> Result<(), ReadModelError> {
+        match self.acquire("ensure_usable").await.map_err(ReadModelError::from) {
+            Err(error @ ReadModelError::Misconfigured(_)) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// A connection for one operation, whose name the metrics show.
     pub(crate) async fn acquire(&self, operation: &'static str) -> Result<PooledConnection, sqlx::Error> {
         self.pool.acquire(operation).await

@@ -11,7 +11,7 @@ needs() {
     postgres) printf '%s\n' 'postgres|postgresql|postgresql@15' ;;
     redis) printf '%s\n' 'redis-server|redis-server|redis' ;;
     test-tools) printf '%s\n' 'node|nodejs|node' 'npm|npm|node' 'chromium|chromium|--cask chromium' \
-      'python3|python3 python3-venv|python' 'nginx|nginx-light|nginx' ;;
+      'python3|python3 python3-venv|python' 'nginx|nginx-light|nginx' 'pgbouncer|pgbouncer|pgbouncer' ;;
   esac
 }
 
@@ -22,6 +22,7 @@ has() {
     postgres) postgres_bin >/dev/null ;;
     chromium) has_chromium ;;
     python3) has_python ;;
+    pgbouncer) has_pgbouncer ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -40,6 +41,9 @@ has_chromium() {
   done
   [ -d /Applications/Chromium.app ] || [ -d "/Applications/Google Chrome.app" ]
 }
+
+# Debian installs it where only root looks.
+has_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 
 # Debian has the modules that create virtual environments in a separate package.
 has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }

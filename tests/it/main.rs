@@ -31,6 +31,7 @@ mod open_transaction;
 mod openapi;
 mod operations;
 mod page;
+mod poolers;
 mod postgres_outages;
 mod projection;
 mod projectors;

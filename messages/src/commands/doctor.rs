@@ -8,7 +8,7 @@ use anyhow::bail;
 use cache::{Cache, RedisFault, RedisHealth};
 use domain::PositionVector;
 use event_log::{LogConsumer, LostRecords, Topic, TopicDescription, describe_topic};
-use read_model::ReadModel;
+use read_model::{ReadModel, ReadModelError};
 use service::config::{Config, Environment};
 
 use super::topic::durability;
@@ -182,6 +182,10 @@ async fn check_postgres(config: &Config) -> Checked<ReadModel> {
     };
     let (health, read_model) = match connected {
         Ok(connected) => connected,
+        Err(error @ ReadModelError::Misconfigured(_)) => {
+            let advice = "correct DATABASE_URL, or the pooler that it leads to; nothing starts until then";
+            return Checked::failed(Finding::error(error.to_string(), advice));
+        }
         Err(error) => {
             let advice = "start Postgres, or set DATABASE_URL (scripts/services up starts one for development)";
             return Checked::failed(Finding::error(error.to_string(), advice));

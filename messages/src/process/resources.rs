@@ -59,6 +59,9 @@ impl SharedResources {
         let Topics { log: topic, typing: typing_topic } = topics;
         let read_model = ReadModel::connect(&config.database_url, &config.database_schema, config.database_connections)
             .context("DATABASE_URL")?;
+        if roles.need_postgres() {
+            read_model.ensure_usable().await.context("DATABASE_URL")?;
+        }
         let cache = connect_cache(config)?;
         let progress = Progress::follow(cache.clone());
         let topic_watch = TopicWatch::start(&config.kafka_brokers, topic.clone())?;

@@ -7,6 +7,7 @@ pub(crate) mod http;
 mod layout;
 pub(crate) mod log;
 pub(crate) mod nginx;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -120,15 +120,19 @@ fn serve(data: &Path, port: u16) -> Child {
     server.arg(format!("--port={port}")).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Prepares a program of Postgres. Postgres refuses to run as root; root runs it as the user `postgres`.
+/// Prepares a program of Postgres.
 fn program(name: &str) -> Command {
-    let path = folder().join(name);
+    run_as_postgres(folder().join(name))
+}
+
+/// Prepares a program that refuses to run as root: root runs it as the user `postgres`.
+pub(crate) fn run_as_postgres(program: PathBuf) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"]).arg(path);
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"]).arg(program);
         command
     } else {
-        Command::new(path)
+        Command::new(program)
     };
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command
