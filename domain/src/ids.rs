@@ -141,13 +141,16 @@ text_id!(
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 );
 
-/// Whether a character is visible: no control character, no white space, and no format character, which only changes
-/// how other characters look.
+/// Whether a character is visible: no control character, no white space, and no format character.
 fn is_visible(character: char) -> bool {
-    let is_format_character = matches!(character,
+    !character.is_control() && !character.is_whitespace() && !is_format_character(character)
+}
+
+/// Whether a character only changes how other characters look, such as a bidirectional override.
+pub fn is_format_character(character: char) -> bool {
+    matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !character.is_control() && !character.is_whitespace() && !is_format_character
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn derive_uuid(parts: &[&str]) -> Uuid {

@@ -30,7 +30,7 @@ pub mod view;
 
 pub use command::Command;
 pub use event::{Event, EventData};
-pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
+pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId, is_format_character};
 pub use position::{OffsetAdvance, Position, PositionVector};
 pub use rejection::{FieldError, Rejection};
 pub use timestamp::Timestamp;

@@ -7,6 +7,7 @@ use clap::FromArgMatches;
 use messages::cli::Cli;
 use messages::help;
 use service::allocations::CountingAllocator;
+use service::printable::escaped;
 use tikv_jemallocator::Jemalloc;
 
 /// jemalloc gives memory back: after thousands of sockets have gone, a process with glibc's allocator keeps most of what
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("✗ {error:#}");
+            eprintln!("✗ {}", escaped(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

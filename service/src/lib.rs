@@ -14,6 +14,7 @@ mod jwt_crypto;
 pub mod lifecycle;
 pub mod openapi;
 mod params;
+pub mod printable;
 pub mod problem;
 pub mod readiness;
 pub mod response;

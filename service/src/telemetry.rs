@@ -2,18 +2,23 @@
 //!
 //! Logs go to stderr: stdout belongs to the output of commands. Nothing is pushed: Prometheus reads `/metrics`.
 
+use std::fmt::Debug;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::allocations;
+use crate::printable::{EscapedJsonLines, escaped};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -41,13 +46,29 @@ pub fn start(filter: &str, format: LogFormat) {
     let filter = filter.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     // See https://no-color.org.
     let has_colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = fmt::layer().with_writer(stderr).with_ansi(has_colours);
     // Fails on a second call, such as of a test that starts two systems. The first subscriber stays.
     let _ = match format {
-        LogFormat::Text => registry().with(lines.with_filter(filter)).try_init(),
-        LogFormat::Json => registry().with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
+        LogFormat::Text => {
+            let lines = fmt::layer().fmt_fields(debug_fn(write_field).delimited(" "));
+            let lines = lines.with_writer(stderr).with_ansi(has_colours);
+            registry().with(lines.with_filter(filter)).try_init()
+        }
+        LogFormat::Json => {
+            let lines = fmt::layer().json().flatten_event(true).with_writer(|| EscapedJsonLines(stderr()));
+            registry().with(lines.with_filter(filter)).try_init()
+        }
     };
     recorder();
+}
+
+/// Writes a field of an event or a span as tracing does, but escapes its value: that may come from a record, a request
+/// or another service.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    match field.name() {
+        "message" => writer.write_str(&escaped(&value)),
+        name => write!(writer, "{}={}", name.trim_start_matches("r#"), escaped(&value)),
+    }
 }
 
 /// Reads a filter such as `info,projector=debug`: levels for all targets or for one, and targets of which every level

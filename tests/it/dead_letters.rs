@@ -3,6 +3,7 @@
 //! The test of a retry projects part of the log through `read-model` directly, as an older version would have done it.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use domain::fold::fold;
 use domain::state::{Changes, Touched};
@@ -13,11 +14,12 @@ use messages::process::Roles;
 use read_model::{ParkedRecord, ReadModel};
 use serde_json::{Value, json};
 use service::config::Config;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::harness::fold::assert_folded;
 use crate::harness::log::{self, NewRecord, Record};
-use crate::harness::process::{ServiceProcess, command};
-use crate::harness::system::{PARTITIONS, System, config, eventually, unknown_id, unlimited};
+use crate::harness::process::{ServiceProcess, command, free_port};
+use crate::harness::system::{PARTITIONS, System, TIMEOUT, config, eventually, unknown_id, unlimited};
 
 /// What a `messages dead-letters …` printed, and whether it succeeded.
 struct CliOutput {
@@ -293,4 +295,55 @@ async fn a_retry_folds_conversations_again_until_the_read_model_is_the_fold_of_t
     let list = dead_letters(&system.config, &["list"]).await;
     assert!(list.contains("no dead letters"), "{}", list.printed);
     assert_nothing_stale(&system, &queries).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_can_neither_move_the_cursor_nor_forge_a_line() {
+    let config = config();
+    let mut process = command(&config, &["all"]);
+    process.env("LOG", "debug").stderr(Stdio::piped());
+    let mut running = ServiceProcess::of(process, free_port());
+    let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
+    let (logged, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        // A process whose log nobody reads stands still once the pipe is full.
+        while let Ok(Some(line)) = log.next_line().await {
+            let _ = logged.send(line);
+        }
+    });
+    running.ready().await;
+    let system = System::attach(config, &running.url);
+    let conversation = system.conversation("alice", &["bob"]).await;
+
+    let hostile = "EVIL\u{1b}[2J\n0:9999 parked\u{202e}\u{9b}1m\u{2028}";
+    let mut value = system.records_of(&conversation).await.remove(0).value;
+    value["type"] = json!(hostile);
+    let record = NewRecord {
+        key: conversation.clone(),
+        value: value.to_string().replace("\\u001b", "\u{1b}").into_bytes(),
+        event_type: Some("EVIL\u{1b}[31m\nce_type"),
+        timestamp_ms: None,
+    };
+    // The first is an object with a hostile type; the second holds the control itself and is therefore no JSON.
+    let valid = NewRecord { value: value.to_string().into_bytes(), ..record.clone() };
+    let positions = log::append(&system.config, &[valid, record]).await;
+
+    let is_harmless = |text: &str| !text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}']);
+    let list = eventually("both are parked", async || {
+        let list = dead_letters(&system.config, &["list"]).await;
+        positions.iter().all(|position| list.line_of(position).is_some()).then_some(list)
+    })
+    .await;
+    assert!(is_harmless(&list.printed) && list.line_of("0:9999").is_none(), "{}", list.printed);
+    assert!(list.contains("EVIL\\u001b[2J\\n0:9999"), "{}", list.printed);
+    for position in &positions {
+        let shown = dead_letters(&system.config, &["show", position]).await;
+        assert!(is_harmless(&shown.printed) && shown.contains("EVIL\\u001b[31m\\nce_type"), "{}", shown.printed);
+    }
+    let mut is_named = false;
+    while !is_named {
+        let line = tokio::time::timeout(TIMEOUT, lines.recv()).await.expect("the log doesn't name the record").unwrap();
+        assert!(is_harmless(&line) && !line.starts_with("0:9999"), "{line}");
+        is_named = line.contains("EVIL");
+    }
 }

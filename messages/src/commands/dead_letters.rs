@@ -10,6 +10,7 @@ use domain::Position;
 use event_log::{LogConsumer, describe_topic};
 use read_model::{DeadLetter, DeadLetterStatus, ReadModel};
 use service::config::Config;
+use service::printable::escaped;
 use service::telemetry;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -148,16 +149,16 @@ impl DeadLetterAdmin {
         println!("position   {position} of {}", self.config.kafka_topic);
         println!("status     {}, since {}", status_name(letter.status), letter.changed_at);
         println!("parked     {}", letter.parked_at);
-        println!("reason     {}", letter.reason);
+        println!("reason     {}", escaped(&letter.reason));
         if let Some(note) = &letter.note {
-            println!("note       {note}");
+            println!("note       {}", escaped(note));
         }
         let log = LogConsumer::new(&self.config.kafka_brokers, &self.config.kafka_topic, "dead-letters");
         let record = log.read_at(position).await?.context("the record is no longer on the topic")?;
-        println!("key        {}", String::from_utf8_lossy(&record.key));
-        println!("ce_type    {}", record.event_type.as_deref().unwrap_or("-"));
+        println!("key        {}", escaped(&String::from_utf8_lossy(&record.key)));
+        println!("ce_type    {}", escaped(record.event_type.as_deref().unwrap_or("-")));
         println!("value      {} bytes", record.value.len());
-        println!("{}", String::from_utf8_lossy(&record.value));
+        println!("{}", escaped(&String::from_utf8_lossy(&record.value)));
         Ok(())
     }
 
@@ -174,7 +175,7 @@ impl DeadLetterAdmin {
                 println!("{position} is folded");
             } else {
                 failed += 1;
-                println!("{position} is {}: {}", status_name(letter.status), letter.reason);
+                println!("{position} is {}: {}", status_name(letter.status), escaped(&letter.reason));
             }
         }
         ensure!(failed == 0, "{failed} of {} could not be folded", positions.len());
@@ -217,7 +218,7 @@ fn print_list(letters: &[DeadLetter]) {
     println!("{:<16} {:<12} {:<24} REASON", "POSITION", "STATUS", "PARKED");
     for letter in letters {
         let (position, parked) = (letter.position.to_string(), letter.parked_at.to_string());
-        let reason = letter.note.as_ref().unwrap_or(&letter.reason);
+        let reason = escaped(letter.note.as_ref().unwrap_or(&letter.reason));
         println!("{position:<16} {:<12} {parked:<24} {reason}", status_name(letter.status));
     }
 }

@@ -10,6 +10,7 @@ use domain::PositionVector;
 use event_log::{LogConsumer, LostRecords, Topic, TopicDescription, describe_topic};
 use read_model::{ReadModel, ReadModelError};
 use service::config::{Config, Environment};
+use service::printable::escaped;
 
 use super::topic::durability;
 use crate::process::{connect_cache, folded_mismatch, stalls_report};
@@ -62,7 +63,7 @@ impl fmt::Display for Finding {
             Severity::Warning => '!',
             Severity::Error => '✗',
         };
-        write!(f, "{sign} {}", self.message)?;
+        write!(f, "{sign} {}", escaped(&self.message))?;
         if self.advice.is_empty() { Ok(()) } else { write!(f, "\n    → {}", self.advice) }
     }
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use domain::PositionVector;
 use event_log::{LogConsumer, LostRecords, TopicDescription, describe_topic};
 use service::config::Config;
+use service::printable::escaped;
 use service::telemetry;
 
 use crate::process;
@@ -62,7 +63,7 @@ fn print_settings(name: &str, topic: &TopicDescription) {
     for setting in &topic.settings {
         let expected =
             if setting.found == setting.wanted { String::new() } else { format!("  ✗ must be {}", setting.wanted) };
-        println!("  {:<24} {}{expected}", setting.name, setting.found);
+        println!("  {:<24} {}{expected}", setting.name, escaped(&setting.found));
     }
 }
 

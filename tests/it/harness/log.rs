@@ -139,6 +139,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
 }
 
 /// A record to append past the command API, for example one that no command would produce.
+#[derive(Clone)]
 pub(crate) struct NewRecord {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
