@@ -184,7 +184,7 @@ async fn node(system: &System, arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_tests_pass() {
     let system = System::start().await;
-    node(&system, &["--test", "test/client.test.js", "test/synchronizer.test.js"]).await;
+    node(&system, &["--test", "test/client.test.js", "test/http.test.js", "test/synchronizer.test.js"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

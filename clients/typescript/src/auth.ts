@@ -7,6 +7,8 @@ export type TokenSource = string | (() => string | Promise<string>);
 
 /** In milliseconds. A token this close to its expiry isn't used: it has to be valid when it arrives. */
 const EXPIRY_MARGIN_MS = 10_000;
+/** How long the source may take, in milliseconds. */
+const SOURCE_TIMEOUT_MS = 15_000;
 
 /** The access token of one client. */
 export class Auth {
@@ -51,7 +53,7 @@ export class Auth {
 
   async #callSource(): Promise<string> {
     try {
-      const token = typeof this.#source === 'string' ? this.#source : await this.#source();
+      const token = typeof this.#source === 'string' ? this.#source : await inTime(this.#source());
       this.#read(token);
       return token;
     } catch (cause) {
@@ -73,5 +75,18 @@ export class Auth {
     } catch (cause) {
       throw new MessagesError('token', 'this is not an access token: it must be a JWT with a user id (sub)', { cause });
     }
+  }
+}
+
+/** Rejects where the source doesn't return in time: everything that the client does waits for it. */
+async function inTime(token: string | Promise<string>): Promise<string> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no token in time')), SOURCE_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([token, timeout]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -27,7 +27,7 @@ export class MessagesError extends Error {
   readonly errors: readonly FieldError[];
   /** The id of the request in the server's log. */
   readonly requestId: string | undefined;
-  /** After how many seconds the server accepts a retry (429 and 503). */
+  /** After how many seconds the server accepts a retry (429 and 503): at most a day, whatever the server says. */
   readonly retryAfter: number | undefined;
   /** Whether the command may have taken effect although it failed: only a retry with the same key can tell. */
   readonly unknown: boolean;

@@ -28,10 +28,20 @@ export interface HttpResponse<Body> {
   replayed: boolean;
 }
 
-/** The timeout of one attempt, in milliseconds: longer than the server takes to respond with 503. */
-const ATTEMPT_TIMEOUT_MS = 15_000;
+/** The timeout of an attempt, in milliseconds: longer than the server takes to respond with 503. */
+const ATTEMPT_TIMEOUT_MAX_MS = 15_000;
+/** Those of the first attempts: an open connection may be dead, and only the next attempt has another one. */
+const ATTEMPT_TIMEOUTS_MS = [5_000, 10_000];
 /** The longest pause between two attempts without `Retry-After`, in milliseconds. */
 const RETRY_PAUSE_MAX_MS = 10_000;
+/**
+ * The shortest and the longest pause that the server can ask for, in milliseconds. One wrong `Retry-After` must neither
+ * stop a client nor let it hurry. A browser even runs a timer of more than 24 days at once.
+ */
+const ASKED_PAUSE_MIN_MS = 250;
+const ASKED_PAUSE_MAX_MS = 60_000;
+/** The largest `retryAfter` of an error, in seconds: a day. */
+const RETRY_AFTER_MAX = 86_400;
 /** The statuses after which a retry with the same key may succeed. */
 const RETRYABLE_STATUSES = new Set([408, 425, 429, 500, 502, 503, 504]);
 
@@ -62,15 +72,15 @@ export class Http {
   }
 
   /**
-   * Sends a request until a retry would change nothing. Waits as long as `Retry-After` says, otherwise longer after
-   * each attempt, with some randomness: many clients must not retry at the same moment.
+   * Sends a request until a retry would change nothing. Waits as long as `Retry-After` says, but at most a minute, and
+   * otherwise longer after each attempt, with some randomness: many clients must not retry at the same moment.
    */
   async request<Body>(request: HttpRequest): Promise<HttpResponse<Body>> {
     const deadline = Date.now() + request.retryForMs;
     let tokenRenewed = false;
     let unknown = false;
     for (let retries = 0; !this.#closed.aborted; retries += 1) {
-      const attempt = await this.#attempt<Body>(request);
+      const attempt = await this.#attempt<Body>(request, ATTEMPT_TIMEOUTS_MS[retries] ?? ATTEMPT_TIMEOUT_MAX_MS);
       if ('response' in attempt) return attempt.response;
       const { error, retryable } = attempt;
       unknown ||= error.unknown;
@@ -103,7 +113,7 @@ export class Http {
     });
   }
 
-  async #attempt<Body>(request: HttpRequest): Promise<Attempt<Body>> {
+  async #attempt<Body>(request: HttpRequest, timeout: number): Promise<Attempt<Body>> {
     try {
       const headers: Record<string, string> = { Authorization: `Bearer ${await this.#auth.token()}` };
       if (request.key) headers['Idempotency-Key'] = request.key;
@@ -113,7 +123,7 @@ export class Http {
         method: request.method,
         headers,
         body: request.body === undefined ? null : JSON.stringify(request.body),
-        signal: AbortSignal.any([this.#closed, AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]),
+        signal: AbortSignal.any([this.#closed, AbortSignal.timeout(timeout)]),
       });
       return await parse<Body>(response);
     } catch (cause) {
@@ -124,7 +134,7 @@ export class Http {
 
 async function parse<Body>(response: Response): Promise<Attempt<Body>> {
   const text = await response.text();
-  const retryAfter = secondsOf(response.headers.get('Retry-After'));
+  const retryAfter = secondsOf(response.headers);
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -147,13 +157,24 @@ async function parse<Body>(response: Response): Promise<Attempt<Body>> {
   return { error, retryable: RETRYABLE_STATUSES.has(response.status) };
 }
 
-function secondsOf(retryAfter: string | null): number | undefined {
-  const seconds = Number(retryAfter ?? NaN);
-  return Number.isFinite(seconds) ? seconds : undefined;
+/** What `Retry-After` says, a number of seconds or a date (RFC 9110), within bounds; undefined for anything else. */
+function secondsOf(headers: Headers): number | undefined {
+  const text = headers.get('Retry-After')?.trim() ?? '';
+  let seconds = NaN;
+  if (/^-?\d+(\.\d+)?$/.test(text)) seconds = Number(text);
+  else if (/^[A-Z][a-z]/.test(text)) {
+    // By the server's clock, where it tells the time: the client's may be wrong.
+    const now = Date.parse(headers.get('Date') ?? '');
+    seconds = (Date.parse(text) - (Number.isNaN(now) ? Date.now() : now)) / 1000;
+  }
+  return Number.isNaN(seconds) ? undefined : Math.min(Math.max(seconds, 0), RETRY_AFTER_MAX);
 }
 
 /** The pause before the next attempt, in milliseconds: a little longer than `Retry-After`, to spread the clients. */
 function pauseAfter({ retryAfter }: MessagesError, retries: number): number {
-  if (retryAfter !== undefined) return retryAfter * 1000 * (1 + Math.random() / 4);
+  if (retryAfter !== undefined) {
+    const asked = Math.min(Math.max(retryAfter * 1000, ASKED_PAUSE_MIN_MS), ASKED_PAUSE_MAX_MS);
+    return asked * (1 + Math.random() / 4);
+  }
   return Math.min(250 * 2 ** retries, RETRY_PAUSE_MAX_MS) * (0.5 + Math.random() / 2);
 }

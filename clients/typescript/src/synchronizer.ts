@@ -18,9 +18,10 @@ import { offset, type Delivery, type Position, type SyncChange, type SyncPage } 
 const CHANGES_PER_PAGE = 500;
 /** How long no delivery may arrive before the client looks up what is unconfirmed, in milliseconds. */
 const QUIET_MS = 1_000;
-/** The clients of a conversation spread their look-ups over this time: milliseconds per participant, and at least. */
+/** The clients of a conversation spread their look-ups over this time: milliseconds per participant, at least and at most. */
 const SPREAD_PER_PARTICIPANT_MS = 20;
 const SPREAD_MIN_MS = 1_000;
+const SPREAD_MAX_MS = 60_000;
 /** How long something may stay unconfirmed while deliveries keep arriving, in milliseconds. */
 const UNCONFIRMED_MAX_MS = 15_000;
 /** How many look-ups follow each other without a delivery in between. */
@@ -181,7 +182,7 @@ export class Synchronizer {
     const now = Date.now();
     this.#unconfirmedSince ||= now;
     clearTimeout(this.#lookupTimer);
-    const spread = Math.max(SPREAD_MIN_MS, this.#largestAudience * SPREAD_PER_PARTICIPANT_MS);
+    const spread = Math.min(Math.max(SPREAD_MIN_MS, this.#largestAudience * SPREAD_PER_PARTICIPANT_MS), SPREAD_MAX_MS);
     const quiet = QUIET_MS + spread * Math.random();
     const latest = this.#unconfirmedSince + UNCONFIRMED_MAX_MS + spread * Math.random() - now;
     this.#lookupTimer = setTimeout(() => {

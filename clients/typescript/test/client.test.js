@@ -338,3 +338,18 @@ test('in a large group, all participants can be loaded and read marks work', asy
   await bobClient.markRead(group.id);
   await until('bob’s read mark is confirmed', () => bobClient.conversation(group.id).unreadCount === 0);
 });
+
+test('a client whose connections go dead without a word comes back, and loses nothing', async (context) => {
+  const network = await proxy(context);
+  const { aliceClient, bobClient, id } = await pair(context, [network.url]);
+  await aliceClient.send(id, 'before');
+  network.deaden();
+  const sent = aliceClient.send(id, 'from alice');
+  await bobClient.send(id, 'from bob');
+  await sent;
+  await until('alice has bob’s message', () => aliceClient.messages(id).some(({ content }) => content === 'from bob'), 30);
+  await until('alice is live again', () => aliceClient.state === 'live', 30);
+  await until('both have all messages', () => [aliceClient, bobClient].every((client) =>
+    client.messages(id).length === 3 && client.messages(id).every(({ seq }) => seq)));
+  assert.deepEqual(aliceClient.messages(id), bobClient.messages(id));
+});

@@ -28,17 +28,20 @@ export async function readyClient(test, user, url = SERVER_URL) {
   return client;
 }
 
-/** Waits up to ten seconds until a condition holds, and returns its value. */
-export async function until(description, condition) {
-  for (const deadline = Date.now() + 10_000; ;) {
+/** Waits until a condition holds, up to ten seconds or as long as the test says, and returns its value. */
+export async function until(description, condition, seconds = 10) {
+  for (const deadline = Date.now() + seconds * 1000; ;) {
     const value = condition();
     if (value) return value;
-    if (Date.now() > deadline) throw new Error(`not within ten seconds: ${description}`);
+    if (Date.now() > deadline) throw new Error(`not within ${seconds} seconds: ${description}`);
     await new Promise((resolve) => { setTimeout(resolve, 20); });
   }
 }
 
-/** A proxy in front of the server. `cut` ends all connections and refuses new ones, `restore` accepts them again. */
+/**
+ * A proxy in front of the server. `cut` ends all connections and refuses new ones, `restore` accepts them again.
+ * `deaden` lets all connections go dead: they stay open, but whatever is sent on them vanishes. New ones work.
+ */
 export async function proxy(test) {
   const { hostname, port } = new URL(SERVER_URL);
   const sockets = new Set();
@@ -71,5 +74,11 @@ export async function proxy(test) {
       for (const socket of sockets) socket.destroy();
     },
     restore() { down = false; },
+    deaden() {
+      for (const socket of sockets) {
+        socket.unpipe();
+        socket.resume(); // reads on, and throws away what it reads
+      }
+    },
   };
 }
