@@ -7,6 +7,7 @@ use std::time::Duration;
 use read_model::{ReadModel, ReadModelError};
 use service::config::Config;
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{config, defaults, unlimited};
@@ -77,6 +78,32 @@ async fn after_all_connections_have_died_users_read_their_own_writes_again_and_n
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn when_postgres_has_hung_for_longer_than_anybody_waits_everything_goes_on_once_it_answers() {
+    let (config, postgres) = proxied().await;
+    let system = System::with_config(config).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let own = ReadModel::connect(&system.config.database_url, &system.config.database_schema, 1).unwrap();
+    own.offsets().await.unwrap();
+
+    postgres.stall();
+    // On an open connection, and then on a new one.
+    for _ in 0..2 {
+        let hung = own.offsets().await;
+        assert!(matches!(hung, Err(ReadModelError::Unreachable(_))), "{hung:?}");
+    }
+    let sent = system.send("alice", &conversation, "meanwhile").await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    postgres.restore();
+    let path = format!("/api/messages/{}", sent.id());
+    eventually("the write can be read", async || {
+        let read = system.ask("bob", "GET", &path).header("Messages-Position", sent.position()).send().await;
+        (read.status == 200).then_some(())
+    })
+    .await;
+    own.offsets().await.unwrap();
+}
+
 #[tokio::test]
 async fn one_dead_connection_uncovers_the_others_of_the_pool() {
     let (config, postgres) = proxied().await;
@@ -106,6 +133,23 @@ async fn an_abandoned_operation_on_a_dead_connection_doesnt_keep_its_place_in_th
     let busy = read_model.offsets().await;
     assert!(matches!(busy, Err(ReadModelError::TimedOut(_))), "{busy:?}");
     eventually("the pool has a connection again", async || read_model.offsets().await.ok()).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_transaction_never_stays_open_for_the_next_operation() {
+    let config = config();
+    let read_model = idle_read_model(&config, 1).await;
+    let topic = Uuid::new_v4();
+    let user = "alice".parse().unwrap();
+    for generation in 1..=20 {
+        // Abandons it at another point each time: while it connects, begins, reads or commits.
+        let patience = Duration::from_micros(200 * generation);
+        let _ = tokio::time::timeout(patience, read_model.conversations(&user, 10, None)).await;
+        let other = ReadModel::connect(&config.database_url, &config.database_schema, 1).unwrap();
+        other.reset(topic, usize::try_from(generation).unwrap()).await.unwrap();
+        let read = read_model.conversations(&user, 10, None).await.unwrap();
+        assert_eq!(read.offsets.0.len(), usize::try_from(generation).unwrap());
+    }
 }
 
 #[tokio::test]
