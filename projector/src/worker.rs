@@ -71,13 +71,33 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
         let failure = format!("{failure:#}");
         tracing::warn!("{failure}");
         projector.stalls.failed(&owned_sender.borrow().keys().copied().collect::<Vec<_>>(), &failure);
-        backoff = if started.elapsed() > MAX_BACKOFF { INITIAL_BACKOFF } else { backoff * 2 };
+        backoff = next_backoff(backoff, started.elapsed());
         tokio::select! {
-            () = tokio::time::sleep(backoff.min(MAX_BACKOFF)) => {}
+            () = tokio::time::sleep(backoff) => {}
             () = shutdown.cancelled() => {}
         }
     }
     if let Err(error) = projector.read_model.release_leases(&projector.owner).await {
         tracing::info!(%error, "releasing the leases failed; they expire by themselves");
+    }
+}
+
+/// The pause after a session that has lasted so long, given the pause before it.
+fn next_backoff(previous: Duration, lasted: Duration) -> Duration {
+    if lasted > MAX_BACKOFF { INITIAL_BACKOFF } else { (previous * 2).min(MAX_BACKOFF) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_fail_at_once_for_hours_never_stop_the_worker() {
+        let mut backoff = INITIAL_BACKOFF;
+        for _ in 0..10_000 {
+            backoff = next_backoff(backoff, Duration::from_millis(10));
+        }
+        assert_eq!(backoff, MAX_BACKOFF);
+        assert_eq!(next_backoff(backoff, MAX_BACKOFF * 2), INITIAL_BACKOFF);
     }
 }
