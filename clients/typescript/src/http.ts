@@ -30,10 +30,15 @@ export interface HttpResponse<Body> {
 
 /** The timeout of an attempt, in milliseconds: longer than the server takes to respond with 503. */
 const ATTEMPT_TIMEOUT_MAX_MS = 15_000;
-/** Those of the first attempts: an open connection may be dead, and only the next attempt has another one. */
-const ATTEMPT_TIMEOUTS_MS = [5_000, 10_000];
-/** The longest pause between two attempts without `Retry-After`, in milliseconds. */
+/**
+ * Those of the first attempts: the open connections may be dead, and each attempt finds that out of one. Browsers have
+ * up to six.
+ */
+const ATTEMPT_TIMEOUTS_MS = [4_000, 4_000, 4_000, 4_000, 8_000];
+/** The longest time between the starts of two attempts without `Retry-After`, in milliseconds. */
 const RETRY_PAUSE_MAX_MS = 10_000;
+/** The pauses without `Retry-After` differ by this much even after attempts that took long, in milliseconds. */
+const RETRY_SPREAD_MS = 250;
 /**
  * The shortest and the longest pause that the server can ask for, in milliseconds. One wrong `Retry-After` must neither
  * stop a client nor let it hurry. A browser even runs a timer of more than 24 days at once.
@@ -80,6 +85,7 @@ export class Http {
     let tokenRenewed = false;
     let unknown = false;
     for (let retries = 0; !this.#closed.aborted; retries += 1) {
+      const began = Date.now();
       const attempt = await this.#attempt<Body>(request, ATTEMPT_TIMEOUTS_MS[retries] ?? ATTEMPT_TIMEOUT_MAX_MS);
       if ('response' in attempt) return attempt.response;
       const { error, retryable } = attempt;
@@ -90,7 +96,7 @@ export class Http {
         this.#auth.invalidate();
         continue;
       }
-      const pause = pauseAfter(error, retries);
+      const pause = pauseAfter(error, retries, Date.now() - began);
       if (!retryable || Date.now() + pause > deadline) throw error;
       this.#onRetry(error);
       request.onRetry?.(error);
@@ -170,11 +176,15 @@ function secondsOf(headers: Headers): number | undefined {
   return Number.isNaN(seconds) ? undefined : Math.min(Math.max(seconds, 0), RETRY_AFTER_MAX);
 }
 
-/** The pause before the next attempt, in milliseconds: a little longer than `Retry-After`, to spread the clients. */
-function pauseAfter({ retryAfter }: MessagesError, retries: number): number {
+/**
+ * The pause before the next attempt, in milliseconds: a little longer than `Retry-After`, to spread the clients.
+ * Without it, the last attempt counts as a part of the pause: one without an answer took long enough.
+ */
+function pauseAfter({ retryAfter }: MessagesError, retries: number, attemptMs: number): number {
   if (retryAfter !== undefined) {
     const asked = Math.min(Math.max(retryAfter * 1000, ASKED_PAUSE_MIN_MS), ASKED_PAUSE_MAX_MS);
     return asked * (1 + Math.random() / 4);
   }
-  return Math.min(250 * 2 ** retries, RETRY_PAUSE_MAX_MS) * (0.5 + Math.random() / 2);
+  const pause = Math.min(250 * 2 ** retries, RETRY_PAUSE_MAX_MS) * (0.5 + Math.random() / 2);
+  return Math.max(pause - attemptMs, Math.random() * RETRY_SPREAD_MS);
 }
