@@ -11,6 +11,7 @@ mod client_sync;
 mod commands;
 mod contract;
 mod counters;
+mod dead_connections;
 mod dead_letters;
 mod dead_postgres_connections;
 mod dependencies;

@@ -17,6 +17,8 @@ use crate::Parts;
 const PROGRESS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long query-api may take to respond: it waits for the projector for up to a second itself.
 const QUERY_API_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an idle connection to query-api is kept. It may have gone dead meanwhile, and a look-up on it fails.
+const QUERY_API_IDLE: Duration = Duration::from_secs(3);
 
 /// A conversation that a user is in.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,7 +68,7 @@ impl MembershipLookup {
             cache: parts.cache.clone(),
             progress: parts.progress.clone(),
             tokens: parts.tokens.clone(),
-            http: reqwest::Client::builder().timeout(QUERY_API_TIMEOUT).build()?,
+            http: reqwest::Client::builder().timeout(QUERY_API_TIMEOUT).pool_idle_timeout(QUERY_API_IDLE).build()?,
             url: format!("{query_api}/internal/memberships"),
             acquaintances_url: format!("{query_api}/internal/acquaintances"),
             service_token: parts.auth.service_token().to_owned(),
