@@ -7,6 +7,7 @@ mod cache_instance;
 mod cache_internals;
 mod changed_topic;
 mod chaos;
+mod checker;
 mod client_sync;
 mod commands;
 mod contract;

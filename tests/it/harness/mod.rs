@@ -1,6 +1,7 @@
 //! The harness: starts systems, sends requests, and reads the topic, the read model and Redis next to them.
 
 pub(crate) mod buffers;
+pub(crate) mod checker;
 pub(crate) mod cluster;
 pub(crate) mod fold;
 pub(crate) mod http;
