@@ -43,6 +43,7 @@ mod redis_failover;
 mod redis_memory;
 mod redis_outages;
 mod relay;
+mod reliability;
 mod replays;
 mod rolling;
 mod simulation;

@@ -5,6 +5,7 @@ pub(crate) mod checker;
 pub(crate) mod cluster;
 pub(crate) mod fold;
 pub(crate) mod http;
+pub(crate) mod kafka;
 mod layout;
 pub(crate) mod log;
 pub(crate) mod nginx;

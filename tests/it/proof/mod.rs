@@ -10,6 +10,7 @@ mod keyed_sends;
 mod neighbours;
 mod ratios;
 mod releases;
+mod reliability;
 mod rows;
 mod slow_sockets;
 mod sockets;
