@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
@@ -73,6 +74,13 @@ impl ConsumerContext for KafkaContext {}
 /// A client for requests about topics. Its clones share one connection.
 pub(crate) type Admin = Arc<AdminClient<KafkaContext>>;
 
+/// How long Kafka may take for a response, beyond the time that a request asks it to wait.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+
+domain::limit_rows! {
+    Services, "a response of Kafka", Time SOCKET_TIMEOUT, "the process connects again", "whoever waits for events on a connection that has died silently";
+}
+
 /// The settings of every client; callers add their own.
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -83,6 +91,9 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
+        // A connection on which nothing comes back is dead: the client closes it and connects again.
+        .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
+        .set("socket.keepalive.enable", "true")
         // Nobody reads the telemetry of KIP-714, and librdkafka would measure for it on every request.
         .set("enable.metrics.push", "false")
         // The broker would create a topic that deletes old records. Only `ensure_topic` may create one.

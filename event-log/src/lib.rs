@@ -29,4 +29,4 @@ pub use topic_watch::{TopicChange, TopicWatch};
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS];
+    &[client::LIMIT_ROWS, producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS];
