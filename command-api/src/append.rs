@@ -70,7 +70,7 @@ impl Appender {
     /// Appends an event and the notifications that follow it. Waits until Kafka has acknowledged all of them.
     ///
     /// # Errors
-    /// 503 `append_refused` if the event is certainly not on the log, else 503 `append_unknown`.
+    /// If the event is certainly not on the log, 413 `event_too_large` or 503 `append_refused`, else 503 `append_unknown`.
     pub(crate) async fn append(&self, event: &Event, trace: TraceContext) -> Result<Position, Problem> {
         if let Some(reason) = &*self.block.borrow() {
             tracing::warn!(reason, "appends are blocked; the client gets 503");
@@ -91,6 +91,10 @@ impl Appender {
             AppendError::Refused(reason) => {
                 tracing::warn!(reason, "Kafka refused an event; the client is told to retry");
                 Problem::append_refused(APPEND_REFUSED, 1)
+            }
+            AppendError::TooLarge => {
+                tracing::warn!("an event is larger than the topic takes; raise its max.message.bytes");
+                Problem::event_too_large()
             }
             AppendError::Unknown(reason) => {
                 tracing::warn!(reason, "Kafka did not confirm an event; the client is told to retry");

@@ -130,7 +130,7 @@ impl Executor {
         };
         let position = match self.appender.append(&event, request.trace).await {
             Ok(position) => position,
-            Err(problem) if problem.code() == "append_refused" => {
+            Err(problem) if ["append_refused", "event_too_large"].contains(&problem.code()) => {
                 if let Err(error) = self.cache.roll_back(&request.caller, &costs, Some(reservation)).await {
                     tracing::info!(%error, "Redis failed; a refused command still counts against its limit");
                 }
@@ -203,9 +203,15 @@ impl Executor {
             };
             return first.map_or_else(|| Err(key_reused()), |first| repeat_response(request, first));
         }
-        let (executor, trace) = (self.clone(), request.trace);
+        let (executor, trace, costs) = (self.clone(), request.trace, self.limits.costs_of(&request.command));
         let append = self.tasks.spawn(async move {
-            let position = executor.appender.append(&event, trace).await?;
+            let position = match executor.appender.append(&event, trace).await {
+                Err(problem) if problem.code() == "event_too_large" => {
+                    let reservation = ReservationRequest { event: &event, bytes: &bytes, pending: None };
+                    return executor.release_too_large(reservation, &costs).await?.ok_or(problem);
+                }
+                appended => appended?,
+            };
             if let Some(scope) = IdempotencyScope::of(&event).filter(|_| !is_first || lookup.has_expired())
                 && let Some(first) = executor.idempotency.confirm(scope, &event, position).await?
             {
@@ -215,6 +221,23 @@ impl Executor {
             Ok(LoggedEvent { event, position })
         });
         repeat_response(request, append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
+    }
+
+    /// Releases the key of a reserved event that the log doesn't take any longer, unless an earlier attempt has appended
+    /// it. Returns the event that used the key first, then.
+    async fn release_too_large(
+        &self,
+        reservation: ReservationRequest<'_>,
+        costs: &Costs,
+    ) -> Result<Option<LoggedEvent>, Problem> {
+        let Some(scope) = IdempotencyScope::of(reservation.event) else { return Ok(None) };
+        let first = self.idempotency.first_on_log(scope).await?;
+        if first.is_none()
+            && let Err(error) = self.cache.roll_back(&reservation.event.actor_id, costs, Some(reservation)).await
+        {
+            tracing::info!(%error, "Redis failed; the key of an event that is too large stays reserved");
+        }
+        Ok(first)
     }
 }
 

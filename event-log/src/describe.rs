@@ -5,7 +5,7 @@ use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
 use crate::client::{self, Admin};
-use crate::topic::{self, KAFKA_TIMEOUT, MIN_IN_SYNC_REPLICAS, REQUIRED_SETTINGS, TopicError};
+use crate::topic::{self, KAFKA_TIMEOUT, MIN_IN_SYNC_REPLICAS, TopicError, TopicSetting};
 use crate::topic_id;
 
 /// An existing topic and its settings, whether or not they are right.
@@ -29,17 +29,6 @@ pub struct TopicDescription {
     pub settings: Vec<TopicSetting>,
 }
 
-/// A setting of a topic, compared with what a log of record needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSetting {
-    /// The name in Kafka, such as `retention.ms`.
-    pub name: &'static str,
-    /// The present value; empty if the cluster doesn't report one.
-    pub found: String,
-    /// The value that a log of record needs.
-    pub wanted: &'static str,
-}
-
 impl TopicDescription {
     /// The number of brokers that have a record when Kafka acknowledges it. The record is lost only if all of them are
     /// lost at once.
@@ -47,9 +36,9 @@ impl TopicDescription {
         self.replicas.min(self.min_in_sync)
     }
 
-    /// The settings with another value than a log of record needs.
+    /// The settings with a value that won't do for a log of record.
     pub fn wrong_settings(&self) -> impl Iterator<Item = &TopicSetting> {
-        self.settings.iter().filter(|setting| setting.found != setting.wanted)
+        self.settings.iter().filter(|setting| !setting.is_right)
     }
 }
 
@@ -64,12 +53,8 @@ pub async fn describe_topic(brokers: &str, name: &str) -> Result<Option<TopicDes
     let described = describe_partitions(&admin, name).await.map_err(kafka_error)?;
     let Some(mut description) = described else { return Ok(None) };
     let settings = topic::settings(&admin, name).await?;
-    let value_of = |setting: &str| settings.get(setting).cloned().unwrap_or_default();
-    description.min_in_sync = value_of(MIN_IN_SYNC_REPLICAS).parse().unwrap_or(0);
-    description.settings = REQUIRED_SETTINGS
-        .into_iter()
-        .map(|(name, wanted)| TopicSetting { name, found: value_of(name), wanted })
-        .collect();
+    description.min_in_sync = settings.get(MIN_IN_SYNC_REPLICAS).and_then(|value| value.parse().ok()).unwrap_or(0);
+    description.settings = topic::compare_settings(&settings);
     description.id = topic_id::identify(admin, name.to_owned()).await.map_err(topic_error)?.id;
     Ok(Some(description))
 }

@@ -12,21 +12,22 @@ mod partition_reader;
 mod producer;
 mod record;
 mod record_lookup;
+mod size_limit;
 mod topic;
 mod topic_id;
 mod topic_watch;
 
 pub use consumer::{LogConsumer, StartAt};
-pub use describe::{TopicDescription, TopicSetting, describe_topic};
+pub use describe::{TopicDescription, describe_topic};
 pub use error::LogError;
 pub use lost_records::LostRecords;
 pub use partition::{partition_for, partition_of};
 pub use partition_reader::{PartitionReader, ReadError};
-pub use producer::{AppendError, Destination, Producer};
+pub use producer::{AppendError, Producer};
 pub use record::{LogRecord, NotAnEvent};
-pub use topic::{Topic, TopicError, TopicSpec, WrongSetting, ensure_topic, ensure_typing_topic};
+pub use topic::{Destination, Topic, TopicError, TopicSetting, TopicSpec, ensure_topic, ensure_typing_topic};
 pub use topic_watch::{TopicChange, TopicWatch};
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[client::LIMIT_ROWS, producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS];
+    &[client::LIMIT_ROWS, producer::LIMIT_ROWS, lookup::LIMIT_ROWS, record_lookup::LIMIT_ROWS, size_limit::LIMIT_ROWS];

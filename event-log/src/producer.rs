@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::client::{self, KafkaContext};
 use crate::partition::partition_of;
-use crate::topic::Topic;
+use crate::size_limit::SizeLimit;
+use crate::topic::Destination;
 
 /// How long Kafka may take to acknowledge an event, retries included. librdkafka checks this once a second, so the
 /// caller hears of it within 5 s.
@@ -22,6 +23,8 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(4);
 const QUEUED_EVENTS: usize = 100_000;
 /// How many bytes of events may wait in the producer.
 const QUEUED_BYTES: usize = 256 << 20;
+/// How many bytes of events the producer sends to a partition at once: librdkafka's own default.
+const LARGEST_BATCH_BYTES: usize = 1_000_000;
 /// How long a flush or a request for metadata may take.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a new producer takes to get its id. Without one, a broker accepts nothing from an idempotent producer
@@ -44,6 +47,9 @@ pub enum AppendError {
     /// Some or all of the events may be on the log: the producer sent them, and Kafka did not acknowledge all of them.
     #[error("unknown: {0}")]
     Unknown(String),
+    /// None of the events is on the log, because one is larger than the topic takes.
+    #[error("an event is larger than the topic takes")]
+    TooLarge,
 }
 
 /// The position of one event, or why Kafka did not acknowledge it.
@@ -68,11 +74,10 @@ impl ProducerContext for KafkaContext {
                 // librdkafka counts a broker's "unknown server error" as a refusal, but it only means that the broker
                 // failed.
                 let may_be_persisted = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown);
-                let reason = error.to_string();
-                Err(if not_persisted && !may_be_persisted {
-                    AppendError::Refused(reason)
-                } else {
-                    AppendError::Unknown(reason)
+                Err(match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::MessageSizeTooLarge) if not_persisted => AppendError::TooLarge,
+                    _ if not_persisted && !may_be_persisted => AppendError::Refused(error.to_string()),
+                    _ => AppendError::Unknown(error.to_string()),
                 })
             }
         };
@@ -91,22 +96,7 @@ struct Shared {
     current: RwLock<ThreadedProducer<KafkaContext>>,
     topic: Destination,
     typing_topic: Destination,
-}
-
-/// A topic to append to, as it was when the process started. librdkafka would follow added partitions within minutes,
-/// and then append to partitions that nobody reads, and events of one conversation to two partitions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// The topic's name.
-    pub topic: String,
-    /// Among how many partitions the keys are shared out.
-    pub partitions: usize,
-}
-
-impl From<&Topic> for Destination {
-    fn from(topic: &Topic) -> Self {
-        Self { topic: topic.name.clone(), partitions: topic.partitions }
-    }
+    size_limit: SizeLimit,
 }
 
 impl Shared {
@@ -130,11 +120,14 @@ impl Producer {
             .set("compression.type", "lz4")
             .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
             .set("queue.buffering.max.messages", QUEUED_EVENTS.to_string())
-            .set("queue.buffering.max.kbytes", (QUEUED_BYTES >> 10).to_string());
+            .set("queue.buffering.max.kbytes", (QUEUED_BYTES >> 10).to_string())
+            // Events that Kafka would take one by one must not be too large together.
+            .set("message.max.bytes", topic.max_message_bytes.clamp(1_000, LARGEST_BATCH_BYTES).to_string());
         client::count_requests(&mut config);
         let current = RwLock::new(config.create_with_context(KafkaContext::default())?);
         let typing_topic = typing_topic.unwrap_or_else(|| topic.clone());
-        Ok(Self(Arc::new(Shared { config, current, topic, typing_topic })))
+        let size_limit = SizeLimit::new(brokers, &topic)?;
+        Ok(Self(Arc::new(Shared { config, current, topic, typing_topic, size_limit })))
     }
 
     /// Whether typing events go to a topic of their own. Their positions are then on that topic.
@@ -164,12 +157,43 @@ impl Producer {
     /// waiting.
     ///
     /// # Errors
-    /// When Kafka doesn't acknowledge every event. A full queue refuses at once.
+    /// When Kafka doesn't acknowledge every event. A full queue refuses at once, and so does an event that is too large,
+    /// for all of them.
     pub async fn append(&self, events: &[Event], traceparent: &str) -> Result<Position, AppendError> {
         let started = Instant::now();
+        let values: Vec<Vec<u8>> = events.iter().map(envelope::encode).collect();
+        let largest = values.iter().map(Vec::len).max().unwrap_or(0);
+        // Before the first is queued: none may be on the log without the others.
+        if !self.0.size_limit.takes(largest) {
+            self.0.size_limit.refresh().await;
+            if !self.0.size_limit.takes(largest) {
+                return Err(AppendError::TooLarge).inspect_err(count_failure);
+            }
+        }
+        let appended = self.append_encoded(events, &values, traceparent).await;
+        let error = match appended {
+            Ok(position) => {
+                metrics::histogram!("append_duration_seconds").record(started.elapsed());
+                return Ok(position);
+            }
+            // Kafka refuses a batch as a whole, and doesn't say which of its events is too large.
+            Err(AppendError::TooLarge) if self.0.size_limit.takes(largest) => {
+                AppendError::Refused("a batch of events was larger than the topic takes".to_owned())
+            }
+            Err(error) => error,
+        };
+        Err(error).inspect_err(count_failure)
+    }
+
+    async fn append_encoded(
+        &self,
+        events: &[Event],
+        values: &[Vec<u8>],
+        traceparent: &str,
+    ) -> Result<Position, AppendError> {
         let _in_flight = InFlight::enter(events.len());
         let mut deliveries = Vec::with_capacity(events.len());
-        for (event, queued) in events.iter().zip(self.enqueue(events, traceparent)?) {
+        for (event, queued) in events.iter().zip(self.enqueue(events, values, traceparent)?) {
             let delivery = match queued {
                 Ok(pending) => {
                     pending.await.unwrap_or_else(|_| Err(AppendError::Unknown("the producer shut down".to_owned())))
@@ -181,17 +205,23 @@ impl Producer {
             }
             deliveries.push(delivery);
         }
-        let position = combine(deliveries).inspect_err(count_failure)?;
-        metrics::histogram!("append_duration_seconds").record(started.elapsed());
-        Ok(position)
+        if deliveries.contains(&Err(AppendError::TooLarge)) {
+            self.0.size_limit.refresh().await;
+        }
+        combine(deliveries)
     }
 
     /// Queues events, up to the first that the queue refuses.
-    fn enqueue(&self, events: &[Event], traceparent: &str) -> Result<Vec<QueuedEvent>, AppendError> {
-        let producer = self.working_producer().inspect_err(count_failure)?;
+    fn enqueue(
+        &self,
+        events: &[Event],
+        values: &[Vec<u8>],
+        traceparent: &str,
+    ) -> Result<Vec<QueuedEvent>, AppendError> {
+        let producer = self.working_producer()?;
         let mut queued = Vec::with_capacity(events.len());
-        for event in events {
-            queued.push(self.enqueue_one(&producer, event, traceparent));
+        for (event, value) in events.iter().zip(values) {
+            queued.push(self.enqueue_one(&producer, event, value, traceparent));
             if queued.last().is_some_and(Result::is_err) {
                 break;
             }
@@ -199,9 +229,15 @@ impl Producer {
         Ok(queued)
     }
 
-    fn enqueue_one(&self, producer: &ThreadedProducer<KafkaContext>, event: &Event, traceparent: &str) -> QueuedEvent {
+    fn enqueue_one(
+        &self,
+        producer: &ThreadedProducer<KafkaContext>,
+        event: &Event,
+        value: &[u8],
+        traceparent: &str,
+    ) -> QueuedEvent {
         let is_typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
-        let Destination { topic, partitions } = if is_typing { &self.0.typing_topic } else { &self.0.topic };
+        let Destination { topic, partitions, .. } = if is_typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
         for (key, value) in &envelope::headers(event) {
             headers = headers.insert(Header { key, value: Some(value) });
@@ -209,16 +245,18 @@ impl Producer {
         headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
         let (sender, delivery) = oneshot::channel();
         let key = event.conversation_id.to_string();
-        let value = envelope::encode(event);
         let record = BaseRecord::with_opaque_to(topic, Box::new(sender))
             .partition(partition_of(event.conversation_id, *partitions))
             .key(&key)
-            .payload(&value)
+            .payload(value)
             .headers(headers);
         match producer.send(record) {
             Ok(()) => Ok(delivery),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 Err(AppendError::Refused("the queue of events for Kafka is full".to_owned()))
+            }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                Err(AppendError::TooLarge)
             }
             Err((error, _)) => Err(AppendError::Refused(error.to_string())),
         }
@@ -274,14 +312,20 @@ impl Drop for InFlight {
 /// The result of appending several events together: the position of the first, if Kafka acknowledged all. They count as
 /// refused only if none of them can be on the log.
 fn combine(deliveries: Vec<Delivery>) -> Delivery {
-    let all_refused = deliveries.iter().all(|delivery| matches!(delivery, Err(AppendError::Refused(_))));
+    let is_refused = |delivery: &Delivery| matches!(delivery, Err(AppendError::Refused(_) | AppendError::TooLarge));
+    let all_refused = deliveries.iter().all(is_refused);
+    if all_refused && deliveries.contains(&Err(AppendError::TooLarge)) {
+        return Err(AppendError::TooLarge);
+    }
     let mut first = None;
     for delivery in deliveries {
         match delivery {
             Ok(position) => first = first.or(Some(position)),
+            Err(error) if all_refused => return Err(error),
             Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) => {
-                return Err(if all_refused { AppendError::Refused(reason) } else { AppendError::Unknown(reason) });
+                return Err(AppendError::Unknown(reason));
             }
+            Err(error @ AppendError::TooLarge) => return Err(AppendError::Unknown(error.to_string())),
         }
     }
     first.ok_or_else(|| AppendError::Refused("there was no event to append".to_owned()))
@@ -289,7 +333,7 @@ fn combine(deliveries: Vec<Delivery>) -> Delivery {
 
 fn count_failure(error: &AppendError) {
     let outcome = match error {
-        AppendError::Refused(_) => "refused",
+        AppendError::Refused(_) | AppendError::TooLarge => "refused",
         AppendError::Unknown(_) => "unknown",
     };
     metrics::counter!("append_failures_total", "outcome" => outcome).increment(1);
@@ -306,7 +350,7 @@ mod tests {
     }
 
     fn refused() -> Delivery {
-        Err(AppendError::Refused("too large".to_owned()))
+        Err(AppendError::Refused("not now".to_owned()))
     }
 
     fn unknown() -> Delivery {
@@ -321,6 +365,13 @@ mod tests {
     #[test]
     fn events_are_refused_if_each_is_refused() {
         assert_eq!(combine(vec![refused(), refused()]), refused());
+    }
+
+    #[test]
+    fn events_are_too_large_if_one_is_and_none_is_on_the_log() {
+        assert_eq!(combine(vec![Err(AppendError::TooLarge), refused()]), Err(AppendError::TooLarge));
+        let partly = combine(vec![Err(AppendError::TooLarge), acknowledged(7)]);
+        assert!(matches!(partly, Err(AppendError::Unknown(_))), "{partly:?}");
     }
 
     #[test]

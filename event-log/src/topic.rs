@@ -24,6 +24,14 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// The setting for how many replicas must have a record before Kafka acknowledges it.
 pub(crate) const MIN_IN_SYNC_REPLICAS: &str = "min.insync.replicas";
 
+/// The setting for the largest record that the topic takes, with what Kafka adds to it.
+pub(crate) const RECORD_SIZE_SETTING: &str = "max.message.bytes";
+/// What [`RECORD_SIZE_SETTING`] must be at least: every event that a command can make fits. A body has 64 KiB, of which only
+/// addresses grow, up to three times, when they are encoded.
+const LARGEST_EVENT_BYTES: usize = 256 << 10;
+/// The same, for people.
+const LARGEST_EVENT: &str = "262144 or more";
+
 /// The settings of a log of record: Kafka never deletes a record, and each record has the time at which the log
 /// appended it.
 pub(crate) const REQUIRED_SETTINGS: [(&str, &str); 4] = [
@@ -56,6 +64,27 @@ pub struct Topic {
     pub id: Uuid,
     /// The number of partitions.
     pub partitions: usize,
+    /// The largest record that the topic takes, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// A topic to append to, as it was when the process started. librdkafka would follow added partitions within minutes,
+/// and then append to partitions that nobody reads, and events of one conversation to two partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The topic's name.
+    pub topic: String,
+    /// Among how many partitions the keys are shared out.
+    pub partitions: usize,
+    /// The largest record that the topic takes, in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl From<&Topic> for Destination {
+    fn from(topic: &Topic) -> Self {
+        let Topic { name, partitions, max_message_bytes, .. } = topic;
+        Self { topic: name.clone(), partitions: *partitions, max_message_bytes: *max_message_bytes }
+    }
 }
 
 /// Why the topic can't be used.
@@ -102,7 +131,7 @@ pub enum TopicError {
 pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, TopicError> {
     let admin = create_if_missing(brokers, spec, &REQUIRED_SETTINGS).await?;
     let PartitionCounts { partitions, replicas } = await_leaders(&admin, &spec.name).await?;
-    let min_in_sync = check_settings(&admin, &spec.name).await?;
+    let CheckedSettings { min_in_sync, max_message_bytes } = check_settings(&admin, &spec.name).await?;
     // A broker acknowledges a record when all replicas in sync have it, and refuses it while fewer replicas are in sync
     // than the setting demands.
     let copies = replicas.min(min_in_sync);
@@ -116,17 +145,19 @@ pub async fn ensure_topic(brokers: &str, spec: &TopicSpec) -> Result<Topic, Topi
     }
     let identity = topic_id::identify(admin, spec.name.clone()).await;
     let id = identity.map_err(|reason| TopicError::Topic { topic: spec.name.clone(), reason })?.id;
-    Ok(Topic { name: spec.name.clone(), id, partitions })
+    Ok(Topic { name: spec.name.clone(), id, partitions, max_message_bytes })
 }
 
 /// Creates the topic of typing events if it doesn't exist. Accepts an existing one with any settings: nobody misses
-/// typing events that Kafka deletes. Returns its number of partitions.
+/// typing events that Kafka deletes.
 ///
 /// # Errors
 /// When the cluster doesn't answer.
-pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<usize, TopicError> {
+pub async fn ensure_typing_topic(brokers: &str, spec: &TopicSpec) -> Result<Destination, TopicError> {
     let admin = create_if_missing(brokers, spec, &TYPING_SETTINGS).await?;
-    Ok(await_leaders(&admin, &spec.name).await?.partitions)
+    let partitions = await_leaders(&admin, &spec.name).await?.partitions;
+    let max_message_bytes = max_message_bytes(&admin, &spec.name).await?;
+    Ok(Destination { topic: spec.name.clone(), partitions, max_message_bytes })
 }
 
 /// Creates a topic with these settings if it doesn't exist.
@@ -207,11 +238,30 @@ pub(crate) async fn settings(admin: &Admin, topic: &str) -> Result<HashMap<Strin
     }
 }
 
-/// Checks the topic's settings. Returns its `min.insync.replicas`.
-async fn check_settings(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
+/// The largest record that the topic takes now, in bytes.
+pub(crate) async fn max_message_bytes(admin: &Admin, topic: &str) -> Result<usize, TopicError> {
+    number(&settings(admin, topic).await?, RECORD_SIZE_SETTING, topic)
+}
+
+/// A setting that is a number.
+fn number(settings: &HashMap<String, String>, name: &str, topic: &str) -> Result<usize, TopicError> {
+    let number = settings.get(name).and_then(|value| value.parse().ok());
+    number.ok_or_else(|| {
+        let reason = format!("the cluster did not report its {name}");
+        TopicError::Topic { topic: topic.to_owned(), reason }
+    })
+}
+
+/// What a process needs to know of a topic with the right settings.
+struct CheckedSettings {
+    min_in_sync: usize,
+    max_message_bytes: usize,
+}
+
+/// Checks the topic's settings.
+async fn check_settings(admin: &Admin, topic: &str) -> Result<CheckedSettings, TopicError> {
     let settings = settings(admin, topic).await?;
-    let value_of = |name: &str| settings.get(name).cloned().unwrap_or_default();
-    if let Some(wrong) = first_wrong_setting(value_of) {
+    if let Some(wrong) = compare_settings(&settings).into_iter().find(|setting| !setting.is_right) {
         return Err(TopicError::Misconfigured {
             topic: topic.to_owned(),
             name: wrong.name.to_owned(),
@@ -219,29 +269,36 @@ async fn check_settings(admin: &Admin, topic: &str) -> Result<usize, TopicError>
             wanted: wrong.wanted.to_owned(),
         });
     }
-    value_of(MIN_IN_SYNC_REPLICAS).parse().map_err(|_| {
-        let reason = format!("the cluster did not report its {MIN_IN_SYNC_REPLICAS}");
-        TopicError::Topic { topic: topic.to_owned(), reason }
+    Ok(CheckedSettings {
+        min_in_sync: number(&settings, MIN_IN_SYNC_REPLICAS, topic)?,
+        max_message_bytes: number(&settings, RECORD_SIZE_SETTING, topic)?,
     })
 }
 
-/// A setting with another value than a log of record needs.
+/// A setting of a topic, compared with what a log of record needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrongSetting {
+pub struct TopicSetting {
     /// The name in Kafka, such as `retention.ms`.
     pub name: &'static str,
-    /// The present value.
+    /// The present value; empty if the cluster doesn't report one.
     pub found: String,
-    /// The value that a log of record needs.
+    /// What a log of record needs.
     pub wanted: &'static str,
+    /// Whether the present value will do.
+    pub is_right: bool,
 }
 
-/// The first of the required settings with another value. `value_of` returns the present value of a setting.
-pub(crate) fn first_wrong_setting(value_of: impl Fn(&str) -> String) -> Option<WrongSetting> {
-    REQUIRED_SETTINGS.into_iter().find_map(|(name, wanted)| {
+/// Compares a topic's settings with what a log of record needs.
+pub(crate) fn compare_settings(settings: &HashMap<String, String>) -> Vec<TopicSetting> {
+    let value_of = |name: &str| settings.get(name).cloned().unwrap_or_default();
+    let fixed = REQUIRED_SETTINGS.into_iter().map(|(name, wanted)| {
         let found = value_of(name);
-        (found != wanted).then_some(WrongSetting { name, found, wanted })
-    })
+        TopicSetting { name, is_right: found == wanted, found, wanted }
+    });
+    let found = value_of(RECORD_SIZE_SETTING);
+    let is_right = found.parse::<usize>().is_ok_and(|bytes| bytes >= LARGEST_EVENT_BYTES);
+    let size = TopicSetting { name: RECORD_SIZE_SETTING, found, wanted: LARGEST_EVENT, is_right };
+    fixed.chain([size]).collect()
 }
 
 struct PartitionCounts {
@@ -277,24 +334,27 @@ async fn await_leaders(admin: &Admin, topic: &str) -> Result<PartitionCounts, To
 
 #[cfg(test)]
 mod tests {
-    use super::{REQUIRED_SETTINGS, WrongSetting, first_wrong_setting};
+    use super::*;
 
-    fn required_value(name: &str) -> String {
-        let required = REQUIRED_SETTINGS.iter().find(|(required, _)| *required == name);
-        required.map(|(_, value)| (*value).to_owned()).unwrap()
+    /// The names of the settings that are wrong, if one of them has this value and the others are right.
+    fn wrong_with(name: &str, value: &str) -> Vec<&'static str> {
+        let mut settings: HashMap<_, _> =
+            REQUIRED_SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        settings.insert(RECORD_SIZE_SETTING.to_owned(), "1048588".to_owned());
+        settings.insert(name.to_owned(), value.to_owned());
+        let wrong = compare_settings(&settings).into_iter().filter(|setting| !setting.is_right);
+        wrong.map(|setting| setting.name).collect()
     }
 
     #[test]
     fn a_topic_with_the_required_settings_is_accepted() {
-        assert_eq!(first_wrong_setting(required_value), None);
+        assert_eq!(wrong_with(RECORD_SIZE_SETTING, &LARGEST_EVENT_BYTES.to_string()), [""; 0]);
+        assert!(LARGEST_EVENT.starts_with(&LARGEST_EVENT_BYTES.to_string()));
     }
 
     #[test]
-    fn a_topic_that_deletes_old_records_is_refused() {
-        let one_week = "604800000";
-        let with_retention =
-            |name: &str| if name == "retention.ms" { one_week.to_owned() } else { required_value(name) };
-        let wrong = WrongSetting { name: "retention.ms", found: one_week.to_owned(), wanted: "-1" };
-        assert_eq!(first_wrong_setting(with_retention), Some(wrong));
+    fn a_topic_that_deletes_old_records_or_takes_no_large_ones_is_refused() {
+        assert_eq!(wrong_with("retention.ms", "604800000"), ["retention.ms"]);
+        assert_eq!(wrong_with(RECORD_SIZE_SETTING, "262143"), [RECORD_SIZE_SETTING]);
     }
 }

@@ -13,7 +13,7 @@ use crate::client::{self, Admin, KafkaContext};
 use crate::error::LogError;
 use crate::lookup::{LogLookup, Records};
 use crate::lost_records::LostRecords;
-use crate::topic::{self, Topic, WrongSetting};
+use crate::topic::{self, RECORD_SIZE_SETTING, Topic, TopicSetting};
 use crate::topic_id::{self, TopicIdentity};
 
 /// The pause between two looks at the topic.
@@ -65,7 +65,7 @@ pub enum TopicChange {
         /// The topic's name.
         topic: String,
         /// Its present and its needed value.
-        setting: WrongSetting,
+        setting: TopicSetting,
     },
 }
 
@@ -128,7 +128,7 @@ struct Watcher {
     /// The topic as it was when the process started.
     topic: Topic,
     first_beginning: Option<PositionVector>,
-    wrong_setting: Option<WrongSetting>,
+    wrong_setting: Option<TopicSetting>,
 }
 
 impl Watcher {
@@ -170,7 +170,9 @@ impl Watcher {
         }
         let beginning = self.lookup.clone().offsets(Offset::Beginning).await.ok()?;
         if with_settings && let Ok(settings) = topic::settings(&self.admin, &name).await {
-            self.wrong_setting = topic::first_wrong_setting(|name| settings.get(name).cloned().unwrap_or_default());
+            let mut settings = topic::compare_settings(&settings).into_iter();
+            // The other events still fit: the producer refuses those that don't, one by one.
+            self.wrong_setting = settings.find(|setting| !setting.is_right && setting.name != RECORD_SIZE_SETTING);
         }
         let first = self.first_beginning.get_or_insert_with(|| beginning.clone());
         let change = match (LostRecords::between(first, &beginning), self.wrong_setting.clone()) {

@@ -50,7 +50,7 @@ pub async fn rebuild(
 /// # Errors
 /// When it has others: the same key is then on two of them, and what is on the wrong one can't be folded.
 async fn ensure_same_partitions(projector: &Projector) -> anyhow::Result<()> {
-    let Topic { name, id, partitions } = &projector.topic;
+    let Topic { name, id, partitions, .. } = &projector.topic;
     match projector.read_model.folded_topic().await? {
         Some(folded) if folded.id == *id && usize::try_from(folded.partitions) != Ok(*partitions) => anyhow::bail!(
             "the topic {name} has {partitions} partitions now and had {0}: keys have moved. Nothing was changed; copy its \

@@ -129,7 +129,10 @@ fn key_reused() -> ErrorResponse {
 }
 
 fn body_too_large() -> ErrorResponse {
-    ErrorResponse { description: "The body has more than 64 KiB.", examples: vec![json_body::too_large()] }
+    ErrorResponse {
+        description: "The body has more than 64 KiB, or the log takes no event as large as the command's.",
+        examples: vec![json_body::too_large(), Problem::event_too_large()],
+    }
 }
 
 fn not_json() -> ErrorResponse {

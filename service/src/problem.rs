@@ -147,6 +147,12 @@ impl Problem {
         Self::unavailable("append_refused", detail, retry_after)
     }
 
+    /// 413 `event_too_large`: the log doesn't take an event as large as this command's.
+    pub fn event_too_large() -> Self {
+        let detail = "the log takes no event as large as this command's; nothing was executed, and a retry won't help";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", detail)
+    }
+
     /// 500: a bug or corrupt data. The code that calls this logs the reason, with the request's id.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error occurred; the server logged it")

@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use service::config::Config;
+use uuid::Uuid;
 
 use crate::harness::System;
 use crate::harness::http::Response;
@@ -46,6 +47,11 @@ async fn delete_records(config: &Config, offset: i64) {
     below.add_partition_offset(&config.kafka_topic, PARTITION, Offset::Offset(offset)).unwrap();
     let deleted = admin(config).delete_records(&below, &AdminOptions::new()).await.unwrap();
     assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+}
+
+/// A content of more than 3,800 characters that can't be compressed to 3,000.
+fn long_content() -> String {
+    std::iter::repeat_with(|| Uuid::new_v4().simple().to_string()).take(120).collect()
 }
 
 /// Runs a command line, and returns whether it succeeded and what it printed.
@@ -173,6 +179,55 @@ async fn a_broken_setting_stops_appends_until_it_is_put_right() {
         alter_topic(&site.system.config, &[]).await;
         site.wait_until_accepted().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_topic_is_too_small_for_is_413_and_leaves_nothing_behind() {
+    let Site { system, conversation, .. } = &Site::start().await;
+    let peer = system.peer_on(PARTITION, "alice", "bob");
+    let (plain, mentioning) = (long_content(), format!("{} @{peer}", long_content()));
+    let message = |content: &str| json!({"conversationId": conversation, "content": content});
+    let before = system.records().await.len();
+    alter_topic(&system.config, &[("max.message.bytes", "3000")]).await;
+
+    let refused = system.post_with_key("alice", "a-key", message(&plain)).await;
+    refused.assert_problem(413, "event_too_large");
+    assert_eq!(refused.header("retry-after"), "");
+    // Its notification would fit.
+    system.post("alice", message(&mentioning)).await.assert_problem(413, "event_too_large");
+    assert_eq!(system.records().await.len(), before);
+    let unread = system.get("alice", &format!("/api/conversations/{conversation}")).await;
+    assert_eq!(unread.data()["lastMessage"]["content"], "before");
+    let shorter = system.post_with_key("alice", "a-key", message("shorter")).await;
+    assert_eq!((shorter.status, shorter.header("idempotent-replayed")), (201, ""), "the key is free: {shorter:?}");
+    // Neither of the two counted.
+    shorter.assert_rate_limit(system.config.limits.limit_messages, system.config.limits.limit_messages - 2);
+    let (succeeded, printed) = run(&system.config, &["doctor"]).await;
+    assert!(!succeeded && printed.contains("has max.message.bytes=3000, but needs 262144 or more"), "{printed}");
+
+    alter_topic(&system.config, &[]).await;
+    for content in [&plain, &mentioning] {
+        assert_eq!(system.post("alice", message(content)).await.status, 201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_event_no_longer_fits_becomes_free() {
+    let Site { system, conversation, .. } = &Site::start().await;
+    let peer = system.peer_on(PARTITION, "alice", "bob");
+    let content = format!("{} @{peer}", long_content());
+    let message = |content: &str| json!({"conversationId": conversation, "content": content});
+    alter_topic(&system.config, &[("max.message.bytes", "3000")]).await;
+
+    // The first attempt may append the notification, so its outcome isn't known.
+    let refused = eventually("the event is too large", async || {
+        let answer = system.post_with_key("alice", "a-key", message(&content)).await;
+        (answer.body["code"] != "append_unknown").then_some(answer)
+    })
+    .await;
+    refused.assert_problem(413, "event_too_large");
+    let other = system.post_with_key("alice", "a-key", message("shorter")).await;
+    assert_eq!((other.status, other.header("idempotent-replayed")), (201, ""), "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

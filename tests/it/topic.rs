@@ -100,10 +100,12 @@ async fn a_topic_with_a_wrong_setting_is_refused_and_the_error_names_the_setting
         ("retention.ms", "604800000"),
         ("retention.bytes", "1073741824"),
         ("message.timestamp.type", "CreateTime"),
+        ("max.message.bytes", "262143"),
     ] {
         let config = config();
-        let settings = REQUIRED_SETTINGS.map(|(setting, value)| (setting, if setting == name { wrong } else { value }));
-        create_topic(&config, &settings).await;
+        let mut settings = BTreeMap::from(REQUIRED_SETTINGS);
+        settings.insert(name, wrong);
+        create_topic(&config, &settings.into_iter().collect::<Vec<_>>()).await;
         let error = startup_error(&config).await;
         assert!(error.contains(&format!("{name}={wrong}")) && error.contains(&config.kafka_topic), "{error}");
     }

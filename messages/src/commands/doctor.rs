@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use cache::{Cache, RedisFault, RedisHealth};
 use domain::PositionVector;
-use event_log::{LogConsumer, LostRecords, Topic, TopicDescription, describe_topic};
+use event_log::{LogConsumer, LostRecords, TopicDescription, describe_topic};
 use read_model::{ReadModel, ReadModelError};
 use service::config::{Config, Environment};
 use service::printable::escaped;
@@ -360,8 +360,8 @@ async fn check_folded_topic(
     // Before the read model's offsets: they only grow, so what lies between the two is gone.
     let beginning = log.beginning_offsets().await?;
     let folded = read_model.folded_topic().await?;
-    let topic = Topic { name: config.kafka_topic.clone(), id: description.id, partitions: description.partitions };
-    if let Some(reason) = folded_mismatch(&topic, folded.as_ref(), &beginning) {
+    let topic = (config.kafka_topic.as_str(), description.id, description.partitions);
+    if let Some(reason) = folded_mismatch(topic, folded.as_ref(), &beginning) {
         let advice = "until that is done, commands get 503 append_refused; restart all processes afterwards";
         return Ok(Checked::failed(Finding::error(reason, advice)));
     }

@@ -61,8 +61,7 @@ fn print_settings(name: &str, topic: &TopicDescription) {
     );
     println!("{}", durability(topic));
     for setting in &topic.settings {
-        let expected =
-            if setting.found == setting.wanted { String::new() } else { format!("  ✗ must be {}", setting.wanted) };
+        let expected = if setting.is_right { String::new() } else { format!("  ✗ must be {}", setting.wanted) };
         println!("  {:<24} {}{expected}", setting.name, escaped(&setting.found));
     }
 }

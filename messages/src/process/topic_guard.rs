@@ -8,6 +8,7 @@ use domain::PositionVector;
 use event_log::{LostRecords, Topic, TopicWatch};
 use read_model::{FoldedTopic, ReadModel};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -46,32 +47,32 @@ async fn mismatch(
     // Before the read model's offsets: they only grow, so what lies between the two is gone.
     let beginning = topic_watch.beginning().unwrap_or_default();
     match read_model?.folded_topic().await {
-        Ok(folded) => folded_mismatch(topic, folded.as_ref(), &beginning),
+        Ok(folded) => folded_mismatch((&topic.name, topic.id, topic.partitions), folded.as_ref(), &beginning),
         // Postgres doesn't answer, so the last result stands.
         Err(_) => previous,
     }
 }
 
-/// Why the read model doesn't belong to a topic whose partitions begin at these offsets; none if it does.
+/// Why the read model doesn't belong to a topic with this name, id and number of partitions, which begin at these
+/// offsets; none if it does.
 pub(crate) fn folded_mismatch(
-    topic: &Topic,
+    (name, id, partitions): (&str, Uuid, usize),
     folded: Option<&FoldedTopic>,
     beginning: &PositionVector,
 ) -> Option<String> {
-    let name = &topic.name;
-    if folded.is_some_and(|folded| folded.id != topic.id) {
+    if folded.is_some_and(|folded| folded.id != id) {
         return Some(format!(
             "the read model was folded from another topic than the current {name}; if the current topic is right, run \
              messages rebuild --reset"
         ));
     }
     if let Some(folded) = folded
-        && usize::try_from(folded.partitions) != Ok(topic.partitions)
+        && usize::try_from(folded.partitions) != Ok(partitions)
     {
         return Some(format!(
-            "the read model was folded from {} partitions, and the topic {name} now has {}: keys have moved. Copy its \
+            "the read model was folded from {} partitions, and the topic {name} now has {partitions}: keys have moved. Copy its \
              records to a new topic with {0} partitions, set KAFKA_TOPIC, and run messages rebuild --reset",
-            folded.partitions, topic.partitions
+            folded.partitions
         ));
     }
     let needed = folded.map(|folded| folded.next.clone()).unwrap_or_default();

@@ -21,8 +21,7 @@ pub(crate) async fn ensure_topics(config: &Config) -> Result<Topics, TopicError>
     let typing = match &config.kafka_typing_topic {
         Some(name) => {
             let spec = TopicSpec { name: name.clone(), partitions: config.kafka_partitions };
-            let partitions = ensure_typing_topic(&config.kafka_brokers, &spec).await?;
-            Some(Destination { topic: spec.name, partitions })
+            Some(ensure_typing_topic(&config.kafka_brokers, &spec).await?)
         }
         None => None,
     };

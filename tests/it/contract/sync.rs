@@ -151,7 +151,8 @@ async fn readers_arrive_at_the_present_state(seed: u64) {
     // Copies of readers with the token and the state of an earlier moment.
     let mut earlier: Vec<Reader> = Vec::new();
     let history = domain::testing::random_history(seed, 250);
-    let topic = Destination { topic: system.config.kafka_topic.clone(), partitions: log_start.0.len() };
+    let (topic, partitions) = (system.config.kafka_topic.clone(), log_start.0.len());
+    let topic = Destination { topic, partitions, max_message_bytes: 1_000_000 };
     let producer = Producer::new(&system.config.kafka_brokers, topic, None).unwrap();
     let (first_half, second_half) = history.split_at(history.len() / 2);
     let mut turn = 0_usize;
