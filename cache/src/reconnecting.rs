@@ -1,10 +1,11 @@
 //! A connection to Redis that is replaced when it leads nowhere any more: it is dead although it is open, or the server
 //! at its end can't do the work, perhaps because another one has taken over its address.
 //!
-//! The client library reconnects by itself only when a connection is closed. When nothing answers, and when a server
-//! that has become a replica refuses to write, it stays.
+//! The client library reconnects by itself only when a connection is closed. When nothing answers, when a server that
+//! has become a replica refuses to write, and when a server has refused to be connected to, it stays.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -37,12 +38,30 @@ pub(crate) struct ReconnectingConnection {
 struct Attempt {
     manager: ConnectionManager,
     began: Instant,
+    /// When an operation last succeeded, in milliseconds after the beginning.
+    worked_at_ms: Arc<AtomicU64>,
+}
+
+impl Attempt {
+    fn begin(client: &Client) -> RedisResult<Self> {
+        Ok(Self { manager: connection_manager(client)?, began: Instant::now(), worked_at_ms: Arc::default() })
+    }
+
+    fn record_success(&self) {
+        let after = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.worked_at_ms.store(after, Ordering::Relaxed);
+    }
+
+    /// How long no operation has succeeded.
+    fn useless_for(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.worked_at_ms.load(Ordering::Relaxed)))
+    }
 }
 
 impl ReconnectingConnection {
     /// Prepares a connection that opens with the first operation.
     pub(crate) fn open_lazily(client: Client) -> RedisResult<Self> {
-        let attempt = Attempt { manager: connection_manager(&client)?, began: Instant::now() };
+        let attempt = Attempt::begin(&client)?;
         Ok(Self { client, current: Arc::new(watch::Sender::new(attempt)) })
     }
 
@@ -59,7 +78,7 @@ impl ReconnectingConnection {
     pub(crate) async fn execute(&self, command: &Cmd) -> RedisResult<Value> {
         let mut attempt = self.current.borrow().clone();
         let reply = attempt.manager.req_packed_command(command).await;
-        self.replace_if_useless(&attempt, fault_in(&reply, std::slice::from_ref));
+        self.judge(&attempt, error_in(&reply, std::slice::from_ref));
         reply
     }
 
@@ -71,26 +90,29 @@ impl ReconnectingConnection {
     ) -> RedisResult<Vec<Value>> {
         let mut attempt = self.current.borrow().clone();
         let replies = attempt.manager.req_packed_commands(pipeline, offset, count).await;
-        self.replace_if_useless(&attempt, fault_in(&replies, Vec::as_slice));
+        self.judge(&attempt, error_in(&replies, Vec::as_slice));
         replies
     }
 
-    /// Replaces the connection unless another operation has already done so.
-    fn replace_if_useless(&self, failed: &Attempt, fault: Option<String>) {
-        let Some(fault) = fault else { return };
+    /// Replaces the connection if an operation's error says that it is useless, unless another operation has done so.
+    fn judge(&self, attempt: &Attempt, error: Option<RedisError>) {
+        let Some(error) = error.filter(|error| !is_of_use(error)) else { return attempt.record_success() };
+        if !is_fault_of_the_server(&error) && attempt.useless_for() < REPLACE_AFTER {
+            return;
+        }
         self.current.send_if_modified(|current| {
-            if current.began != failed.began || current.began.elapsed() < REPLACE_AFTER {
+            if current.began != attempt.began || current.began.elapsed() < REPLACE_AFTER {
                 return false;
             }
-            match connection_manager(&self.client) {
-                Ok(manager) => *current = Attempt { manager, began: Instant::now() },
+            match Attempt::begin(&self.client) {
+                Ok(next) => *current = next,
                 Err(error) => {
                     tracing::warn!(%error, "replacing the connection to Redis failed; the next error tries again");
                     return false;
                 }
             }
             metrics::counter!("redis_reconnects_total").increment(1);
-            tracing::debug!(fault, "replaced the connection to Redis");
+            tracing::debug!(%error, "replaced the connection to Redis");
             true
         });
     }
@@ -116,18 +138,23 @@ fn connection_manager(client: &Client) -> RedisResult<ConnectionManager> {
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
-/// The error of a reply after which another connection may lead to a better server.
-fn fault_in<T>(reply: &RedisResult<T>, values: impl Fn(&T) -> &[Value]) -> Option<String> {
-    let fault = |error: &RedisError| is_fault_of_the_server(error).then(|| error.to_string());
+/// The first error in a reply.
+fn error_in<T>(reply: &RedisResult<T>, values: impl Fn(&T) -> &[Value]) -> Option<RedisError> {
     match reply {
-        Err(error) => fault(error),
+        Err(error) => Some(error.clone()),
         Ok(reply) => values(reply).iter().find_map(|value| match value {
-            Value::ServerError(error) => fault(&RedisError::from(error.clone())),
+            Value::ServerError(error) => Some(error.clone().into()),
             _ => None,
         }),
     }
 }
 
+/// Whether an error is what a server says that works: the client loads the script, and calls it again.
+fn is_of_use(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Whether another connection may lead to a better server.
 fn is_fault_of_the_server(error: &RedisError) -> bool {
     match error.kind() {
         // Also a time-out, on a connection that may be dead.

@@ -148,3 +148,23 @@ async fn a_subscription_of_which_only_the_connection_is_dead_is_replaced() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refused_the_connection_is_connected_to_once_it_takes_it() {
+    let redis = OwnRedis::start(&[]).await;
+    let set_user = async |rules: &[&str]| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg("limited").arg(rules);
+        command.query_async::<()>(&mut redis.connect().await).await.unwrap();
+    };
+    set_user(&["on", ">secret", "~*", "&*", "+@all", "-select"]).await;
+    // Whoever connects selects this database first.
+    let url = format!("{}/1", redis.url.replacen("redis://", "redis://limited:secret@", 1));
+    let cache = cache::Cache::connect(&url, "mine").unwrap();
+    let fault = cache.check_writable().await.unwrap_err();
+    assert!(fault.to_string().contains("may not use a command"), "{fault}");
+
+    set_user(&["+select"]).await;
+
+    eventually("the cache is connected", async || cache.check_writable().await.ok()).await;
+}
