@@ -23,6 +23,7 @@ mod half_working_redis;
 mod harness;
 mod heavy_groups;
 mod hostile;
+mod kafka_outages;
 mod leaderless;
 mod library;
 mod load;

@@ -20,9 +20,13 @@ struct Pair {
     address: Proxy,
 }
 
+/// The replica gets its copy without a file, which would lie in the folder of the tests.
+const DISKLESS: [&str; 6] =
+    ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", "--repl-diskless-load", "swapdb"];
+
 impl Pair {
     async fn start() -> Self {
-        let (primary, replica) = (OwnRedis::start(&[]).await, OwnRedis::start(&[]).await);
+        let (primary, replica) = (OwnRedis::start(&DISKLESS).await, OwnRedis::start(&DISKLESS).await);
         let address = Proxy::start(&primary.url).await;
         let pair = Self { primary, replica, address };
         follow(&pair.replica, Some(&pair.primary)).await;

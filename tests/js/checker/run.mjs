@@ -52,7 +52,7 @@ class Run {
   async #replica(user) {
     const { body } = await request(user, 'GET', '/api/messages/sync');
     const onViolation = (what, details) => user.violation(what, details);
-    return new SocketReplica(user, body.next, undefined, onViolation);
+    return new SocketReplica(user, body.next, onViolation);
   }
 
   /** Waits until every client is connected and has caught up. */

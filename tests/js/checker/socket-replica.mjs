@@ -7,6 +7,8 @@ import { request } from './http-user.mjs';
 
 const DELIVERIES = ['message:new', 'message:edited', 'message:deleted', 'reaction:added', 'reaction:removed',
   'messages:read', 'conversation:created'];
+/** Now and then the client syncs without a reason, so that it has little to catch up with after an absence. */
+const SYNC_INTERVAL_MS = 15_000;
 const wait = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const offset = (position) => (position ? Number(position.split(':')[1]) : -1);
 
@@ -22,14 +24,12 @@ export class SocketReplica {
   #syncing = Promise.resolve();
   #login;
   #token;
-  #onMessage;
   #onViolation;
 
-  /** Starts with an empty store at the user's present sync token. `onMessage` gets the id of each new message. */
-  constructor(login, since, onMessage, onViolation) {
+  /** Starts with an empty store at the user's present sync token. */
+  constructor(login, since, onViolation) {
     this.#login = login;
     this.#token = since;
-    this.#onMessage = onMessage;
     this.#onViolation = onViolation;
     this.socket = io(login.url, {
       auth: { token: login.token }, transports: ['websocket'], forceNew: true, query: { client: randomUUID() },
@@ -45,6 +45,7 @@ export class SocketReplica {
       if (reason === 'io server disconnect') this.socket.connect();
     });
     for (const name of DELIVERIES) this.socket.on(name, (payload, meta) => this.#deliver({ name, payload, meta }));
+    setInterval(() => { if (this.ready) this.#sync(); }, SYNC_INTERVAL_MS * (0.5 + Math.random()));
   }
 
   /** Whether the client is connected and has caught up. */
@@ -58,10 +59,6 @@ export class SocketReplica {
       return bare({ ...message, reactions });
     });
     return { user: this.#login.user, kind: 'socket', conversations: [...this.conversations].sort(), messages };
-  }
-
-  close() {
-    this.socket.close();
   }
 
   #deliver(delivery) {
@@ -108,7 +105,6 @@ export class SocketReplica {
 
   #put({ id, conversationId, senderId, content, mentions, editedAt, deletedAt, reactions }, at) {
     this.messages.set(id, { id, conversationId, senderId, content, mentions, editedAt, deletedAt, reactions, at });
-    this.#onMessage?.(id);
   }
 
   #item({ kind, position, value }) {
@@ -120,11 +116,11 @@ export class SocketReplica {
     this.#put({ ...value, reactions: new Map(value.reactions.map((group) => [group.emoji, new Set(group.userIds)])) }, at);
   }
 
-  /** Syncs from the own token until at least this position, after the syncs before. */
+  /** Syncs from the own token until at least this position, if there is one, after the syncs before. */
   #sync(position) {
     this.#syncs += 1;
     this.#syncing = this.#syncing.then(async () => {
-      for (let more = true; more && !this.socket.disconnected;) {
+      for (let more = true; more;) {
         const { data, next, more: goesOn } = await this.#page(position);
         data.forEach((item) => this.#item(item));
         this.#token = next;

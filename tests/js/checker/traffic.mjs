@@ -9,6 +9,8 @@ const UNDER_WAY_MAX = 6;
 /** How many messages of a conversation the traffic may change: the newest ones. */
 const CHANGEABLE = 60;
 
+const offset = (position) => Number(position.split(':')[1]);
+
 /** A generator of pseudo-random numbers, the same for each seed (xorshift32). */
 export function randomFrom(seed) {
   let state = (seed * 2654435761 + 1) >>> 0 || 1;
@@ -64,7 +66,8 @@ export class Traffic {
       const participantIds = Array.from({ length: size }, () => this.#one(names));
       all.push({ participantIds, title: size === 1 ? undefined : `group ${number}` });
     }
-    await Promise.all(all.map((body) => this.#createConversation(this.#one(this.#users), body)));
+    const creator = ({ participantIds: [first] }) => this.#one(this.#users.filter(({ user }) => user !== first));
+    await Promise.all(all.map((body) => this.#createConversation(creator(body), body)));
   }
 
   start(rate) {
@@ -161,7 +164,9 @@ export class Traffic {
 
   async #edit(actor, { id }, content) {
     const done = await actor.command('edit', this.#key(), 'PATCH', `/api/messages/${id}`, { content: `edited ${content}` });
-    if (done) await this.#readMessage(actor, id, done.position, ({ editedAt, deletedAt }) => deletedAt || editedAt >= done.data.editedAt);
+    // Of two edits at the same time, the one that comes last on the log counts, whichever was decided first.
+    const shows = ({ position, editedAt, deletedAt }) => deletedAt || editedAt >= done.data.editedAt || offset(position) > offset(done.position);
+    if (done) await this.#readMessage(actor, id, done.position, shows);
   }
 
   async #delete(actor, conversation, message) {
@@ -194,8 +199,8 @@ export class Traffic {
     const path = `/api/conversations/${id}`;
     const response = await actor.read(path, before?.token ?? position);
     if (!response) return;
-    const offset = Number(response.body.data.position.split(':')[1]);
-    if (before && offset < before.offset) actor.violation('a read shows less than an earlier one', { id, before, offset });
-    if (offset >= (this.#seen.get(seen)?.offset ?? -1)) this.#seen.set(seen, { offset, token: response.headers.get('Messages-Position') });
+    const shown = offset(response.body.data.position);
+    if (before && shown < before.shown) actor.violation('a read shows less than an earlier one', { id, before, shown });
+    if (shown >= (this.#seen.get(seen)?.shown ?? -1)) this.#seen.set(seen, { shown, token: response.headers.get('Messages-Position') });
   }
 }
