@@ -69,9 +69,9 @@ impl ReadModel {
     /// # Errors
     /// [`ReadModelError::Misconfigured`] when a pooler doesn't keep sessions.
     pub async fn ensure_usable(&self) -> Result<(), ReadModelError> {
-        match self.acquire("ensure_usable").await.map_err(ReadModelError::from) {
+        match self.pool.check_sessions().await.map_err(ReadModelError::from) {
             Err(error @ ReadModelError::Misconfigured(_)) => Err(error),
-            Ok(_) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -94,3 +94,13 @@ pub(crate) fn ends_the_connection(error: &sqlx::Error) -> bool {
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|database| database.code().as_deref() == Some("25006"))
 }
+
+/// Whether Postgres is expected to accept connections in a moment.
+pub(crate) fn is_starting(failure: &sqlx::Error) -> bool {
+    match failure {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        // Starting up, or too many connections.
+        sqlx::Error::Database(database) => matches!(database.code().as_deref(), Some("57P03" | "53300")),
+        _ => false,
+    }
+}

@@ -19,12 +19,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{ends_the_connection, is_read_only};
-use crate::server_settings::ServerSettings;
+use crate::error::{ends_the_connection, is_read_only, is_starting};
+use crate::server_settings::{ServerSettings, SettledConnection};
 use crate::silence::{Patience, Suspicion, silent};
 
 /// How long an operation waits for a free connection, and for a new one to open.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of that time is for another connection, which checks that settings stay.
+const TIME_FOR_ANOTHER: Duration = Duration::from_millis(500);
+/// How long the same check takes at most when a process starts or migrates.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed attempt to connect, at first. Each failure doubles it.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such pause.
@@ -36,6 +40,7 @@ const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
 domain::limit_rows! {
     Services, "wait for a free connection to Postgres", Time ACQUIRE_TIMEOUT, "503 `unavailable`", "tasks and connections";
+    Services, "check of the connections to Postgres when a process starts", Time CHECK_TIMEOUT, "the process goes on, and checks again when it connects; a migration fails", "the start of the process";
     Services, "pause between two attempts to connect to Postgres", Time MAX_RETRY_PAUSE, "the next attempt", "a Postgres that is just starting";
     Services, "a connection to Postgres that nobody uses", Time IDLE_TIME_MAX, "it is closed", "operations, which would wait on a connection that a firewall has forgotten";
     Services, "age of a connection to Postgres", Time AGE_MAX, "it is closed", "the memory of Postgres";
@@ -117,14 +122,26 @@ impl ConnectionPool {
     /// server process, too.
     ///
     /// # Errors
-    /// When Postgres can't be reached for two seconds.
+    /// When Postgres can't be reached in time, or has no second connection for a thorough check.
     pub(crate) async fn connect_without_limits(&self) -> Result<(PgConnection, i32), sqlx::Error> {
         let connecting = async {
-            let mut raw = self.0.settings.without_limits().connect(&self.0.options, true).await?.raw;
+            let connected = self.0.settings.without_limits().connect(&self.0.options, CHECK_TIMEOUT).await?;
+            let SettledConnection { mut raw, is_checked: true } = connected else { return Err(silent()) };
             let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
             Ok((raw, pid))
         };
-        timeout_at(Instant::now() + ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))
+        tokio::time::timeout(CHECK_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// Checks thoroughly that settings stay.
+    ///
+    /// # Errors
+    /// When they don't, or Postgres can't be reached in time.
+    pub(crate) async fn check_sessions(&self) -> Result<(), sqlx::Error> {
+        let connecting = self.0.settings.connect(&self.0.options, CHECK_TIMEOUT);
+        let connected = tokio::time::timeout(CHECK_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))?;
+        self.0.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
+        connected.raw.close().await
     }
 }
 
@@ -172,20 +189,11 @@ impl Shared {
 
     async fn connect(&self) -> Result<OpenConnection, sqlx::Error> {
         let connected_at = Instant::now();
-        let thorough = !self.keeps_sessions.load(Ordering::Relaxed);
-        let connected = self.settings.connect(&self.options, thorough).await?;
+        let is_known = self.keeps_sessions.load(Ordering::Relaxed);
+        let time_for_another = if is_known { Duration::ZERO } else { TIME_FOR_ANOTHER };
+        let connected = self.settings.connect(&self.options, time_for_another).await?;
         self.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
         Ok(OpenConnection { raw: connected.raw, connected_at, condition: Condition::Ready, is_in_transaction: false })
-    }
-}
-
-/// Whether Postgres is expected to accept connections in a moment.
-fn is_starting(failure: &sqlx::Error) -> bool {
-    match failure {
-        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        // Starting up, or too many connections.
-        sqlx::Error::Database(database) => matches!(database.code().as_deref(), Some("57P03" | "53300")),
-        _ => false,
     }
 }
 

@@ -17,8 +17,6 @@ use crate::silence::STATEMENT_TIMEOUT_MS;
 /// How long a transaction may wait for its next statement, in milliseconds. When a connection dies without a sign,
 /// Postgres rolls its transaction back after this time, and frees its locks before the services try again.
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 5_000;
-/// How long the check waits for another connection. A pooler may have none left.
-const SECOND_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 domain::limit_rows! {
     Services, "wait of a transaction in Postgres for its next statement", Time Duration::from_millis(IDLE_IN_TRANSACTION_TIMEOUT_MS as u64), "Postgres rolls it back, and frees what it holds", "projectors, which need the same rows";
@@ -53,20 +51,21 @@ impl ServerSettings {
         Self { lock_timeout_ms: 0, statement_timeout_ms: 0, ..self.clone() }
     }
 
-    /// Connects, makes the settings, and checks that they have stayed. A thorough check opens another connection in
-    /// between, with settings of its own: a pooler without sessions then overwrites those of the first one.
+    /// Connects, makes the settings, and checks that they have stayed. The check is thorough if another connection opens
+    /// in the time given for that, and makes settings of its own: a pooler without sessions then overwrites those of the
+    /// first one. A pooler may have no other connection left.
     ///
     /// # Errors
     /// [`NoSessions`] when the settings haven't stayed.
     pub(crate) async fn connect(
         &self,
         options: &PgConnectOptions,
-        thorough: bool,
+        time_for_another: Duration,
     ) -> Result<SettledConnection, sqlx::Error> {
         let (mut raw, mark) = self.open(options).await?;
-        let other = match thorough {
-            true => tokio::time::timeout(SECOND_CONNECTION_TIMEOUT, self.open(options)).await.ok().and_then(Result::ok),
-            false => None,
+        let other = match time_for_another {
+            Duration::ZERO => None,
+            time => tokio::time::timeout(time, self.open(options)).await.ok().and_then(Result::ok),
         };
         let is_kept: bool = raw_row(
             &mut raw,

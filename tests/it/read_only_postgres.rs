@@ -125,7 +125,8 @@ async fn a_refused_write_closes_the_connections_because_new_ones_may_lead_to_a_n
     let read_model = ReadModel::connect(&postgres.url, "messages", 2).unwrap();
     read_model.migrate().await.unwrap();
     let (one, other) = tokio::join!(read_model.offsets(), read_model.offsets());
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     let mut observer = PgConnection::connect(&postgres.url).await.unwrap();
     let mut connections = async || {
         let query = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'messages'");
