@@ -82,17 +82,10 @@ impl RecordLookup {
 async fn answer(rounds: Arc<Rounds>, mut received: mpsc::Receiver<Request>) {
     let mut waiting = Vec::new();
     while received.recv_many(&mut waiting, MAX_TOGETHER).await > 0 {
-        waiting.retain(|request| !request.reply.is_closed());
-        let positions: Vec<Position> = waiting.iter().map(|request| request.position).collect();
+        let remaining = Remaining::of(waiting.drain(..).filter(|request| !request.reply.is_closed()));
         let rounds = rounds.clone();
-        let read = client::run_blocking(move || rounds.read(&positions)).await;
-        let mut records = read.unwrap_or_default();
-        for Request { position, reply } in waiting.drain(..) {
-            // Callers of one record get clones. What the rounds didn't come to, they had no time for.
-            let found = records.entry(position).or_insert(Err(LogError::TimedOut)).clone();
-            // The caller may have given up.
-            let _ = reply.send(found);
-        }
+        // Where the rounds panic, the callers learn it from the end of their channels.
+        let _ = client::run_blocking(move || rounds.read(remaining)).await;
     }
 }
 
@@ -102,20 +95,30 @@ struct Rounds {
     topic: String,
 }
 
-/// What is still to be read.
+/// What is still to be read, and who waits for it. Callers get their record as soon as it is read: if they waited for all
+/// others, too, rounds that take as long as a caller waits would answer nobody, however often the callers come again.
 #[derive(Default)]
 struct Remaining {
     offsets: BTreeMap<i32, BTreeSet<i64>>,
-    found: HashMap<Position, LookedUp>,
+    callers: HashMap<Position, Vec<oneshot::Sender<LookedUp>>>,
 }
 
 impl Remaining {
-    fn of(positions: &[Position]) -> Self {
+    fn of(requests: impl Iterator<Item = Request>) -> Self {
         let mut remaining = Self::default();
-        for Position { partition, offset } in positions {
-            remaining.offsets.entry(*partition).or_default().insert(*offset);
+        for Request { position, reply } in requests {
+            remaining.offsets.entry(position.partition).or_default().insert(position.offset);
+            remaining.callers.entry(position).or_default().push(reply);
         }
         remaining
+    }
+
+    /// Answers everybody who waits for this record.
+    fn answer(&mut self, position: Position, found: &LookedUp) {
+        for reply in self.callers.remove(&position).into_iter().flatten() {
+            // The caller may have given up.
+            let _ = reply.send(found.clone());
+        }
     }
 
     /// Takes note of a record. Whatever remains before it, the log doesn't have. Returns whether the partition's
@@ -123,16 +126,20 @@ impl Remaining {
     fn take(&mut self, record: LogRecord) -> bool {
         let Position { partition, offset } = record.position;
         let Some(offsets) = self.offsets.get_mut(&partition) else { return false };
+        let mut answers = Vec::new();
         while let Some(missing) = offsets.first().copied().filter(|first| *first < offset) {
             offsets.remove(&missing);
-            self.found.insert(Position { partition, offset: missing }, Ok(None));
+            answers.push((missing, Ok(None)));
         }
         if offsets.remove(&offset) {
-            self.found.insert(record.position, Ok(Some(record)));
+            answers.push((offset, Ok(Some(record))));
         }
         let next = offsets.first().copied();
         if next.is_none() {
             self.offsets.remove(&partition);
+        }
+        for (offset, found) in answers {
+            self.answer(Position { partition, offset }, &found);
         }
         next.is_some_and(|next| next - offset < STRETCH)
     }
@@ -140,26 +147,27 @@ impl Remaining {
     /// Answers everything that remains of a partition.
     fn end(&mut self, partition: i32, found: &LookedUp) {
         for offset in self.offsets.remove(&partition).unwrap_or_default() {
-            self.found.insert(Position { partition, offset }, found.clone());
+            self.answer(Position { partition, offset }, found);
         }
     }
 
     /// Answers the first that remains of a partition.
     fn end_first(&mut self, partition: i32, found: LookedUp) {
         let Some(offsets) = self.offsets.get_mut(&partition) else { return };
-        if let Some(offset) = offsets.pop_first() {
-            self.found.insert(Position { partition, offset }, found);
-        }
+        let first = offsets.pop_first();
         if offsets.is_empty() {
             self.offsets.remove(&partition);
+        }
+        if let Some(offset) = first {
+            self.answer(Position { partition, offset }, &found);
         }
     }
 }
 
 impl Rounds {
-    fn read(&self, positions: &[Position]) -> HashMap<Position, LookedUp> {
+    /// Reads what remains, as far as there is time.
+    fn read(&self, mut remaining: Remaining) {
         let deadline = Instant::now() + TIMEOUT;
-        let mut remaining = Remaining::of(positions);
         // An error doesn't say which partition it is about. Then the partitions are read one by one.
         let mut together = true;
         while !remaining.offsets.is_empty() && Instant::now() < deadline {
@@ -180,7 +188,9 @@ impl Rounds {
                 }
             }
         }
-        remaining.found
+        for reply in remaining.callers.into_values().flatten() {
+            let _ = reply.send(Err(LogError::TimedOut));
+        }
     }
 
     /// Reads a stretch of each of these partitions, from these offsets on.
@@ -248,20 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_goes_on_to_the_next_record_that_is_near_and_answers_what_is_missing() {
-        let positions = [3, 5, 9, 9 + STRETCH].map(|offset| Position { partition: 0, offset });
-        let mut remaining = Remaining::of(&positions);
+    fn a_stretch_goes_on_to_the_next_record_that_is_near_and_answers_what_is_missing_at_once() {
+        let offsets = [3, 5, 9, 9 + STRETCH];
+        let (requests, mut callers): (Vec<_>, Vec<_>) = offsets
+            .iter()
+            .map(|offset| {
+                let (reply, found) = oneshot::channel();
+                (Request { position: Position { partition: 0, offset: *offset }, reply }, found)
+            })
+            .unzip();
+        let mut remaining = Remaining::of(requests.into_iter());
+        let mut found = |index: usize| callers[index].try_recv().ok().map(Result::unwrap);
 
         assert!(remaining.take(record(3)), "5 is near");
+        assert_eq!(found(0), Some(Some(record(3))), "this caller waits for no other record");
         assert!(remaining.take(record(8)), "9 is near");
+        assert_eq!(found(1), Some(None), "the log went on without it");
         assert!(!remaining.take(record(9)), "the last one is too far");
-
-        let found =
-            |offset: i64| remaining.found.get(&Position { partition: 0, offset }).map(|found| found.as_ref().unwrap());
-        assert_eq!(found(3), Some(&Some(record(3))));
-        assert_eq!(found(5), Some(&None), "the log went on without it");
-        assert_eq!(found(9), Some(&Some(record(9))));
-        assert_eq!(found(9 + STRETCH), None);
+        assert_eq!(found(2), Some(Some(record(9))));
+        assert_eq!(found(3), None);
         assert_eq!(remaining.offsets[&0], BTreeSet::from([9 + STRETCH]));
     }
 }
