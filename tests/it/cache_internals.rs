@@ -2,11 +2,9 @@
 //! tests don't belong to the contract.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use cache::{Admission, Costs, Dependency, Limit, ReservationRequest, View, ViewKey};
-use domain::event::{MessageSent, MessageType};
-use domain::{Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, UserId, envelope};
+use cache::{Dependency, View, ViewKey};
+use domain::UserId;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -168,28 +166,6 @@ async fn a_cached_view_names_the_versions_of_its_dependencies_and_expires() {
     assert_eq!(participants.len(), 2);
 }
 
-/// The event of alice's message "hi @bob" with a key, as a process reserves it before it appends it.
-fn reserved_message(conversation: ConversationId, key: &IdempotencyKey, body: &Value) -> Event {
-    let alice: UserId = "alice".parse().unwrap();
-    let command = Command::from_post(&alice, body.as_object().unwrap().clone()).unwrap();
-    let message = MessageSent {
-        message_id: MessageId::for_key(conversation, &alice, key),
-        content: "hi @bob".to_owned(),
-        message_type: MessageType::Text,
-        attachments: Vec::new(),
-        mentions: vec!["bob".parse().unwrap()],
-        reply_to_id: None,
-    };
-    Event {
-        event_id: EventId::for_key(conversation, &alice, key, "MESSAGE_SENT"),
-        occurred_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
-        conversation_id: conversation,
-        actor_id: alice,
-        request: Some(domain::event::Request { key: key.clone(), hash: command.hash() }),
-        data: EventData::MessageSent(message),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_keeps_little_of_a_command_with_a_key_and_not_for_long() {
     let system = System::unlimited().await;
@@ -233,12 +209,8 @@ async fn a_retry_appends_the_reserved_event_of_a_process_that_died() {
     let conversation = system.conversation("alice", &["bob"]).await;
     let body = json!({"conversationId": conversation, "content": "hi @bob"});
     // Given a reservation without an append.
-    let event = reserved_message(conversation.parse().unwrap(), &"a-key".parse().unwrap(), &body);
-    let bytes = envelope::encode(&event);
-    let limit = Limit { name: "messages", max: 30, window: Duration::from_secs(60) };
-    let reservation = ReservationRequest { event: &event, bytes: &bytes, pending: None };
-    let (admission, _) = system.cache().admit(&event.actor_id, &Costs::one(limit), Some(reservation)).await.unwrap();
-    assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
+    let decided = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let bytes = system.reserve_message(&conversation, "a-key", "hi @bob", &["bob"], decided).await;
 
     let retried = system.post_with_key("alice", "a-key", body).await;
 

@@ -69,6 +69,13 @@ impl Outage {
         }
     }
 
+    /// Reserves a key for a message that was decided so long ago, as if nobody had heard whether Kafka took it.
+    async fn reserve(&self, key: &str, content: &str, seconds_ago: u64) {
+        let decided = i64::try_from((now() - seconds_ago) * 1_000).unwrap();
+        let decided = domain::Timestamp::from_millis(decided).unwrap();
+        self.system.reserve_message(&self.conversation, key, content, &[], decided).await;
+    }
+
     async fn contents(&self) -> Vec<Value> {
         let records = self.system.records_of(&self.conversation).await;
         records.iter().map(|record| record.value["data"]["content"].clone()).collect()
@@ -131,4 +138,25 @@ async fn without_postgres_a_key_whose_time_was_ahead_never_looks_unused() {
     }
     let used = outage.contents().await.into_iter().filter(|content| content == "used").count();
     assert_eq!(used, 2, "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_postgres_a_reserved_event_is_appended_again_only_while_the_relay_would_know_it() {
+    let outage = Outage::start().await;
+    let (old, young) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    outage.reserve(&old, "old", 60).await;
+    outage.reserve(&young, "young", 0).await;
+    outage.postgres.down();
+
+    outage.send(&old, "old").await.assert_problem(503, "unavailable");
+    assert_eq!(outage.send(&young, "young").await.status, 200);
+
+    outage.postgres.restore();
+    let late = eventually("Postgres is back", async || {
+        Some(outage.send(&old, "old").await).filter(|response| response.status != 503)
+    })
+    .await;
+    assert_eq!(late.status, 200, "{late:?}");
+    let contents = outage.contents().await;
+    assert_eq!(contents[contents.len() - 2..], [json!("young"), json!("old")], "each once");
 }

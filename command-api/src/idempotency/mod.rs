@@ -25,6 +25,9 @@
 //! so no key counts whose time is before the epoch. It also loses the marks: the one case that is left is a clock that
 //! was ahead before, and the fold drops what comes of it. All other keys get 503 until Postgres is back.
 //!
+//! A reserved event whose append nobody acknowledged is appended again only while it is young. It may be folded, and
+//! the relay of a node forgets folded events.
+//!
 //! # The races that this closes
 //!
 //! *Redis lost reservations.* Redis then begins a new [`ReservationEpoch`], and a key without a reservation may have been
@@ -47,7 +50,7 @@ mod outage_announcement;
 mod trusted_epoch;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache::{AcknowledgedRequest, Cache, IdempotencyScope, Reservation, ReservationEpoch};
 use domain::{Event, Position, PositionVector, envelope};
@@ -63,6 +66,10 @@ use crate::append::APPEND_ENDS_AFTER;
 
 /// How far the clocks of Redis and Kafka may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How old an event is at most that a process appends again without Postgres: it can't see whether the event is folded.
+/// The relay remembers a folded event for half a minute and would deliver a later copy again, with an older state. The
+/// append itself takes at most [`APPEND_ENDS_AFTER`].
+const APPENDED_AGAIN_FOR: Duration = Duration::from_secs(15);
 /// How long a look-up counts. A process that announces an outage waits for as long before it uses a key.
 pub(crate) const LOOKUP_VALID: Duration = Duration::from_secs(1);
 
@@ -177,7 +184,12 @@ impl Idempotency {
             Err(error) => {
                 // What this process last saw counts: while Postgres is gone, nobody can announce or rebuild anything.
                 lookup.conditions = self.trusted.conditions();
-                let is_known = is_trusted(lookup.conditions) && (reserved.is_some() || self.is_fresh(scope).await);
+                let is_known = is_trusted(lookup.conditions)
+                    && match &reserved {
+                        Some(Reservation::Event(bytes)) => may_be_appended_again(bytes),
+                        Some(Reservation::Acknowledged(_)) => true,
+                        None => self.is_fresh(scope).await,
+                    };
                 if !is_known {
                     return Err(postgres_unavailable(&error));
                 }
@@ -305,6 +317,15 @@ impl Idempotency {
         }
         included
     }
+}
+
+/// Whether a reserved event is so young that the relay would recognize a copy of it.
+fn may_be_appended_again(reserved: &[u8]) -> bool {
+    envelope::decode(reserved).is_ok_and(|event| {
+        let decided = SystemTime::from(event.occurred_at.to_date_time());
+        // Another process's clock may be ahead.
+        decided.elapsed().unwrap_or_default() < APPENDED_AGAIN_FOR
+    })
 }
 
 /// Whether all appends from before an epoch, and from before an outage's end, have ended.

@@ -4,12 +4,17 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cache::Cache;
-use domain::Position;
+use cache::{Admission, Cache, Costs, Limit, ReservationRequest};
+use domain::event::{MessageSent, MessageType};
+use domain::{
+    Command, ConversationId, Event, EventData, EventId, IdempotencyKey, MessageId, Position, Timestamp, UserId,
+    envelope,
+};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig};
+use serde_json::json;
 use time::OffsetDateTime;
-use tokio::process::{Child, Command};
+use tokio::process::{self, Child};
 
 use super::http::Response;
 use super::process::free_port;
@@ -28,7 +33,7 @@ impl OwnRedis {
     /// Starts one with these additional options, and waits until it answers.
     pub(crate) async fn start(options: &[&str]) -> Self {
         let port = free_port();
-        let mut server = Command::new("redis-server");
+        let mut server = process::Command::new("redis-server");
         server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         server.args(options).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let redis = Self { _child: server.spawn().unwrap(), url: format!("redis://127.0.0.1:{port}") };
@@ -51,6 +56,43 @@ async fn connect(url: &str) -> MultiplexedConnection {
 }
 
 impl System {
+    /// Reserves a key for the event of alice's message, as a process does before it appends the event. Returns the
+    /// event's bytes.
+    pub(crate) async fn reserve_message(
+        &self,
+        conversation: &str,
+        key: &str,
+        content: &str,
+        mentions: &[&str],
+        decided: Timestamp,
+    ) -> Vec<u8> {
+        let (alice, key): (UserId, IdempotencyKey) = ("alice".parse().unwrap(), key.parse().unwrap());
+        let body = json!({"conversationId": conversation, "content": content});
+        let conversation: ConversationId = conversation.parse().unwrap();
+        let hash = Command::from_post(&alice, body.as_object().unwrap().clone()).unwrap().hash();
+        let event = Event {
+            event_id: EventId::for_key(conversation, &alice, &key, "MESSAGE_SENT"),
+            occurred_at: decided,
+            conversation_id: conversation,
+            actor_id: alice.clone(),
+            request: Some(domain::event::Request { key: key.clone(), hash }),
+            data: EventData::MessageSent(MessageSent {
+                message_id: MessageId::for_key(conversation, &alice, &key),
+                content: content.to_owned(),
+                message_type: MessageType::Text,
+                attachments: Vec::new(),
+                mentions: mentions.iter().map(|user| user.parse().unwrap()).collect(),
+                reply_to_id: None,
+            }),
+        };
+        let bytes = envelope::encode(&event);
+        let limit = Limit { name: "messages", max: 30, window: Duration::from_secs(60) };
+        let reservation = ReservationRequest { event: &event, bytes: &bytes, pending: None };
+        let admitted = self.cache().admit(&alice, &Costs::one(limit), Some(reservation)).await;
+        assert!(matches!(admitted, Ok((Admission::Admitted(_), _))), "{admitted:?}");
+        bytes
+    }
+
     /// Connects the `cache` crate to Redis under the system's prefix.
     pub(crate) fn cache(&self) -> Cache {
         Cache::connect(&self.config.redis_url, &self.config.redis_prefix).unwrap()
