@@ -110,7 +110,7 @@ async fn limits_are_the_same_on_every_node_while_redis_is_full() {
     let ask = async |number: usize| nodes[number % 2].get("alice", "/api/messages").await;
     // Each stop after a start counts, and so does each start after a stop.
     let toggle_typing = async |number: usize| {
-        let action = if number % 2 == 0 { "typing_start" } else { "typing_stop" };
+        let action = if number.is_multiple_of(2) { "typing_start" } else { "typing_stop" };
         nodes[number / 2 % 2].post("alice", json!({"action": action, "conversationId": conversation})).await
     };
     for number in 0..4 {

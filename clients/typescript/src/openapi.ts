@@ -709,7 +709,10 @@ export interface components {
         };
         /** @description The process can do its work. */
         Ready: {
-            /** @description Failed optional checks: the process works, but more slowly or with fewer features. Usually empty. */
+            /**
+             * @description The dependencies that are `gone` or that `half_works`, but without which the process works, only more slowly or
+             *     with fewer features. Usually empty.
+             */
             degraded: components["schemas"]["FieldError"][];
             /** @example ready */
             status: string;
@@ -1270,7 +1273,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more than 64 KiB. */
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
             413: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1798,7 +1801,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more than 64 KiB. */
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
             413: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -2208,7 +2211,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The process is ready. `degraded` lists failed optional checks. */
+            /** @description The process is ready. `degraded` lists what it works without. */
             200: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -2219,7 +2222,7 @@ export interface operations {
                     "application/json": components["schemas"]["Ready"];
                 };
             };
-            /** @description The process is `stopping`, or `not_ready`: `errors` lists failed required checks. */
+            /** @description The process is `stopping`, or `not_ready`: `errors` lists what it can't work without, each `gone` or one that `half_works`. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */

@@ -15,7 +15,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
 type State = (String, String);
 
 #[derive(Default)]
-struct StateCounts {
+struct ObservedStates {
     /// The present states, and what the process says about each.
     present: BTreeMap<State, String>,
     /// How often each dependency was named by any process, and how often that ended.
@@ -25,13 +25,13 @@ struct StateCounts {
 
 /// Watches `/readyz` of every process until it is dropped.
 pub(super) struct HealthWatch {
-    seen: Arc<Mutex<StateCounts>>,
+    seen: Arc<Mutex<ObservedStates>>,
     watchers: Vec<AbortHandle>,
 }
 
 impl HealthWatch {
     pub(super) fn start(processes: Vec<(String, String)>) -> Self {
-        let seen = Arc::<Mutex<StateCounts>>::default();
+        let seen = Arc::<Mutex<ObservedStates>>::default();
         let watch = |(name, url): (String, String)| {
             let seen = seen.clone();
             tokio::spawn(async move {
@@ -67,7 +67,7 @@ impl HealthWatch {
     }
 }
 
-impl StateCounts {
+impl ObservedStates {
     fn note(&mut self, process: &str, named: &BTreeMap<String, String>) {
         let gone: Vec<State> =
             self.present.keys().filter(|(of, name)| of == process && !named.contains_key(name)).cloned().collect();

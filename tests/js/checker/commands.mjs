@@ -22,15 +22,15 @@ export function* commandDifferences(run, fold) {
     const use = `${event.actorId} ${event.idempotencyKey}`;
     const uses = byKey.get(use) ?? [];
     byKey.set(use, uses);
-    uses.push({ event, position: `${record.partition}:${record.offset}`, value: record.value });
+    uses.push({ event, position: `${record.partition}:${record.offset}` });
   }
   const library = new Set(run.users.filter(({ kind }) => kind === 'library').map(({ user }) => user));
   const sent = new Set();
   for (const command of run.commands) {
     const use = `${command.user} ${command.key}`;
     sent.add(use);
-    const difference = commandDifference(command, byKey.get(use) ?? [], fold);
-    if (difference) yield `${command.user}'s ${command.kind} with the key ${command.key}: ${difference}`;
+    const wrong = commandDifference(command, byKey.get(use) ?? [], fold);
+    if (wrong) yield `${command.user}'s ${command.kind} with the key ${command.key}: ${wrong}`;
   }
   for (const [use, [{ event, position }]] of byKey) {
     if (!sent.has(use) && !library.has(event.actorId)) yield `nobody sent the ${event.type} of ${use} at ${position}`;
@@ -90,10 +90,11 @@ function answerOf({ type, actorId, conversationId, occurredAt, data }) {
   }
 }
 
-/** Copies of an event are the same bytes. */
+/** Copies of an event say the same, though a retry without Redis may have decided it again, at another time. */
 function* copyDifferences(byKey) {
   for (const [use, uses] of byKey) {
-    const other = uses.find(({ value }) => value !== uses[0].value);
+    const said = ({ event: { eventId, type, data } }) => ({ eventId, type, data });
+    const other = uses.find((one) => difference(said(one), said(uses[0])));
     if (other) yield `${use} has two events: at ${uses[0].position} and at ${other.position}`;
   }
 }
