@@ -82,7 +82,7 @@ fn kafka_fault(error: LogError) -> Fault {
 
 fn postgres_fault(error: ReadModelError) -> Fault {
     match error {
-        ReadModelError::Unreachable(_) | ReadModelError::TimedOut(_) => Fault::Gone(error.to_string()),
+        ReadModelError::Unreachable(_) => Fault::Gone(error.to_string()),
         _ => Fault::HalfWorks(error.to_string()),
     }
 }
