@@ -38,7 +38,12 @@ impl AcknowledgedEvents {
     /// Notes that an event was acknowledged.
     pub(crate) fn note(&self, position: Position) {
         let newest = Acknowledgement { offset: position.offset, at: Instant::now() };
-        self.lock().entry(position.partition).or_insert(Unread { oldest: newest, newest }).newest = newest;
+        let mut unread = self.lock();
+        let known = unread.entry(position.partition).or_insert(Unread { oldest: newest, newest });
+        // Acknowledgements overtake each other.
+        if known.newest.offset < newest.offset {
+            known.newest = newest;
+        }
     }
 
     /// Forgets what can be read.
@@ -99,7 +104,7 @@ mod tests {
     fn an_event_is_overdue_until_it_can_be_read() {
         let events = AcknowledgedEvents::default();
         let noted = Instant::now();
-        for (partition, offset) in [(0, 5), (0, 9), (1, 3)] {
+        for (partition, offset) in [(0, 5), (0, 9), (0, 7), (1, 3)] {
             events.note(position(partition, offset));
         }
         assert_eq!(events.overdue(), BTreeMap::new(), "{:?}", noted.elapsed());

@@ -24,13 +24,35 @@ pub(crate) struct Appender {
     /// Why no event may be appended now, if there is a reason.
     block: watch::Receiver<Option<String>>,
     acknowledged: Arc<AcknowledgedEvents>,
-    /// When the last append failed, and why; none if it succeeded.
-    last_failure: Mutex<Option<(Instant, String)>>,
+    last: LastAppend,
+}
+
+/// The outcome of the last append: when it failed, and why; none if it succeeded.
+#[derive(Default)]
+struct LastAppend(Mutex<Option<(Instant, String)>>);
+
+impl LastAppend {
+    fn note(&self, appended: &Result<Position, AppendError>) {
+        let failure = match appended {
+            Ok(_) => None,
+            // That is the command's own fault, and says nothing about the log.
+            Err(AppendError::TooLarge) => return,
+            Err(error) => Some((Instant::now(), error.to_string())),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, reason)) if at.elapsed() < FAILURE_COUNTS_FOR => Err(format!("the last append failed: {reason}")),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Appender {
     pub(crate) fn new(producer: Producer, block: watch::Receiver<Option<String>>) -> Self {
-        Self { producer, block, acknowledged: Arc::default(), last_failure: Mutex::default() }
+        Self { producer, block, acknowledged: Arc::default(), last: LastAppend::default() }
     }
 
     /// Whether typing events go to another topic, whose positions clients must not see.
@@ -48,23 +70,7 @@ impl Appender {
     /// # Errors
     /// With the reason why it failed.
     pub(crate) fn check_last(&self) -> Result<(), String> {
-        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last_failure {
-            Some((at, reason)) if at.elapsed() < FAILURE_COUNTS_FOR => Err(format!("the last append failed: {reason}")),
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes the outcome of an append, for operators.
-    fn note(&self, event: &Event, appended: &Result<Position, AppendError>) {
-        let failure = appended.as_ref().err().map(|error| (Instant::now(), error.to_string()));
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-        // Nobody reads typing events, and they may be on another topic.
-        if let Ok(position) = appended
-            && !matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {})
-        {
-            self.acknowledged.note(*position);
-        }
+        self.last.check()
     }
 
     /// Appends an event and the notifications that follow it. Waits until Kafka has acknowledged all of them.
@@ -83,7 +89,13 @@ impl Appender {
         span.set_attribute("messaging.system", "kafka");
         span.set_attribute("messaging.operation.type", "send");
         let appended = self.producer.append(&events, &span.context().to_string()).await;
-        self.note(event, &appended);
+        self.last.note(&appended);
+        // Nobody reads typing events, and they may be on another topic.
+        if let Ok(position) = appended
+            && !matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {})
+        {
+            self.acknowledged.note(position);
+        }
         if let Err(error) = &appended {
             span.fail(error.to_string());
         }
@@ -101,5 +113,23 @@ impl Appender {
                 Problem::append_unknown(APPEND_UNKNOWN)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_that_failed_is_the_state_of_the_log_until_one_succeeds() {
+        let last = LastAppend::default();
+        last.note(&Err(AppendError::TooLarge));
+        assert_eq!(last.check(), Ok(()), "one user's event says nothing about the log");
+        last.note(&Err(AppendError::Refused("no broker answers".to_owned())));
+        assert_eq!(last.check(), Err("the last append failed: refused: no broker answers".to_owned()));
+        last.note(&Err(AppendError::TooLarge));
+        assert!(last.check().is_err(), "nor that the log works again");
+        last.note(&Ok(Position { partition: 0, offset: 7 }));
+        assert_eq!(last.check(), Ok(()));
     }
 }
