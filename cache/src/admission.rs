@@ -106,8 +106,8 @@ impl Limit {
 impl Cache {
     /// Counts a command against its user's limits, reserves its key for its event, records what the event creates, and
     /// ends the user's typing if the event is a message: all or nothing. For a command with a key it also returns the
-    /// epoch of the reservation. Without a request it only counts, also while Redis is full. An admitted command's state is that of its first
-    /// limit, a limited one's that of the limit which it would pass.
+    /// epoch of the reservation. Without a request it only counts, also while Redis is full. An admitted command's state
+    /// is that of its first limit, a limited one's that of the limit which it would pass.
     ///
     /// # Errors
     /// When Redis doesn't answer. Redis may have counted the command all the same.

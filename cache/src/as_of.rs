@@ -38,8 +38,8 @@ pub struct AsOf {
     pub at_ms: i64,
 }
 
-/// The partitions whose as-of is recent: for a cached view, at most [`AS_OF_MAX_AGE`] old. Of the others, nobody knows whether Redis has learned of
-/// every change: a projector may be stuck, or may not reach Redis.
+/// The partitions whose as-of is recent: for a cached view, at most [`AS_OF_MAX_AGE`] old. Of the others, nobody knows
+/// whether Redis has learned of every change: a projector may be stuck, or may not reach Redis.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CurrentPartitions(pub(crate) Vec<i32>);
 

@@ -1,6 +1,7 @@
-//! The migrations of `migrations/`, compiled in, and how they run. sqlx could embed them with `migrate!`, but that macro makes cargo build
-//! sqlx, tokio and rustls a second time, for the compiler. A migration's version, description and checksum must stay as
-//! the macro computed them: databases store them, and sqlx refuses to migrate a database whose checksums differ.
+//! The migrations of `migrations/`, compiled in, and how they run. sqlx could embed them with `migrate!`, but that macro
+//! makes cargo build sqlx, tokio and rustls a second time, for the compiler. A migration's version, description and
+//! checksum must stay as the macro computed them: databases store them, and sqlx refuses to migrate a database whose
+//! checksums differ.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -5,7 +5,6 @@
 //! check must do what the services do, because a server that answers a ping may still refuse every write.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,12 +52,6 @@ impl Fault {
             Self::HalfWorks(_) => 1.0,
             Self::Gone(_) => 2.0,
         }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
     }
 }
 
