@@ -6,8 +6,8 @@
 //! dead, or the server no longer works. All connections that are as old are then *suspect*: the pool closes the idle
 //! ones, and a statement under way has a second left. One dead connection uncovers the others.
 //!
-//! Each process sends Postgres a statement every second. It has noticed all dead connections at most eight seconds after
-//! they died: the first statement begins within one second, waits for six, and the others fail within one more.
+//! Each process sends Postgres a statement every second. It has noticed all dead connections at most seven seconds after
+//! they died: the first statement begins within one second, waits for five, and the others fail within one more.
 
 use std::io;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// How long Postgres works on a statement at most. After this time, the client that waits for the result has given up.
-pub(crate) const STATEMENT_TIMEOUT_MS: u32 = 5_000;
+pub(crate) const STATEMENT_TIMEOUT_MS: u32 = 4_000;
 /// How many seconds a statement may be without an answer: one more than Postgres takes to give up.
-const SILENCE_MAX: u32 = 6;
+const SILENCE_MAX: u32 = 5;
 /// The same on a connection that is suspect.
 const SUSPECT_SILENCE_MAX: u32 = 1;
 /// The unit in which silence is measured. A process that was stopped for a minute counts one, not sixty: the answer may
