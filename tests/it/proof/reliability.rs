@@ -10,7 +10,7 @@ use crate::reliability::{Size, survives_every_fault};
 /// How long faults go on, in seconds: `MESSAGES_RELIABILITY_SECONDS`.
 const SECONDS: u64 = 1_260;
 /// How many commands the users send in a second: `MESSAGES_RELIABILITY_RATE`.
-const COMMANDS_PER_SECOND: u64 = 300;
+const COMMANDS_PER_SECOND: u64 = 200;
 
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
