@@ -94,7 +94,7 @@ pub(crate) struct AddReaction {
     #[schema(inline)]
     action: ReactionAction,
     message_id: MessageId,
-    /// One emoji, of up to 32 bytes.
+    /// One emoji, of up to 64 bytes. Variation selectors make no other emoji of it.
     emoji: String,
     /// `add` (default), `remove`, or a label to store with the emoji.
     #[schema(min_length = 1, max_length = 32)]
@@ -111,7 +111,7 @@ pub(crate) struct RemoveReaction {
     #[schema(inline)]
     action: RemoveReactionAction,
     message_id: MessageId,
-    /// One emoji, of up to 32 bytes.
+    /// One emoji, of up to 64 bytes. Variation selectors make no other emoji of it.
     emoji: String,
 }
 

@@ -4,12 +4,13 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::event::{Attachment, ConversationKind, MessageType};
 use crate::fields::Fields;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::rejection::FieldError;
-use crate::{content, emoji, limits, mentions};
+use crate::{content, emoji, limits, mentions, text};
 
 /// A command that is valid by itself. [`crate::decide`] decides whether the caller may do it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -248,7 +249,7 @@ fn parse_message(fields: &mut Fields) -> Option<Command> {
     let content = content?;
     if let Some(error) = content::check(&content) {
         fields.errors.push(error);
-    } else if !has_attachments && content::is_blank(&content) {
+    } else if !has_attachments && text::is_blank(&content) {
         fields.errors.push(content::blank_error());
     }
     let conversation_id = conversation_id?;
@@ -274,8 +275,8 @@ fn parse_attachments(fields: &mut Fields) -> AttachmentsField {
         };
         let mut item = Fields::new(path, object);
         let url = item.required_line("url", limits::MAX_URL_CHARS);
-        if url.as_deref().is_some_and(|url| !is_https(url)) {
-            item.push_error("url", "invalid_url", "must be an https URL");
+        if url.as_deref().is_some_and(|url| !is_public_url(url)) {
+            item.push_error("url", "invalid_url", "must be an https URL with a host and without credentials");
         }
         let name = item.required_line("name", limits::MAX_NAME_CHARS);
         let mime_type = item.required_line("mimeType", limits::MAX_NAME_CHARS);
@@ -296,7 +297,7 @@ fn parse_size(item: &mut Fields) -> Option<u64> {
     const MAX: u64 = (1 << 53) - 1;
     match item.take("size") {
         None => item.push_error("size", "required", "is required"),
-        Some(value) => match value.as_u64().filter(|size| *size <= MAX) {
+        Some(value) => match whole_number(&value).filter(|size| *size <= MAX) {
             Some(size) => return Some(size),
             None if value.is_number() => item.push_error("size", "invalid_value", "must be a whole number of bytes"),
             None => item.push_error("size", "wrong_type", "must be a number"),
@@ -305,10 +306,21 @@ fn parse_size(item: &mut Fields) -> Option<u64> {
     None
 }
 
-fn is_https(url: &str) -> bool {
-    let has_host = |rest: &str| rest.split(['/', '?', '#']).next().is_some_and(|host| !host.is_empty());
-    let has_scheme = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
-    has_scheme && has_host(&url[8..]) && !url.contains(char::is_whitespace)
+/// The number that a JSON value is, if it is whole: `5`, and also `5.0` and `5e0`, which some languages write for it.
+fn whole_number(value: &Value) -> Option<u64> {
+    // Above this, an f64 no longer tells neighbours apart.
+    let exact = 0.0..=(1_u64 << 53) as f64;
+    let from_float = |number: f64| (number.fract() == 0.0 && exact.contains(&number)).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
+}
+
+/// Whether a text is a URL as the URL Standard of the WHATWG parses it, and so every browser: `https`, with a host, and
+/// without credentials, which everybody who sees the message would see.
+fn is_public_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        url.scheme() == "https" && url.has_host() && !has_credentials
+    })
 }
 
 fn is_media_type(text: &str) -> bool {

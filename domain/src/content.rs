@@ -16,23 +16,7 @@ pub(crate) fn check(content: &str) -> Option<FieldError> {
     None
 }
 
-/// Whether a content consists of white space only.
-pub(crate) fn is_blank(content: &str) -> bool {
-    content.chars().all(char::is_whitespace)
-}
-
 /// The error for a blank content without attachments.
 pub(crate) fn blank_error() -> FieldError {
     FieldError::new("content", "empty", "must not be empty unless the message has attachments")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn white_space_of_any_kind_is_blank() {
-        assert!(is_blank("") && is_blank(" \t\r\n\u{a0}\u{2003}\u{3000}"));
-        assert!(!is_blank(" . "));
-    }
 }

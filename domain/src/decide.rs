@@ -11,7 +11,7 @@ use crate::facts::{ConversationFacts, Facts, MessageFacts};
 use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use crate::rejection::{FieldError, Rejection};
 use crate::timestamp::Timestamp;
-use crate::{content, limits, mentions};
+use crate::{content, emoji, limits, mentions, text};
 
 /// What a decision needs in addition to the command and the facts.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
             if message.deleted_at.is_some() {
                 return Err(Rejection::MessageDeleted);
             }
-            if content::is_blank(content) && !message.has_attachments {
+            if text::is_blank(content) && !message.has_attachments {
                 return Err(content::blank_error().into());
             }
             let mentions = all_mentions(content, &[], &conversation.participants)?;
@@ -92,7 +92,8 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
         }
         Command::Reaction { message_id, emoji, label } => {
             let KnownMessage { conversation, message } = require_undeleted_message(facts)?;
-            if !message.emoji.contains(emoji) && message.emoji.len() >= limits::MAX_EMOJI_PER_MESSAGE {
+            let is_known = message.emoji.iter().any(|known| emoji::is_same(known, emoji));
+            if !is_known && message.emoji.len() >= limits::MAX_EMOJI_PER_MESSAGE {
                 let detail = format!("the message already has {} different emoji", limits::MAX_EMOJI_PER_MESSAGE);
                 return Err(FieldError::new("emoji", "too_many", detail).into());
             }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::UserId;
 use crate::rejection::FieldError;
+use crate::text;
 
 /// A JSON object whose fields the caller takes one by one. [`Fields::finish`] reports the fields that nobody took.
 ///
@@ -63,7 +64,7 @@ impl Fields {
         if self.require(name) { self.text(name) } else { None }
     }
 
-    /// A text of one line: at least one visible character, at most `max_chars`, no control characters.
+    /// A text of one line: something to see, at most `max_chars`, no character that [`text::is_control`] names.
     pub(crate) fn line(&mut self, name: &str, max_chars: usize) -> Option<String> {
         let text = self.text(name)?;
         self.check_line(name, text, max_chars)
@@ -75,12 +76,16 @@ impl Fields {
     }
 
     fn check_line(&mut self, name: &str, text: String, max_chars: usize) -> Option<String> {
-        if text.trim().is_empty() {
+        if text::is_blank(&text) {
             self.push_error(name, "empty", "must not be empty");
         } else if text.chars().count() > max_chars {
             self.push_error(name, "too_long", format!("must be at most {max_chars} characters"));
-        } else if text.chars().any(char::is_control) {
-            self.push_error(name, "control_character", "must not contain control characters");
+        } else if text.chars().any(text::is_control) {
+            self.push_error(
+                name,
+                "control_character",
+                "must not contain control characters, line breaks, or characters that change the direction of text",
+            );
         } else {
             return Some(text);
         }

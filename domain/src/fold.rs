@@ -3,6 +3,7 @@
 //! The fold is pure, total and deterministic. Each event of each history has one defined effect; an invalid, late or
 //! repeated event has none. The fold must never fail.
 
+use crate::emoji;
 use crate::event::{ConversationKind, Event, EventData, MessageSent};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::position::Position;
@@ -211,7 +212,7 @@ fn delete(message: &mut Message, context: &EventContext<'_>) -> bool {
 }
 
 fn add_reaction(message: &mut Message, actor: &UserId, emoji: &str, label: Option<&str>) -> bool {
-    let index = match message.reactions.iter().position(|reaction| reaction.emoji == emoji) {
+    let index = match message.reactions.iter().position(|reaction| emoji::is_same(&reaction.emoji, emoji)) {
         Some(index) => index,
         None => {
             message.reactions.push(Reaction { emoji: emoji.to_owned(), label: None, user_ids: Vec::new() });
@@ -231,7 +232,9 @@ fn add_reaction(message: &mut Message, actor: &UserId, emoji: &str, label: Optio
 }
 
 fn remove_reaction(message: &mut Message, actor: &UserId, emoji: &str) -> bool {
-    let Some(reaction) = message.reactions.iter_mut().find(|reaction| reaction.emoji == emoji) else { return false };
+    let Some(reaction) = message.reactions.iter_mut().find(|reaction| emoji::is_same(&reaction.emoji, emoji)) else {
+        return false;
+    };
     let count_before = reaction.user_ids.len();
     reaction.user_ids.retain(|user| user != actor);
     reaction.user_ids.len() < count_before

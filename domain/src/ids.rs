@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::limits;
+use crate::text::is_format_character;
 
 /// The namespace of every derived id (UUID version 5). It is published, so analysts can derive the ids too.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6c5e_3b0a_4e5c_9d27_5a4c_7e21_b6f0);
@@ -144,13 +145,6 @@ text_id!(
 /// Whether a character is visible: no control character, no white space, and no format character.
 fn is_visible(character: char) -> bool {
     !character.is_control() && !character.is_whitespace() && !is_format_character(character)
-}
-
-/// Whether a character only changes how other characters look, such as a bidirectional override.
-pub fn is_format_character(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn derive_uuid(parts: &[&str]) -> Uuid {

@@ -25,14 +25,16 @@ pub mod state;
 pub mod sync_cursor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text;
 pub mod timestamp;
 pub mod view;
 
 pub use command::Command;
 pub use event::{Event, EventData};
-pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId, is_format_character};
+pub use ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 pub use position::{OffsetAdvance, Position, PositionVector};
 pub use rejection::{FieldError, Rejection};
+pub use text::is_format_character;
 pub use timestamp::Timestamp;
 
 /// The limits of this crate, for `docs/limits.md`.

@@ -8,7 +8,7 @@ pub const MAX_TITLE_CHARS: usize = 200;
 /// The longest reaction label, in Unicode scalar values.
 pub const MAX_LABEL_CHARS: usize = 32;
 /// The longest emoji, in bytes of UTF-8.
-pub const MAX_EMOJI_BYTES: usize = 32;
+pub const MAX_EMOJI_BYTES: usize = 64;
 /// The largest number of different emoji that users may ever add to one message.
 pub const MAX_EMOJI_PER_MESSAGE: usize = 20;
 /// The largest number of participants of a conversation, its creator included.

@@ -18,7 +18,7 @@ pub const PARTITIONS: i32 = 12;
 
 const USERS: [&str; 7] = ["alice", "bob", "carol", "zoë", "a.b@c", "用户", "stranger"];
 const TEXTS: [&str; 6] = ["hello", "hi @bob, @zoë", "@a.b@c: ¿qué?", "mail@bob", "好 @用户", "@nobody @alice @alice"];
-const EMOJI: [&str; 5] = ["👍", "👍🏽", "❤️", "🇨🇭", "👩‍💻"];
+const EMOJI: [&str; 5] = ["👍", "❤", "❤️", "🇨🇭", "👩‍💻"];
 /// 2026-11-23T09:00:00Z in Unix milliseconds.
 const START_MS: u64 = 1_795_424_400_000;
 

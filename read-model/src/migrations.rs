@@ -31,7 +31,7 @@ struct EmbeddedMigration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [EmbeddedMigration; 4] = [
+const MIGRATIONS: [EmbeddedMigration; 5] = [
     EmbeddedMigration {
         version: 1,
         description: "read model",
@@ -51,6 +51,11 @@ const MIGRATIONS: [EmbeddedMigration; 4] = [
         version: 4,
         description: "sync walk",
         sql: include_str!("../../migrations/0004_sync_walk.sql"),
+    },
+    EmbeddedMigration {
+        version: 5,
+        description: "emoji spellings",
+        sql: include_str!("../../migrations/0005_emoji_spellings.sql"),
     },
 ];
 

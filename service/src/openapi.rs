@@ -147,7 +147,7 @@ fn invalid_body() -> ErrorResponse {
             invalid("content", "required", "is required"),
             invalid("colour", "unknown_field", "is not a field of this request"),
             invalid("action", "unknown_action", "must be one of conversation, message, reaction, …"),
-            invalid("emoji", "not_an_emoji", "must be one emoji of at most 32 bytes"),
+            invalid("emoji", "not_an_emoji", "must be one emoji of at most 64 bytes"),
             domain::Rejection::MessageDeleted.into(),
         ],
     }

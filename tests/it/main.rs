@@ -18,6 +18,7 @@ mod dead_postgres_connections;
 mod dependencies;
 mod development;
 mod doctor;
+mod emoji_spellings;
 mod freshness;
 mod half_working_redis;
 mod harness;

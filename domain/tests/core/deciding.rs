@@ -5,6 +5,7 @@ use domain::decide::{Context, decide, notifications};
 use domain::event::{ConversationKind, EventData, MessageSent, MessageType};
 use domain::facts::{ConversationFacts, Facts, MessageFacts};
 use domain::{Command, ConversationId, Event, EventId, FieldError, MessageId, Rejection, UserId, limits};
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::support::{at, conversation, id, message, picture, sent, user, users};
@@ -273,7 +274,9 @@ fn a_message_has_up_to_twenty_different_emoji() {
     };
     assert!(react_after(limits::MAX_EMOJI_PER_MESSAGE - 1, "👍").is_ok());
     assert_invalid(react_after(limits::MAX_EMOJI_PER_MESSAGE, "👍"), "emoji", "too_many");
-    assert!(react_after(limits::MAX_EMOJI_PER_MESSAGE, &animals[0]).is_ok(), "the message already has this emoji");
+    for spelling in [animals[0].clone(), format!("{}\u{fe0f}", animals[0])] {
+        assert!(react_after(limits::MAX_EMOJI_PER_MESSAGE, &spelling).is_ok(), "the message already has this emoji");
+    }
 }
 
 /// The mentions of a message by Alice, whose text is `content` and whose request lists `listed`.
@@ -315,6 +318,17 @@ fn a_message_mentions_up_to_twenty_users() {
     assert_eq!(mentions(&all_but_u0, &[], participants.clone()).unwrap().len(), limits::MAX_MENTIONS);
     assert_eq!(mentions(&all, &[], participants.clone()), too_many);
     assert_eq!(mentions(&all_but_u0, &["u0"], participants), too_many);
+}
+
+proptest! {
+    #[test]
+    fn an_edit_that_changes_nothing_changes_no_mentions(content in "(@bob|@zoë|[a.`/: 用\\u{301}\\n]){0,8}") {
+        let sent = mentions(&content, &[], users(&["alice", "bob", "zoë"])).unwrap();
+        let edited = decide_as("alice", &edit(&content), &facts());
+        if let Ok(Event { data: EventData::MessageEdited { mentions, .. }, .. }) = edited {
+            prop_assert_eq!(mentions, sent);
+        }
+    }
 }
 
 #[test]

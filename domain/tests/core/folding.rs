@@ -277,6 +277,22 @@ fn a_removed_reaction_keeps_its_emoji_and_label() {
 }
 
 #[test]
+fn spellings_of_an_emoji_are_one_reaction_that_looks_as_first_given() {
+    let mut log = Log::with_group();
+    log.add("alice", send(1));
+    assert!(log.add("bob", react(1, "❤", None)));
+    assert!(!log.add("bob", react(1, "❤\u{fe0f}", None)), "the same reaction again");
+    assert!(log.add("zoë", react(1, "❤\u{fe0f}", Some("warm"))));
+    assert!(log.add("bob", react(1, "🏳\u{fe0f}\u{200d}🌈", None)));
+    assert!(!log.add("bob", react(1, "🏳\u{200d}🌈", None)));
+    let flag = reaction("🏳\u{fe0f}\u{200d}🌈", None, &["bob"]);
+    assert_eq!(log.message(1).reactions, [reaction("❤", Some("warm"), &["bob", "zoë"]), flag.clone()]);
+    assert!(log.add("bob", unreact(1, "❤\u{fe0e}")));
+    assert!(!log.add("bob", unreact(1, "❤")), "nothing is left of it");
+    assert_eq!(log.message(1).reactions, [reaction("❤", Some("warm"), &["zoë"]), flag]);
+}
+
+#[test]
 fn read_marks_never_move_back() {
     let mut log = Log::with_group();
     (1..=3).for_each(|number| assert!(log.add("alice", send(number))));

@@ -222,10 +222,11 @@ fn may_change_nothing(state: &State, event: &Event) -> bool {
         state.keys.contains(&(event.conversation_id, event.actor_id.clone(), request.key.clone()))
     });
     let message = event.data.message_id().and_then(|id| state.messages.get(&(event.conversation_id, id)));
+    let plain = |emoji: &str| emoji.replace('\u{fe0f}', "");
     let own_reaction = |emoji: &String| {
         let reactions = message.into_iter().flat_map(|message| &message.reactions);
         reactions
-            .filter(|reaction| reaction.emoji == *emoji)
+            .filter(|reaction| plain(&reaction.emoji) == plain(emoji))
             .find(|reaction| reaction.user_ids.contains(&event.actor_id))
     };
     let member = state.members.get(&(event.conversation_id, event.actor_id.clone()));

@@ -1,6 +1,7 @@
 //! Tests of the pure core. They are one binary, because each binary takes time to link.
 
 #[cfg(test)]
+mod attachments;
 mod deciding;
 #[cfg(test)]
 mod enveloping;

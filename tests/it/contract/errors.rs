@@ -175,9 +175,16 @@ async fn an_invalid_attachment_is_refused_with_every_invalid_field() {
         },
         case(one(with(&good, "hash", 1)), "attachments[0].hash", "unknown_field"),
     ];
-    for url in
-        ["http://files.example/1", "https://", "https:///x", "https://a b", "ftp://x", "javascript:alert(1)", "/1"]
-    {
+    for url in [
+        "http://files.example/1",
+        "https://",
+        "https://:443/x",
+        "https://me@x.example",
+        "https://a b",
+        "ftp://x",
+        "javascript:alert(1)",
+        "/1",
+    ] {
         cases.push(case(one(with(&good, "url", url)), "attachments[0].url", "invalid_url"));
     }
     for (field, reported_as, max_length) in [

@@ -121,14 +121,15 @@ async fn a_reaction_is_exactly_one_emoji_of_any_composition() {
     let scene = Scene::with(&["bob", "carol", "dan"]).await;
     let records_before = scene.system.records().await.len();
     let flag_of_england = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
-    for emoji in ["👍", "👍🏽", "❤️", "🇩🇪", flag_of_england, "1️⃣", "👨‍👩‍👧‍👦", "🏳️‍🌈"]
-    {
+    let (toned_kiss, toned_family) = ("👩🏽‍❤️‍💋‍👨🏿", "👨🏿‍👩🏻‍👧🏽‍👦🏾");
+    let accepted = ["👍", "👍🏽", "❤️", "🇩🇪", flag_of_england, "1️⃣", "👨‍👩‍👧‍👦", "🏳️‍🌈", toned_kiss, toned_family];
+    for emoji in accepted {
         let done = scene.react("bob", emoji).await;
         assert_eq!((done.status, &done.data()["emoji"]), (201, &json!(emoji)), "{emoji} {done:?}");
     }
-    assert_eq!(scene.system.records().await.len(), records_before + 8);
+    assert_eq!(scene.system.records().await.len(), records_before + accepted.len());
 
-    let too_long = "👩‍👩‍👧‍👦‍👩‍👧";
+    let too_long = &["👩🏽"; 7].join("\u{200d}");
     let joiner = "\u{200d}";
     let variation_selector = "\u{fe0f}";
     for text in ["", " ", "a", "1", "ok", "👍👍", "👍 ", joiner, "👍\u{200d}", variation_selector, "<b>", too_long]
@@ -136,7 +137,33 @@ async fn a_reaction_is_exactly_one_emoji_of_any_composition() {
         let refused = scene.react("bob", text).await;
         assert_eq!(refused.field_errors(), [("emoji", "not_an_emoji")], "{text:?}");
     }
-    assert_eq!(scene.system.records().await.len(), records_before + 8);
+    assert_eq!(scene.system.records().await.len(), records_before + accepted.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spellings_of_an_emoji_are_one_reaction_that_looks_as_first_given() {
+    let scene = Scene::with(&["bob", "carol", "dan"]).await;
+    for (first, other) in [
+        ("❤", "❤\u{fe0f}"),
+        ("☺\u{fe0f}", "☺"),
+        ("🏳\u{200d}🌈", "🏳\u{fe0f}\u{200d}🌈"),
+        ("1\u{fe0f}\u{20e3}", "1\u{20e3}"),
+    ] {
+        assert_eq!(scene.react("bob", first).await.status, 201);
+        let again = scene.react("bob", other).await;
+        assert_eq!((again.status, &again.data()["emoji"]), (201, &json!(other)), "the answer is to the command");
+        let added = scene.react("carol", other).await;
+        let path = format!("/api/messages/{}", scene.message);
+        let shown = scene.system.get_after(&added, "dan", &path).await;
+        let group = shown.data()["reactions"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(group, json!({"emoji": first, "label": null, "count": 2, "userIds": ["bob", "carol"]}));
+        let removed = scene.remove_reaction("bob", other).await;
+        assert_eq!(removed.status, 200);
+        scene.remove_reaction("carol", first).await;
+    }
+    let kept = scene.react("dan", "❤\u{fe0e}").await;
+    let shown = scene.system.get_after(&kept, "dan", &format!("/api/messages/{}", scene.message)).await;
+    assert_eq!(shown.data()["reactions"], json!([{"emoji": "❤", "label": null, "count": 1, "userIds": ["dan"]}]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,7 +208,7 @@ impl Conversation {
             }
             EventData::ReactionAdded { emoji, label, .. } => message.react(&event.actor_id, emoji, label.as_ref()),
             EventData::ReactionRemoved { emoji, .. } => {
-                let given = message.reactions.iter_mut().find(|(given, _, _)| given == emoji);
+                let given = message.reactions.iter_mut().find(|(given, _, _)| plain(given) == plain(emoji));
                 given.is_some_and(|(_, _, users)| {
                     let index = users.iter().position(|user| *user == event.actor_id);
                     index.map(|index| users.remove(index)).is_some()
@@ -310,12 +310,17 @@ impl Participant {
     }
 }
 
+/// An emoji without the selector that some keyboards add.
+fn plain(emoji: &str) -> String {
+    emoji.replace('\u{fe0f}', "")
+}
+
 impl Message {
     fn react(&mut self, user: &UserId, emoji: &str, label: Option<&String>) -> bool {
-        if self.reactions.iter().all(|(given, _, _)| given != emoji) {
+        if self.reactions.iter().all(|(given, _, _)| plain(given) != plain(emoji)) {
             self.reactions.push((emoji.to_owned(), None, Vec::new()));
         }
-        let (_, known, users) = self.reactions.iter_mut().find(|(given, _, _)| given == emoji).unwrap();
+        let (_, known, users) = self.reactions.iter_mut().find(|(given, _, _)| plain(given) == plain(emoji)).unwrap();
         let (is_new_user, is_new_label) = (!users.contains(user), label.is_some() && label != known.as_ref());
         if is_new_user {
             users.push(user.clone());
