@@ -26,7 +26,7 @@ use crate::schema::{CreatedResponse, EditMessage, OkResponse, PostAction};
     operation_id = "act",
     tag = COMMANDS,
     params(CommandHeaderParams, CommonHeaderParams),
-    request_body = PostAction,
+    request_body(content((PostAction = "application/json"), (PostAction = "text/plain"))),
     responses(
         (
             status = 200,
@@ -93,7 +93,7 @@ pub(crate) async fn post_action(
         CommandHeaderParams,
         CommonHeaderParams
     ),
-    request_body = EditMessage,
+    request_body(content((EditMessage = "application/json"), (EditMessage = "text/plain"))),
     responses(
         (status = 200, description = "The message is edited.", body = DataResponse<EditedMessage>),
         CommandErrors,

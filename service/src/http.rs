@@ -234,7 +234,7 @@ mod tests {
             ("GET", "/echo", None, Vec::new(), 405, "method_not_allowed"),
             ("GET", "/named/%ff", None, Vec::new(), 400, "bad_request"),
             ("GET", "/bug", None, Vec::new(), 500, "internal"),
-            ("POST", "/echo", Some("text/plain"), b"{}".to_vec(), 415, "unsupported_media_type"),
+            ("POST", "/echo", Some("text/html"), b"{}".to_vec(), 415, "unsupported_media_type"),
             ("POST", "/echo", Some("application/json; charset=latin1"), b"{}".to_vec(), 415, "unsupported_media_type"),
             ("POST", "/echo", json, b"{".to_vec(), 400, "invalid_json"),
             ("POST", "/echo", json, b"\"\\ud800\"".to_vec(), 400, "invalid_json"),

@@ -20,6 +20,9 @@ const MAX_DISCARDED_BYTES: usize = 1 << 20;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The byte order mark that some editors and libraries write before UTF-8. JSON has none (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 domain::limit_rows! {
     Requests, "a body", Bytes MAX_BODY_BYTES, "413 `body_too_large`", "memory and the log";
     Requests, "a larger body that the server still reads, so the client can read the 413", Bytes MAX_DISCARDED_BYTES, "the server closes the connection", "the network";
@@ -39,7 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         let read = tokio::time::timeout(BODY_TIMEOUT, read(body)).await;
         let bytes = read.unwrap_or_else(|_| Err(timeout()))?;
         check_media_type(&parts.headers)?;
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes)) {
             Ok(Value::Object(object)) => Ok(Self(object)),
             Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "not_an_object", "must be a JSON object")])),
             Err(error) => Err(invalid_json(&error.to_string())),
@@ -66,22 +69,37 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     if received > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// Refuses a body that says it is something other than JSON in UTF-8. Browsers send `text/plain` with a text for which
+/// the page names no type, and simple clients name none.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-    let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-    if !encoding.eq_ignore_ascii_case("identity") {
+    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
         return Err(unsupported_media_type("the body must not be compressed"));
     }
-    let media_type = text(header::CONTENT_TYPE).unwrap_or_default();
-    let mut parts = media_type.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
+    let is_json = |value: &HeaderValue| value.to_str().is_ok_and(may_be_json_in_utf8);
+    if headers.get_all(header::CONTENT_TYPE).iter().all(is_json) { Ok(()) } else { Err(not_json()) }
+}
+
+/// Whether a body of this media type may be JSON in UTF-8, which many call `utf8`. Other parameters than the charset
+/// don't matter.
+fn may_be_json_in_utf8(media_type: &str) -> bool {
+    let mut is_quoted = false;
+    let mut parts = media_type.split(|character| {
+        is_quoted ^= character == '"';
+        character == ';' && !is_quoted
     });
-    if is_json && is_utf8 { Ok(()) } else { Err(not_json()) }
+    let essence = parts.next().unwrap_or_default().trim();
+    let is_json = ["application/json", "text/plain"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+    is_json
+        && parts.all(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            !name.trim().eq_ignore_ascii_case("charset") || is_utf8(value.trim())
+        })
+}
+
+fn is_utf8(charset: &str) -> bool {
+    let unquoted = charset.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(charset);
+    ["utf-8", "utf8"].iter().any(|name| unquoted.eq_ignore_ascii_case(name))
 }
 
 /// 408: the client took too long to send the body.
@@ -98,7 +116,7 @@ pub(crate) fn too_large() -> Problem {
 
 /// 415: the body has another media type or another encoding.
 pub(crate) fn not_json() -> Problem {
-    unsupported_media_type("the body must be application/json in UTF-8")
+    unsupported_media_type("the body must be JSON in UTF-8: application/json, text/plain, or without a content type")
 }
 
 fn unsupported_media_type(detail: &str) -> Problem {
@@ -108,4 +126,63 @@ fn unsupported_media_type(detail: &str) -> Problem {
 /// 400: the body isn't JSON.
 pub(crate) fn invalid_json(error: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_in_utf8_has_several_media_types_and_names() {
+        for media_type in [
+            "application/json",
+            "Application/JSON",
+            "text/plain",
+            "TEXT/Plain;charset=UTF-8",
+            "text/plain; charset=utf8",
+            "application/json; charset=\"Utf-8\"",
+            "application/json ; charset = UTF8",
+            "application/json;charset=\"utf8\";profile=x",
+            "application/json; title=\"a;charset=latin1\"; charset=utf-8",
+            "text/plain; format=flowed",
+            "application/json;",
+        ] {
+            assert!(may_be_json_in_utf8(media_type), "{media_type}");
+        }
+        for media_type in [
+            "",
+            "; charset=utf-8",
+            "application",
+            "application/jsonx",
+            "application/json, text/plain",
+            "application/problem+json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "text/html",
+            "text/plain; charset=us-ascii",
+            "text/plain;charset=iso-8859-1",
+            "application/json; charset=utf-16",
+            "application/json; charset=utf-8; charset=utf-16",
+            "application/json; charset=\"utf-8",
+            "application/json; charset='utf-8'",
+            "application/json; charset",
+            "application/json; CHARSET=",
+        ] {
+            assert!(!may_be_json_in_utf8(media_type), "{media_type}");
+        }
+    }
+
+    #[test]
+    fn every_header_of_a_body_counts() {
+        let check = |pairs: &[(header::HeaderName, &'static str)]| {
+            let pairs = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            check_media_type(&pairs.collect()).is_ok()
+        };
+        let (media_type, encoding) = (header::CONTENT_TYPE, header::CONTENT_ENCODING);
+        assert!(check(&[]));
+        assert!(check(&[(encoding.clone(), "Identity"), (media_type.clone(), "text/plain")]));
+        assert!(!check(&[(encoding.clone(), "gzip")]));
+        assert!(!check(&[(encoding.clone(), "identity"), (encoding, "gzip")]));
+        assert!(!check(&[(media_type.clone(), "application/json"), (media_type, "text/html")]));
+    }
 }

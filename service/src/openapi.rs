@@ -136,7 +136,10 @@ fn body_too_large() -> ErrorResponse {
 }
 
 fn not_json() -> ErrorResponse {
-    ErrorResponse { description: "The body is not JSON in UTF-8.", examples: vec![json_body::not_json()] }
+    ErrorResponse {
+        description: "The body's content type is not that of JSON in UTF-8, or the body is compressed.",
+        examples: vec![json_body::not_json()],
+    }
 }
 
 fn invalid_body() -> ErrorResponse {

@@ -1160,6 +1160,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["PostAction"];
+                "text/plain": components["schemas"]["PostAction"];
             };
         };
         responses: {
@@ -1284,7 +1285,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not JSON in UTF-8. */
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
             415: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1709,6 +1710,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["EditMessage"];
+                "text/plain": components["schemas"]["EditMessage"];
             };
         };
         responses: {
@@ -1812,7 +1814,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not JSON in UTF-8. */
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
             415: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */

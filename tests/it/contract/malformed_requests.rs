@@ -34,7 +34,8 @@ impl Scene {
 async fn a_body_that_is_not_json_is_refused() {
     let scene = Scene::with(&["bob"]).await;
     let deeply_nested = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
-    let with_byte_order_mark = format!("\u{feff}{}", scene.valid_body());
+    let with_two_byte_order_marks = format!("\u{feff}\u{feff}{}", scene.valid_body());
+    let with_a_byte_order_mark_at_the_end = format!("{}\u{feff}", scene.valid_body());
     for body in [
         "",
         "{",
@@ -44,13 +45,17 @@ async fn a_body_that_is_not_json_is_refused() {
         "{} {}",
         "NaN",
         &deeply_nested,
-        &with_byte_order_mark,
+        "\u{feff}",
+        &with_two_byte_order_marks,
+        &with_a_byte_order_mark_at_the_end,
     ] {
         scene.post().raw(body.to_owned()).send().await.assert_problem(400, "invalid_json");
         scene.patch().raw(body.to_owned()).send().await.assert_problem(400, "invalid_json");
     }
     let invalid_utf8 = [b"{\"content\":\"".as_slice(), &[0xff, 0xc0], b"\"}"].concat();
     scene.post().raw(invalid_utf8).send().await.assert_problem(400, "invalid_json");
+    let utf16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    scene.post().raw(utf16).send().await.assert_problem(400, "invalid_json");
     scene.assert_nothing_new().await;
 }
 
@@ -65,19 +70,50 @@ async fn a_json_body_that_is_not_an_object_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_json_body_is_accepted_as_json_as_plain_text_and_without_a_media_type() {
+    let scene = Scene::with(&["bob"]).await;
+    let with_byte_order_mark = format!("\u{feff}{}", scene.valid_body());
+    let edit = json!({"content": "ho"}).to_string();
+    for media_type in [
+        None,
+        Some("application/json"),
+        Some("text/plain"),
+        // What a browser sends with a text for which the page names no type.
+        Some("text/plain;charset=UTF-8"),
+        Some("text/plain; charset=utf8"),
+        Some("Application/JSON; charset=\"UTF8\""),
+    ] {
+        let with_type = |request: Request| match media_type {
+            Some(media_type) => request.header("Content-Type", media_type),
+            None => request,
+        };
+        for body in [scene.valid_body(), with_byte_order_mark.clone()] {
+            let sent = with_type(scene.post().body(body)).send().await;
+            assert_eq!((sent.status, &sent.data()["content"]), (201, &json!("hi")), "{media_type:?}");
+        }
+        for body in [edit.clone(), format!("\u{feff}{edit}")] {
+            let edited = with_type(scene.patch().body(body)).send().await;
+            assert_eq!((edited.status, &edited.data()["content"]), (200, &json!("ho")), "{media_type:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_another_media_type_or_encoding_is_refused() {
     let scene = Scene::with(&["bob"]).await;
     for media_type in [
-        "text/plain",
+        "text/html",
+        "text/plain; charset=iso-8859-1",
         "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
         "application/json; charset=utf-16",
         "application/problem+json",
     ] {
-        let request = scene.post().body(scene.valid_body()).header("Content-Type", media_type);
-        request.send().await.assert_problem(415, "unsupported_media_type");
+        for request in [scene.post().body(scene.valid_body()), scene.patch().body("{\"content\":\"ho\"}")] {
+            let refused = request.header("Content-Type", media_type).send().await;
+            refused.assert_problem(415, "unsupported_media_type");
+        }
     }
-    let without_media_type = scene.post().body(scene.valid_body());
-    without_media_type.send().await.assert_problem(415, "unsupported_media_type");
     let compressed = scene.post().raw(scene.valid_body()).header("Content-Encoding", "gzip");
     compressed.send().await.assert_problem(415, "unsupported_media_type");
     scene.assert_nothing_new().await;
