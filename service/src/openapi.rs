@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Header, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses};
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, InvalidToken};
 use crate::json_body;
 use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
 use crate::token::TokenError;
@@ -98,7 +98,7 @@ fn bad_request() -> ErrorResponse {
 fn unauthorized() -> ErrorResponse {
     ErrorResponse {
         description: "The token is missing, expired or invalid.",
-        examples: [AuthError::Missing, AuthError::Expired, AuthError::Invalid].map(Problem::from).to_vec(),
+        examples: [AuthError::Missing, AuthError::Expired, InvalidToken::Signature.into()].map(Problem::from).to_vec(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Authentication: which tokens the API accepts, and how it refuses the others.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -21,6 +21,14 @@ impl BadHeader {
     fn bearer(token: &str, code: &'static str) -> Self {
         Self { value: Some(format!("Bearer {token}")), code }
     }
+}
+
+/// Signs a token whose header has `crit` with this value.
+fn with_critical_extensions(crit: Value) -> String {
+    let mut header = Header::new(Algorithm::HS256);
+    header.extras.insert("crit", crit);
+    let claims = json!({"sub": "alice", "exp": FAR_FUTURE});
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
 /// Signs a token with these claims.
@@ -48,6 +56,9 @@ fn invalid_tokens(system: &System) -> Vec<String> {
         with_claims(json!({"sub": "alice"})),
         with_claims(json!({"sub": "alice", "exp": "soon"})),
         with_claims(json!({"sub": "alice", "exp": FAR_FUTURE, "nbf": FAR_FUTURE})),
+        with_claims(json!({"sub": "alice", "exp": FAR_FUTURE, "iat": FAR_FUTURE})),
+        with_critical_extensions(json!(["exp"])),
+        with_critical_extensions(json!([])),
         with_sub(json!(7)),
         with_sub(json!("")),
         with_sub(json!("a b")),
@@ -128,5 +139,51 @@ async fn a_valid_token_authenticates_whichever_user_it_names() {
         assert_eq!(created.status, 201, "{created:?}");
         assert_eq!(created.data()["participantIds"], json!([user, "bob"]));
         assert_eq!(system.record_at(&created).await.value["actorId"], user);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_what_is_wrong_with_the_token() {
+    let system = System::start().await;
+    let with_claims = |claims: Value| format!("Bearer {}", signed(&claims, SECRET, Algorithm::HS256));
+    let good = json!({"sub": "alice", "exp": FAR_FUTURE});
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        with_claims(claims)
+    };
+    let anyones = signed(&json!({"sub": 7}), "another secret", Algorithm::HS256);
+    for (header, said) in [
+        (with_claims(json!({"exp": FAR_FUTURE})), "has no sub"),
+        (with("sub", json!(7)), "sub must be a string"),
+        (with("sub", json!("a b")), "sub must be 1 to 128 visible characters"),
+        (with_claims(json!({"sub": "alice"})), "has no exp"),
+        (with("exp", json!("soon")), "exp must be a number"),
+        (with("nbf", json!("now")), "nbf must be a number"),
+        (with("iat", json!([])), "iat must be a number"),
+        (with("nbf", json!(FAR_FUTURE)), "nbf is in the future"),
+        (with("iat", json!(FAR_FUTURE)), "iat is in the future"),
+        (format!("Bearer {}", signed(&good, SECRET, Algorithm::HS512)), "must be HS256"),
+        (format!("Bearer {}", with_critical_extensions(json!(["b64"]))), "crit"),
+        // Of a token that somebody made up, the claims stay unread.
+        (format!("Bearer {anyones}"), "signature"),
+        ("Bearer a.b.c".to_owned(), "not a JWT"),
+        ("Basic YTpi".to_owned(), "Authorization"),
+    ] {
+        let refused = system.request("GET", "/api/messages").header("Authorization", &header).send().await;
+        refused.assert_problem(401, "invalid_token");
+        assert!(refused.body["detail"].as_str().unwrap().contains(said), "{header}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_that_issues_tokens_may_be_seconds_ahead() {
+    let system = System::start().await;
+    for name in ["nbf", "iat"] {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let mut claims = json!({"sub": "alice", "exp": now + 3_600.0});
+        claims[name] = json!(now + 4.0);
+        let token = signed(&claims, SECRET, Algorithm::HS256);
+        assert_eq!(system.get_with(&token, "/api/messages").await.status, 200, "{claims}");
     }
 }
