@@ -78,7 +78,7 @@ impl RenderedView {
         headers.insert(X_CACHE, HeaderValue::from_static(cache_status));
         // What a user may see is private, and clients revalidate it before each use.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-        headers.insert(header::VARY, HeaderValue::from_static("Authorization"));
+        headers.insert(header::VARY, HeaderValue::from_static("Authorization, Cookie"));
         let values = [
             (MESSAGES_POSITION, HeaderValue::from_str(token)),
             (header::ETAG, HeaderValue::from_maybe_shared(tag.clone())),

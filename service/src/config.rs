@@ -10,7 +10,8 @@ use ::http::{HeaderValue, Uri};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::cors;
+use crate::auth::{Auth, parse_cookie_name};
+use crate::cors::{self, CorsPolicy};
 use crate::telemetry::{LogFormat, parse_filter};
 
 /// The secret of development mode. It protects nothing: development mode listens on loopback unless HOST is set.
@@ -128,6 +129,13 @@ pub struct Config {
     /// API's own origin.
     #[arg(long, env = "CORS_ORIGINS", help_heading = "Process", value_delimiter = ',', value_parser = cors::parse_origin)]
     pub cors_origins: Vec<HeaderValue>,
+    /// Also accept users' tokens in the cookie of this name
+    ///
+    /// A request that changes something, and a socket, must then come from a page of the same site, or of an origin that
+    /// CORS_ORIGINS names (* names none). Give the cookie the attributes HttpOnly, Secure and SameSite. Default: cookies
+    /// are ignored.
+    #[arg(long, env = "AUTH_COOKIE", help_heading = "Process", value_parser = parse_cookie_name)]
+    pub auth_cookie: Option<String>,
     /// Log at this level, or by a filter such as info,projector=debug
     #[arg(long, env = "LOG", help_heading = "Logs and traces", default_value = "info", value_parser = log_filter)]
     pub log: String,
@@ -206,6 +214,23 @@ impl Config {
             (None, Environment::Development) => Ok(DEVELOPMENT_SECRET),
             (None, Environment::Production) => Err(ConfigError::MissingSecret),
         }
+    }
+
+    /// What verifies and signs tokens.
+    ///
+    /// # Errors
+    /// When the secret is blank, or missing in production.
+    pub fn auth(&self) -> Result<Auth, ConfigError> {
+        let auth = Auth::new(self.secret()?);
+        Ok(match &self.auth_cookie {
+            Some(name) => auth.with_cookie(name, &self.cors_origins),
+            None => auth,
+        })
+    }
+
+    /// The pages of other origins that may use the API. They may let the browser add cookies only if we read one.
+    pub fn cors_policy(&self) -> CorsPolicy<'_> {
+        CorsPolicy { origins: &self.cors_origins, allows_credentials: self.auth_cookie.is_some() }
     }
 
     /// Whether the secret is too short for production: an attacker may guess it.
@@ -304,6 +329,7 @@ mod tests {
             ("--redis-prefix", "", "REDIS_PREFIX"),
             ("--query-api-url", "query-api:8080", "QUERY_API_URL"),
             ("--cors-origins", "https://app.example/path", "CORS_ORIGINS"),
+            ("--auth-cookie", "my session", "AUTH_COOKIE"),
             ("--log", "info,=", "LOG"),
             ("--limit-messages", "0", "LIMIT_MESSAGES"),
             ("--limit-window-seconds", "0", "LIMIT_WINDOW_SECONDS"),

@@ -1,7 +1,8 @@
 //! CORS: the pages of which other origins may call the API and the sockets, by the rules of the Fetch standard.
 //!
-//! The caller's token is in a header that the page sets itself. So this module must never allow credentials: a browser
-//! would add them to the requests of any page.
+//! The caller's token is in a header that the page sets itself, unless the operator names a cookie for it. This module
+//! must never allow credentials to pages of any origin: a browser would add the cookie to their requests, and let them
+//! read the responses.
 
 use std::time::Duration;
 
@@ -55,16 +56,28 @@ pub fn parse_origin(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| error())
 }
 
+/// Which pages of other origins may call the API. By default none may.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CorsPolicy<'a> {
+    /// Their origins, or `*` for any.
+    pub origins: &'a [HeaderValue],
+    /// Whether the browser may add cookies to their requests. If any origin is allowed, it never may.
+    pub allows_credentials: bool,
+}
+
 /// The layer that answers preflight requests and tells browsers what pages of these origins may read. `None` without
 /// origins: then only pages of the API's own origin can use it.
-pub(crate) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
+pub(crate) fn layer(policy: CorsPolicy<'_>) -> Option<CorsLayer> {
+    let CorsPolicy { origins, allows_credentials } = policy;
+    let allows_any = origins.iter().any(|origin| origin == "*");
     let allowed = match origins {
         [] => return None,
-        origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        _ if allows_any => AllowOrigin::any(),
         origins => AllowOrigin::list(origins.iter().cloned()),
     };
     let methods = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE];
     let layer = CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(REQUEST_HEADERS);
+    let layer = layer.allow_credentials(allows_credentials && !allows_any);
     Some(layer.expose_headers(RESPONSE_HEADERS).max_age(MAX_AGE))
 }
 

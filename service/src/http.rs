@@ -21,6 +21,7 @@ use tracing::Instrument;
 use utoipa::openapi::OpenApi;
 use uuid::Uuid;
 
+use crate::cors::CorsPolicy;
 use crate::problem::Problem;
 use crate::trace::{Span, SpanKind, TraceContext};
 use crate::{cors, openapi};
@@ -43,8 +44,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Wraps a complete router in the middleware that every process needs.
 ///
 /// The router answers 405 with `Allow`, and not 404, for every path of the document, even if another process serves the
-/// path's methods. Pages of `origins` may call it.
-pub fn with_middleware(router: Router, document: &OpenApi, origins: &[HeaderValue]) -> Router {
+/// path's methods. Pages that the policy names may call it.
+pub fn with_middleware(router: Router, document: &OpenApi, cors: CorsPolicy<'_>) -> Router {
     let allowed: HashMap<String, HeaderValue> = openapi::allowed_methods(document)
         .filter_map(|(path, methods)| Some((path.to_owned(), HeaderValue::from_str(&methods).ok()?)))
         .collect();
@@ -64,7 +65,7 @@ pub fn with_middleware(router: Router, document: &OpenApi, origins: &[HeaderValu
         // The first is the outermost: the problems that `observe` renders need the CORS headers, too. As one layer,
         // because axum copies every route's service for each layer and request.
         .layer((
-            option_layer(cors::layer(origins)),
+            option_layer(cors::layer(cors)),
             middleware::from_fn(observe),
             CatchPanicLayer::custom(panic_response),
         ))
@@ -206,7 +207,7 @@ mod tests {
                     }),
                 ),
             &OpenApi::default(),
-            &[],
+            CorsPolicy::default(),
         )
     }
 

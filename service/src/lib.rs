@@ -7,6 +7,7 @@ pub mod auth;
 pub mod config;
 mod connection;
 pub mod cors;
+mod cross_site;
 pub mod health;
 pub mod http;
 mod json_body;

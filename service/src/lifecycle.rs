@@ -106,6 +106,7 @@ mod tests {
     use utoipa::openapi::OpenApi;
 
     use super::*;
+    use crate::cors::CorsPolicy;
     use crate::http::{JsonBody, with_middleware};
 
     /// Serves on a free port. Returns the serving task and a client.
@@ -113,7 +114,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = shutdown.clone();
-        let router = with_middleware(router, &OpenApi::default(), &[]);
+        let router = with_middleware(router, &OpenApi::default(), CorsPolicy::default());
         let server = tokio::spawn(async move { serve(listener, router, shutdown).await.unwrap() });
         (server, TcpStream::connect(address).await.unwrap())
     }

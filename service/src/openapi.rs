@@ -102,10 +102,18 @@ fn unauthorized() -> ErrorResponse {
     }
 }
 
+fn cross_site() -> ErrorResponse {
+    ErrorResponse {
+        description: "The token is in a cookie, and the request doesn't come from a page that may use it.",
+        examples: vec![AuthError::CrossSite.into()],
+    }
+}
+
 fn not_author() -> ErrorResponse {
     ErrorResponse {
-        description: "You can see the message, but only its author can change it.",
-        examples: vec![domain::Rejection::NotAuthor.into()],
+        description: "You can see the message, but only its author can change it. Or the token is in a cookie, and the \
+                      request doesn't come from a page that may use it.",
+        examples: vec![domain::Rejection::NotAuthor.into(), AuthError::CrossSite.into()],
     }
 }
 
@@ -212,6 +220,7 @@ impl IntoResponses for CommandErrors {
         all([
             bad_request(),
             unauthorized(),
+            cross_site(),
             not_found(),
             key_reused(),
             invalid_body(),

@@ -105,13 +105,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::cors::CorsPolicy;
     use crate::health::{Fault, HealthChecks};
     use crate::http::with_middleware;
 
     async fn get_readyz(health: Health) -> (StatusCode, Value) {
         let (router, document) = routes().with_state(health).split_for_parts();
         let request = ::http::Request::get("/readyz").body(axum::body::Body::empty()).unwrap();
-        let response = with_middleware(router, &document, &[]).oneshot(request).await.unwrap();
+        let response = with_middleware(router, &document, CorsPolicy::default()).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         (parts.status, serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap())
     }

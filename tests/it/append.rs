@@ -16,6 +16,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use read_path::PositionWait;
 use serde_json::{Value, json};
+use service::cors::CorsPolicy;
 use service::lifecycle;
 use service::token::PositionTokens;
 use tokio::net::TcpListener;
@@ -83,7 +84,8 @@ impl FaultyKafka {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let system = System::attach(config.clone(), &format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();
-        let router = service::http::with_middleware(api.router(), &command_api::routes().into_openapi(), &[]);
+        let document = command_api::routes().into_openapi();
+        let router = service::http::with_middleware(api.router(), &document, CorsPolicy::default());
         tokio::spawn(lifecycle::serve(listener, router, shutdown.clone()));
         Self { healthy, system, broker, conversation, _stop: shutdown.drop_guard() }
     }

@@ -1241,6 +1241,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The token is in a cookie, and the request doesn't come from a page that may use it. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
             404: {
                 headers: {
@@ -1593,7 +1604,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description You can see the message, but only its author can change it. */
+            /** @description You can see the message, but only its author can change it. Or the token is in a cookie, and the request doesn't come from a page that may use it. */
             403: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
@@ -1759,7 +1770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description You can see the message, but only its author can change it. */
+            /** @description You can see the message, but only its author can change it. Or the token is in a cookie, and the request doesn't come from a page that may use it. */
             403: {
                 headers: {
                     /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */

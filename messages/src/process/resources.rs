@@ -68,7 +68,7 @@ impl SharedResources {
         let guarded = roles.need_postgres().then(|| read_model.clone());
         let topic_guard = topic_guard::watch(topic.clone(), topic_watch.clone(), guarded).await;
         Ok(Self {
-            auth: Auth::new(secret),
+            auth: config.auth()?,
             tokens: PositionTokens::new(secret, topic.id, topic.partitions),
             topic_watch,
             topic_guard,

@@ -105,7 +105,7 @@ pub async fn start(
     let listener = socket.listen(LISTEN_BACKLOG)?;
     let operations: Router = operations::routes().with_state(checks.watch(&shutdown)).into();
     let router = router.merge(operations).merge(openapi::router(document.clone()));
-    let router = service::http::with_middleware(router, &document, &config.cors_origins);
+    let router = service::http::with_middleware(router, &document, config.cors_policy());
     let (address, realtime) = (resources.address, services.realtime.clone());
     let task = tokio::spawn(async move {
         let served = lifecycle::serve(listener, router, shutdown.clone()).await;

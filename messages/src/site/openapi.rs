@@ -49,8 +49,11 @@ pub(crate) fn document() -> OpenApi {
 fn components() -> utoipa::openapi::Components {
     type Problem = service::problem::ProblemBody<'static>;
     let token = |description| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
-    let user = token("A token signed with the server's secret (HS256), with `exp`, and the user's id as `sub`.")
-        .bearer_format("JWT");
+    let user = token(
+        "A token signed with the server's secret (HS256), with `exp`, and the user's id as `sub`. The \
+         server may also accept it in a cookie, whose name the operator chooses.",
+    )
+    .bearer_format("JWT");
     let service = token("The token of processes among themselves; derived from the secret, never given to users.");
     ComponentsBuilder::new()
         .schema(Problem::name(), Problem::schema())

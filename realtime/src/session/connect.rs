@@ -53,8 +53,13 @@ async fn authenticate(
     State(context): State<Arc<SessionContext>>,
 ) -> Result<(), ConnectError> {
     let handshake = handshake.unwrap_or_default();
-    let token = handshake["token"].as_str().ok_or(ConnectError::Auth(AuthError::Missing))?;
-    let claims = context.auth.authenticate(token).map_err(ConnectError::Auth)?;
+    let claims = match &handshake["token"] {
+        Value::String(token) => context.auth.authenticate(token),
+        // Only a client without a token of its own relies on the cookie that the browser added.
+        Value::Null => context.auth.authenticate_handshake(&socket.req_parts().headers),
+        _ => Err(AuthError::Missing),
+    }
+    .map_err(ConnectError::Auth)?;
     let Some(permit) = context.socket_limit.acquire(&claims.user) else {
         metrics::counter!("realtime_turned_away_total", "reason" => "sockets").increment(1);
         return Err(ConnectError::TooManySockets);

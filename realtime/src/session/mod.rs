@@ -7,7 +7,7 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | authenticate | The handshake's token names the user. The socket counts against the user's [`SocketLimit`]. Without a valid token, or beyond the limit, the client gets a `connect_error`. |
+//! | authenticate | The handshake's token names the user, or, without one, the cookie of the request that opened the connection. The socket counts against the user's [`SocketLimit`]. Without a valid token, or beyond the limit, the client gets a `connect_error`. |
 //! | enter | `Rooms::enter` adds the socket. From now on the user joins the rooms of new conversations as the relay delivers them. |
 //! | join | Unless the user is in their rooms already, the session looks up memberships that include everything the relay had passed before, and joins those rooms. Of a partition on which the projector lags, memberships include less: the session finds the conversations that were created since in the relay's tail. |
 //! | ready | The client gets `connection:ready` with a position token of the relayed offsets at this moment. Of a partition on which the projector lags, the token has the offset that the memberships include: a sync can't reach more. |

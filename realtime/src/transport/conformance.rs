@@ -25,6 +25,7 @@ use engineioxide::handler::EngineIoHandler;
 use engineioxide::service::EngineIoService;
 use engineioxide::{DisconnectReason, Str};
 use serde_json::{Value, json};
+use service::cors::CorsPolicy;
 use socketioxide::ParserConfig;
 use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::service::SocketIoService;
@@ -126,7 +127,8 @@ async fn conformance() {
     let shutdown = CancellationToken::new();
     let socket_io = router(PATH, socket_io(), connections.clone(), shutdown.clone());
     let engine_io = router("/engine.io/", engine_io(), connections, shutdown.clone());
-    let router = service::http::with_middleware(socket_io.merge(engine_io), &utoipa::openapi::OpenApi::default(), &[]);
+    let document = utoipa::openapi::OpenApi::default();
+    let router = service::http::with_middleware(socket_io.merge(engine_io), &document, CorsPolicy::default());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", PORT)).await.unwrap();
     service::lifecycle::serve(listener, router, shutdown).await.unwrap();
 }

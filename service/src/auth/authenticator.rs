@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::http::{HeaderMap, HeaderValue, Method};
 use domain::{Timestamp, UserId};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -11,6 +12,7 @@ use ring::hmac;
 use serde_json::{Map, Value, json};
 
 use super::claims::{Claims, check_claims, check_header};
+use super::cookie::AuthCookie;
 use super::error::{AuthError, InvalidToken};
 use crate::jwt_crypto;
 
@@ -32,7 +34,11 @@ domain::limit_rows! {
 
 /// Verifies and signs tokens with one secret. Clones share the keys.
 #[derive(Clone)]
-pub struct Auth(Arc<Keys>);
+pub struct Auth {
+    keys: Arc<Keys>,
+    /// None: cookies are ignored.
+    cookie: Option<Arc<AuthCookie>>,
+}
 
 struct Keys {
     decoding: DecodingKey,
@@ -63,13 +69,44 @@ impl Auth {
         validation.validate_exp = false;
         validation.validate_aud = false;
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Self(Arc::new(Keys {
+        let keys = Keys {
             decoding: DecodingKey::from_secret(secret.as_bytes()),
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             validation,
             service_token: hex(hmac::sign(&key, b"messages/service-token/v1").as_ref()),
             verified: quick_cache::sync::Cache::with_weighter(EXPECTED_TOKENS, REMEMBERED_BYTES, ByteWeigher),
-        }))
+        };
+        Self { keys: Arc::new(keys), cookie: None }
+    }
+
+    /// Also accepts users' tokens in the cookie of this name, from pages of our own site and of these origins.
+    #[must_use]
+    pub fn with_cookie(self, name: &str, origins: &[HeaderValue]) -> Self {
+        Self { cookie: Some(Arc::new(AuthCookie::new(name, origins))), ..self }
+    }
+
+    /// Verifies the token in the cookie of a request whose `Authorization` header is missing.
+    ///
+    /// # Errors
+    /// When there is no token, it has expired or is invalid, or when a page of another site may have sent a request that
+    /// changes something.
+    pub(super) fn authenticate_cookie(&self, method: &Method, headers: &HeaderMap) -> Result<Claims, AuthError> {
+        let cookie = self.cookie.as_ref().ok_or(AuthError::Missing)?;
+        let token = match *method {
+            // They change nothing, and a page of another origin can't read the response.
+            Method::GET | Method::HEAD | Method::OPTIONS => cookie.token(headers),
+            _ => cookie.token_of_trusted_page(headers),
+        };
+        self.authenticate(token?)
+    }
+
+    /// Verifies the token in the cookie of the request that opened a socket. `headers` are those of that request.
+    ///
+    /// # Errors
+    /// When there is no token, it has expired or is invalid, or when a page of another site may have opened the socket.
+    pub fn authenticate_handshake(&self, headers: &HeaderMap) -> Result<Claims, AuthError> {
+        let cookie = self.cookie.as_ref().ok_or(AuthError::Missing)?;
+        self.authenticate(cookie.token_of_trusted_page(headers)?)
     }
 
     /// Verifies a user's token.
@@ -77,12 +114,12 @@ impl Auth {
     /// # Errors
     /// When the token has expired or is invalid.
     pub fn authenticate(&self, token: &str) -> Result<Claims, AuthError> {
-        if let Some(claims) = self.0.verified.get(token).filter(|claims| !expires_soon(claims)) {
+        if let Some(claims) = self.keys.verified.get(token).filter(|claims| !expires_soon(claims)) {
             return Ok(claims);
         }
         let claims = self.verify(token)?;
         if token.len() <= MAX_REMEMBERED_TOKEN {
-            let verified = &self.0.verified;
+            let verified = &self.keys.verified;
             verified.insert(token.into(), claims.clone());
             metrics::gauge!("local_cache_entries", "cache" => "tokens").set(verified.len() as f64);
             metrics::gauge!("local_cache_bytes", "cache" => "tokens").set(verified.weight() as f64);
@@ -92,7 +129,7 @@ impl Auth {
 
     fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         check_header(token)?;
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.0.decoding, &self.0.validation);
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.keys.decoding, &self.keys.validation);
         let decoded = decoded.map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => InvalidToken::Signature,
             _ => InvalidToken::NotAJwt,
@@ -106,12 +143,12 @@ impl Auth {
     /// When the library can't sign it.
     pub fn mint(&self, user: &UserId, expires_at: Timestamp) -> Result<String, jsonwebtoken::errors::Error> {
         let claims = json!({"sub": user.as_str(), "exp": expires_at.as_millis().div_euclid(1_000)});
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0.encoding)
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.keys.encoding)
     }
 
     /// The token with which our services authenticate to one another. It isn't a JWT, so it can't pass for a user's.
     pub fn service_token(&self) -> &str {
-        &self.0.service_token
+        &self.keys.service_token
     }
 }
 
@@ -227,7 +264,7 @@ mod tests {
             assert!((400..=MAX_REMEMBERED_TOKEN).contains(&token.len()), "{}", token.len());
             auth.authenticate(&token).unwrap();
         }
-        let verified = &auth.0.verified;
+        let verified = &auth.keys.verified;
         let bytes: usize = verified.iter().map(|(token, _)| token.len()).sum();
         assert!(bytes as u64 <= REMEMBERED_BYTES, "{bytes} bytes");
         assert!(verified.weight() <= REMEMBERED_BYTES && verified.len() > 5_000, "{} tokens", verified.len());
@@ -241,7 +278,7 @@ mod tests {
             claims[name] = json!(now() + 30);
             let token = signed(&claims, SECRET, Algorithm::HS256);
             assert_eq!(auth.authenticate(&token), Err(InvalidToken::InTheFuture(name).into()));
-            assert!(auth.0.verified.get(token.as_str()).is_none());
+            assert!(auth.keys.verified.get(token.as_str()).is_none());
             claims[name] = json!(now() + 1);
             assert!(auth.authenticate(&signed(&claims, SECRET, Algorithm::HS256)).is_ok());
         }

@@ -34,7 +34,12 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let claims = Auth::from_ref(state).authenticate(bearer_token(parts)?)?;
+        let auth = Auth::from_ref(state);
+        // A page that sends its own token is never refused for a cookie that the browser adds.
+        let claims = match bearer_token(parts) {
+            Err(AuthError::Missing) => auth.authenticate_cookie(&parts.method, &parts.headers),
+            token => token.and_then(|token| auth.authenticate(token)),
+        }?;
         Ok(Self(claims.user))
     }
 }
@@ -131,5 +136,22 @@ mod tests {
         assert_eq!(send("/service", &[&token()]).await.status(), 401);
         let own = format!("bearer {}", auth().service_token());
         assert_eq!(send("/service", &[&own]).await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn the_service_token_is_never_accepted_from_a_cookie() {
+        let auth = auth().with_cookie("session", &[]);
+        let cookie = format!("session={}", auth.service_token());
+        let routes = Router::new()
+            .route("/user", post(|_: Caller| async {}))
+            .route("/service", post(|_: ServiceCaller| async {}))
+            .with_state(auth);
+        for (path, code) in [("/service", "missing_token"), ("/user", "invalid_token")] {
+            let request = ::http::Request::post(path).header(header::COOKIE, &cookie);
+            let request = request.header("sec-fetch-site", "same-origin").body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 401, "{path}");
+            assert_eq!(response.extensions().get::<Problem>().unwrap().code(), code, "{path}");
+        }
     }
 }

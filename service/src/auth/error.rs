@@ -1,5 +1,7 @@
 //! Why a request or a socket isn't authenticated.
 
+use ::http::StatusCode;
+
 use crate::problem::Problem;
 
 /// Why a request or a socket isn't authenticated.
@@ -14,6 +16,12 @@ pub enum AuthError {
     /// The client sent something else than a valid token.
     #[error(transparent)]
     Invalid(#[from] InvalidToken),
+    /// The token is in a cookie, and a page of another site may have made the browser send it.
+    #[error(
+        "the request relies on a cookie, and doesn't come from a page that may use it; its origin must be this site's, or \
+         one of those that the server lists"
+    )]
+    CrossSite,
 }
 
 /// What is wrong with a token, or with the header that should have one. The text never depends on a token's content
@@ -68,12 +76,16 @@ impl AuthError {
             Self::Missing => "missing_token",
             Self::Expired => "expired_token",
             Self::Invalid(_) => "invalid_token",
+            Self::CrossSite => "cross_site",
         }
     }
 }
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        Self::unauthorized(error.code(), &error.to_string())
+        match error {
+            AuthError::CrossSite => Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
+            _ => Self::unauthorized(error.code(), &error.to_string()),
+        }
     }
 }

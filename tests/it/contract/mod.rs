@@ -5,6 +5,7 @@ mod auth;
 mod caching;
 mod chat;
 mod conversations;
+mod cookies;
 mod cors;
 mod deletions;
 mod deliveries;
