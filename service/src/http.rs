@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::Router;
@@ -15,6 +15,7 @@ use axum::extract::MatchedPath;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use tokio::time::Instant;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 use crate::cors::CorsPolicy;
 use crate::problem::Problem;
 use crate::trace::{Span, SpanKind, TraceContext};
-use crate::{cors, openapi};
+use crate::{cors, openapi, request_body};
 
 pub use crate::json_body::JsonBody;
 pub use crate::params::{Params, idempotency_key, messages_position, path_id};
@@ -45,7 +46,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// The router answers 405 with `Allow`, and not 404, for every path of the document, even if another process serves the
 /// path's methods. Pages that the policy names may call it.
-pub fn with_middleware(router: Router, document: &OpenApi, cors: CorsPolicy<'_>) -> Router {
+pub fn with_middleware(router: Router, document: &OpenApi, policy: CorsPolicy<'_>) -> Router {
     let allowed: HashMap<String, HeaderValue> = openapi::allowed_methods(document)
         .filter_map(|(path, methods)| Some((path.to_owned(), HeaderValue::from_str(&methods).ok()?)))
         .collect();
@@ -65,7 +66,7 @@ pub fn with_middleware(router: Router, document: &OpenApi, cors: CorsPolicy<'_>)
         // The first is the outermost: the problems that `observe` renders need the CORS headers, too. As one layer,
         // because axum copies every route's service for each layer and request.
         .layer((
-            option_layer(cors::layer(cors)),
+            option_layer(cors::layer(policy)),
             middleware::from_fn(observe),
             CatchPanicLayer::custom(panic_response),
         ))
@@ -78,9 +79,12 @@ fn panic_response(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 
-/// Runs one request within the time limit and its span, renders its problem, and counts it.
-async fn observe(mut request: Request<Body>, next: Next) -> Response {
+/// Runs one request within the time limit and its span, reads what is left of its body, renders its problem, and counts
+/// it.
+async fn observe(request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
+    let deadline = started + REQUEST_TIMEOUT;
+    let (mut request, unread) = request_body::track(request);
     let _in_flight = InFlight::enter();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
@@ -90,9 +94,12 @@ async fn observe(mut request: Request<Body>, next: Next) -> Response {
     request.extensions_mut().insert(server_span.context());
     let trace = server_span.context().trace_id();
     let log_span = tracing::info_span!("request", id = request_id, %trace, %method, route);
-    let response = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(log_span.clone()).await;
+    let response = tokio::time::timeout_at(deadline, next.run(request)).instrument(log_span.clone()).await;
     let response = response
         .unwrap_or_else(|_| Problem::unavailable("timeout", "the request took too long; try again", 1).into_response());
+    if let Some(unread) = unread {
+        unread.discard(deadline).await;
+    }
     let mut response = render_problem(response, &method, &request_id);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {

@@ -1,32 +1,25 @@
 //! Reading a request's body, which must be one JSON object.
 //!
-//! Every body has a size limit and a time limit. A client must always be able to read why its body was refused.
-
-use std::time::Duration;
+//! Every body has a size limit and a time limit. [`crate::request_body`] reads what this module refuses to read.
 
 use ::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::FromRequest;
 use domain::FieldError;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use crate::problem::Problem;
+use crate::request_body::BODY_TIMEOUT;
 
 /// The largest accepted body.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 10;
-/// How much of a larger body the server reads and discards. Many clients read no response before they have sent all.
-const MAX_DISCARDED_BYTES: usize = 1 << 20;
-/// How long a client may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The byte order mark that some editors and libraries write before UTF-8. JSON has none (RFC 8259, section 8.1).
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 domain::limit_rows! {
     Requests, "a body", Bytes MAX_BODY_BYTES, "413 `body_too_large`", "memory and the log";
-    Requests, "a larger body that the server still reads, so the client can read the 413", Bytes MAX_DISCARDED_BYTES, "the server closes the connection", "the network";
-    Requests, "time from a body's first byte to its last", Time BODY_TIMEOUT, "408 `request_timeout`", "tasks and connections";
 }
 
 /// A body that is one JSON object. Must be the last argument of a handler: the server reads a body only when the rest
@@ -38,10 +31,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        // Before the media type is checked: a client that is still sending couldn't read the refusal.
+        check_media_type(&parts.headers)?;
         let read = tokio::time::timeout(BODY_TIMEOUT, read(body)).await;
         let bytes = read.unwrap_or_else(|_| Err(timeout()))?;
-        check_media_type(&parts.headers)?;
         match serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes)) {
             Ok(Value::Object(object)) => Ok(Self(object)),
             Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "not_an_object", "must be a JSON object")])),
@@ -51,22 +43,22 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 }
 
 async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+    // Without reading anything: a client that expects 100 Continue then needn't send the body.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(too_large());
+    }
     let mut bytes = Vec::new();
-    let mut received = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "invalid_body", "the connection ended before the end of the body")
         })?;
         let Some(data) = frame.data_ref() else { continue };
-        received += data.len();
-        if received > MAX_DISCARDED_BYTES {
-            break;
+        if bytes.len() + data.len() > MAX_BODY_BYTES {
+            return Err(too_large());
         }
-        if received <= MAX_BODY_BYTES {
-            bytes.extend_from_slice(data);
-        }
+        bytes.extend_from_slice(data);
     }
-    if received > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
 /// Refuses a body that says it is something other than JSON in UTF-8. Browsers send `text/plain` with a text for which

@@ -18,6 +18,7 @@ mod params;
 pub mod printable;
 pub mod problem;
 pub mod readiness;
+mod request_body;
 pub mod response;
 pub mod telemetry;
 pub mod token;
@@ -27,6 +28,7 @@ pub mod trace;
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     config::LIMIT_ROWS,
     json_body::LIMIT_ROWS,
+    request_body::LIMIT_ROWS,
     connection::LIMIT_ROWS,
     http::LIMIT_ROWS,
     token::LIMIT_ROWS,
