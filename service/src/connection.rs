@@ -9,11 +9,13 @@
 //! | the client to take some bytes that are ready for it | [`WRITE_TIMEOUT`] |
 //!
 //! While a handler works on a request, only the last limit applies. After an upgrade (a WebSocket), too.
+//!
+//! A request whose head can't be parsed ends its connection, as [`crate::unparsed_request`] says.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,9 +26,11 @@ use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use http::StatusCode;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
+
+use crate::unparsed_request::Refusal;
 
 /// How long the head of a connection's first request may take, from the connection's start to the head's last byte.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +43,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many bytes the kernel holds for a client that doesn't read. By default Linux increases this to megabytes, and
 /// thousands of slow sockets would occupy more memory than everything else.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
+/// How much the connection reads at once. hyper would read up to twice a head's limit, and then accept the head.
+const READ_BYTES: u64 = 32 << 10;
 
 domain::limit_rows! {
     Requests, "time from a connection's start to the end of its first request's head", Time FIRST_HEAD_TIMEOUT, "the server closes the connection", "open files";
@@ -139,12 +145,14 @@ pub(crate) struct Connection {
     next_check: Option<Pin<Box<Sleep>>>,
     /// When the client has taken no bytes for too long. `None` while no bytes wait for it.
     write_deadline: Option<Pin<Box<Sleep>>>,
+    /// The response to a head that can't be parsed. After it, the connection ends.
+    refusal: Option<Refusal>,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
         let next_check = Some(Box::pin(tokio::time::sleep(FIRST_HEAD_TIMEOUT)));
-        Self { stream, requests: RequestTracker::new(), next_check, write_deadline: None }
+        Self { stream, requests: RequestTracker::new(), next_check, write_deadline: None, refusal: None }
     }
 
     /// Whether the connection has waited too long for the head of a request.
@@ -168,6 +176,27 @@ impl Connection {
         false
     }
 
+    /// Whether the bytes are a response of hyper's own, which the connection then replaces by a refusal.
+    fn refuses(&mut self, bytes: &[u8]) -> bool {
+        let Some(refusal) = Refusal::instead_of(bytes) else { return false };
+        let is_upgraded = self.requests.lock().is_upgraded;
+        if !is_upgraded {
+            self.refusal = Some(refusal);
+        }
+        !is_upgraded
+    }
+
+    /// Writes what is left of a refusal.
+    fn poll_write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(refusal) = &mut self.refusal {
+            let written = refusal.poll_write(&mut self.stream, cx);
+            if ready!(self.check_write(cx, written))? == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Replaces the result of a write by an error if the client has stalled for too long.
     fn check_write(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if result.is_ready() {
@@ -184,12 +213,15 @@ impl AsyncRead for Connection {
         if self.is_late(cx) {
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut (&mut self.stream).take(READ_BYTES)).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.refuses(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.check_write(cx, result)
     }
@@ -199,6 +231,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [bytes] = bytes
+            && self.refuses(bytes)
+        {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.check_write(cx, result)
     }
@@ -208,18 +245,24 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_refusal(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(self.poll_write_refusal(cx))?;
+        let Self { stream, refusal, .. } = &mut *self;
+        match refusal {
+            Some(refusal) => refusal.poll_close(stream, cx),
+            None => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 

@@ -23,6 +23,7 @@ pub mod response;
 pub mod telemetry;
 pub mod token;
 pub mod trace;
+mod unparsed_request;
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
@@ -30,6 +31,7 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     json_body::LIMIT_ROWS,
     request_body::LIMIT_ROWS,
     connection::LIMIT_ROWS,
+    unparsed_request::LIMIT_ROWS,
     http::LIMIT_ROWS,
     token::LIMIT_ROWS,
     auth::LIMIT_ROWS,

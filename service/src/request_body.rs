@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 /// How much of a body the server reads, what a handler read included, to answer a client that is still sending.
-const MAX_DISCARDED_BYTES: usize = 1 << 20;
+pub(crate) const MAX_DISCARDED_BYTES: usize = 1 << 20;
 /// How long a client may take to send a body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -261,6 +261,8 @@ async fn no_internal_path_is_reachable_from_outside() {
         "/api/%2e%2e/internal/memberships",
         "/socket.io/../metrics",
         "/problems/bad_request",
+        "/problems/uri_too_long",
+        "/problems/headers_too_large",
         "/nowhere",
     ] {
         let answer = send_raw(&site.nginx.url, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n")).await;
@@ -378,11 +380,13 @@ async fn a_malformed_request_is_refused_in_the_form_of_the_api() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"code\":\"bad_request\""), "{answer}");
     }
     let long = "x".repeat(40_000);
-    for head in [
-        format!("GET /api/messages?since={long} HTTP/1.1\r\nHost: a\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n"),
+    for (head, status, code) in [
+        (format!("GET /api/messages?since={long} HTTP/1.1\r\nHost: a\r\n"), 414, "uri_too_long"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n"), 431, "headers_too_large"),
     ] {
         let answer = send_raw(&site.nginx.url, &head).await;
-        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("\"code\":\"bad_request\""), "{answer}");
+        let refused = answer.starts_with(&format!("HTTP/1.1 {status} "))
+            && answer.contains(&format!("\"status\":{status},\"code\":\"{code}\""));
+        assert!(refused, "{answer}");
     }
 }

@@ -1,7 +1,5 @@
 //! A user's token in a cookie, where the operator names one.
 
-use std::str;
-
 use ::http::{HeaderMap, HeaderValue, header};
 
 use super::error::{AuthError, InvalidToken};
