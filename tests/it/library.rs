@@ -14,7 +14,7 @@ use crate::harness::System;
 use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::proxy::Proxy;
 use crate::harness::replicas::all;
-use crate::harness::repository::text;
+use crate::harness::repository::{self, text};
 use crate::harness::script;
 use crate::harness::system::{SECRET, TIMEOUT};
 
@@ -184,7 +184,10 @@ async fn node(system: &System, arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_tests_pass() {
     let system = System::start().await;
-    node(&system, &["--test", "test/client.test.js", "test/http.test.js", "test/synchronizer.test.js"]).await;
+    let files = repository::files();
+    let names = files.iter().filter_map(|file| file.strip_prefix("clients/typescript/"));
+    let tests = names.filter(|name| name.ends_with(".test.js"));
+    node(&system, &["--test"].into_iter().chain(tests).collect::<Vec<_>>()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +243,7 @@ async fn run(folder: &std::path::Path, program: &str, arguments: &[&str]) -> Str
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_project_installs_the_library_in_one_step() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("install-{}", Uuid::now_v7()));
-    for file in crate::harness::repository::files() {
+    for file in repository::files() {
         if let Some(name) = file.strip_prefix("clients/typescript/") {
             let copy = folder.join("library").join(name);
             std::fs::create_dir_all(copy.parent().unwrap()).unwrap();

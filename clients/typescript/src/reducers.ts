@@ -1,5 +1,6 @@
 // What a delivery changes in a message, by the same rules as the server's fold. Pure functions.
 
+import { emojiKey, isSameEmoji } from './emoji.js';
 import type { Delivery, Message, Reactions } from './types.js';
 
 /** How many people of a reaction the server names. */
@@ -40,6 +41,7 @@ function withReactions(message: Message, { value, changed, uncertain }: Reduced<
   return { value: changed ? { ...message, reactions: value } : message, changed, uncertain };
 }
 
+/** One user's reaction; the group that it joins may show its emoji in another form. */
 interface Reaction {
   userId: string;
   emoji: string;
@@ -47,10 +49,10 @@ interface Reaction {
 }
 
 function addReaction(groups: Reactions[], { userId, emoji, label }: Reaction): Reduced<Reactions[]> {
-  const group = groups.find((candidate) => candidate.emoji === emoji);
+  const group = groups.find((candidate) => isSameEmoji(candidate.emoji, emoji));
   if (!group) {
     const created = { emoji, label, count: 1, userIds: [userId] };
-    // An emoji that was used before returns to its old place and label, which only the server knows.
+    // An emoji that was used before returns to its old place, form and label, which only the server knows.
     return { value: [...groups, created], changed: true, uncertain: true };
   }
   const known = group.userIds.includes(userId);
@@ -67,7 +69,7 @@ function addReaction(groups: Reactions[], { userId, emoji, label }: Reaction): R
 }
 
 function removeReaction(groups: Reactions[], { userId, emoji }: Reaction): Reduced<Reactions[]> {
-  const group = groups.find((candidate) => candidate.emoji === emoji);
+  const group = groups.find((candidate) => isSameEmoji(candidate.emoji, emoji));
   if (!group) return { value: groups, changed: false, uncertain: false };
   // Only the server knows which person is named next.
   if (group.count > group.userIds.length) return { value: groups, changed: false, uncertain: true };
@@ -85,8 +87,9 @@ interface ReactionDifference {
 /** The reactions that were added and removed between two states of a message, among the people that both name. */
 export function reactionDifferences(before: Message, after: Message): ReactionDifference[] {
   const differences: ReactionDifference[] = [];
-  const byKey = (message: Message): Map<string, Reaction> => new Map(message.reactions.flatMap(
-    ({ emoji, label, userIds }) => userIds.map((userId) => [`${emoji} ${userId}`, { userId, emoji, label }] as const),
+  const byKey = ({ reactions }: Message): Map<string, Reaction> => new Map(reactions.flatMap(
+    ({ emoji, label, userIds }) =>
+      userIds.map((userId) => [`${emojiKey(emoji)} ${userId}`, { userId, emoji, label }] as const),
   ));
   const [old, now] = [byKey(before), byKey(after)];
   for (const [key, reaction] of now) if (!old.has(key)) differences.push({ name: 'reaction:added', reaction });
