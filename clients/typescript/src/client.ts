@@ -2,6 +2,7 @@
 
 import { Auth, type TokenSource } from './auth.js';
 import { Connection } from './connection.js';
+import { contentError } from './content.js';
 import type { StoredMessage } from './conversation-state.js';
 import { MessagesError, closedError } from './errors.js';
 import { Emitter, type Events, type State } from './events.js';
@@ -220,6 +221,8 @@ export class Client {
 
   /** Replaces the content of a message of this user. */
   async edit(messageId: string, content: string): Promise<void> {
+    const refusal = contentError(content, this.#store.message(messageId)?.attachments.length !== 0);
+    if (refusal) throw refusal;
     await this.#command('PATCH', `/api/messages/${encodeURIComponent(messageId)}`, { content });
   }
 

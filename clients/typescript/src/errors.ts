@@ -21,7 +21,7 @@ export class MessagesError extends Error {
    * it can't be retried).
    */
   readonly code: string;
-  /** The HTTP status; 0 without a response. */
+  /** The HTTP status; 0 without a response, and where the client refuses a content itself. */
   readonly status: number;
   /** The invalid fields. */
   readonly errors: readonly FieldError[];

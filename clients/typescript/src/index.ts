@@ -1,6 +1,7 @@
 // The client library of Messages. Start with `connect`.
 
 export { connect, Client, type Options } from './client.js';
+export { contentError } from './content.js';
 export { isSameEmoji } from './emoji.js';
 export { MessagesError } from './errors.js';
 export type { TokenSource } from './auth.js';

@@ -1,6 +1,7 @@
 // The messages that aren't confirmed yet: the outbox shows each at once, sends those of a conversation in order, and
 // retries each until the server accepts or refuses it.
 
+import { contentError } from './content.js';
 import { MessagesError } from './errors.js';
 import type { Http } from './http.js';
 import { messageId, uuidV7 } from './ids.js';
@@ -9,7 +10,7 @@ import type { Message, Position } from './types.js';
 
 /** A message to send. */
 export interface Draft {
-  /** Up to 4,000 characters; may be empty only with attachments. */
+  /** Up to 4,000 characters; without anything visible only with attachments. */
   content: string;
   messageType?: Message['messageType'] | undefined;
   /** Up to 10. */
@@ -108,6 +109,8 @@ export class Outbox {
     if (!pending) throw new MessagesError('not_failed', 'the message was discarded');
     const { conversationId, key, draft } = pending;
     try {
+      const refusal = contentError(draft.content, Boolean(draft.attachments?.length));
+      if (refusal) throw refusal;
       const body = { action: 'message', conversationId, ...draft };
       const response = await this.#http.request<{ data: Message }>({
         method: 'POST', path: '/api/messages', body, key, retryForMs: RETRY_FOR_MS,

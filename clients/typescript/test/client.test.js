@@ -88,17 +88,34 @@ test('a message can be sent before anything is loaded', async (context) => {
 
 test('a refused message fails, stays visible, and can be discarded', async (context) => {
   const { aliceClient, id } = await pair(context);
-  const tooLong = { name: 'MessagesError', code: 'too_long', status: 422 };
-  await assert.rejects(aliceClient.send(id, 'x'.repeat(4_001)), tooLong);
+  const refused = { name: 'MessagesError', code: 'control_character', status: 422 };
+  await assert.rejects(aliceClient.send(id, 'a \0'), refused);
   const [failed] = aliceClient.messages(id);
   assert.equal(failed.pending, 'failed');
   assert.ok(failed.error instanceof MessagesError);
   assert.equal(failed.error.errors[0].field, 'content');
-  await assert.rejects(aliceClient.retry(failed.id), { code: 'too_long' });
+  await assert.rejects(aliceClient.retry(failed.id), { code: 'control_character' });
   aliceClient.discard(failed.id);
   assert.deepEqual(aliceClient.messages(id), []);
   await assert.rejects(aliceClient.edit(failed.id, 'never there'), { code: 'not_found', status: 404 });
   await assert.rejects(aliceClient.retry(failed.id), { code: 'not_failed' });
+});
+
+test('an edit may leave nothing visible only where the message has attachments', async (context) => {
+  const { aliceClient, bobClient, id } = await pair(context);
+  const { id: text } = await aliceClient.send(id, 'a text');
+  const requests = [];
+  intercept(context, (send, url, { method }) => {
+    requests.push(method);
+    return send();
+  });
+  await assert.rejects(aliceClient.edit(text, '\u2060'), { code: 'empty', status: 0 });
+  await assert.rejects(aliceClient.edit(text, 'x'.repeat(4_001)), { code: 'too_long', status: 0 });
+  assert.ok(!requests.includes('PATCH'), 'the client asked the server');
+  const attachments = [{ url: 'https://files.example/a.png', name: 'a.png', mimeType: 'image/png', size: 5 }];
+  const { id: file } = await aliceClient.send(id, { content: 'a file', attachments });
+  await aliceClient.edit(file, '');
+  await until('bob sees the edit', () => bobClient.message(file)?.content === '');
 });
 
 test('history loads page by page, up to its end', async (context) => {
