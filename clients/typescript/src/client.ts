@@ -34,11 +34,6 @@ interface NewConversation {
 const RETRY_FOR_MS = 30_000;
 /** How long `close` waits for commands and messages, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 5_000;
-/** For how many users the client requests the presence, and how many at once: the server's limit. */
-const PRESENCE_USERS_MAX = 500;
-const PRESENCE_USERS_PER_REQUEST = 100;
-/** The server publishes presence in conversations of up to this many participants. */
-const SMALL_CONVERSATION_MAX = 50;
 
 /** Creates a client and connects it. It can be used at once; {@link Client.ready} says when it is live. */
 export const connect = (options: Options): Client => new Client(options);
@@ -68,7 +63,7 @@ export class Client {
     this.#auth = new Auth(token);
     this.#http = new Http(url, this.#auth, this.#closed.signal, (error) => this.#reportConnectionError(error));
     this.#store = new Store(this.#emitter);
-    this.#presence = new PresenceTracker(this.#emitter, this.#http);
+    this.#presence = new PresenceTracker(this.#emitter, this.#http, (userIds) => this.#connection.presences(userIds));
     this.#synchronizer = new Synchronizer(
       this.#store, this.#http, (error) => this.#syncFailed(error), () => this.#caughtUp(),
     );
@@ -95,7 +90,7 @@ export class Client {
       ];
     });
     this.ready.catch(() => undefined); // an application that doesn't wait for it receives `error`
-    this.on('conversation:created', (conversation) => void this.#requestPresence([conversation]));
+    this.on('conversation:created', (conversation) => void this.#presence.request([conversation], this.me));
     globalThis.addEventListener?.('online', this.#onOnline);
     void this.#start();
   }
@@ -321,7 +316,7 @@ export class Client {
   }
 
   #caughtUp(): void {
-    if (this.#state !== 'live') void this.#requestPresence(this.#store.conversations.slice(0, 100));
+    if (this.#state !== 'live') void this.#presence.request(this.#store.conversations.slice(0, 100), this.me);
     this.#setState('live');
     this.#http.retryNow();
   }
@@ -373,17 +368,6 @@ export class Client {
     if (state === 'live') this.#connectionError = undefined;
     this.#emitter.emit('state', state);
     this.#emitter.notify();
-  }
-
-  async #requestPresence(conversations: readonly Conversation[]): Promise<void> {
-    const small = conversations.filter(({ participantCount }) => participantCount <= SMALL_CONVERSATION_MAX);
-    const others = new Set(small.flatMap(({ participants }) => participants.map(({ userId }) => userId)));
-    others.delete(this.me);
-    const userIds = [...others].slice(0, PRESENCE_USERS_MAX);
-    for (let i = 0; i < userIds.length; i += PRESENCE_USERS_PER_REQUEST) {
-      const presences = await this.#connection.presences(userIds.slice(i, i + PRESENCE_USERS_PER_REQUEST));
-      for (const presence of presences) this.#presence.setPresence(presence);
-    }
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { Emitter } from './events.js';
 import type { Http } from './http.js';
-import type { Presence, Typing } from './types.js';
+import type { Conversation, Presence, Typing } from './types.js';
 
 /** In milliseconds. Ends another user's typing where its end was lost; the server reports the end after 5 s. */
 const TYPING_TIMEOUT_MS = 6_000;
@@ -10,6 +10,11 @@ const TYPING_TIMEOUT_MS = 6_000;
 const TYPING_REPEAT_MS = 3_000;
 /** How long after the last key this user still counts as typing, in milliseconds. */
 const TYPING_IDLE_MS = 4_000;
+/** For how many users the client requests the presence, and how many at once: the server's limit. */
+const PRESENCE_USERS_MAX = 500;
+const PRESENCE_USERS_PER_REQUEST = 100;
+/** The server publishes presence in conversations of up to this many participants. */
+const SMALL_CONVERSATION_MAX = 50;
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -24,10 +29,13 @@ export class PresenceTracker {
   readonly #ownTyping = new Map<string, { sentAt: number; timer: Timer }>();
   readonly #emitter: Emitter;
   readonly #http: Http;
+  readonly #query: (userIds: string[]) => Promise<Presence[]>;
 
-  constructor(emitter: Emitter, http: Http) {
+  /** `query` asks the server for the presence of some users. */
+  constructor(emitter: Emitter, http: Http, query: (userIds: string[]) => Promise<Presence[]>) {
     this.#emitter = emitter;
     this.#http = http;
+    this.#query = query;
     // A message ends its sender's typing.
     emitter.on('message:new', ({ senderId, conversationId }) => {
       this.setTyping({ userId: senderId, conversationId }, false);
@@ -43,6 +51,18 @@ export class PresenceTracker {
     const list = this.#typistLists.get(conversationId) ?? [...(this.#typists.get(conversationId)?.keys() ?? [])];
     this.#typistLists.set(conversationId, list);
     return list;
+  }
+
+  /** Requests and stores the presence of the others in small conversations. */
+  async request(conversations: readonly Conversation[], me: string): Promise<void> {
+    const small = conversations.filter(({ participantCount }) => participantCount <= SMALL_CONVERSATION_MAX);
+    const others = new Set(small.flatMap(({ participants }) => participants.map(({ userId }) => userId)));
+    others.delete(me);
+    const userIds = [...others].slice(0, PRESENCE_USERS_MAX);
+    for (let i = 0; i < userIds.length; i += PRESENCE_USERS_PER_REQUEST) {
+      const presences = await this.#query(userIds.slice(i, i + PRESENCE_USERS_PER_REQUEST));
+      for (const presence of presences) this.setPresence(presence);
+    }
   }
 
   /** Stores a user's presence. */
