@@ -1,4 +1,5 @@
-// The access token: holds the current one and requests the next one when it is needed.
+// The access token: holds the current one and requests the next one when it is needed. A client whose user signs in by
+// a cookie has none: the browser adds the cookie to every request.
 
 import { MessagesError } from './errors.js';
 
@@ -10,19 +11,24 @@ const EXPIRY_MARGIN_MS = 10_000;
 /** How long the source may take, in milliseconds. */
 const SOURCE_TIMEOUT_MS = 15_000;
 
-/** The access token of one client. */
+/** The access token of one client, or none where the browser sends a cookie. */
 export class Auth {
-  /** The user of the token; empty until the source has returned a token. */
+  /** The user of the token or, without one, the user whom the server has named; empty until then. */
   me = '';
   #current: Promise<string> | undefined;
   /** Milliseconds since 1970; infinite while no expiry is known. */
   #expiresAt = Infinity;
-  readonly #source: TokenSource;
+  readonly #source: TokenSource | undefined;
 
   /** Throws `token` where a token given as text can't be read. */
-  constructor(source: TokenSource) {
+  constructor(source: TokenSource | undefined) {
     this.#source = source;
     if (typeof source === 'string') this.#read(source);
+  }
+
+  /** Whether the client signs in by a token, and not by a cookie. */
+  get usesToken(): boolean {
+    return this.#source !== undefined;
   }
 
   /** Whether the source can return another token. */
@@ -30,10 +36,11 @@ export class Auth {
     return typeof this.#source === 'function';
   }
 
-  /** Returns the token. Rejects with `token` where the source fails. */
-  token(): Promise<string> {
+  /** Returns the token; undefined with a cookie. Rejects with `token` where the source fails. */
+  async token(): Promise<string | undefined> {
+    if (this.#source === undefined) return undefined;
     if (this.renewable && Date.now() > this.#expiresAt - EXPIRY_MARGIN_MS) this.invalidate();
-    return this.#current ?? this.#request();
+    return this.#current ?? this.#request(this.#source);
   }
 
   /** Drops a token that the server refused; the next call of {@link Auth.token} requests another one. */
@@ -42,8 +49,8 @@ export class Auth {
     this.#expiresAt = Infinity;
   }
 
-  #request(): Promise<string> {
-    const request = this.#callSource();
+  #request(source: TokenSource): Promise<string> {
+    const request = this.#call(source);
     this.#current = request;
     request.catch(() => { // a failure isn't cached: the next call asks the source again
       if (this.#current === request) this.#current = undefined;
@@ -51,9 +58,9 @@ export class Auth {
     return request;
   }
 
-  async #callSource(): Promise<string> {
+  async #call(source: TokenSource): Promise<string> {
     try {
-      const token = typeof this.#source === 'string' ? this.#source : await inTime(this.#source());
+      const token = typeof source === 'string' ? source : await inTime(source());
       this.#read(token);
       return token;
     } catch (cause) {

@@ -19,8 +19,11 @@ import type { Conversation, Message, Position, Presence } from './types.js';
 export interface Options {
   /** The address of the server, such as `https://chat.example.org`. */
   url: string;
-  /** An access token, or a function that returns one; it is called before a token expires and after a refusal. */
-  token: TokenSource;
+  /**
+   * An access token, or a function that returns one; it is called before a token expires and after a refusal. Without
+   * it, the browser signs in with the cookie of a page of the same origin.
+   */
+  token?: TokenSource | undefined;
 }
 
 /** A conversation to start. */
@@ -70,7 +73,7 @@ export class Client {
     this.#pageLoader = new PageLoader(this.#store, this.#http, this.#synchronizer);
     this.#outbox = new Outbox(this.#store, this.#http, (position) => this.#synchronizer.confirm(position));
     this.#connection = new Connection(url, this.#auth, {
-      connected: (position) => this.#synchronizer.connected(position),
+      connected: (userId, position) => this.#connected(userId, position),
       disconnected: () => this.#disconnected(),
       delivery: (delivery) => this.#synchronizer.receive(delivery),
       typing: (typing, active) => this.#presence.setTyping(typing, active),
@@ -97,7 +100,7 @@ export class Client {
 
   // ---- The state of the client
 
-  /** This user's id; empty until the token source has returned a token. */
+  /** This user's id; empty until the token source has returned a token or, without one, the client has connected. */
   get me(): string {
     return this.#auth.me;
   }
@@ -197,7 +200,10 @@ export class Client {
    * of one conversation are sent one after the other.
    */
   send(conversationId: string, message: string | Draft): Promise<Message> {
-    if (!this.me) return ignoreRejection(this.#auth.token().then(() => this.send(conversationId, message)));
+    if (!this.me) {
+      const identified = this.#auth.usesToken ? this.#auth.token() : this.ready;
+      return ignoreRejection(identified.then(() => this.send(conversationId, message)));
+    }
     this.#store.me = this.me; // the id of the message is derived from it
     this.#presence.stopTyping(conversationId, true);
     const draft = typeof message === 'string' ? { content: message } : message;
@@ -238,8 +244,9 @@ export class Client {
 
   /** Marks a conversation as read, up to a message or completely. Sends nothing where it is read already. */
   async markRead(conversationId: string, messageId?: string): Promise<void> {
-    const { value, ownLastReadSeq, newestSeq } = this.#store.conversationState(conversationId);
-    if (value?.unreadCount === 0 && ownLastReadSeq !== undefined && ownLastReadSeq >= (newestSeq ?? Infinity)) return;
+    const { value, newestSeq } = this.#store.conversationState(conversationId);
+    const lastReadSeq = this.#store.ownLastReadSeq(conversationId);
+    if (value?.unreadCount === 0 && lastReadSeq !== undefined && lastReadSeq >= (newestSeq ?? Infinity)) return;
     const body = { action: 'mark_read', conversationId, messageId };
     const { position } = await this.#command('POST', '/api/messages', body);
     this.#synchronizer.confirm(position); // the server doesn't deliver read marks to large conversations
@@ -319,6 +326,12 @@ export class Client {
     if (this.#state !== 'live') void this.#presence.request(this.#store.conversations.slice(0, 100), this.me);
     this.#setState('live');
     this.#http.retryNow();
+  }
+
+  #connected(userId: string, position: string): void {
+    this.#auth.me = userId; // without a token, the client learns it here
+    this.#store.me = userId;
+    this.#synchronizer.connected(position);
   }
 
   #disconnected(): void {

@@ -1,4 +1,4 @@
-// The socket: connects, and reconnects after every disconnection with a token that is still valid.
+// The socket: connects, and reconnects after every disconnection with a token that is still valid, or with the cookie.
 
 import { io, type Socket } from 'socket.io-client';
 import type { Auth } from './auth.js';
@@ -10,8 +10,8 @@ import {
 
 /** The callbacks of a connection. */
 export interface ConnectionHandlers {
-  /** Connected: the server delivers everything after this position. */
-  connected(position: string): void;
+  /** Connected as this user: the server delivers everything after this position. */
+  connected(userId: string, position: string): void;
   disconnected(): void;
   delivery(delivery: Delivery): void;
   typing(typing: Typing, active: boolean): void;
@@ -96,9 +96,9 @@ export class Connection {
     socket.on('typing:start', (typing) => this.#handlers.typing(typing, true));
     socket.on('typing:stop', (typing) => this.#handlers.typing(typing, false));
     socket.on('presence:update', (presence) => this.#handlers.presence(presence));
-    socket.on('connection:ready', ({ position }) => {
+    socket.on('connection:ready', ({ userId, position }) => {
       this.#attempts = 0;
-      this.#handlers.connected(position);
+      this.#handlers.connected(userId, position);
     });
     socket.on('disconnect', (reason) => {
       this.#handlers.disconnected();

@@ -42,7 +42,7 @@ export class ConversationState {
   loading: Promise<void> | undefined;
   /** Deliveries about messages that weren't held, received while a page is being loaded. */
   changesWhileLoading: (MessageChange & { meta: Meta })[] = [];
-  /** How far this user has read; `participants` contains only the first fifty people. */
+  /** How far this user has read, where `participants` doesn't tell: it contains only the first fifty people. */
   ownLastReadSeq: number | undefined;
   /** The newest `seq` that the client knows of. */
   newestSeq: number | undefined;

@@ -121,7 +121,9 @@ export class Http {
 
   async #attempt<Body>(request: HttpRequest, timeout: number): Promise<Attempt<Body>> {
     try {
-      const headers: Record<string, string> = { Authorization: `Bearer ${await this.#auth.token()}` };
+      const headers: Record<string, string> = {};
+      const token = await this.#auth.token();
+      if (token !== undefined) headers['Authorization'] = `Bearer ${token}`;
       if (request.key) headers['Idempotency-Key'] = request.key;
       if (request.minPosition) headers['Messages-Position'] = request.minPosition;
       if (request.body !== undefined) headers['Content-Type'] = 'application/json';

@@ -57,6 +57,11 @@ export class Store {
     return this.#stateOfMessage.get(id)?.entries.get(id)?.value;
   }
 
+  /** How far this user has read a conversation; undefined where the client doesn't know. */
+  ownLastReadSeq(conversationId: string): number | undefined {
+    return this.#lastReadSeqOf(this.conversationState(conversationId), this.me);
+  }
+
   /** The ids of the conversations with loaded history. */
   idsWithHistory(): string[] {
     return [...this.#states].filter(([, state]) => state.historyCursor !== undefined).map(([id]) => id);
@@ -104,7 +109,6 @@ export class Store {
     const before = state.value;
     state.value = conversation;
     for (const { userId, lastReadSeq } of conversation.participants) {
-      if (userId === this.me) state.ownLastReadSeq = lastReadSeq;
       const old = before?.participants.find((participant) => participant.userId === userId);
       if (old && lastReadSeq > old.lastReadSeq) this.#emitRead(conversation.id, userId, lastReadSeq);
     }
@@ -337,8 +341,9 @@ export class Store {
 
   #decrementUnread(state: ConversationState, { order, value }: Entry): void {
     if (!state.value || value.senderId === this.me) return;
-    if (state.ownLastReadSeq === undefined || !Number.isFinite(order)) this.unconfirmed = true;
-    else if (order > state.ownLastReadSeq) this.#setUnreadCount(state, Math.max(state.value.unreadCount - 1, 0));
+    const lastReadSeq = this.#lastReadSeqOf(state, this.me);
+    if (lastReadSeq === undefined || !Number.isFinite(order)) this.unconfirmed = true;
+    else if (order > lastReadSeq) this.#setUnreadCount(state, Math.max(state.value.unreadCount - 1, 0));
   }
 
   #setUnreadCount(state: ConversationState, unreadCount: number | undefined): void {
