@@ -1,7 +1,7 @@
 // The composer: new messages, replies and edits. A draft stays with its conversation while another one is open.
 
 import type { Client, StoredMessage } from 'messages-client';
-import { $, icon, setAttribute, setText } from './dom.js';
+import { $, icon, isolate, setAttribute, setText } from './dom.js';
 import type { Edit } from './edits.js';
 import { mentionCompletion } from './mention-completion.js';
 import { announce, reportFailure } from './toasts.js';
@@ -86,7 +86,7 @@ export function composer(client: Client, { onSent, lastEditable, save }: Compose
 
   function contextLabel({ edit, reply }: Draft): string {
     if (edit) return 'Editing';
-    return reply ? `Replying to ${reply.senderId === client.me ? 'yourself' : reply.senderId}` : '';
+    return reply ? `Replying to ${reply.senderId === client.me ? 'yourself' : isolate(reply.senderId)}` : '';
   }
 
   function draw(): void {

@@ -1,8 +1,8 @@
 // The list of conversations, the most recently active first; loads more while the user scrolls.
 
 import type { Client, Conversation } from 'messages-client';
-import { $, button, child, createElement, drawList, setAttribute, setText } from './dom.js';
-import { conversationAvatar, conversationName, drawPresence } from './people.js';
+import { $, button, child, createElement, drawList, isolate, setAttribute, setText } from './dom.js';
+import { conversationAvatar, conversationName, drawPresence, joinNames } from './people.js';
 import { ensureTabStop, rovingFocus, UP_DOWN } from './roving-focus.js';
 import { shortDate } from './times.js';
 import { reportFailure } from './toasts.js';
@@ -14,12 +14,14 @@ const ITEM = '.conversation';
 /** The line under a conversation's name. */
 function preview({ id, type, lastMessage }: Conversation, client: Client): string {
   const typists = client.typists(id);
-  if (typists.length > 0) return type === 'DIRECT' ? 'typing…' : `${typists.join(', ')} typing…`;
+  if (typists.length > 0) return type === 'DIRECT' ? 'typing…' : `${joinNames(typists)} typing…`;
   if (!lastMessage) return 'No messages yet';
   const text = lastMessage.deletedAt ? 'deleted a message' : lastMessage.content || 'sent a file';
-  if (lastMessage.senderId === client.me) return lastMessage.deletedAt ? 'You deleted a message' : `You: ${text}`;
-  if (lastMessage.deletedAt) return `${lastMessage.senderId} ${text}`;
-  return type === 'DIRECT' ? text : `${lastMessage.senderId}: ${text}`;
+  if (lastMessage.senderId === client.me) {
+    return lastMessage.deletedAt ? 'You deleted a message' : `You: ${isolate(text)}`;
+  }
+  if (lastMessage.deletedAt) return `${isolate(lastMessage.senderId)} ${text}`;
+  return type === 'DIRECT' ? text : `${isolate(lastMessage.senderId)}: ${isolate(text)}`;
 }
 
 function createItem(conversation: Conversation, client: Client, onOpen: (id: string) => void): HTMLElement {

@@ -26,9 +26,23 @@ export function button(
   return element;
 }
 
-/** Sets a text if it differs: an unchanged one is neither laid out nor announced again. */
+/** A text between the marks of {@link isolate}. */
+const ISOLATED = /\u2068([^\u2069]*)\u2069/;
+
+/**
+ * Marks a text of another person inside a text of the page: neither its direction nor a control character in it then
+ * reorders what stands around it. The marks are U+2068 and U+2069, which the text itself must not contain.
+ */
+export const isolate = (text: string): string => `\u2068${text.replace(/[\u2066-\u2069]/g, '')}\u2069`;
+
+/**
+ * Sets a text if it differs: an unchanged one is neither laid out nor announced again. Isolated parts become elements
+ * of their own.
+ */
 export function setText(element: Element, text: string): void {
-  if (element.textContent !== text) element.textContent = text;
+  const parts = text.split(ISOLATED); // every second part is isolated
+  if (element.textContent === parts.join('')) return;
+  element.replaceChildren(...parts.map((part, i) => (i % 2 ? createElement('bdi', {}, part) : part)).filter(Boolean));
 }
 
 /** Sets an attribute if it differs. */

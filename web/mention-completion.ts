@@ -44,7 +44,7 @@ export function mentionCompletion(
       const option = createElement('li', {
         id: `mention-option-${i}`, role: 'option', class: 'mention-option', 'aria-selected': String(i === activeIndex),
         'data-testid': 'mention-option', 'data-user': userId,
-      }, avatar(userId), createElement('span', {}, userId));
+      }, avatar(userId), createElement('span', { dir: 'auto' }, userId));
       // A click would come after the field has lost the focus.
       option.addEventListener('pointerdown', (event) => {
         event.preventDefault();

@@ -50,11 +50,11 @@ function markMentions(content: string, mentions: readonly string[], me: string):
   });
 }
 
-/** A URL in a text, without the punctuation that ends the sentence. */
-const URL_PATTERN = /(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}…])/iu;
+/** A URL in a text, without the punctuation that ends the sentence, and without characters that could reverse it. */
+const URL_PATTERN = /(https?:\/\/[^\s<>"\p{Bidi_Control}]*[^\s<>"\p{Bidi_Control}'.,;:!?)\]}…])/iu;
 
 const link = (url: string, text: string): HTMLElement =>
-  createElement('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, text);
+  createElement('a', { href: url, target: '_blank', rel: 'noopener noreferrer', dir: 'auto' }, text);
 
 /** The nodes of a text: its URLs as links, and its mentions marked. */
 function renderContent(content: string, mentions: readonly string[], me: string): (Node | string)[] {
@@ -71,7 +71,8 @@ export function createMessage({ message }: MessageItem, me: string): HTMLElement
     avatar(message.senderId),
     createElement('div', { class: 'body' },
       createElement('p', { class: 'meta' },
-        createElement('strong', { class: own ? 'author visually-hidden' : 'author' }, own ? 'You' : message.senderId),
+        createElement('strong', { class: own ? 'author visually-hidden' : 'author', dir: 'auto' },
+          own ? 'You' : message.senderId),
         createElement('time', sentAt, timeOfDay(message.createdAt))),
       createElement('div', { class: 'bubble' },
         createElement('div', { class: 'quote-slot' }),
@@ -124,7 +125,7 @@ function quote({ message: { replyToId }, quoted }: MessageItem, callbacks: Messa
   const text = quoted ? quotedText : 'An earlier message';
   const attributes = { class: 'quote', 'data-testid': 'quote', 'data-of': replyToId, title: 'Go to this message' };
   return [button(attributes, () => callbacks.jumpTo(replyToId),
-    createElement('strong', {}, author), createElement('span', { dir: 'auto' }, text))];
+    createElement('strong', { dir: 'auto' }, author), createElement('span', { dir: 'auto' }, text))];
 }
 
 /** Replaces the buttons of the reactions, and keeps the focus on the one that had it. */

@@ -1,7 +1,7 @@
 // The dialog that starts a conversation: a direct one with one person, a group with several people or a title.
 
 import { MessagesError, type Client, type FieldError } from 'messages-client';
-import { $, button, setAttribute, setText } from './dom.js';
+import { $, button, createElement, setAttribute, setText } from './dom.js';
 import { avatar, otherParticipants } from './people.js';
 import { capitalize, errorSentence, fieldErrorText } from './toasts.js';
 
@@ -55,7 +55,7 @@ export function newConversationDialog(client: Client, onStarted: (id: string) =>
     suggestions.replaceChildren(...[...known].slice(0, SUGGESTIONS_MAX).map((userId) => button(
       { class: 'chip', 'aria-pressed': String(chosen.includes(userId)), 'data-user': userId },
       () => toggle(userId),
-      avatar(userId), userId,
+      avatar(userId), createElement('bdi', {}, userId),
     )));
   };
 

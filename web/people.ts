@@ -1,7 +1,7 @@
 // How the page shows people and conversations: names, avatars and presence.
 
 import type { Client, Conversation } from 'messages-client';
-import { createElement, icon, setAttribute, setText } from './dom.js';
+import { createElement, icon, isolate, setAttribute, setText } from './dom.js';
 import { lastSeenTime } from './times.js';
 
 /** How many avatar colours style.css defines. */
@@ -31,7 +31,7 @@ export function otherParticipants(conversation: Conversation, me: string): strin
 
 /** Joins the first names of `count` people, and says how many more there are. */
 export function joinNames(userIds: readonly string[], count = userIds.length): string {
-  const named = userIds.slice(0, count > NAMED_MAX ? NAMED_MAX - 1 : NAMED_MAX);
+  const named = userIds.slice(0, count > NAMED_MAX ? NAMED_MAX - 1 : NAMED_MAX).map(isolate);
   return count > named.length ? `${named.join(', ')} and ${count - named.length} more` : named.join(', ');
 }
 
@@ -87,7 +87,7 @@ export function participantsSummary(conversation: Conversation, client: Client):
   const others = otherParticipants(conversation, client.me);
   if (conversation.type === 'DIRECT') return others[0] === undefined ? 'just you' : presenceText(others[0], client);
   const online = others.filter((userId) => presenceStatus(userId, client) === 'online');
-  const people = others.length < NAMED_MAX ? `You, ${others.join(', ')}` : `${conversation.participantCount} people`;
+  const people = others.length < NAMED_MAX ? `You, ${joinNames(others)}` : `${conversation.participantCount} people`;
   if (client.state !== 'live') return people;
   return `${people} · ${online.length > 0 ? `${online.length} online` : 'nobody else online'}`;
 }

@@ -20,8 +20,12 @@ fn node(name: &str) -> Command {
 
 /// A script with two users of a system.
 fn script(name: &str, system: &System) -> Command {
+    script_of(name, system, ["alice", "bob"])
+}
+
+fn script_of(name: &str, system: &System, users: [&str; 2]) -> Command {
     let mut node = node(name);
-    node.args([&system.url, &system.token("alice"), &system.token("bob"), "alice", "bob"]);
+    node.arg(&system.url).args(users.map(|user| system.token(user))).args(users);
     node
 }
 
@@ -50,6 +54,12 @@ async fn two_people_chat_in_two_browser_windows() {
 async fn the_page_is_for_keyboards_phones_and_screen_readers() {
     let system = System::unlimited().await;
     well(script("page-accessibility.mjs", &system)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_others_do_not_reorder_the_page() {
+    let system = System::unlimited().await;
+    well(script_of("page-texts.mjs", &system, ["alice", "\u{5d3}\u{5e0}\u{5d9}"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
