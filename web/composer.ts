@@ -1,10 +1,10 @@
 // The composer: new messages, replies and edits. A draft stays with its conversation while another one is open.
 
-import type { Client, StoredMessage } from 'messages-client';
+import { contentError, type Client, type MessagesError, type StoredMessage } from 'messages-client';
 import { $, icon, isolate, setAttribute, setText } from './dom.js';
 import type { Edit } from './edits.js';
 import { mentionCompletion } from './mention-completion.js';
-import { announce, reportFailure } from './toasts.js';
+import { announce, errorSentence, reportFailure } from './toasts.js';
 
 /** How many characters of the message that is edited or replied to are shown. */
 const EXCERPT_CHARS = 120;
@@ -110,8 +110,8 @@ export function composer(client: Client, { onSent, lastEditable, save }: Compose
     setAttribute(field, 'aria-invalid', String(tooLong));
   }
 
-  function showEmptyEditHint(): void {
-    const text = 'The message is empty. To remove it, delete the message instead.';
+  function showRefusal(refusal: MessagesError, isEdit: boolean): void {
+    const text = errorSentence(refusal) + (isEdit ? ' To remove it, delete the message instead.' : '');
     showHint(text);
     announce(text);
   }
@@ -132,8 +132,9 @@ export function composer(client: Client, { onSent, lastEditable, save }: Compose
   function submit(): void {
     const { text, reply, edit, draftBeforeEdit } = draft();
     const content = text.trim();
-    if (edit && !content) showEmptyEditHint();
-    if (!current || !content || excessChars(text) > 0) return;
+    const refusal = contentError(content, Boolean(edit?.attachments.length));
+    if (refusal?.code === 'empty' && (text || edit)) showRefusal(refusal, edit !== undefined);
+    if (!current || refusal) return;
     completion.close();
     client.stopTyping(current);
     setDraft(draftBeforeEdit ?? { text: '' });

@@ -1,4 +1,4 @@
-// Texts that others write: right-to-left names, and characters that reverse what follows.
+// Texts that others write: right-to-left names, characters that reverse what follows, and nothing visible.
 //
 // node page-texts.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B
 // page.mjs describes the output. B's name must be written from right to left.
@@ -68,10 +68,33 @@ async function directions(a, id) {
   });
 }
 
+async function nothingVisible(a) {
+  const count = await a.get('message').count();
+  const sent = [];
+  a.page.on('request', (request) => { if (request.method() !== 'GET') sent.push(request.postData() ?? ''); });
+  await step('a message without anything visible isn’t sent, and the page says why', async () => {
+    for (const text of ['\u200B', '\u3164\u2800', ' \u2060\n ']) {
+      await a.send(text);
+      await a.get('composer-hint').getByText('The message must not be empty unless the message has attachments.').waitFor();
+      assert(await a.composer.inputValue() === text, 'the text is gone');
+      await a.composer.fill('');
+      await a.get('composer-hint').waitFor({ state: 'hidden' });
+    }
+  });
+  await step('a visible message is sent afterwards, and it alone', async () => {
+    await a.send('visible');
+    await a.sees('visible');
+    assert(await a.get('message').count() === count + 1, 'the timeline has another message');
+    const messages = sent.filter((body) => body.includes('"message"'));
+    assert(messages.length === 1, messages.join());
+  });
+}
+
 async function story(browser) {
   const a = await step('A signs in', () => Person.enter(browser, base, 'A', tokenA));
   const id = await step('A starts a group', () => a.startConversation(`${nameB}, ${OTHER}`, 'Texts'));
   await directions(a, id);
+  await nothingVisible(a);
   await step('the console has no errors', () => assertUndisturbed());
 }
 
