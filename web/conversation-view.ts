@@ -1,6 +1,6 @@
 // The open conversation: its timeline, the actions on its messages, and the user's read mark.
 
-import type { Client, Conversation, StoredMessage } from 'messages-client';
+import { isSameEmoji, type Client, type Conversation, type StoredMessage } from 'messages-client';
 import { composer } from './composer.js';
 import { $, createElement, drawList, icon, setText } from './dom.js';
 import { Edits } from './edits.js';
@@ -53,7 +53,7 @@ export function conversationView(client: Client): ConversationView {
   });
 
   const react = (message: StoredMessage, emoji: string): void => {
-    const isOwn = message.reactions.some((group) => group.emoji === emoji && group.userIds.includes(me));
+    const isOwn = message.reactions.some((group) => isSameEmoji(group.emoji, emoji) && group.userIds.includes(me));
     const command = isOwn ? client.unreact(message.id, emoji) : client.react(message.id, emoji);
     void reportFailure(command, isOwn ? 'Your reaction wasn’t removed' : 'Your reaction wasn’t saved');
   };

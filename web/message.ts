@@ -1,6 +1,6 @@
 // One message: its element is created once, and updated when the message or its neighbours change.
 
-import type { StoredMessage } from 'messages-client';
+import { isSameEmoji, type StoredMessage } from 'messages-client';
 import { button, child, createElement, setText } from './dom.js';
 import type { Edit } from './edits.js';
 import { avatar, joinNames } from './people.js';
@@ -139,5 +139,7 @@ function updateReactions(container: HTMLElement, message: StoredMessage, callbac
       'aria-pressed': String(userIds.includes(callbacks.me)), 'aria-label': `${emoji} ${count}: ${people}`,
     }, () => callbacks.react(message, emoji), emoji, createElement('span', {}, String(count)));
   }));
-  if (focusedEmoji) container.querySelector<HTMLElement>(`[data-emoji="${CSS.escape(focusedEmoji)}"]`)?.focus();
+  if (focusedEmoji === undefined) return;
+  const buttons = [...container.querySelectorAll('button')];
+  buttons.find(({ dataset }) => isSameEmoji(dataset['emoji'] ?? '', focusedEmoji))?.focus();
 }

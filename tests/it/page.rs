@@ -57,7 +57,7 @@ async fn the_page_is_for_keyboards_phones_and_screen_readers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn texts_of_others_do_not_reorder_the_page() {
+async fn texts_of_others_neither_reorder_the_page_nor_split_a_reaction() {
     let system = System::unlimited().await;
     well(script_of("page-texts.mjs", &system, ["alice", "\u{5d3}\u{5e0}\u{5d9}"])).await;
 }

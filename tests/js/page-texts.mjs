@@ -1,4 +1,5 @@
-// Texts that others write: right-to-left names, characters that reverse what follows, and nothing visible.
+// Texts that others write: right-to-left names, characters that reverse what follows, nothing visible, and an emoji in
+// two forms.
 //
 // node page-texts.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B
 // page.mjs describes the output. B's name must be written from right to left.
@@ -90,11 +91,28 @@ async function nothingVisible(a) {
   });
 }
 
+async function reactions(a, id) {
+  const message = await step('B reacts with a heart in its text form', async () => {
+    const { id: message } = await command({ conversationId: id, content: 'to react to' });
+    await command({ action: 'reaction', messageId: message, emoji: '❤' });
+    await a.reaction(message, '❤').filter({ hasText: '1' }).waitFor();
+    return message;
+  });
+  await step('the heart of the toolbar joins it, and leaves it again', async () => {
+    await a.clickAction(message, 'react', '[data-emoji="❤️"]');
+    await a.reaction(message, '❤').filter({ hasText: '2' }).waitFor();
+    await a.clickAction(message, 'react', '[data-emoji="❤️"]');
+    await a.reaction(message, '❤').filter({ hasText: '1' }).waitFor();
+    assert(await a.message(message).getByTestId('reaction').count() === 1, 'the heart is shown twice');
+  });
+}
+
 async function story(browser) {
   const a = await step('A signs in', () => Person.enter(browser, base, 'A', tokenA));
   const id = await step('A starts a group', () => a.startConversation(`${nameB}, ${OTHER}`, 'Texts'));
   await directions(a, id);
   await nothingVisible(a);
+  await reactions(a, id);
   await step('the console has no errors', () => assertUndisturbed());
 }
 
