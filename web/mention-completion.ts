@@ -2,13 +2,13 @@
 // several lines can't be a combobox, so the page announces the list to screen readers.
 
 import { createElement } from './dom.js';
-import { avatar } from './people.js';
+import { avatar, WORD_CHARACTER } from './people.js';
 import { announce } from './toasts.js';
 
 /** How many people the list offers. */
 const OPTIONS_MAX = 6;
 /** An @ that doesn't follow a word, and the text between it and the caret. */
-const MENTION_BEFORE_CARET = /(?<![\p{L}\p{N}_])@(\S*)$/u;
+const MENTION_BEFORE_CARET = new RegExp(`(?<!${WORD_CHARACTER})@(\\S*)$`, 'u');
 
 export interface MentionCompletion {
   /** Handles a key while the list is open; returns whether it did. */

@@ -3,7 +3,7 @@
 import { isSameEmoji, type StoredMessage } from 'messages-client';
 import { button, child, createElement, setText } from './dom.js';
 import type { Edit } from './edits.js';
-import { avatar, joinNames } from './people.js';
+import { avatar, joinNames, WORD_CHARACTER } from './people.js';
 import { fullDateTime, timeOfDay } from './times.js';
 
 /** A message, and what its place in the timeline adds. */
@@ -42,7 +42,7 @@ function markMentions(content: string, mentions: readonly string[], me: string):
   if (mentions.length === 0) return [content];
   const longestFirst = [...mentions].sort((a, b) => b.length - a.length);
   const names = longestFirst.map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
-  const mention = new RegExp(`(?<![\\p{L}\\p{N}_])(@(?:${names.join('|')}))(?![\\p{L}\\p{N}_])`, 'u');
+  const mention = new RegExp(`(?<!${WORD_CHARACTER})(@(?:${names.join('|')}))(?!${WORD_CHARACTER})`, 'u');
   // Every second part is a match.
   return content.split(mention).map((text, i) => {
     const className = text === `@${me}` ? 'mention me' : 'mention';

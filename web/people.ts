@@ -8,6 +8,10 @@ import { lastSeenTime } from './times.js';
 const HUES = 12;
 /** How many people are named at most. */
 const NAMED_MAX = 5;
+/** The scripts without spaces between words that names stand in most. */
+const UNSPACED = ['Han', 'Hiragana', 'Katakana', 'Bopomofo', 'Hangul', 'Thai', 'Lao', 'Khmer', 'Myanmar', 'Tibetan'];
+/** The pattern of a character of a word, in which no mention begins or ends. In an unspaced script it can. */
+export const WORD_CHARACTER = `(?![${UNSPACED.map((script) => `\\p{Script=${script}}`).join('')}])[\\p{L}\\p{M}\\p{N}_]`;
 
 /** The colour of a user, derived from the id: it is the same everywhere. */
 function hue(userId: string): string {

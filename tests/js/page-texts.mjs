@@ -54,6 +54,10 @@ async function directions(a, id) {
     await inOrder(content.locator('a'), 'https', 'example', 'path');
     await inOrder(content.getByTestId('mention'), '@', nameA.slice(0, 1), nameA.slice(-1));
   });
+  await step('a mention is marked between words of a script without spaces', async () => {
+    await command({ conversationId: id, content: `交给@${nameA}处理` });
+    await a.get('message').last().getByTestId('mention').getByText(`@${nameA}`, { exact: true }).waitFor();
+  });
   await step('a link ends before a character that reverses it', async () => {
     await command({ conversationId: id, content: `https://example.org/a${REVERSE}gpj.exe` });
     const last = a.get('message').last();
