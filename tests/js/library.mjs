@@ -11,7 +11,11 @@
 import { createInterface } from 'node:readline';
 import { connect } from '../../clients/typescript/dist/index.js';
 
-const EMOJI = ['👍', '❤️', '🎉', '👎'];
+/** Two of them are the same. */
+const EMOJI = ['👍', '❤️', '❤', '👎'];
+
+/** What a user's reaction is known by: two emoji that differ only in variation selectors are one reaction. */
+const reactionKey = (messageId, userId, emoji) => `${messageId} ${userId} ${emoji.replace(/[\uFE0E\uFE0F]/g, '')}`;
 
 /** A generator of pseudo-random numbers, the same for each seed (mulberry32). */
 function random(seed) {
@@ -43,7 +47,7 @@ class EventRecord {
     client.on('message:edited', ({ id, content }) => recordOnce(this.edits, `${id} ${content}`, 'message:edited'));
     client.on('message:deleted', ({ id }) => recordOnce(this.deletions, id, 'message:deleted'));
     const reactionChange = (difference) => ({ messageId, userId, emoji }) => {
-      const key = `${messageId} ${userId} ${emoji}`;
+      const key = reactionKey(messageId, userId, emoji);
       const now = (this.reactions.get(key) ?? 0) + difference;
       if (now < 0 || now > 1) this.wrong.push(`reaction ${key} was counted ${now} times`);
       this.reactions.set(key, now);
@@ -72,7 +76,7 @@ class EventRecord {
   /** The messages that were edited before the client received them, during an absence. */
   editedBefore = new Set();
 
-  hasReaction = (id, user, emoji) => this.reactions.get(`${id} ${user} ${emoji}`) === 1;
+  hasReaction = (id, user, emoji) => this.reactions.get(reactionKey(id, user, emoji)) === 1;
 }
 
 class User {
@@ -86,7 +90,7 @@ class User {
     this.client.on('message:new', (message) => {
       if (message.editedAt) this.record.editedBefore.add(message.id);
       for (const { emoji, userIds } of message.reactions) {
-        for (const user of userIds) this.record.reactions.set(`${message.id} ${user} ${emoji}`, 1);
+        for (const user of userIds) this.record.reactions.set(reactionKey(message.id, user, emoji), 1);
       }
     });
     this.client.on('error', (error) => this.failures.push(`${user}: ${error.message}`));

@@ -15,6 +15,9 @@ const FRAMES = ['message:new', 'message:edited', 'message:deleted', 'reaction:ad
 const wait = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const offset = (position) => (position ? Number(position.split(':')[1]) : -1);
 
+/** An emoji without variation selectors: equal for two emoji that are the same. */
+const plainEmoji = (emoji) => emoji.replace(/[\uFE0E\uFE0F]/g, '');
+
 /** The state of one user. Each message has the offset of its last change: an older value never replaces a newer one. */
 class Store {
   conversations = new Set();
@@ -29,7 +32,7 @@ class Store {
     this.know(value.conversationId ?? value.id, position);
     if (kind === 'conversation') this.conversations.add(value.id);
     if (kind !== 'message' || offset(position) < (this.messages.get(value.id)?.offset ?? -1)) return;
-    const reactions = new Map(value.reactions.map((group) => [group.emoji, new Set(group.userIds)]));
+    const reactions = new Map(value.reactions.map((group) => [plainEmoji(group.emoji), new Set(group.userIds)]));
     this.messages.set(value.id, { ...value, reactions, offset: offset(position) });
   }
 
@@ -41,7 +44,8 @@ class Store {
     }
     const message = this.messages.get(payload.messageId ?? payload.id);
     if (!message || message.deletedAt || at <= message.offset) return;
-    const { emoji, userId } = payload;
+    const { userId } = payload;
+    const emoji = payload.emoji && plainEmoji(payload.emoji);
     const changes = {
       'message:edited': () => Object.assign(message, { content: payload.content, editedAt: payload.editedAt }),
       'message:deleted': () => Object.assign(message, { content: null, deletedAt: payload.deletedAt, reactions: new Map() }),

@@ -135,7 +135,9 @@ fn dumped(message: &Value) -> Value {
         let mut users: Vec<&str> =
             group["userIds"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
         users.sort_unstable();
-        json!([group["emoji"], users])
+        // The replicas learn by frames: these don't tell in which form an emoji was given first.
+        let emoji = group["emoji"].as_str().unwrap().replace(['\u{fe0e}', '\u{fe0f}'], "");
+        json!([emoji, users])
     };
     let mut reactions: Vec<Value> = message["reactions"].as_array().unwrap().iter().map(group).collect();
     reactions.sort_by_key(|group| group[0].as_str().unwrap().encode_utf16().collect::<Vec<u16>>());

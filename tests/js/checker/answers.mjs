@@ -1,6 +1,6 @@
 // Compares what HTTP answered after the run, and what the clients then had, with the fold.
 
-import { conversationView, messageView } from './fold.mjs';
+import { conversationView, messageView, plainEmoji } from './fold.mjs';
 import { difference } from './difference.mjs';
 
 /** How many new messages the client library keeps of a conversation whose history nobody loads. */
@@ -53,10 +53,11 @@ function* socketDifferences({ user, conversations, messages }, fold) {
   for (const id of held.keys()) yield `it has a message ${id} that isn't on the log`;
 }
 
-/** A message as a client knows it by frames, too. */
+/** A message as a client knows it by frames, too: they don't tell in which form an emoji was given first. */
 export function bare({ id, senderId, content, mentions, editedAt, deletedAt, reactions }) {
   const given = reactions.filter(({ users }) => users.length > 0);
-  const groups = given.map(({ emoji, users }) => [emoji, [...users].sort()]).sort((a, b) => (a[0] < b[0] ? -1 : 1));
+  const groups = given.map(({ emoji, users }) => [plainEmoji(emoji), [...users].sort()])
+    .sort((a, b) => (a[0] < b[0] ? -1 : 1));
   return { id, senderId, content, mentions, editedAt, deletedAt, reactions: groups };
 }
 

@@ -9,6 +9,9 @@ const USERS_SHOWN = 20;
 /** Events that change no state. */
 const WITHOUT_EFFECT = new Set(['TYPING_START', 'TYPING_STOP', 'MENTION_NOTIFICATION']);
 
+/** An emoji without variation selectors: equal for two emoji that are the same. */
+export const plainEmoji = (emoji) => emoji.replace(/[\uFE0E\uFE0F]/g, '');
+
 /** The UUID of version 5 that the server derives from these texts. */
 export function derivedId(...texts) {
   const bytes = createHash('sha1').update(NAMESPACE).update(JSON.stringify(texts)).digest().subarray(0, 16);
@@ -139,7 +142,7 @@ function remove({ event, position, message }) {
 function react({ event, position, message }) {
   if (!message || message.deletedAt) return false;
   const { emoji, label } = event.data;
-  let group = message.reactions.find((one) => one.emoji === emoji);
+  let group = message.reactions.find((one) => plainEmoji(one.emoji) === plainEmoji(emoji));
   if (!group) {
     group = { emoji, label: null, users: [] };
     message.reactions.push(group);
@@ -153,7 +156,8 @@ function react({ event, position, message }) {
 }
 
 function unreact({ event, position, message }) {
-  const group = message?.deletedAt ? undefined : message?.reactions.find((one) => one.emoji === event.data.emoji);
+  if (!message || message.deletedAt) return false;
+  const group = message.reactions.find((one) => plainEmoji(one.emoji) === plainEmoji(event.data.emoji));
   if (!group?.users.includes(event.actorId)) return false;
   group.users = group.users.filter((user) => user !== event.actorId);
   message.position = position;

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { io } from 'socket.io-client';
 import { bare } from './answers.mjs';
+import { plainEmoji } from './fold.mjs';
 import { request } from './http-user.mjs';
 
 const DELIVERIES = ['message:new', 'message:edited', 'message:deleted', 'reaction:added', 'reaction:removed',
@@ -89,7 +90,8 @@ export class SocketReplica {
     if (name === 'message:new' && !this.messages.has(payload.id)) this.#put({ ...payload, reactions: new Map() }, at);
     const message = this.messages.get(payload.messageId ?? payload.id);
     if (!message || message.deletedAt || at <= message.at) return;
-    const { content, mentions, editedAt, deletedAt, emoji, userId } = payload;
+    const { content, mentions, editedAt, deletedAt, userId } = payload;
+    const emoji = payload.emoji && plainEmoji(payload.emoji);
     if (name === 'message:edited') Object.assign(message, { content, mentions, editedAt, at });
     if (name === 'message:deleted') Object.assign(message, { content: null, mentions: [], reactions: new Map(), deletedAt, at });
     if (name === 'reaction:added') {
@@ -113,7 +115,8 @@ export class SocketReplica {
     this.#known.set(id, Math.max(at, this.#known.get(id) ?? -1));
     if (kind === 'conversation') this.conversations.add(value.id);
     if (kind !== 'message' || at < (this.messages.get(value.id)?.at ?? -1)) return;
-    this.#put({ ...value, reactions: new Map(value.reactions.map((group) => [group.emoji, new Set(group.userIds)])) }, at);
+    const groups = value.reactions.map((group) => [plainEmoji(group.emoji), new Set(group.userIds)]);
+    this.#put({ ...value, reactions: new Map(groups) }, at);
   }
 
   /** Syncs from the own token until at least this position, if there is one, after the syncs before. */

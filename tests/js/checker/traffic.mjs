@@ -3,7 +3,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 
 /** Emoji whose spellings don't differ in variation selectors. */
-const EMOJI = ['👍', '🎉', '😀', '👎', '🚀'];
+/** Two of them are the same. */
+const EMOJI = ['👍', '🎉', '❤', '❤️', '🚀'];
 /** How many commands of one user may be under way: during an outage the others wait their turn. */
 const UNDER_WAY_MAX = 6;
 /** How many messages of a conversation the traffic may change: the newest ones. */
