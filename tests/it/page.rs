@@ -12,7 +12,7 @@ use crate::harness::repository::root;
 use crate::harness::system::{config, unlimited};
 
 /// `tests/js/SCRIPT`.
-fn node(name: &str) -> Command {
+pub(crate) fn node(name: &str) -> Command {
     let mut node = Command::new("node");
     node.arg(format!("{}/js/{name}", env!("CARGO_MANIFEST_DIR"))).kill_on_drop(true);
     node
@@ -37,7 +37,7 @@ async fn sign_in(system: &System, environment: &str) {
 }
 
 /// Runs a script to its end: it says that all is well.
-async fn well(mut node: Command) {
+pub(crate) async fn well(mut node: Command) {
     let ended = node.output().await.expect("node can't be started; `make test` installs what it needs");
     let printed = String::from_utf8_lossy(&ended.stdout);
     let result: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{ended:?}"));

@@ -137,11 +137,11 @@ export async function assertUndisturbed(expected = []) {
   }
 }
 
-/** Runs a story and prints its outcome without the `secrets`. */
-export async function run(story, secrets) {
+/** Runs a story in a browser and prints its outcome without the `secrets`. */
+export async function run(story, secrets, open = launch) {
   let browser = null;
   try {
-    browser = await launch();
+    browser = await open();
     await story(browser);
     console.log(JSON.stringify({ ok: true }));
   } catch (error) {
