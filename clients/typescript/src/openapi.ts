@@ -180,7 +180,7 @@ export interface components {
         AddReaction: {
             /** @enum {string} */
             action: "reaction";
-            /** @description One emoji, of up to 32 bytes. */
+            /** @description One emoji, of up to 64 bytes. Variation selectors make no other emoji of it. */
             emoji: string;
             messageId: components["schemas"]["MessageId"];
             /** @description `add` (default), `remove`, or a label to store with the emoji. */
@@ -728,7 +728,7 @@ export interface components {
         RemoveReaction: {
             /** @enum {string} */
             action: "remove_reaction";
-            /** @description One emoji, of up to 32 bytes. */
+            /** @description One emoji, of up to 64 bytes. Variation selectors make no other emoji of it. */
             emoji: string;
             messageId: components["schemas"]["MessageId"];
         };
