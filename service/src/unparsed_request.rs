@@ -171,6 +171,7 @@ mod tests {
             (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), 414, "uri_too_long"),
             (format!("GET /?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(300_000)), 414, "uri_too_long"),
             (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(500_000)), 431, "headers_too_large"),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1_000_000)), 431, "headers_too_large"),
             (format!("GET / HTTP/1.1\r\nHost: a\r\n{many_headers}\r\n"), 431, "headers_too_large"),
             ("\u{16}\u{3}\u{1}\u{2}\0\r\n\r\n".to_owned(), 400, "bad_request"),
             ("GET / HTTP/1.1\r\nHost a\r\n\r\n".to_owned(), 400, "bad_request"),
