@@ -14,9 +14,9 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 ///
 /// | `Sec-Fetch-Site` | `Origin` | |
 /// |---|---|---|
-/// | any | `null` | no |
 /// | any | listed | yes |
 /// | `same-origin` | any other, or none | yes |
+/// | any other | `null`, as a page says that hides where it is from | no |
 /// | `same-site` | the same host as `Host` with another port | no: cookies don't know ports, so any server on the machine gets and sets them |
 /// | `same-site` | any other, or none | yes |
 /// | `none`, `cross-site` | any other, or none | no |
@@ -26,10 +26,7 @@ pub(crate) fn may_use_cookie(headers: &HeaderMap, origins: &[HeaderValue]) -> bo
     let (Ok(origin), Ok(site)) = (only_value(headers, &header::ORIGIN), only_value(headers, &SEC_FETCH_SITE)) else {
         return false;
     };
-    if origin.is_some_and(|origin| origin == "null") {
-        return false;
-    }
-    if origin.is_some_and(|origin| origins.iter().any(|listed| listed != "*" && listed == origin)) {
+    if origin.is_some_and(|origin| origin != "null" && origins.iter().any(|listed| listed != "*" && listed == origin)) {
         return true;
     }
     match site.map(HeaderValue::as_bytes) {
@@ -127,6 +124,8 @@ mod tests {
     fn a_page_of_our_own_origin_passes() {
         assert!(passes(&[("host", HOST), ("sec-fetch-site", "same-origin")]));
         assert!(passes(&[("host", HOST), ("sec-fetch-site", "same-origin"), ("origin", "https://chat.example")]));
+        // A form of a page with the referrer policy `no-referrer`.
+        assert!(passes(&[("host", HOST), ("sec-fetch-site", "same-origin"), ("origin", "null")]));
         // A proxy that changes `Host` doesn't matter to the browser.
         assert!(passes(&[
             ("host", "10.0.0.7:8080"),
@@ -204,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_opaque_origin_and_repeated_headers_never_pass() {
-        assert!(!passes(&[("host", HOST), ("sec-fetch-site", "same-origin"), ("origin", "null")]));
+        assert!(!passes(&[("host", HOST), ("origin", "null")]));
         assert!(!passes(&[("host", HOST), ("sec-fetch-site", "same-site"), ("origin", "null")]));
         assert!(!passes(&[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]));
         assert!(!passes(&[("origin", "https://app.example"), ("origin", "https://evil.example")]));
