@@ -224,6 +224,7 @@ impl Node {
 #[derive(Clone)]
 pub struct Realtime {
     service: SocketIoService<Router>,
+    auth: Auth,
     node: Arc<Node>,
     /// The tasks that must not end before the shutdown.
     running: Arc<[AbortHandle]>,
@@ -245,17 +246,18 @@ impl Realtime {
         }
         let node = Node::new(&parts, RelayTail::new(&from, &end), shutdown)?;
         let running = node.spawn_tasks(Arc::new(parts.log), typing_log);
-        let context = Arc::new(node.session_context(parts.auth, parts.tokens));
+        let context = Arc::new(node.session_context(parts.auth.clone(), parts.tokens));
         let (service, io) = transport::socket_io_builder().with_state(context).build_with_inner_svc(Router::new());
         session::register(&io);
         node.spawn_close(io);
-        Ok(Self { service, node: Arc::new(node), running: running.into() })
+        Ok(Self { service, auth: parts.auth, node: Arc::new(node), running: running.into() })
     }
 
     /// The Socket.IO route: `/socket.io/`.
     pub fn router(&self) -> Router {
         let Node { connections, shutdown, .. } = &*self.node;
-        transport::router(transport::PATH, self.service.clone(), connections.clone(), shutdown.clone())
+        let (connections, shutdown) = (connections.clone(), shutdown.clone());
+        transport::router(transport::PATH, self.service.clone(), connections, self.auth.clone(), shutdown)
     }
 
     /// The next offset of each partition that the relay looks at: it has relayed everything below, or is relaying it.

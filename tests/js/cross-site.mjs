@@ -17,7 +17,7 @@ const EXPECTED = {
   OWN: { read: 200, send: 201, sendBlindly: 201, edit: 200, delete: 200, websocket: 'connected', polling: 'connected' },
   FOREIGN: {
     read: 'failed', send: 'failed', sendBlindly: 'opaque', edit: 'failed', delete: 'failed',
-    websocket: 'cross_site', polling: 'xhr poll error',
+    websocket: 'websocket error', polling: 'xhr poll error',
   },
 };
 

@@ -125,8 +125,9 @@ fn socket_io() -> SocketIoService<Router> {
 async fn conformance() {
     let connections = Connections::new();
     let shutdown = CancellationToken::new();
-    let socket_io = router(PATH, socket_io(), connections.clone(), shutdown.clone());
-    let engine_io = router("/engine.io/", engine_io(), connections, shutdown.clone());
+    let auth = service::auth::Auth::new("a secret for tests");
+    let socket_io = router(PATH, socket_io(), connections.clone(), auth.clone(), shutdown.clone());
+    let engine_io = router("/engine.io/", engine_io(), connections, auth, shutdown.clone());
     let document = utoipa::openapi::OpenApi::default();
     let router = service::http::with_middleware(socket_io.merge(engine_io), &document, CorsPolicy::default());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", PORT)).await.unwrap();

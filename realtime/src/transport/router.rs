@@ -11,6 +11,7 @@ use axum::http::{self, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper::upgrade::OnUpgrade;
+use service::auth::{Auth, AuthError};
 use service::problem::Problem;
 use socketioxide::service::SocketIoService;
 use socketioxide::socket::Sid;
@@ -53,6 +54,7 @@ struct RouteState<S> {
     path: &'static str,
     service: S,
     connections: Connections,
+    auth: Auth,
     shutdown: CancellationToken,
 }
 
@@ -61,9 +63,10 @@ pub(crate) fn router<S: SocketService>(
     path: &'static str,
     service: S,
     connections: Connections,
+    auth: Auth,
     shutdown: CancellationToken,
 ) -> Router {
-    let state = RouteState { path, service, connections, shutdown };
+    let state = RouteState { path, service, connections, auth, shutdown };
     let closing = state.clone();
     state.connections.on_close(Box::new(move |socket| closing.clone().close_session(socket)));
     Router::new().route(path, any(serve::<S>)).with_state(state)
@@ -81,6 +84,10 @@ async fn serve<S: SocketService>(State(mut state): State<RouteState<S>>, mut req
         let admit = state.connections.packet_limit(socket);
         request = request.map(|body| limit_packets(body, admit));
     } else {
+        // Before the library sees the request: a browser may open a socket for any page, with the cookie of its user.
+        if let Err(error @ AuthError::CrossSite) = state.auth.authenticate_handshake(request.headers()) {
+            return Problem::from(error).into_response();
+        }
         let Some(connection) = state.connections.open() else {
             return Problem::unavailable("busy", "too many clients are connecting; try again", 1).into_response();
         };
