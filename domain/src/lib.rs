@@ -21,6 +21,7 @@ pub mod position;
 pub mod rejection;
 pub mod response;
 pub mod schema;
+pub mod seeded_rng;
 pub mod state;
 pub mod sync_cursor;
 #[cfg(any(test, feature = "testing"))]

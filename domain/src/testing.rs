@@ -1,8 +1,6 @@
 //! Random histories for tests: several users in several conversations, with retries, repeated records, races and
 //! invalid events. The same seed must give the same history on every machine.
 
-use uuid::{Builder, Uuid};
-
 use crate::command::{Command, SendMessage};
 use crate::decide::{Context, decide, notifications};
 use crate::event::{Attachment, ConversationKind, Event, EventData, MessageSent, MessageType, Request};
@@ -10,6 +8,7 @@ use crate::facts::{ConversationFacts, Facts, MessageFacts};
 use crate::fold::fold;
 use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use crate::position::Position;
+pub use crate::seeded_rng::Rng;
 use crate::state::{Changes, MessageKey, State};
 use crate::timestamp::Timestamp;
 
@@ -75,47 +74,6 @@ pub fn facts(state: &State, actor: &UserId, command: &Command) -> Facts {
             deleted_at: message.deleted_at,
             emoji: message.reactions.iter().map(|reaction| reaction.emoji.clone()).collect(),
         }),
-    }
-}
-
-/// A random number generator: `SplitMix64`, which is small, fast, and the same on every machine.
-#[derive(Debug, Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// A generator with this seed. All seeds are equally good.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`; 0 when `end` is 0.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.bits() % (end.max(1) as u64)) as usize
-    }
-
-    /// True with this probability, in percent.
-    pub fn percent(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    /// A random item; none if there are no items.
-    pub fn pick<T: Clone>(&mut self, items: &[T]) -> Option<T> {
-        let index = self.below(items.len());
-        items.get(index).cloned()
-    }
-
-    /// A random UUID (version 4).
-    pub fn uuid(&mut self) -> Uuid {
-        let bits = u128::from(self.bits()) << 64 | u128::from(self.bits());
-        Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 }
 
