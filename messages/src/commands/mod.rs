@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod doctor;
 pub(crate) mod migrate;
+mod progress;
 pub(crate) mod rebuild;
 pub(crate) mod serve;
 pub(crate) mod token;

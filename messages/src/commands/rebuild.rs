@@ -1,22 +1,17 @@
 //! `messages rebuild --reset`: rebuilds the read model from the topic and shows the progress.
 
-use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use event_log::TopicWatch;
-use indicatif::{ProgressBar, ProgressStyle};
-use projector::{FoldedKeys, Projector, RebuildProgress, Stalls};
+use projector::{FoldedKeys, Projector, Stalls};
 use read_model::ReadModel;
 use service::config::Config;
 use service::{lifecycle, telemetry};
 use uuid::Uuid;
 
+use super::progress::ProgressDisplay;
 use crate::process;
-
-/// The interval between two log lines when no terminal shows the progress bar.
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(crate) struct RebuildArgs {
@@ -48,35 +43,11 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<()> {
         folded: FoldedKeys::default(),
     };
     let started = Instant::now();
-    let display = ProgressDisplay::new()?;
+    let display = ProgressDisplay::new("rebuilding the read model", "records")?;
     let shutdown = lifecycle::shutdown_on_signal();
-    let rebuilt = projector::rebuild(projector, &shutdown, |progress| display.update(progress)).await?;
-    display.bar.finish_and_clear();
+    let rebuilt =
+        projector::rebuild(projector, &shutdown, |progress| display.update(progress.done, progress.total)).await?;
+    display.finish();
     tracing::info!(records = rebuilt.total, elapsed = ?started.elapsed(), "the read model is rebuilt to the log's end");
     Ok(())
-}
-
-/// A progress bar on a terminal, log lines elsewhere.
-struct ProgressDisplay {
-    bar: ProgressBar,
-    last_logged: Mutex<Instant>,
-}
-
-impl ProgressDisplay {
-    fn new() -> anyhow::Result<Self> {
-        // The bar hides itself without a terminal.
-        let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records · {per_sec} · {eta} left")?;
-        let bar = ProgressBar::new(0).with_style(style);
-        Ok(Self { bar, last_logged: Mutex::new(Instant::now()) })
-    }
-
-    fn update(&self, progress: RebuildProgress) {
-        self.bar.set_length(progress.total);
-        self.bar.set_position(progress.done);
-        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::io::stderr().is_terminal() && last_logged.elapsed() >= LOG_INTERVAL {
-            *last_logged = Instant::now();
-            tracing::info!(done = progress.done, total = progress.total, "rebuilding the read model");
-        }
-    }
 }
