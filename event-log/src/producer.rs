@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use domain::{Event, EventData, Position, envelope};
+use domain::{ConversationId, Event, EventData, Position, envelope};
 use rdkafka::ClientConfig;
 use rdkafka::bindings::{rd_kafka_message_status, rd_kafka_msg_status_t};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -180,9 +180,7 @@ impl Producer {
         let mut deliveries = Vec::with_capacity(events.len());
         for (event, queued) in events.iter().zip(self.enqueue(events, values, traceparent)?) {
             let delivery = match queued {
-                Ok(pending) => {
-                    pending.await.unwrap_or_else(|_| Err(AppendError::Unknown("the producer shut down".to_owned())))
-                }
+                Ok(pending) => pending.await.unwrap_or_else(|_| Err(shut_down())),
                 Err(error) => Err(error),
             };
             if delivery.is_ok() {
@@ -194,6 +192,26 @@ impl Producer {
             self.0.size_limit.refresh().await;
         }
         combine(deliveries)
+    }
+
+    /// Appends a record that is no event, as another program or a later version may do. It goes to the partition of a
+    /// conversation, where the projector parks it. For demonstrations only.
+    ///
+    /// # Errors
+    /// When Kafka doesn't acknowledge the record.
+    pub async fn append_undecodable(
+        &self,
+        key: ConversationId,
+        event_type: Option<&str>,
+        value: &[u8],
+    ) -> Result<Position, AppendError> {
+        let _in_flight = InFlight::enter(1);
+        let headers = event_type.map_or_else(OwnedHeaders::new, |event_type| {
+            OwnedHeaders::new().insert(Header { key: "ce_type", value: Some(event_type) })
+        });
+        let pending = enqueue_record(&self.working_producer()?, &self.0.topic, key, value, headers)?;
+        let delivery = pending.await.unwrap_or_else(|_| Err(shut_down()));
+        delivery.inspect_err(count_failure)
     }
 
     /// Queues events, up to the first that the queue refuses.
@@ -222,29 +240,13 @@ impl Producer {
         traceparent: &str,
     ) -> QueuedEvent {
         let is_typing = matches!(event.data, EventData::TypingStart {} | EventData::TypingStop {});
-        let Destination { topic, partitions, .. } = if is_typing { &self.0.typing_topic } else { &self.0.topic };
+        let destination = if is_typing { &self.0.typing_topic } else { &self.0.topic };
         let mut headers = OwnedHeaders::new();
         for (key, value) in &envelope::headers(event) {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
-        let (sender, delivery) = oneshot::channel();
-        let key = event.conversation_id.to_string();
-        let record = BaseRecord::with_opaque_to(topic, Box::new(sender))
-            .partition(partition_of(event.conversation_id, *partitions))
-            .key(&key)
-            .payload(value)
-            .headers(headers);
-        match producer.send(record) {
-            Ok(()) => Ok(delivery),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                Err(AppendError::Refused("the queue of events for Kafka is full".to_owned()))
-            }
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
-                Err(AppendError::TooLarge)
-            }
-            Err((error, _)) => Err(AppendError::Refused(error.to_string())),
-        }
+        enqueue_record(producer, destination, event.conversation_id, value, headers)
     }
 
     /// A producer without a fatal error. librdkafka gives an idempotent producer up after some errors, such as a
@@ -275,6 +277,37 @@ impl Producer {
             tracing::warn!(%error, "Kafka did not acknowledge every queued event in time; the rest is discarded");
         }
     }
+}
+
+/// Queues a record for the partition of its key.
+fn enqueue_record(
+    producer: &ThreadedProducer<KafkaContext>,
+    destination: &Destination,
+    key: ConversationId,
+    value: &[u8],
+    headers: OwnedHeaders,
+) -> QueuedEvent {
+    let (sender, delivery) = oneshot::channel();
+    let partition = partition_of(key, destination.partitions);
+    let key = key.to_string();
+    let record = BaseRecord::with_opaque_to(&destination.topic, Box::new(sender))
+        .partition(partition)
+        .key(&key)
+        .payload(value)
+        .headers(headers);
+    match producer.send(record) {
+        Ok(()) => Ok(delivery),
+        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+            Err(AppendError::Refused("the queue of events for Kafka is full".to_owned()))
+        }
+        Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => Err(AppendError::TooLarge),
+        Err((error, _)) => Err(AppendError::Refused(error.to_string())),
+    }
+}
+
+/// The error of an event whose producer is gone.
+fn shut_down() -> AppendError {
+    AppendError::Unknown("the producer shut down".to_owned())
 }
 
 /// Counts events in the metric of events in flight, until it is dropped.
