@@ -42,4 +42,10 @@ impl Rng {
         let bits = u128::from(self.bits()) << 64 | u128::from(self.bits());
         Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
+
+    /// A UUID of this moment, in Unix milliseconds (version 7).
+    pub fn uuid_at(&mut self, unix_ms: u64) -> Uuid {
+        let [_, _, _, _, _, _, random @ ..] = self.uuid().into_bytes();
+        Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid()
+    }
 }

@@ -11,8 +11,9 @@ use crate::harness::repository::{packages, text};
 const FOUNDATION: [&str; 6] = ["domain", "event-log", "read-model", "cache", "service", "read-path"];
 
 /// Every crate of the workspace, and the crates of the workspace that it may depend on: dependencies point down only.
-pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("domain", &[]),
+    ("demo", &["domain"]),
     ("event-log", &["domain"]),
     ("read-model", &["domain"]),
     ("cache", &["domain"]),
@@ -28,8 +29,9 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("bench", &ALL_CRATES),
 ];
 
-const ALL_CRATES: [&str; 11] = [
+const ALL_CRATES: [&str; 12] = [
     "domain",
+    "demo",
     "event-log",
     "read-model",
     "cache",
