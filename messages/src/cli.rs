@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use service::config::Config;
 
-use crate::commands::{dead_letters, doctor, migrate, rebuild, serve, token, topic};
+use crate::commands::{dead_letters, demo, doctor, migrate, rebuild, serve, token, topic};
 use crate::process::Roles;
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
@@ -41,6 +41,16 @@ const DOCTOR_EXAMPLE: &str = "\
 Example, as the last step of a deployment:
   messages doctor || exit 1";
 
+const DEMO_EXAMPLE: &str = "\
+Examples, on your own machine:
+  export MESSAGES_ENV=development
+  messages demo                                a hundred people and 10,000 messages, in a second
+  messages demo --users 1000 --conversations 5000 --messages 1000000
+                                               a million messages, for measurements
+  messages demo --until \"$(date -u +%FT%TZ)\"   a year that ends now
+
+Afterwards, sign in as alice, or as anybody who writes in her conversations.";
+
 const REALTIME_EXAMPLE: &str = "\
 Example, with all query-apis behind one address:
   QUERY_API_URL=http://query-api:8080 PORT=8083 messages realtime";
@@ -75,6 +85,17 @@ enum CliCommand {
     /// wrong.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Config),
+    /// Append a demonstration: people, their conversations and a year of messages, as real users would have caused them.
+    ///
+    /// For trying the system out, for tests and for measurements. For six messages there are three read marks, and one
+    /// edit, deletion or reaction. Half of the commands have idempotency keys. A tenth of the messages is in one
+    /// conversation. Some records are copies of earlier ones, as a producer that retries writes them, and three are no
+    /// events: they become dead letters.
+    ///
+    /// The same options always give the same records, so a second run changes nothing, and completes a run that was
+    /// interrupted. Refuses a topic that the read model was not folded from.
+    #[command(after_help = DEMO_EXAMPLE)]
+    Demo(demo::DemoArgs),
     /// Rebuild the read model: empty it, then fold the topic from its beginning.
     ///
     /// Running services keep running. Until the rebuild is complete, they answer from the events that are folded so
@@ -105,6 +126,7 @@ impl Cli {
             CliCommand::Migrate(config) => migrate::run(&config).await,
             CliCommand::Topic(arguments) => topic::run(&arguments).await,
             CliCommand::Doctor(config) => doctor::run(&config).await,
+            CliCommand::Demo(arguments) => demo::run(&arguments).await,
             CliCommand::Rebuild(arguments) => rebuild::run(&arguments).await,
             CliCommand::DeadLetters(command) => command.run().await,
             CliCommand::Token(arguments) => token::run(&arguments),

@@ -16,6 +16,7 @@ mod counters;
 mod dead_connections;
 mod dead_letters;
 mod dead_postgres_connections;
+mod demo;
 mod dependencies;
 mod development;
 mod doctor;

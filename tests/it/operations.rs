@@ -273,7 +273,7 @@ struct Subcommand {
     explains: &'static [&'static str],
 }
 
-const SUBCOMMANDS: [Subcommand; 10] = [
+const SUBCOMMANDS: [Subcommand; 11] = [
     Subcommand { name: "all", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
     Subcommand { name: "command-api", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
     Subcommand { name: "projector", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
@@ -282,6 +282,7 @@ const SUBCOMMANDS: [Subcommand; 10] = [
     Subcommand { name: "migrate", explains: &[POSTGRES] },
     Subcommand { name: "topic", explains: &[KAFKA] },
     Subcommand { name: "doctor", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
+    Subcommand { name: "demo", explains: &[KAFKA, POSTGRES] },
     Subcommand { name: "rebuild", explains: &[KAFKA, POSTGRES, REDIS] },
     Subcommand { name: "token", explains: &[SIGNING] },
 ];

@@ -1,6 +1,7 @@
 //! The commands of the command line, a module each. A command never uses the command line that calls it.
 
 pub(crate) mod dead_letters;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod migrate;
 mod progress;
