@@ -19,8 +19,9 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("cache", &["domain"]),
     ("service", &["domain"]),
     ("read-path", &["domain", "event-log", "read-model", "cache", "service"]),
+    ("replay", &["domain", "event-log"]),
     ("command-api", &FOUNDATION),
-    ("projector", &FOUNDATION),
+    ("projector", &["domain", "event-log", "read-model", "cache", "service", "read-path", "replay"]),
     ("query-api", &FOUNDATION),
     // Realtime calls query-api over HTTP.
     ("realtime", &["domain", "event-log", "cache", "service"]),
@@ -37,6 +38,7 @@ const ALL_CRATES: [&str; 12] = [
     "cache",
     "service",
     "read-path",
+    "replay",
     "command-api",
     "projector",
     "query-api",

@@ -13,13 +13,14 @@ use crate::harness::repository::{root, text};
 const DOCUMENT: &str = "docs/limits.md";
 
 /// The limits of all crates, from the lowest up.
-const LIMITS: [&[&[LimitRow]]; 11] = [
+const LIMITS: [&[&[LimitRow]]; 12] = [
     domain::LIMITS,
     event_log::LIMITS,
     read_model::LIMITS,
     cache::LIMITS,
     service::LIMITS,
     read_path::LIMITS,
+    replay::LIMITS,
     command_api::LIMITS,
     query_api::LIMITS,
     projector::LIMITS,

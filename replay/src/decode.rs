@@ -1,0 +1,77 @@
+//! Records as entries of buckets, and their decoding. What isn't an event is reported with its reason, as the projector
+//! parks it.
+
+use domain::{ConversationId, Event, Position};
+use event_log::LogRecord;
+use serde::Deserialize;
+
+use crate::buckets::{EntryBlock, hash_of};
+
+/// The part of an event that says which conversation it is of.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventScope {
+    conversation_id: ConversationId,
+}
+
+/// The hash of a record's conversation. Only the value says which one that is: another program may have written the
+/// key. A record without a conversation is no event, and goes anywhere.
+pub(crate) fn hash_of_record(record: &LogRecord) -> u64 {
+    match serde_json::from_slice::<EventScope>(&record.value) {
+        Ok(scope) => hash_of(scope.conversation_id),
+        Err(_) => hash_of(record.position),
+    }
+}
+
+/// Writes the parts of a record that decoding needs, and the log's timestamp.
+pub(crate) fn encode(record: &LogRecord, entry: &mut Vec<u8>) {
+    entry.clear();
+    entry.extend_from_slice(&record.position.partition.to_le_bytes());
+    entry.extend_from_slice(&record.position.offset.to_le_bytes());
+    entry.extend_from_slice(&record.timestamp_ms.to_le_bytes());
+    entry.extend_from_slice(&(record.key.len() as u64).to_le_bytes());
+    entry.extend_from_slice(&record.key);
+    entry.extend_from_slice(&record.value);
+}
+
+/// Reads what [`encode`] wrote.
+fn decode(entry: &[u8]) -> Option<LogRecord> {
+    let (partition, rest) = entry.split_first_chunk()?;
+    let (offset, rest) = rest.split_first_chunk()?;
+    let (timestamp, rest) = rest.split_first_chunk()?;
+    let (key_length, rest) = rest.split_first_chunk()?;
+    let (key, value) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*key_length)).ok()?)?;
+    let position = Position { partition: i32::from_le_bytes(*partition), offset: i64::from_le_bytes(*offset) };
+    Some(LogRecord {
+        position,
+        timestamp_ms: i64::from_le_bytes(*timestamp),
+        key: key.to_vec(),
+        event_id: None,
+        event_type: None,
+        traceparent: None,
+        value: value.to_vec(),
+    })
+}
+
+/// Some records of a bucket, decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DecodedBlock {
+    /// The events. Those of a conversation are in the order of the log.
+    pub events: Vec<(Position, Event)>,
+    /// The records that are no events, with the reasons.
+    pub undecodable: Vec<(Position, String)>,
+}
+
+impl DecodedBlock {
+    /// Decodes the records of a topic with this number of partitions.
+    pub fn of(block: &EntryBlock, partitions: usize) -> Self {
+        let mut decoded = Self::default();
+        for record in block.entries().filter_map(|entry| decode(entry.bytes)) {
+            match record.event(partitions) {
+                Ok(event) => decoded.events.push((record.position, event)),
+                Err(error) => decoded.undecodable.push((record.position, error.to_string())),
+            }
+        }
+        decoded
+    }
+}

@@ -1,0 +1,30 @@
+//! The log, conversation by conversation. The log has the events of all conversations mixed; what folds one conversation
+//! after the other needs far less memory, and writes or compares each row once.
+//!
+//! [`sort_log`] reads the topic from its beginning to a vector of offsets, and puts its records into [`Buckets`] by the
+//! hash of their conversation. Buckets keep a bounded number of bytes in memory, and the others in a temporary file.
+//! Then the caller takes one [`Bucket`] after the other, and decodes its records with [`DecodedBlock`].
+//!
+//! An example: a log of a million records takes 500 MB. Of these, 32 MiB stay in memory. Each of the 256 buckets has
+//! about 4,000 records. A bucket with far more records is divided by further bits of the hash, until it is small enough
+//! or has only one conversation.
+//!
+//! # What holds
+//!
+//! - A conversation's records are in one bucket, in the order of the log. So are those of its records that its key
+//!   doesn't name: only the value counts, as for the projector.
+//! - No record is lost: one that nobody can decode comes in some bucket, too.
+//! - The temporary file has no name. The system deletes it when the process ends, however it ends.
+
+mod buckets;
+mod decode;
+mod sort;
+mod spill_file;
+
+pub use buckets::{Bucket, BucketEntry, Buckets, EntryBlock, SortBudget, hash_of};
+pub use decode::DecodedBlock;
+pub use sort::{SortError, SortProgress, sort_log};
+pub use spill_file::SpillError;
+
+/// The limits of this crate, for `docs/limits.md`.
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[buckets::LIMIT_ROWS, sort::LIMIT_ROWS];
