@@ -1,9 +1,11 @@
 //! The command line: parses it and runs the chosen command. The texts here are the `--help`.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use service::config::Config;
 
-use crate::commands::{dead_letters, demo, doctor, migrate, rebuild, serve, token, topic};
+use crate::commands::{dead_letters, demo, doctor, migrate, rebuild, serve, token, topic, verify};
 use crate::process::Roles;
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
@@ -50,6 +52,15 @@ Examples, on your own machine:
   messages demo --until \"$(date -u +%FT%TZ)\"   a year that ends now
 
 Afterwards, sign in as alice, or as anybody who writes in her conversations.";
+
+const VERIFY_EXAMPLE: &str = "\
+Exit codes:
+  0  the read model is the fold of the topic
+  3  it differs; the differences are printed
+  1  the comparison could not be finished
+
+Example, every night:
+  messages verify || notify-operators";
 
 const REALTIME_EXAMPLE: &str = "\
 Example, with all query-apis behind one address:
@@ -101,6 +112,16 @@ enum CliCommand {
     /// Running services keep running. Until the rebuild is complete, they answer from the events that are folded so
     /// far.
     Rebuild(rebuild::RebuildArgs),
+    /// Verify the read model: fold the topic again, and compare every row of Postgres with the result.
+    ///
+    /// Changes nothing, and may run at any time: it compares one snapshot of Postgres with the events that the snapshot
+    /// includes. Prints the first 20 differences, each with its table, key, column and both values, and counts all of them.
+    /// Dead letters that aren't folded count as they are. What Redis has cached isn't compared.
+    ///
+    /// Keeps a bounded part of the topic and of the rows in memory, and the others in a temporary file in TMPDIR, which
+    /// takes about as much space as the topic and the tables.
+    #[command(after_help = VERIFY_EXAMPLE)]
+    Verify(verify::VerifyArgs),
     /// List, retry or discard the records that could not be folded into the read model.
     ///
     /// Such a record (written by another program, or by a newer version) stays on the topic and blocks nothing.
@@ -112,12 +133,13 @@ enum CliCommand {
 }
 
 impl Cli {
-    /// Runs the chosen command. A service runs until a signal stops it.
+    /// Runs the chosen command. A service runs until a signal stops it. Returns the exit code.
     ///
     /// # Errors
     /// When the command fails; the message says what to do next.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            CliCommand::Verify(arguments) => return verify::run(&arguments).await,
             CliCommand::All(config) => serve::run(config, Roles::ALL).await,
             CliCommand::CommandApi(config) => serve::run(config, Roles::COMMAND_API).await,
             CliCommand::Projector(config) => serve::run(config, Roles::PROJECTOR).await,
@@ -130,7 +152,8 @@ impl Cli {
             CliCommand::Rebuild(arguments) => rebuild::run(&arguments).await,
             CliCommand::DeadLetters(command) => command.run().await,
             CliCommand::Token(arguments) => token::run(&arguments),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // process doesn't wait for it any longer.
     runtime.shutdown_timeout(BLOCKING_THREADS_TIMEOUT);
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit_code) => exit_code,
         Err(error) => {
             eprintln!("✗ {}", escaped(&format!("{error:#}")));
             ExitCode::FAILURE

@@ -1,7 +1,8 @@
-//! Whether the log still has everything that a new read model needs.
+//! Whether the log still has everything that a new read model needs, where it needs it.
 
 use domain::PositionVector;
 use event_log::{LogConsumer, LostRecords};
+use read_model::FoldedTopic;
 
 use crate::projector::Projector;
 
@@ -30,4 +31,19 @@ pub(crate) async fn ensure_complete_for_empty(projector: &Projector, log: &LogCo
         Some(_) => Ok(()),
         None => ensure_complete(log).await,
     }
+}
+
+/// Checks that a topic still has the partitions that the read model was folded from.
+///
+/// # Errors
+/// When it has others: the same key is then on two of them, and what is on the wrong one can't be folded.
+pub(crate) fn ensure_same_partitions(name: &str, partitions: usize, folded: &FoldedTopic) -> anyhow::Result<()> {
+    if usize::try_from(folded.partitions) != Ok(partitions) {
+        anyhow::bail!(
+            "the topic {name} has {partitions} partitions now and had {0}: keys have moved. Nothing was changed; copy its \
+             records to a new topic with {0} partitions and set KAFKA_TOPIC",
+            folded.partitions
+        );
+    }
+    Ok(())
 }

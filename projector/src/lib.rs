@@ -18,6 +18,7 @@ mod projector;
 mod rebuild;
 mod session;
 mod stalls;
+mod verify;
 mod worker;
 
 pub use folded_keys::FoldedKeys;
@@ -25,6 +26,9 @@ pub use lag::{Lag, lag};
 pub use projector::Projector;
 pub use rebuild::{RebuildProgress, rebuild};
 pub use stalls::{Stalls, held_reason};
+pub use verify::{
+    Difference, DifferenceKind, Differences, TableCounts, Verification, VerifyOutcome, VerifyProgress, verify,
+};
 pub use worker::run;
 
 /// The limits of this crate, for `docs/limits.md`.
@@ -34,4 +38,5 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     folding::PUBLICATION_LIMITS,
     folded_keys::LIMIT_ROWS,
     dead_letters::LIMIT_ROWS,
+    verify::LIMIT_ROWS,
 ];

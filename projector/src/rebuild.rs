@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use domain::PositionVector;
-use event_log::{LogConsumer, Topic};
+use event_log::LogConsumer;
 use tokio_util::sync::CancellationToken;
 
-use crate::complete_log::ensure_complete;
+use crate::complete_log::{ensure_complete, ensure_same_partitions};
 use crate::projector::Projector;
 use crate::worker;
 
@@ -34,7 +34,10 @@ pub async fn rebuild(
 ) -> anyhow::Result<RebuildProgress> {
     let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild");
     ensure_complete(&consumer).await?;
-    ensure_same_partitions(&projector).await?;
+    let topic = &projector.topic;
+    if let Some(folded) = projector.read_model.folded_topic().await?.filter(|folded| folded.id == topic.id) {
+        ensure_same_partitions(&topic.name, topic.partitions, &folded)?;
+    }
     let end = consumer.end_offsets().await?;
     projector.read_model.reset(projector.topic.id, projector.topic.partitions).await?;
     let stop = shutdown.child_token();
@@ -43,22 +46,6 @@ pub async fn rebuild(
     stop.cancel();
     worker.await?;
     outcome
-}
-
-/// Checks that the topic still has the partitions that the read model was folded from.
-///
-/// # Errors
-/// When it has others: the same key is then on two of them, and what is on the wrong one can't be folded.
-async fn ensure_same_partitions(projector: &Projector) -> anyhow::Result<()> {
-    let Topic { name, id, partitions, .. } = &projector.topic;
-    match projector.read_model.folded_topic().await? {
-        Some(folded) if folded.id == *id && usize::try_from(folded.partitions) != Ok(*partitions) => anyhow::bail!(
-            "the topic {name} has {partitions} partitions now and had {0}: keys have moved. Nothing was changed; copy its \
-             records to a new topic with {0} partitions and set KAFKA_TOPIC",
-            folded.partitions
-        ),
-        _ => Ok(()),
-    }
 }
 
 async fn wait_until_folded(

@@ -31,6 +31,7 @@ mod changed_entities;
 mod commit;
 mod connection;
 mod dead_letters;
+mod derived_rows;
 mod error;
 mod facts;
 mod health;
@@ -54,6 +55,7 @@ pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;
 pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
+pub use derived_rows::{DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
 pub use error::ReadModelError;
 pub use facts::Membership;
 pub use health::{Leases, PostgresHealth};
@@ -67,6 +69,7 @@ pub use sync::{Change, PositionedChange, SyncPage};
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     connection::LIMIT_ROWS,
+    derived_rows::LIMIT_ROWS,
     migrations::LIMIT_ROWS,
     parking::LIMIT_ROWS,
     pool::LIMIT_ROWS,

@@ -125,17 +125,7 @@ impl ReadModel {
     /// Reads what the read model is folded from; none before a projector first ran.
     pub async fn folded_topic(&self) -> Result<Option<FoldedTopic>, ReadModelError> {
         let mut connection = self.acquire("folded_topic").await?;
-        // One statement, so that all of it is from one projection.
-        let rows = sqlx::query(
-            "SELECT projection.topic_id, projection.partitions, partition, next_offset
-             FROM projection JOIN partitions ON true ORDER BY partition",
-        )
-        .fetch_all(&mut connection)
-        .await?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let (id, partitions) = (first.try_get("topic_id")?, first.try_get("partitions")?);
-        let next: Result<Vec<i64>, sqlx::Error> = rows.iter().map(|row| row.try_get("next_offset")).collect();
-        Ok(Some(FoldedTopic { id, partitions, next: PositionVector(next?) }))
+        folded_topic(&mut connection).await
     }
 
     /// Reads the generation of the projection; none before a projector first ran.
@@ -156,6 +146,21 @@ pub(crate) async fn offsets(connection: &mut PooledConnection) -> Result<Positio
         offsets.advance(row.try_get("partition")?, row.try_get("next_offset")?);
     }
     Ok(offsets)
+}
+
+/// Reads what the read model is folded from; none before a projector first ran.
+pub(crate) async fn folded_topic(connection: &mut PooledConnection) -> Result<Option<FoldedTopic>, ReadModelError> {
+    // One statement, so that all of it is from one projection.
+    let rows = sqlx::query(
+        "SELECT projection.topic_id, projection.partitions, partition, next_offset
+         FROM projection JOIN partitions ON true ORDER BY partition",
+    )
+    .fetch_all(connection)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (id, partitions) = (first.try_get("topic_id")?, first.try_get("partitions")?);
+    let next: Result<Vec<i64>, sqlx::Error> = rows.iter().map(|row| row.try_get("next_offset")).collect();
+    Ok(Some(FoldedTopic { id, partitions, next: PositionVector(next?) }))
 }
 
 /// Reads the current projection, and locks it until the transaction ends.

@@ -70,7 +70,7 @@ async fn write_conversations(
 
 /// The last activity of a small conversation, and the offset of its last change: each of its members' rows holds a
 /// copy. None for a large conversation, where each message would rewrite too many rows.
-fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
+pub(crate) fn recency(state: &State, id: ConversationId) -> Option<(OffsetDateTime, i64)> {
     let conversation = state.conversations.get(&id)?;
     let is_small =
         usize::try_from(conversation.participant_count).is_ok_and(|count| count <= limits::SMALL_CONVERSATION_MAX);

@@ -116,12 +116,14 @@ impl Site {
         (projection, self.system.read_model().offsets().await.unwrap().0)
     }
 
-    /// Asserts that a rebuild is refused with this reason, and changes nothing.
+    /// Asserts that a rebuild and a verification are refused with this reason, and change nothing.
     async fn assert_no_rebuild(&self, reason: &str) {
         let before = self.read_model().await;
-        let (succeeded, printed) = run(&self.system.config, &["rebuild", "--reset"]).await;
-        assert!(!succeeded && printed.contains(reason), "{printed}");
-        assert_eq!(self.read_model().await, before, "{printed}");
+        for arguments in [&["rebuild", "--reset"][..], &["verify"]] {
+            let (succeeded, printed) = run(&self.system.config, arguments).await;
+            assert!(!succeeded && printed.contains(reason), "{arguments:?}: {printed}");
+            assert_eq!(self.read_model().await, before, "{printed}");
+        }
         let page = self.system.get("alice", &format!("/api/messages?conversationId={}", self.conversation)).await;
         assert_eq!(page.data().as_array().unwrap().last().unwrap()["content"], "before", "{page:?}");
     }

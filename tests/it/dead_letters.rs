@@ -20,6 +20,7 @@ use crate::harness::fold::assert_folded;
 use crate::harness::log::{self, NewRecord, Record};
 use crate::harness::process::{ServiceProcess, command, free_port};
 use crate::harness::system::{PARTITIONS, System, TIMEOUT, config, eventually, unknown_id, unlimited};
+use crate::harness::verified::Verified;
 
 /// What a `messages dead-letters …` printed, and whether it succeeded.
 struct CliOutput {
@@ -295,6 +296,56 @@ async fn a_retry_folds_conversations_again_until_the_read_model_is_the_fold_of_t
     let list = dead_letters(&system.config, &["list"]).await;
     assert!(list.contains("no dead letters"), "{}", list.printed);
     assert_nothing_stale(&system, &queries).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_counts_a_dead_letter_as_the_read_model_does_whatever_an_operator_decided() {
+    // Given a log of which an older version parked some events.
+    let config = config();
+    topic(&config).await;
+    log::append(&config, &random_history(12, 300).iter().map(NewRecord::event).collect::<Vec<_>>()).await;
+    let records = log::records(&config.kafka_brokers, &config.kafka_topic).await;
+    let unknown = pick_unknown(&records, &mut Rng::new(12));
+    project_as_older_version(&config, &records, |record| unknown.contains(&record.position())).await;
+
+    // When this version, which can read them, verifies that read model, then they aren't folded, as it should be.
+    let verified = Verified::run(&config).await;
+    let readable = format!("dead letters that this version can read: {}", unknown.len());
+    assert!(verified.code == Some(0) && verified.printed.contains(&readable), "{verified:?}");
+
+    // When an operator discards all of them, then they still aren't folded.
+    for position in &unknown {
+        let discarded = dead_letters(&config, &["discard", position, "--because", "from a test"]).await;
+        assert!(discarded.succeeded, "{}", discarded.printed);
+    }
+    let verified = Verified::run(&config).await;
+    assert!(verified.code == Some(0) && !verified.printed.contains("can read"), "{verified:?}");
+
+    // When this version rebuilds the read model, then they are folded, and discarded nevertheless.
+    assert!(command(&config, &["rebuild", "--reset"]).status().await.unwrap().success());
+    let list = dead_letters(&config, &["list", "--all"]).await;
+    assert_eq!(list.printed.matches("discarded").count(), unknown.len(), "{}", list.printed);
+    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, 2).unwrap();
+    assert_folded(&read_model, &records).await;
+    let verified = Verified::run(&config).await;
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_an_unreadable_record_that_is_not_parked() {
+    let site = SystemWithDeadLetters::start().await;
+    let (position, reason) = &site.parked[0];
+    let (partition, offset) = position.split_once(':').unwrap();
+    assert_eq!(Verified::run(&site.system.config).await.code, Some(0));
+
+    let forget = sqlx::query("DELETE FROM dead_letters WHERE partition = $1 AND position = $2");
+    let forget = forget.bind(partition.parse::<i32>().unwrap()).bind(offset.parse::<i64>().unwrap());
+    assert_eq!(forget.execute(&site.system.sql).await.unwrap().rows_affected(), 1);
+
+    let verified = Verified::run(&site.system.config).await;
+    let named = format!("✗ dead_letters partition={partition} position={offset}: the row is missing");
+    let printed = &verified.printed;
+    assert!(verified.code == Some(3) && printed.contains(&named) && printed.contains(reason), "{verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

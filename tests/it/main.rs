@@ -60,3 +60,4 @@ mod sync_walk;
 mod tidy;
 mod topic;
 mod traces;
+mod verify;

@@ -190,6 +190,10 @@ async fn a_replaced_topic_is_refused_until_the_operator_rebuilds() {
     restarted.post("alice", body.clone()).await.assert_problem(503, "append_refused");
     assert_eq!(restarted.read_model().offsets().await.unwrap(), offsets_before);
 
+    let verified = command(&restarted.config, &["verify"]).output().await.unwrap();
+    let printed = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.code() == Some(1) && printed.contains("recreated it"), "{verified:?}");
+
     // The operator confirms the new topic with a rebuild.
     assert!(command(&restarted.config, &["rebuild", "--reset"]).status().await.unwrap().success());
     assert_folded(&restarted.read_model(), &restarted.records().await).await;

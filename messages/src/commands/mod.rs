@@ -9,4 +9,5 @@ pub(crate) mod rebuild;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod topic;
+pub(crate) mod verify;
 mod welcome;

@@ -22,6 +22,7 @@ pub(crate) mod script;
 pub(crate) mod sockets;
 pub(crate) mod system;
 pub(crate) mod traffic;
+pub(crate) mod verified;
 
 pub(crate) use sockets::Client;
 pub(crate) use system::{System, eventually, send_concurrently, unknown_id};

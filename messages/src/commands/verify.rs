@@ -1,0 +1,126 @@
+//! `messages verify`: compares the read model with the fold of the topic, and prints what differs.
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use event_log::describe_topic;
+use projector::{Verification, VerifyOutcome, VerifyProgress};
+use read_model::ReadModel;
+use replay::SortBudget;
+use service::config::Config;
+use service::printable::escaped;
+use service::{lifecycle, telemetry};
+
+use super::progress::ProgressDisplay;
+
+/// The exit code when the read model differs from the fold of the topic.
+const DIFFERENT: u8 = 3;
+/// How many connections to Postgres the command opens at most.
+const CONNECTIONS: u32 = 1;
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// Compares the read model with the fold of the topic.
+///
+/// # Errors
+/// When the comparison can't be finished.
+pub(crate) async fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let config = &arguments.config;
+    telemetry::start(&config.log, config.log_format);
+    let verification = prepare(config).await?;
+    let started = Instant::now();
+    let display = StepDisplay::default();
+    let shutdown = lifecycle::shutdown_on_signal();
+    let outcome = tokio::select! {
+        outcome = projector::verify(&verification, |progress| display.show(progress)) => outcome?,
+        () = shutdown.cancelled() => bail!("stopped before everything was compared; nothing was changed"),
+    };
+    display.finish();
+    tracing::info!(elapsed = ?started.elapsed(), "compared the read model with the log");
+    print(&outcome);
+    Ok(if outcome.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+async fn prepare(config: &Config) -> anyhow::Result<Verification> {
+    let topic = describe_topic(&config.kafka_brokers, &config.kafka_topic).await?;
+    let topic = topic.with_context(|| format!("the topic {} doesn't exist", config.kafka_topic))?;
+    let read_model = ReadModel::connect(&config.database_url, &config.database_schema, CONNECTIONS)?;
+    let pending = read_model.health().await?.pending_migrations;
+    ensure!(pending == 0, "the schema {} lacks {pending} migrations: run messages migrate", config.database_schema);
+    Ok(Verification {
+        brokers: config.kafka_brokers.clone(),
+        topic: config.kafka_topic.clone(),
+        topic_id: topic.id,
+        partitions: topic.partitions,
+        read_model,
+        budget: SortBudget::in_folder(std::env::temp_dir()),
+    })
+}
+
+/// Shows the progress of one step after the other.
+#[derive(Default)]
+struct StepDisplay {
+    /// What the present step does, and its display.
+    current: RefCell<Option<(&'static str, ProgressDisplay)>>,
+}
+
+impl StepDisplay {
+    fn show(&self, progress: VerifyProgress) {
+        match progress {
+            // How many there are isn't known.
+            VerifyProgress::Rows(rows) => self.update("reading the rows of the read model", "rows", rows, rows),
+            VerifyProgress::Log(log) => self.update("reading the log", "records", log.done, log.total),
+            VerifyProgress::Comparison { done, total } => {
+                self.update("comparing the rows with the log", "parts", done, total);
+            }
+        }
+    }
+
+    fn update(&self, activity: &'static str, unit: &str, done: u64, total: u64) {
+        if self.current.borrow().as_ref().is_none_or(|(current, _)| *current != activity) {
+            self.finish();
+            self.current.replace(ProgressDisplay::new(activity, unit).ok().map(|display| (activity, display)));
+        }
+        if let Some((_, display)) = &*self.current.borrow() {
+            display.update(done, total);
+        }
+    }
+
+    /// Removes the bar of the present step.
+    fn finish(&self) {
+        if let Some((_, display)) = self.current.take() {
+            display.finish();
+        }
+    }
+}
+
+fn print(outcome: &VerifyOutcome) {
+    let VerifyOutcome { records, rows, differences, readable_dead_letters } = outcome;
+    for difference in &differences.first {
+        println!("✗ {}", escaped(&difference.to_string()));
+    }
+    if *readable_dead_letters > 0 {
+        println!("! dead letters that this version can read: {readable_dead_letters}");
+        println!("    → fold them: messages dead-letters retry --all");
+    }
+    if differences.is_empty() {
+        println!("✓ the read model is the fold of the log: {rows} rows, {records} records");
+        return;
+    }
+    println!("\n{:<16}{:>10}{:>10}{:>10}", "table", "missing", "added", "changed");
+    for (table, counts) in &differences.counts {
+        println!("{table:<16}{:>10}{:>10}{:>10}", counts.missing, counts.added, counts.changed);
+    }
+    println!(
+        "✗ the read model differs from the log: rows {}, in conversations {}",
+        differences.rows(),
+        differences.conversations
+    );
+}

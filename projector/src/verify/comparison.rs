@@ -1,0 +1,131 @@
+//! Comparing a bucket of the log with the rows of the same conversations.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use domain::state::State;
+use domain::{Event, Position};
+use read_model::{DeadLetterStatus, DerivedRow, DerivedTable, demanded_applied, demanded_rows};
+use replay::{Bucket, DecodedBlock, SpillError};
+
+use super::difference::Differences;
+use super::row_codec::{EncodedRow, decode, parts_of};
+use crate::folding::fold;
+
+/// The records that the projector parked.
+#[derive(Debug, Default)]
+pub(super) struct ParkedRecords {
+    pub(super) statuses: BTreeMap<Position, DeadLetterStatus>,
+    /// Those that are discarded, and folded nevertheless.
+    folded_discards: BTreeSet<Position>,
+}
+
+impl ParkedRecords {
+    /// Begins with dead letters of which no row is known.
+    pub(super) fn new(statuses: BTreeMap<Position, DeadLetterStatus>) -> Self {
+        Self { statuses, folded_discards: BTreeSet::new() }
+    }
+
+    /// Takes note of a row of Postgres: it may be that of a discarded record.
+    pub(super) fn observe(&mut self, row: &DerivedRow) {
+        if row.table != DerivedTable::AppliedEvents || self.statuses.is_empty() {
+            return;
+        }
+        let value = |name: &str| {
+            let index = row.table.columns().iter().position(|column| *column == name)?;
+            row.values.get(index)?.as_deref()
+        };
+        let position = value("partition").zip(value("position"));
+        let position = position.and_then(|(partition, offset)| {
+            Some(Position { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+        });
+        self.folded_discards.extend(position.filter(|it| self.statuses.get(it) == Some(&DeadLetterStatus::Discarded)));
+    }
+
+    /// Whether the record at this position is parked, and nobody has decided that it stays so.
+    fn is_open(&self, position: Position) -> bool {
+        let status = self.statuses.get(&position);
+        matches!(status, Some(DeadLetterStatus::Parked | DeadLetterStatus::RetryRequested))
+    }
+
+    /// Whether the read model includes the record at this position, if the record is an event.
+    fn includes(&self, position: Position) -> bool {
+        let is_discarded = self.statuses.get(&position) == Some(&DeadLetterStatus::Discarded);
+        !self.is_open(position) && (!is_discarded || self.folded_discards.contains(&position))
+    }
+}
+
+/// The rows that the log demands, by their keys.
+type DemandedRows = HashMap<Box<[u8]>, Box<[u8]>>;
+
+/// Compares buckets, and collects what differs.
+pub(super) struct Comparison<'a> {
+    pub(super) parked: &'a ParkedRecords,
+    /// How many partitions the topic has.
+    pub(super) partitions: usize,
+    pub(super) differences: Differences,
+    /// How many open dead letters this version can read.
+    pub(super) readable_dead_letters: u64,
+}
+
+impl Comparison<'_> {
+    /// Compares a bucket of the log with the bucket of the same hashes of Postgres's rows.
+    pub(super) fn compare(&mut self, log: Bucket, mut stored: Bucket) -> Result<(), SpillError> {
+        let mut demanded = self.demanded(log)?;
+        let mut conversations = HashSet::new();
+        while let Some(block) = stored.next_block()? {
+            for entry in block.entries() {
+                if let Some(row) = self.compare_row(entry.bytes, &mut demanded) {
+                    conversations.insert(row.values.into_iter().next());
+                }
+            }
+        }
+        let mut missing: Vec<_> = demanded.into_iter().collect();
+        missing.sort_unstable();
+        for row in missing.iter().filter_map(|(key, values)| decode(key, values)) {
+            self.differences.add_missing(&row);
+            conversations.insert(row.values.into_iter().next());
+        }
+        self.differences.conversations += conversations.len() as u64;
+        Ok(())
+    }
+
+    /// Folds a bucket of the log.
+    fn demanded(&mut self, mut log: Bucket) -> Result<DemandedRows, SpillError> {
+        let mut state = State::default();
+        let mut demanded = DemandedRows::new();
+        let mut add = |row: &DerivedRow| {
+            let EncodedRow { key, values } = EncodedRow::new(row);
+            demanded.insert(key, values);
+        };
+        while let Some(block) = log.next_block()? {
+            let DecodedBlock { mut events, undecodable } = DecodedBlock::of(&block, self.partitions);
+            for (position, reason) in undecodable {
+                if !self.parked.statuses.contains_key(&position) {
+                    self.differences.add_not_parked(position, reason);
+                }
+            }
+            self.readable_dead_letters += events.iter().filter(|(it, _)| self.parked.is_open(*it)).count() as u64;
+            events.retain(|(position, _)| self.parked.includes(*position));
+            let changes =
+                fold(events.iter().map(|(position, event): &(Position, Event)| (*position, event)), &mut state);
+            changes.applied.iter().for_each(|applied| add(&demanded_applied(applied)));
+        }
+        demanded_rows(&state).for_each(|row| add(&row));
+        Ok(demanded)
+    }
+
+    /// Compares a row of Postgres, and takes it from those that the log demands. Returns the row if it differs.
+    fn compare_row(&mut self, entry: &[u8], demanded: &mut DemandedRows) -> Option<DerivedRow> {
+        let (key, values) = parts_of(entry)?;
+        let demanded_values = demanded.remove(key);
+        if demanded_values.as_deref() == Some(values) {
+            return None;
+        }
+        let stored = decode(key, values)?;
+        match demanded_values.and_then(|demanded| decode(key, &demanded)) {
+            Some(demanded) => self.differences.add_changed(&demanded, &stored),
+            None => self.differences.add_added(&stored),
+        }
+        Some(stored)
+    }
+}
