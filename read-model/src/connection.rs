@@ -14,7 +14,7 @@ pub(crate) const READ_WRITE: &str = "BEGIN";
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// How long a statement waits for a lock, in milliseconds.
-const LOCK_TIMEOUT_MS: u32 = 4_000;
+const LOCK_TIMEOUT_MS: u32 = 2_500;
 /// The same for a projector.
 const PROJECTOR_LOCK_TIMEOUT_MS: u32 = 1_000;
 /// How many connections a projector opens at most: one for the batches of the healthy partitions, three for partitions

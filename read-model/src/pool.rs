@@ -367,6 +367,8 @@ impl Drop for PooledConnection {
         match open.condition {
             Condition::Broken => {}
             Condition::Ready if !open.is_in_transaction => self.shared.put_back(open),
+            // It is closed: what it was doing ends with it, and others wait for its permit.
+            Condition::Ready | Condition::Unfinished if !self.shared.suspicion.trusts(open.connected_at) => {}
             Condition::Ready | Condition::Unfinished => {
                 // Without a runtime, the process is ending.
                 if let Ok(runtime) = Handle::try_current() {

@@ -6,8 +6,8 @@
 //! dead, or the server no longer works. All connections that are as old are then *suspect*: the pool closes the idle
 //! ones, and a statement under way has a second left. One dead connection uncovers the others.
 //!
-//! Each process sends Postgres a statement every second. It has noticed all dead connections at most seven seconds after
-//! they died: the first statement begins within one second, waits for five, and the others fail within one more.
+//! Each process sends Postgres a statement every second. It has noticed all dead connections at most six seconds after
+//! they died: the first statement begins within one second, waits for four, and the others fail within one more.
 
 use std::io;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// How long Postgres works on a statement at most. After this time, the client that waits for the result has given up.
-pub(crate) const STATEMENT_TIMEOUT_MS: u32 = 4_000;
+pub(crate) const STATEMENT_TIMEOUT_MS: u32 = 3_000;
 /// How many seconds a statement may be without an answer: one more than Postgres takes to give up.
-const SILENCE_MAX: u32 = 5;
+const SILENCE_MAX: u32 = 4;
 /// The same on a connection that is suspect.
 const SUSPECT_SILENCE_MAX: u32 = 1;
 /// The unit in which silence is measured. A process that was stopped for a minute counts one, not sixty: the answer may
@@ -45,14 +45,15 @@ struct Since {
 }
 
 impl Suspicion {
-    /// Distrusts all connections that are open now, because one of them went silent.
-    fn raise(&self) {
+    /// Distrusts all connections that are open now, because one went silent that was opened at this time. One that was
+    /// suspect already says nothing new: those that were opened since then may be good.
+    fn raise(&self, connected_at: Instant) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        // All connections of an outage go silent together.
-        if since.silent_at.is_none_or(|at| now - at > TICK) {
-            tracing::warn!(seconds = SILENCE_MAX, "Postgres gave no answer; replacing the connections to it");
+        if since.silent_at.is_some_and(|at| connected_at <= at) {
+            return;
         }
+        tracing::warn!(seconds = SILENCE_MAX, "Postgres gave no answer; replacing the connections to it");
+        let now = Instant::now();
         *since = Since { silent_at: Some(now), useless_at: Some(now) };
     }
 
@@ -97,7 +98,7 @@ impl<'a> Patience<'a> {
             ready!(self.tick.as_mut().poll(context));
             self.silent_ticks += 1;
             if self.silent_ticks >= self.suspicion.silence_max(self.connected_at) {
-                self.suspicion.raise();
+                self.suspicion.raise(self.connected_at);
                 return Poll::Ready(silent());
             }
             self.tick.as_mut().reset(Instant::now() + TICK);
@@ -149,6 +150,8 @@ mod tests {
         tokio::time::advance(TICK).await;
         let after = Instant::now();
         assert!(suspicion.trusts(after));
+        assert_eq!(seconds_until_lost(&suspicion, before).await, u64::from(SUSPECT_SILENCE_MAX));
+        assert!(suspicion.trusts(after), "the end of an old connection says nothing about a new one");
         assert_eq!(seconds_until_lost(&suspicion, after).await, u64::from(SILENCE_MAX));
     }
 
