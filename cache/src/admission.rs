@@ -154,7 +154,8 @@ impl Cache {
         Ok((if outcome == "admitted" { Admission::Admitted(state) } else { Admission::Limited(state) }, epoch))
     }
 
-    /// Takes an admission back, because Kafka certainly did not append its event.
+    /// Takes an admission back, because Kafka certainly did not append its event. Returns whether it did: not if another
+    /// attempt with the same key appends the event, too.
     ///
     /// # Errors
     /// When Redis doesn't answer.
@@ -163,7 +164,7 @@ impl Cache {
         user: &UserId,
         costs: &Costs,
         request: Option<ReservationRequest<'_>>,
-    ) -> Result<(), CacheError> {
+    ) -> Result<bool, CacheError> {
         let keys = self.keys();
         let mut call = ROLL_BACK.prepare_invoke();
         call.arg(costs.iter().count());

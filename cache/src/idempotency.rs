@@ -20,6 +20,9 @@ static EPOCH: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+static SHARE_RESERVATION: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/share_reservation.lua")));
+
 /// An idempotency key with its scope: two users, or two conversations, never share a key.
 #[derive(Debug, Clone, Copy)]
 pub struct IdempotencyScope<'a> {
@@ -128,6 +131,21 @@ impl Cache {
         let (reserved, epoch): (Option<Vec<u8>>, Option<String>) =
             read.query_async(&mut self.connection("reservation")).await?;
         Ok((reserved.map(Reservation::parse).transpose()?, epoch))
+    }
+
+    /// Notes that another attempt appends a reserved event, too, so that the first attempt no longer frees the key if
+    /// Kafka refuses its copy. Returns what the key is reserved for now; none if that is no longer the event.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn share_reservation(
+        &self,
+        scope: IdempotencyScope<'_>,
+        reserved: &[u8],
+    ) -> Result<Option<Vec<u8>>, CacheError> {
+        let mut call = SHARE_RESERVATION.prepare_invoke();
+        call.key(scope.reservation(&self.keys())).arg(reserved);
+        Ok(call.invoke_async(&mut self.connection("share_reservation")).await?)
     }
 
     /// Whether a key that isn't reserved is unused, because it is a UUID of version 7 of the last two minutes: its

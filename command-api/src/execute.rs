@@ -14,7 +14,7 @@ use domain::decide::{Context, decide};
 use domain::event::ConversationKind;
 use domain::facts::{Facts, MessageFacts};
 use domain::{Command, ConversationId, Event, EventData, Position, Timestamp, UserId, envelope};
-use service::problem::Problem;
+use service::problem::{APPEND_UNKNOWN, Problem};
 use time::OffsetDateTime;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -131,10 +131,15 @@ impl Executor {
         let position = match self.appender.append(&event, request.trace).await {
             Ok(position) => position,
             Err(problem) if ["append_refused", "event_too_large"].contains(&problem.code()) => {
-                if let Err(error) = self.cache.roll_back(&request.caller, &costs, Some(reservation)).await {
-                    tracing::info!(%error, "Redis failed; a refused command still counts against its limit");
-                }
-                return Err(problem);
+                return Err(match self.cache.roll_back(&request.caller, &costs, Some(reservation)).await {
+                    // Another attempt appends the event, too. What Kafka says of this copy says nothing of the other.
+                    Ok(false) if problem.code() == "append_refused" => Problem::append_unknown(APPEND_UNKNOWN),
+                    Ok(_) => problem,
+                    Err(error) => {
+                        tracing::info!(%error, "Redis failed; a refused command still counts against its limit");
+                        problem
+                    }
+                });
             }
             Err(problem) => return Err(response::counted(problem, &state)),
         };
@@ -203,6 +208,7 @@ impl Executor {
             };
             return first.map_or_else(|| Err(key_reused()), |first| repeat_response(request, first));
         }
+        let bytes = self.share_reservation(&event, bytes).await?;
         let (executor, trace, costs) = (self.clone(), request.trace, self.limits.costs_of(&request.command));
         let append = self.tasks.spawn(async move {
             let position = match executor.appender.append(&event, trace).await {
@@ -221,6 +227,21 @@ impl Executor {
             Ok(LoggedEvent { event, position })
         });
         repeat_response(request, append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
+    }
+
+    /// Notes that this attempt appends a reserved event, too. Returns what its key is reserved for now.
+    ///
+    /// # Errors
+    /// When the attempt that reserved it has ended meanwhile. A retry finds out how.
+    async fn share_reservation(&self, event: &Event, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let Some(scope) = IdempotencyScope::of(event) else { return Ok(bytes) };
+        match self.cache.share_reservation(scope, &bytes).await {
+            Ok(shared) => shared.ok_or_else(|| Problem::append_unknown(APPEND_UNKNOWN)),
+            Err(error) => {
+                tracing::debug!(%error, "Redis failed; the attempt that reserved the key can't free it either");
+                Ok(bytes)
+            }
+        }
     }
 
     /// Releases the key of a reserved event that the log doesn't take any longer, unless an earlier attempt has appended

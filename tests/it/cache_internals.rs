@@ -2,9 +2,10 @@
 //! tests don't belong to the contract.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use cache::{Dependency, View, ViewKey};
-use domain::UserId;
+use cache::{Costs, Dependency, IdempotencyScope, Limit, ReservationRequest, View, ViewKey};
+use domain::{UserId, envelope};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -223,6 +224,37 @@ async fn a_retry_appends_the_reserved_event_of_a_process_that_died() {
     system.wait_until_projected(&retried).await;
     assert_eq!(system.message_row(&retried.id()).await["seq"], 1);
     assert_eq!(retried.id().parse::<Uuid>().unwrap().get_version_num(), 5);
+}
+
+/// Two attempts with one key append the same event. Kafka refuses the copy of the first, and may have that of the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_refusal_of_one_of_two_attempts_frees_no_key() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let decided = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let (cache, alice) = (system.cache(), "alice".parse().unwrap());
+    let costs = Costs::one(Limit { name: "messages", max: 30, window: Duration::from_secs(60) });
+    for is_shared in [false, true] {
+        let key = format!("shared-{is_shared}");
+        let bytes = system.reserve_message(&conversation, &key, "hi", &[], decided).await;
+        let event = envelope::decode(&bytes).unwrap();
+        let scope = IdempotencyScope::of(&event).unwrap();
+        if is_shared {
+            for _ in 0..2 {
+                let shared = cache.share_reservation(scope, &bytes).await.unwrap().unwrap();
+                assert_eq!(envelope::decode(&shared).unwrap(), event);
+                assert_eq!(cache.share_reservation(scope, &shared).await.unwrap(), Some(shared));
+            }
+        }
+        let refused = ReservationRequest { event: &event, bytes: &bytes, pending: None };
+        assert_eq!(cache.roll_back(&alice, &costs, Some(refused)).await.unwrap(), !is_shared);
+        assert_eq!(cache.share_reservation(scope, &bytes).await.unwrap().is_some(), is_shared);
+
+        // The next attempt appends the event that is reserved, or decides anew.
+        let body = json!({"conversationId": conversation, "content": "hi"});
+        let retried = system.post_with_key("alice", &key, body).await;
+        assert_eq!(retried.data()["createdAt"] == "2026-01-02T03:04:05.678Z", is_shared, "{retried:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,10 @@
 //! two things hold: the epoch is [`APPEND_ENDS_AFTER`] old, so every earlier append has ended; and the projector has
 //! passed the log's end of that time.
 //!
+//! *Kafka refuses one attempt of two.* A appends the event of `k`, and its client gives up and retries at B, which finds
+//! the reservation and appends the same bytes. Then Kafka certainly refuses A's copy, but B's may be on the log: B has
+//! noted in the reservation that it shares it (`Cache::share_reservation`), so A doesn't free the key.
+//!
 //! *Somebody rebuilt the read model.* It no longer knows keys whose reservations have ended. The command API notices the
 //! new generation with the next key, and confirms until the projector has passed the present end of the log.
 //!

@@ -30,6 +30,7 @@ const ROLL_BACK: &str = concat!(
     include_str!("../../../../cache/src/scripts/although_full.lua"),
     include_str!("../../../../cache/src/scripts/roll_back.lua")
 );
+const SHARE_RESERVATION: &str = include_str!("../../../../cache/src/scripts/share_reservation.lua");
 const TYPING: &str = concat!(
     include_str!("../../../../cache/src/scripts/although_full.lua"),
     include_str!("../../../../cache/src/scripts/typing.lua")
@@ -184,6 +185,14 @@ async fn the_model_admits_commands_and_takes_them_back_as_redis_does() {
     pair.script(ROLL_BACK, &["other-limit", "second"], &["1", "1", "0", "another event"]).await;
     pair.command("GET :second").await;
     pair.script(ROLL_BACK, &["other-limit", "second"], &["1", "1", "0", "the event"]).await;
+    // Of an event that two attempts append, neither frees the key.
+    pair.script(SHARE_RESERVATION, &["second"], &["the event"]).await;
+    pair.script(ADMIT, &["other-limit", "second", "epoch", "ahead"], &with_key).await;
+    for reserved in ["another event", "the event", "the event", "the event "] {
+        pair.script(SHARE_RESERVATION, &["second"], &[reserved]).await;
+    }
+    pair.script(ROLL_BACK, &["other-limit", "second"], &["1", "1", "0", "the event"]).await;
+    pair.command("GET :second").await;
     pair.command("EXISTS :second :reservation :pending :limit").await;
 }
 
