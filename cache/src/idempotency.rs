@@ -50,7 +50,8 @@ impl<'a> IdempotencyScope<'a> {
 /// What a key is reserved for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reservation {
-    /// An event that may not be on the log: its bytes. A retry appends the same bytes again.
+    /// An event that may not be on the log: its bytes, with a space behind them once a second attempt appends it. A retry
+    /// appends the same event again.
     Event(Vec<u8>),
     /// An event that Kafka has acknowledged. Redis no longer keeps it, since the log does.
     Acknowledged(AcknowledgedRequest),

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use domain::emoji;
 use domain::facts::MessageFacts;
 use domain::{ConversationId, Event, EventData, MessageId, Position, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -99,9 +98,9 @@ impl PendingChanges {
     pub fn apply_to(mut self, mut facts: MessageFacts) -> MessageFacts {
         let deleted_at = self.0.remove(DELETED_AT).and_then(|millis| Timestamp::from_millis(millis.parse().ok()?).ok());
         facts.deleted_at = facts.deleted_at.or(deleted_at);
-        for added in self.0.into_keys() {
-            if !facts.emoji.iter().any(|known| emoji::is_same(known, &added)) {
-                facts.emoji.push(added);
+        for emoji in self.0.into_keys() {
+            if !facts.has_had(&emoji) {
+                facts.emoji.push(emoji);
             }
         }
         facts

@@ -11,7 +11,7 @@ use crate::facts::{ConversationFacts, Facts, MessageFacts};
 use crate::ids::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use crate::rejection::{FieldError, Rejection};
 use crate::timestamp::Timestamp;
-use crate::{content, emoji, limits, mentions, text};
+use crate::{content, limits, mentions, text};
 
 /// What a decision needs in addition to the command and the facts.
 #[derive(Debug, Clone)]
@@ -92,8 +92,7 @@ pub fn decide(context: &Context, command: &Command, facts: &Facts) -> Result<Eve
         }
         Command::Reaction { message_id, emoji, label } => {
             let KnownMessage { conversation, message } = require_undeleted_message(facts)?;
-            let is_known = message.emoji.iter().any(|known| emoji::is_same(known, emoji));
-            if !is_known && message.emoji.len() >= limits::MAX_EMOJI_PER_MESSAGE {
+            if !message.has_had(emoji) && message.emoji.len() >= limits::MAX_EMOJI_PER_MESSAGE {
                 let detail = format!("the message already has {} different emoji", limits::MAX_EMOJI_PER_MESSAGE);
                 return Err(FieldError::new("emoji", "too_many", detail).into());
             }

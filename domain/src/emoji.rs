@@ -18,7 +18,7 @@ pub fn is_emoji(text: &str) -> bool {
 
 /// Whether two emoji are the same: they differ at most in variation selectors. `❤` and `❤️` look alike on many systems,
 /// and keyboards differ in which of them they send.
-pub fn is_same(one: &str, other: &str) -> bool {
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     without_selectors(one).eq(without_selectors(other))
 }
 

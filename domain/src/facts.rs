@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::emoji;
 use crate::event::MessageSent;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::timestamp::Timestamp;
@@ -47,6 +48,11 @@ impl MessageFacts {
             deleted_at: None,
             emoji: Vec::new(),
         }
+    }
+
+    /// Whether an emoji was ever added to the message, in any spelling.
+    pub fn has_had(&self, emoji: &str) -> bool {
+        self.emoji.iter().any(|known| emoji::is_same(known, emoji))
     }
 }
 
