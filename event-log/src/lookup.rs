@@ -10,16 +10,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{self, KafkaContext};
+use crate::client::{self, KafkaContext, LOOKUP_TIMEOUT};
 use crate::error::LogError;
 
-/// How long a look-up may take, with everything that it needs.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the look-up for the reason of a failure may take besides.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
 domain::limit_rows! {
-    Services, "a look-up in the log", Time TIMEOUT, "503 `unavailable` for the request that needs it", "tasks and connections";
+    Services, "a look-up in the log", Time LOOKUP_TIMEOUT, "503 `unavailable` for the request that needs it", "tasks and connections";
 }
 
 /// Which records a look-up counts.
@@ -55,11 +53,7 @@ pub(crate) struct LogLookup {
 
 impl LogLookup {
     pub(crate) fn new(brokers: &str, topic: &str, records: Records) -> Result<Self, LogError> {
-        let consumer = client::config(brokers)
-            // librdkafka demands a group even of consumers that join none.
-            .set("group.id", "messages-lookup")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
+        let consumer = client::lookup_config(brokers, "messages-lookup")
             .set("isolation.level", records.isolation_level())
             .create_with_context(KafkaContext::default())?;
         Ok(Self { consumer, topic: topic.to_owned(), partition_count: OnceLock::new() })
@@ -72,7 +66,7 @@ impl LogLookup {
     }
 
     fn offsets_blocking(&self, which: Offset) -> Result<PositionVector, LogError> {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + LOOKUP_TIMEOUT;
         let partition_count = self.partition_count(deadline)?;
         let mut requested = TopicPartitionList::new();
         for partition in 0..partition_count {

@@ -12,12 +12,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::{self, KafkaContext, is_transient};
+use crate::client::{self, KafkaContext, LOOKUP_TIMEOUT, is_transient};
 use crate::error::LogError;
 use crate::record::LogRecord;
 
-/// How long reading a record may take, with everything that it needs.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many callers may wait. Further ones are refused at once.
 const MAX_WAITING: usize = 4_096;
 /// How many callers share their rounds.
@@ -49,11 +47,7 @@ pub(crate) struct RecordLookup {
 impl RecordLookup {
     /// Needs a tokio runtime.
     pub(crate) fn new(brokers: &str, topic: &str) -> Result<Self, LogError> {
-        let consumer: BaseConsumer<KafkaContext> = client::config(brokers)
-            // librdkafka demands a group even of consumers that join none.
-            .set("group.id", "messages-record-lookup")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
+        let consumer: BaseConsumer<KafkaContext> = client::lookup_config(brokers, "messages-record-lookup")
             .set("auto.offset.reset", "error")
             // Callers name positions of records that Kafka has acknowledged. An open transaction of another producer
             // must not hide them.
@@ -74,7 +68,10 @@ impl RecordLookup {
     pub(crate) async fn read(&self, position: Position) -> LookedUp {
         let (reply, found) = oneshot::channel();
         self.requests.try_send(Request { position, reply }).map_err(|_| LogError::TimedOut)?;
-        tokio::time::timeout(TIMEOUT, found).await.map_err(|_| LogError::TimedOut)?.map_err(|_| LogError::Stopped)?
+        tokio::time::timeout(LOOKUP_TIMEOUT, found)
+            .await
+            .map_err(|_| LogError::TimedOut)?
+            .map_err(|_| LogError::Stopped)?
     }
 }
 
@@ -167,7 +164,7 @@ impl Remaining {
 impl Rounds {
     /// Reads what remains, as far as there is time.
     fn read(&self, mut remaining: Remaining) {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + LOOKUP_TIMEOUT;
         // An error doesn't say which partition it is about. Then the partitions are read one by one.
         let mut together = true;
         while !remaining.offsets.is_empty() && Instant::now() < deadline {

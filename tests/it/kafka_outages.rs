@@ -1,5 +1,7 @@
 //! Connections to Kafka may die without a word: the system notices it and connects again.
 
+use event_log::LogConsumer;
+
 use crate::harness::kafka::OwnKafka;
 use crate::harness::system::config;
 use crate::harness::{Client, System, eventually};
@@ -23,4 +25,23 @@ async fn commands_reads_and_frames_go_on_after_the_connections_to_kafka_have_die
     let read = system.get_after(&sent, "alice", &format!("/api/messages/{}", sent.id())).await;
     assert_eq!(read.status, 200, "{read:?}");
     bob.frames_until("the message arrives", |frame| frame.is_message("after")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_one_look_up_fails_on_a_connection_to_kafka_that_has_died() {
+    let kafka = OwnKafka::start().await;
+    let mut config = config();
+    config.kafka_brokers.clone_from(&kafka.brokers);
+    let system = System::with_config(config).await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let position = system.send("alice", &conversation, "before").await.position().parse().unwrap();
+    let log = LogConsumer::new(&kafka.brokers, &system.config.kafka_topic, "test");
+    log.read_at(position).await.unwrap().expect("there is such a record");
+    log.end_offsets().await.unwrap();
+
+    kafka.proxy.deaden();
+
+    let (record, end) = (async || log.read_at(position).await.is_ok(), async || log.end_offsets().await.is_ok());
+    assert!(record().await || record().await, "two look-ups of a record failed");
+    assert!(end().await || end().await, "two look-ups of the log's end failed");
 }

@@ -1,125 +1,19 @@
 //! The shipped nginx in front of a system: which process gets a request, which node keeps a client, what stays hidden,
 //! and how it answers while no process does. In most tests the processes are upstreams that only echo requests.
 
+mod site;
+
 use std::collections::HashSet;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use messages::process::Roles;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use crate::harness::http::{Request, Response};
 use crate::harness::nginx::Nginx;
-use crate::harness::process::free_port;
 use crate::harness::system::config;
 use crate::harness::{System, eventually};
-
-/// What an upstream does with a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Behaviour {
-    /// Answers with its own name, and with the request as the body.
-    Echo,
-    /// Reads the request and closes the connection.
-    HangUp,
-}
-
-/// A stand-in for a process behind nginx.
-struct Upstream {
-    address: SocketAddr,
-    requests: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Upstream {
-    async fn start(name: &'static str, behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::<AtomicUsize>::default();
-        let counter = requests.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let counter = counter.clone();
-                tokio::spawn(async move {
-                    let _ = serve(client, name, behaviour, &counter).await;
-                });
-            }
-        });
-        Self { address, requests, task }
-    }
-
-    /// How many requests it received.
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Stops listening.
-    fn stop(&self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(mut client: TcpStream, name: &str, behaviour: Behaviour, requests: &AtomicUsize) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if client.read_buf(&mut head).await? == 0 {
-            return Ok(());
-        }
-    }
-    requests.fetch_add(1, Ordering::Relaxed);
-    if behaviour == Behaviour::Echo {
-        let headers = format!("Connection: close\r\nName: {name}\r\nContent-Length: {}", head.len());
-        client.write_all(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n").as_bytes()).await?;
-        client.write_all(&head).await?;
-    }
-    Ok(())
-}
-
-/// An address at which nothing listens.
-fn closed_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
-
-/// nginx in front of upstreams.
-struct Site {
-    nginx: Nginx,
-    upstreams: Vec<Upstream>,
-    http: reqwest::Client,
-}
-
-impl Site {
-    /// Starts with two upstreams of each role that echo requests: `command-1`, `command-2`, `query-1`, and so on.
-    async fn start() -> Self {
-        let mut upstreams = Vec::new();
-        for name in ["command-1", "command-2", "query-1", "query-2", "realtime-1", "realtime-2"] {
-            upstreams.push(Upstream::start(name, Behaviour::Echo).await);
-        }
-        let pair = |first: usize| [upstreams[first].address, upstreams[first + 1].address];
-        let nginx = Nginx::start(pair(0), pair(2), pair(4)).await;
-        Self::of(nginx, upstreams)
-    }
-
-    fn of(nginx: Nginx, upstreams: Vec<Upstream>) -> Self {
-        Self { nginx, upstreams, http: reqwest::Client::new() }
-    }
-
-    fn request(&self, method: &str, path: &str) -> Request {
-        Request::new(&self.http, method, &format!("{}{path}", self.nginx.url))
-    }
-
-    /// The upstream that answers a `GET`.
-    async fn upstream_of(&self, path: &str) -> String {
-        upstream_name(&self.request("GET", path).send().await)
-    }
-}
-
-fn upstream_name(answer: &Response) -> String {
-    let name = answer.header("name");
-    assert!(!name.is_empty(), "no upstream answered: {answer:?}");
-    name.to_owned()
-}
+use site::{Behaviour, Site, Upstream, closed_address, upstream_name};
 
 /// Requests that must reach one role.
 struct Route {
@@ -243,6 +137,25 @@ async fn a_client_that_starts_with_a_websocket_connects_to_any_node() {
         nodes.insert(site.upstream_of(WEBSOCKET).await);
     }
     assert_eq!(nodes.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_clients_come_back_as_soon_as_a_node_is_up_after_all_were_down() {
+    let (down, nodes) = (closed_address(), [closed_address(), closed_address()]);
+    let site = Site::of(Nginx::start([down; 2], [down; 2], nodes).await, Vec::new());
+    let open = async || {
+        let request = site.http.get(format!("{}{WEBSOCKET}", site.nginx.url));
+        request.header("Connection", "Upgrade").header("Upgrade", "websocket").send().await.unwrap()
+    };
+    assert_eq!(open().await.status(), 503);
+
+    let _node = Upstream::start_at(nodes[0], "realtime", Behaviour::Upgrade).await;
+    let mut sockets = Vec::new();
+    for number in 0..20 {
+        let socket = open().await;
+        assert_eq!(socket.status(), 101, "socket {number}: {socket:?}");
+        sockets.push(socket);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
