@@ -103,8 +103,6 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
 
 /// How long a look-up may take, with everything that it needs.
 pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long Kafka may take for a response to a look-up: so long that a new connection can still bring it in time.
-const LOOKUP_SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The settings of a client for look-ups, whose callers wait for [`LOOKUP_TIMEOUT`] at most.
 pub(crate) fn lookup_config(brokers: &str, group: &str) -> ClientConfig {
@@ -113,8 +111,7 @@ pub(crate) fn lookup_config(brokers: &str, group: &str) -> ClientConfig {
         // librdkafka demands a group even of consumers that join none.
         .set("group.id", group)
         .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("socket.timeout.ms", LOOKUP_SOCKET_TIMEOUT.as_millis().to_string());
+        .set("enable.auto.offset.store", "false");
     config
 }
 

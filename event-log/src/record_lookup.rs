@@ -3,8 +3,7 @@
 //! a stretch of another.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use domain::Position;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -47,20 +46,9 @@ pub(crate) struct RecordLookup {
 impl RecordLookup {
     /// Needs a tokio runtime.
     pub(crate) fn new(brokers: &str, topic: &str) -> Result<Self, LogError> {
-        let consumer: BaseConsumer<KafkaContext> = client::lookup_config(brokers, "messages-record-lookup")
-            .set("auto.offset.reset", "error")
-            // Callers name positions of records that Kafka has acknowledged. An open transaction of another producer
-            // must not hide them.
-            .set("isolation.level", "read_uncommitted")
-            .set("enable.partition.eof", "true")
-            .set("max.partition.fetch.bytes", FETCH_BYTES)
-            .set("queued.min.messages", "1")
-            // Otherwise the next read of a partition waits 1 s because of what the last read left in its queue.
-            .set("fetch.queue.backoff.ms", "0")
-            .set("fetch.wait.max.ms", "5")
-            .create_with_context(KafkaContext::default())?;
+        let rounds = Rounds::new(brokers, topic)?;
         let (requests, received) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(answer(Arc::new(Rounds { consumer, topic: topic.to_owned() }), received));
+        tokio::spawn(answer(rounds, received));
         Ok(Self { requests })
     }
 
@@ -76,20 +64,28 @@ impl RecordLookup {
 }
 
 /// Answers requests until nobody can send one.
-async fn answer(rounds: Arc<Rounds>, mut received: mpsc::Receiver<Request>) {
+async fn answer(mut rounds: Rounds, mut received: mpsc::Receiver<Request>) {
     let mut waiting = Vec::new();
     while received.recv_many(&mut waiting, MAX_TOGETHER).await > 0 {
         let remaining = Remaining::of(waiting.drain(..).filter(|request| !request.reply.is_closed()));
-        let rounds = rounds.clone();
         // Where the rounds panic, the callers learn it from the end of their channels.
-        let _ = client::run_blocking(move || rounds.read(remaining)).await;
+        let read = client::run_blocking(move || {
+            rounds.read(remaining);
+            rounds.renewed_if_silent()
+        });
+        let Ok(Ok(next)) = read.await else { return };
+        rounds = next;
     }
 }
 
 /// The consumer, which can be assigned for one round at a time.
 struct Rounds {
     consumer: BaseConsumer<KafkaContext>,
+    brokers: String,
     topic: String,
+    /// Whether Kafka sent nothing at all in the last rounds. The connection may be dead, which librdkafka notices later
+    /// than those who look something up.
+    is_silent: bool,
 }
 
 /// What is still to be read, and who waits for it. Callers get their record as soon as it is read: if they waited for all
@@ -162,8 +158,30 @@ impl Remaining {
 }
 
 impl Rounds {
+    fn new(brokers: &str, topic: &str) -> Result<Self, LogError> {
+        let consumer = client::lookup_config(brokers, "messages-record-lookup")
+            .set("auto.offset.reset", "error")
+            // Callers name positions of records that Kafka has acknowledged. An open transaction of another producer
+            // must not hide them.
+            .set("isolation.level", "read_uncommitted")
+            .set("enable.partition.eof", "true")
+            .set("max.partition.fetch.bytes", FETCH_BYTES)
+            .set("queued.min.messages", "1")
+            // Otherwise the next read of a partition waits 1 s because of what the last read left in its queue.
+            .set("fetch.queue.backoff.ms", "0")
+            .set("fetch.wait.max.ms", "5")
+            .create_with_context(KafkaContext::default())?;
+        Ok(Self { consumer, brokers: brokers.to_owned(), topic: topic.to_owned(), is_silent: false })
+    }
+
+    /// With another consumer, if this one's connection may be dead.
+    fn renewed_if_silent(self) -> Result<Self, LogError> {
+        if self.is_silent { Self::new(&self.brokers, &self.topic) } else { Ok(self) }
+    }
+
     /// Reads what remains, as far as there is time.
-    fn read(&self, mut remaining: Remaining) {
+    fn read(&mut self, mut remaining: Remaining) {
+        self.is_silent = !remaining.offsets.is_empty();
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
         // An error doesn't say which partition it is about. Then the partitions are read one by one.
         let mut together = true;
@@ -192,7 +210,7 @@ impl Rounds {
 
     /// Reads a stretch of each of these partitions, from these offsets on.
     fn read_round(
-        &self,
+        &mut self,
         round: &BTreeMap<i32, i64>,
         remaining: &mut Remaining,
         deadline: Instant,
@@ -208,14 +226,16 @@ impl Rounds {
     }
 
     fn poll_round(
-        &self,
+        &mut self,
         mut open: BTreeSet<i32>,
         remaining: &mut Remaining,
         deadline: Instant,
     ) -> Result<(), LogError> {
         while !open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.consumer.poll(left) {
+            let came = self.consumer.poll(left);
+            self.is_silent &= came.as_ref().is_none_or(|came| came.as_ref().is_err_and(is_transient));
+            match came {
                 Some(Ok(message)) => {
                     let record = LogRecord::new(&message);
                     let partition = record.position.partition;
