@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use domain::{ConversationId, Event, IdempotencyKey, Position, UserId};
+use domain::{ConversationId, Event, EventId, IdempotencyKey, Position, UserId};
 use redis::Script;
 use uuid::Uuid;
 
@@ -147,6 +147,29 @@ impl Cache {
         let mut call = SHARE_RESERVATION.prepare_invoke();
         call.key(scope.reservation(&self.keys())).arg(reserved);
         Ok(call.invoke_async(&mut self.connection("share_reservation")).await?)
+    }
+
+    /// Notes where an event is on the log while the fold has yet to decide whether its key was used before: a retry then
+    /// needn't append it again.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn note_appended(&self, event: EventId, position: Position) -> Result<(), CacheError> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys().appended(event)).arg(position.to_string());
+        set.arg("EX").arg(keys::APPENDED_TTL.as_secs());
+        Ok(set.query_async(&mut self.connection("note_appended")).await?)
+    }
+
+    /// Where an event is on the log, if that was noted.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn appended(&self, event: EventId) -> Result<Option<Position>, CacheError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keys().appended(event));
+        let noted: Option<String> = get.query_async(&mut self.connection("appended")).await?;
+        Ok(noted.and_then(|position| position.parse().ok()))
     }
 
     /// Whether a key that isn't reserved is unused, because it is a UUID of version 7 of the last two minutes: its

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::{ConversationId, IdempotencyKey, MessageId, UserId};
+use domain::{ConversationId, EventId, IdempotencyKey, MessageId, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ pub const RESERVATION_TTL: Duration = Duration::from_secs(24 * HOUR);
 pub const FRESH_KEY: Duration = Duration::from_secs(2 * MINUTE);
 /// How long before its time such a key may be used, because clients' clocks differ. An earlier use leaves a mark.
 pub const EARLY_KEY: Duration = Duration::from_secs(MINUTE);
+/// How long the position of an event stays that waits for the fold to decide whether its key was used before.
+pub(crate) const APPENDED_TTL: Duration = Duration::from_secs(120);
 /// How long a reservation stays once its event is folded: until its key is no longer fresh, even if it was used as early
 /// as it may be, and a minute more.
 pub const FOLDED_RESERVATION_TTL: Duration = Duration::from_secs(4 * MINUTE);
@@ -50,6 +52,7 @@ domain::limit_rows! {
     Redis, "the version of a dependency, after its last use", Time VERSION_TTL, "views that depend on it are stale", "memory";
     Redis, "the participants of a conversation", Time PARTICIPANTS_TTL, "they are read from Postgres again", "memory";
     Redis, "an idempotency reservation", Time RESERVATION_TTL, "the read model knows the key", "memory";
+    Redis, "the position of an event whose key may have been used before", Time APPENDED_TTL, "a retry appends the event again", "memory";
     Redis, "an idempotency reservation, once its event is folded", Time FOLDED_RESERVATION_TTL, "the read model knows the key", "memory";
     Redis, "what a command has just created or changed", Time PENDING_TTL, "the read model has it", "memory";
     Redis, "what a command has just created, once it is folded", Time FOLDED_PENDING_TTL, "the read model has it", "memory";
@@ -266,6 +269,11 @@ impl Keys<'_> {
     /// Counter of a user's commands of one kind in the running window.
     pub(crate) fn limit(&self, name: &str, user: &UserId) -> String {
         format!("{}:limit:{name}:{user}", self.prefix)
+    }
+
+    /// String: the position of an event whose key may have been used before.
+    pub(crate) fn appended(&self, event: EventId) -> String {
+        format!("{}:appended:{event}", self.prefix)
     }
 
     /// String: a reserved event; once it is on the log, the beginning of its request's hash, a space, and its position.

@@ -144,7 +144,7 @@ impl Executor {
             Err(problem) => return Err(response::counted(problem, &state)),
         };
         if let Some(scope) = scope.filter(|_| unconfirmed || lookup.has_expired())
-            && let Some(first) = self.idempotency.confirm(scope, &event, position).await?
+            && let Some(first) = self.confirm(scope, &event, position).await?
         {
             // Another node may have appended a copy of this event first.
             let is_copy = first.event == event;
@@ -208,6 +208,14 @@ impl Executor {
             };
             return first.map_or_else(|| Err(key_reused()), |first| repeat_response(request, first));
         }
+        if !is_first
+            && let Some(position) = self.cache.appended(event.event_id).await.ok().flatten()
+            && let Some(scope) = IdempotencyScope::of(&event)
+        {
+            // An earlier attempt has appended it, and only the fold can say more.
+            let first = self.idempotency.confirm(scope, &event, position).await?;
+            return repeat_response(request, first.unwrap_or(LoggedEvent { event, position }));
+        }
         let bytes = self.share_reservation(&event, bytes).await?;
         let (executor, trace, costs) = (self.clone(), request.trace, self.limits.costs_of(&request.command));
         let append = self.tasks.spawn(async move {
@@ -219,7 +227,7 @@ impl Executor {
                 appended => appended?,
             };
             if let Some(scope) = IdempotencyScope::of(&event).filter(|_| !is_first || lookup.has_expired())
-                && let Some(first) = executor.idempotency.confirm(scope, &event, position).await?
+                && let Some(first) = executor.confirm(scope, &event, position).await?
             {
                 return Ok(first);
             }
@@ -227,6 +235,18 @@ impl Executor {
             Ok(LoggedEvent { event, position })
         });
         repeat_response(request, append.await.unwrap_or_else(|_| Err(Problem::internal()))?)
+    }
+
+    /// Waits until the fold has decided whether the key of an appended event was used before. If that takes too long,
+    /// a retry goes on from here. Returns the event that used the key first, unless it is that one.
+    async fn confirm(
+        &self,
+        scope: IdempotencyScope<'_>,
+        event: &Event,
+        position: Position,
+    ) -> Result<Option<LoggedEvent>, Problem> {
+        let _ = self.cache.note_appended(event.event_id, position).await;
+        self.idempotency.confirm(scope, event, position).await
     }
 
     /// Notes that this attempt appends a reserved event, too. Returns what its key is reserved for now.

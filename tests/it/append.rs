@@ -26,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::harness::eventually;
 use crate::harness::log;
 use crate::harness::proxy::Proxy;
+use crate::harness::process::command;
 use crate::harness::system::{SECRET, System, config};
 
 /// Within this time a client has its answer although Kafka doesn't answer.
@@ -254,4 +255,18 @@ async fn a_command_that_was_counted_is_appended_after_its_client_hung_up() {
         records.iter().any(|record| record.value["data"]["content"] == "after all").then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_for_the_fold_is_on_the_log_once_however_often_it_is_retried() {
+    // Nobody folds, and Redis is too young to know whether the key was used before.
+    let config = config();
+    assert!(command(&config, &["migrate"]).status().await.unwrap().success());
+    let system = System::with_roles(config, Roles::COMMAND_API).await;
+    let body = json!({"action": "conversation", "participantIds": ["bob"]});
+    for _ in 0..3 {
+        system.post_with_key("alice", "once", body.clone()).await.assert_problem(503, "append_unknown");
+    }
+    let created: Vec<_> = system.records().await;
+    assert_eq!(created.len(), 1, "{created:?}");
 }

@@ -11,7 +11,7 @@
 //! | look up | [`Idempotency::look_up`] reads the reservation in Redis. If there is none, or none of an acknowledged event, it asks the read model, which also reports its generation and the last announced outage of Redis. |
 //! | reserve | `Cache::admit` reserves the key for the whole event, atomically, and returns the reservation epoch. |
 //! | append | Kafka acknowledges the event. A contender in another process finds the reservation and appends the same bytes; the fold drops the copy. |
-//! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the projector has folded the event, and answers with the event that came first. |
+//! | confirm | Where [`Idempotency::needs_confirmation`] says so, [`Idempotency::confirm`] waits until the projector has folded the event, and answers with the event that came first. If that takes too long, a retry waits for the same position (`Cache::note_appended`), and appends nothing. |
 //! | record | `Cache::record_outcome` replaces the event in the reservation by its position and its request's hash. A retry reads the event from the log. |
 //! | fold | Once the event is folded, the read model knows the key. The projector lets the reservation end soon (`Cache::expire_folded`). |
 //!
