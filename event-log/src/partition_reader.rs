@@ -46,11 +46,19 @@ pub struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// Prepares a reader. Connects with the first use.
+    /// A reader that is connected and has the topic's metadata, so that the first record doesn't wait for them.
     ///
     /// # Errors
-    /// When librdkafka refuses the settings.
-    pub fn new(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+    /// When Kafka doesn't answer within 5 s.
+    pub async fn warm(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
+        let reader = Self::new(brokers, topic, name)?;
+        let (consumer, topic) = (reader.consumer.clone(), topic.to_owned());
+        let loaded = client::run_blocking(move || consumer.fetch_metadata(Some(&topic), WARM_UP_TIMEOUT).map(drop));
+        loaded.await.map_err(|_| LogError::Stopped)??;
+        Ok(reader)
+    }
+
+    fn new(brokers: &str, topic: &str, name: &'static str) -> Result<Self, LogError> {
         let mut config = consumer_config(brokers, name);
         config
             .set("fetch.min.bytes", "100000")
@@ -59,16 +67,6 @@ impl PartitionReader {
         client::count_requests(&mut config);
         let consumer = Arc::new(config.create_with_context(KafkaContext::default())?);
         Ok(Self { consumer, queues: BTreeMap::new(), topic: topic.to_owned(), name })
-    }
-
-    /// Connects and loads the topic's metadata, so the first record doesn't wait for them.
-    ///
-    /// # Errors
-    /// When Kafka doesn't answer within 5 s.
-    pub async fn warm_up(&self) -> Result<(), LogError> {
-        let (consumer, topic) = (self.consumer.clone(), self.topic.clone());
-        let loaded = client::run_blocking(move || consumer.fetch_metadata(Some(&topic), WARM_UP_TIMEOUT).map(drop));
-        Ok(loaded.await.map_err(|_| LogError::Stopped)??)
     }
 
     /// Reads these partitions from these offsets on, and no others.

@@ -62,6 +62,15 @@ Exit codes:
 Example, every night:
   messages verify || notify-operators";
 
+const REBUILD_EXAMPLE: &str = "\
+Exit codes:
+  0  the new rows are in use; with --dry-run: this version would change nothing
+  3  the rows differ, and nothing was changed
+  1  the rebuild could not be finished, and nothing was changed
+
+Example, before an upgrade, with the executable of the new version:
+  ./messages rebuild --dry-run";
+
 const REALTIME_EXAMPLE: &str = "\
 Example, with all query-apis behind one address:
   QUERY_API_URL=http://query-api:8080 PORT=8083 messages realtime";
@@ -107,10 +116,15 @@ enum CliCommand {
     /// interrupted. Refuses a topic that the read model was not folded from.
     #[command(after_help = DEMO_EXAMPLE)]
     Demo(demo::DemoArgs),
-    /// Rebuild the read model: empty it, then fold the topic from its beginning.
+    /// Rebuild the read model from the topic, next to the one in use, and replace that if both are equal.
     ///
-    /// Running services keep running. Until the rebuild is complete, they answer from the events that are folded so
-    /// far.
+    /// Running services keep running, and notice nothing: the rows in use stay as they are until the new ones replace
+    /// them, in one moment. If the rows differ, prints the first differences and changes nothing. Whenever the command
+    /// is interrupted, the read model is as it was.
+    ///
+    /// Needs as much space in Postgres again as the read model has, and the right to create a schema. Keeps a bounded part
+    /// of the topic in memory, and the rest in a temporary file in TMPDIR.
+    #[command(after_help = REBUILD_EXAMPLE)]
     Rebuild(rebuild::RebuildArgs),
     /// Verify the read model: fold the topic again, and compare every row of Postgres with the result.
     ///
@@ -140,6 +154,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             CliCommand::Verify(arguments) => return verify::run(&arguments).await,
+            CliCommand::Rebuild(arguments) => return rebuild::run(&arguments).await,
             CliCommand::All(config) => serve::run(config, Roles::ALL).await,
             CliCommand::CommandApi(config) => serve::run(config, Roles::COMMAND_API).await,
             CliCommand::Projector(config) => serve::run(config, Roles::PROJECTOR).await,
@@ -149,7 +164,6 @@ impl Cli {
             CliCommand::Topic(arguments) => topic::run(&arguments).await,
             CliCommand::Doctor(config) => doctor::run(&config).await,
             CliCommand::Demo(arguments) => demo::run(&arguments).await,
-            CliCommand::Rebuild(arguments) => rebuild::run(&arguments).await,
             CliCommand::DeadLetters(command) => command.run().await,
             CliCommand::Token(arguments) => token::run(&arguments),
         }?;
@@ -162,8 +176,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebuild_needs_a_confirmation() {
-        assert!(Cli::try_parse_from(["messages", "rebuild"]).is_err());
-        assert!(Cli::try_parse_from(["messages", "rebuild", "--reset"]).is_ok());
+    fn a_rebuild_has_one_purpose() {
+        let parses = |options: &[&str]| Cli::try_parse_from([&["messages", "rebuild"], options].concat()).is_ok();
+        assert!(parses(&[]) && parses(&["--reset"]) && parses(&["--accept-differences", "--yes"]));
+        assert!(!parses(&["--dry-run", "--accept-differences"]) && !parses(&["--back", "--reset"]));
     }
 }

@@ -1,4 +1,5 @@
-//! Dead letters: retrying records that the projector couldn't fold.
+//! Dead letters: retrying records that the projector couldn't fold. The same steps make the rows of a conversation anew
+//! if an operator wants that.
 //!
 //! A late event can change the effect of every event after it. A retry therefore folds the whole conversation again
 //! from the log and replaces its rows, so the read model equals the fold of the log again. It must never hold up
@@ -29,7 +30,9 @@ use domain::event::Event;
 use domain::state::State;
 use domain::{ConversationId, OffsetAdvance, Position};
 use event_log::{LogConsumer, LogError, StartAt};
-use read_model::{DeadLetter, DeadLetterStatus, Projection, RefoldedConversation};
+use read_model::{
+    ConversationRebuild, ConversationRebuildStatus, DeadLetter, DeadLetterStatus, Projection, RefoldedConversation,
+};
 use tokio::task::JoinHandle;
 
 use crate::execute::invalidate_conversation;
@@ -72,18 +75,28 @@ impl Drop for DeadLetterRetrier {
     }
 }
 
-/// The task that reads the conversation of a dead letter.
+/// Why a conversation is folded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// For the dead letter at this position.
+    DeadLetter(Position),
+    /// Because an operator wants it.
+    Request,
+}
+
+/// The task that reads a conversation.
 struct ReadTask {
-    /// The position of the dead letter.
-    position: Position,
+    cause: Cause,
+    conversation: ConversationId,
+    partition: i32,
     task: JoinHandle<Result<ConversationReader, LogError>>,
 }
 
 /// Reads the events of one conversation from the log.
 struct ConversationReader {
-    /// The position of the dead letter.
-    position: Position,
+    cause: Cause,
     conversation: ConversationId,
+    partition: i32,
     consumer: LogConsumer,
     /// How many partitions the topic has.
     partitions: usize,
@@ -121,7 +134,7 @@ impl DeadLetterRetrier {
     /// The partition of which the next step replaces rows. No batch of it may run meanwhile.
     pub(crate) fn partition_to_replace(&self) -> Option<i32> {
         let finished = self.reading.as_ref().filter(|reading| reading.task.is_finished());
-        finished.map(|reading| reading.position.partition)
+        finished.map(|reading| reading.partition)
     }
 
     /// Does the next step of the timeline, if one is due; it takes little more than [`CATCH_UP_TIMEOUT`]. A retry that
@@ -137,12 +150,14 @@ impl DeadLetterRetrier {
     ) -> anyhow::Result<()> {
         let (read_model, topic) = (&projector.read_model, &projector.topic);
         let partitions: Vec<i32> = state.owned.keys().copied().collect();
-        let open = read_model.count_dead_letters(topic.id, &partitions).await?;
+        let (open, has_requests) = read_model.count_dead_letters(topic.id, &partitions).await?;
         metrics::gauge!("projector_dead_letters").set(open as f64);
-        if let Some(ReadTask { position, task }) = self.reading.take_if(|reading| reading.task.is_finished()) {
+        if let Some(ReadTask { cause, conversation, task, .. }) =
+            self.reading.take_if(|reading| reading.task.is_finished())
+        {
             match task.await? {
                 Ok(reader) => self.finish_reading(projector, state, reader).await?,
-                Err(error) => park_again(projector, position, &error.to_string()).await?,
+                Err(error) => give_up(projector, cause, conversation, &error.to_string()).await?,
             }
         }
         if self.reading.is_some() {
@@ -155,13 +170,38 @@ impl DeadLetterRetrier {
                 conversation_id: Some(conversation),
                 ..
             }) => invalidate(projector, state.projection.generation, position, conversation).await,
-            Some(letter) => self.start_reading(projector, log, state, letter.position).await,
+            Some(letter) => self.retry(projector, log, state, letter.position).await,
+            None if has_requests => self.fulfil_request(projector, state, &partitions).await,
             None => Ok(()),
         }
     }
 
+    /// Goes on with the first conversation that an operator wants to be folded again, if there is one.
+    async fn fulfil_request(
+        &mut self,
+        projector: &Projector,
+        state: &PartitionState,
+        partitions: &[i32],
+    ) -> anyhow::Result<()> {
+        let Some(request) = projector.read_model.next_conversation_rebuild(partitions).await? else { return Ok(()) };
+        let ConversationRebuild { conversation, partition, status, .. } = request;
+        if status == ConversationRebuildStatus::Replaced {
+            let position = Position { partition, offset: 0 };
+            if let Err(error) =
+                invalidate_conversation(projector, state.projection.generation, position, conversation).await
+            {
+                tracing::info!(%error, %conversation, "cache invalidation failed; retrying in a second");
+                return Ok(());
+            }
+            tracing::info!(%conversation, "made the rows of a conversation anew");
+            return Ok(projector.read_model.finish_conversation_rebuild(conversation).await?);
+        }
+        // From the beginning: the rows can't be trusted to say which event came first.
+        self.start_reading(projector, state, Cause::Request, conversation, Position { partition, offset: 0 })
+    }
+
     /// Reads a dead letter again. If it is an event now, starts to read its conversation.
-    async fn start_reading(
+    async fn retry(
         &mut self,
         projector: &Projector,
         log: &LogConsumer,
@@ -179,11 +219,25 @@ impl DeadLetterRetrier {
             Err(reason) => return park_again(projector, position, &reason).await,
         };
         let first = read_model.first_event(conversation).await?.unwrap_or(i64::MAX).min(position.offset);
-        let consumer = LogConsumer::new(&projector.brokers, &topic.name, "dead-letters");
-        consumer.assign(&[(position.partition, StartAt::Offset(first))])?;
-        let (partitions, events) = (topic.partitions, Vec::new());
-        let reader = ConversationReader { position, conversation, consumer, partitions, events, next: first };
-        self.spawn_reader(reader, state.owned.get(&position.partition).copied().unwrap_or(first));
+        let from = Position { offset: first, ..position };
+        self.start_reading(projector, state, Cause::DeadLetter(position), conversation, from)
+    }
+
+    /// Starts to read a conversation's events, from this position on.
+    fn start_reading(
+        &mut self,
+        projector: &Projector,
+        state: &PartitionState,
+        cause: Cause,
+        conversation: ConversationId,
+        from: Position,
+    ) -> anyhow::Result<()> {
+        let Position { partition, offset: next } = from;
+        let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "dead-letters");
+        consumer.assign(&[(partition, StartAt::Offset(next))])?;
+        let (partitions, events) = (projector.topic.partitions, Vec::new());
+        let reader = ConversationReader { cause, conversation, partition, consumer, partitions, events, next };
+        self.spawn_reader(reader, state.owned.get(&partition).copied().unwrap_or(next));
         Ok(())
     }
 
@@ -196,10 +250,10 @@ impl DeadLetterRetrier {
         mut reader: ConversationReader,
     ) -> anyhow::Result<()> {
         // Another projector owns the partition now, and makes the retry from its beginning.
-        let Some(next) = state.owned.get(&reader.position.partition) else { return Ok(()) };
+        let Some(next) = state.owned.get(&reader.partition) else { return Ok(()) };
         match tokio::time::timeout(CATCH_UP_TIMEOUT, reader.read_to(*next)).await {
             Ok(Ok(())) => replace_conversation(projector, state.projection, &reader).await,
-            Ok(Err(error)) => park_again(projector, reader.position, &error.to_string()).await,
+            Ok(Err(error)) => give_up(projector, reader.cause, reader.conversation, &error.to_string()).await,
             Err(_) => {
                 self.spawn_reader(reader, *next);
                 Ok(())
@@ -208,9 +262,9 @@ impl DeadLetterRetrier {
     }
 
     fn spawn_reader(&mut self, mut reader: ConversationReader, end: i64) {
-        let position = reader.position;
+        let ConversationReader { cause, conversation, partition, .. } = reader;
         let task = tokio::spawn(async move { reader.read_to(end).await.map(|()| reader) });
-        self.reading = Some(ReadTask { position, task });
+        self.reading = Some(ReadTask { cause, conversation, partition, task });
     }
 }
 
@@ -223,6 +277,22 @@ pub(crate) fn log_parked(batch: &Batch) {
             error = record.reason,
             "parked a record that can't be decoded; see messages dead-letters list"
         );
+    }
+}
+
+/// Notes why a conversation couldn't be folded again.
+async fn give_up(
+    projector: &Projector,
+    cause: Cause,
+    conversation: ConversationId,
+    reason: &str,
+) -> anyhow::Result<()> {
+    match cause {
+        Cause::DeadLetter(position) => park_again(projector, position, reason).await,
+        Cause::Request => {
+            tracing::warn!(%conversation, reason, "making the rows of a conversation anew failed");
+            Ok(projector.read_model.fail_conversation_rebuild(conversation, reason).await?)
+        }
     }
 }
 
@@ -246,7 +316,7 @@ async fn replace_conversation(
         state: &state,
         changes: &changes,
         events: &positions,
-        offset: OffsetAdvance { partition: reader.position.partition, from: reader.next, to: reader.next },
+        offset: OffsetAdvance { partition: reader.partition, from: reader.next, to: reader.next },
         owner: &projector.owner,
     };
     Ok(projector.read_model.replace_conversation(&refolded, projection).await?)

@@ -6,8 +6,9 @@
 use cache::CacheError;
 use domain::{ConversationId, OffsetAdvance, Position};
 use read_model::{CommitError, Projection, ReadModelError};
+use service::trace;
 
-use crate::folding::{BatchRun, Reply, Request};
+use crate::folding::{BatchRun, PendingRecord, Reply, Request};
 use crate::projector::Projector;
 
 /// Why a run did not get to its end.
@@ -91,4 +92,10 @@ pub(crate) async fn republish(
     advances: Vec<OffsetAdvance>,
 ) -> Result<(), RunError> {
     execute(projector, projection, &mut BatchRun::republish(advances)).await
+}
+
+/// The span of folding a record, in the trace that its producer began.
+pub(crate) fn fold_span(entry: &PendingRecord) -> Option<trace::Span> {
+    let event_type = entry.event.as_ref().ok().map(|event| event.data.type_name());
+    trace::record_span("fold", event_type, entry.traceparent.as_deref())
 }

@@ -50,3 +50,8 @@ impl Idle {
         self.until = self.until.max(began - IDLE_CREDIT) + took + (took * IDLE_FACTOR).min(MAX_IDLE);
     }
 }
+
+/// A time that a session doesn't live to see.
+pub(crate) fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}

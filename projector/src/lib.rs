@@ -24,7 +24,7 @@ mod worker;
 pub use folded_keys::FoldedKeys;
 pub use lag::{Lag, lag};
 pub use projector::Projector;
-pub use rebuild::{RebuildProgress, rebuild};
+pub use rebuild::{Rebuild, RebuildGoal, RebuildOutcome, RebuildStep, ResetProgress, go_back, rebuild, reset};
 pub use stalls::{Stalls, held_reason};
 pub use verify::{
     Difference, DifferenceKind, Differences, TableCounts, Verification, VerifyOutcome, VerifyProgress, verify,
@@ -38,5 +38,9 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     folding::PUBLICATION_LIMITS,
     folded_keys::LIMIT_ROWS,
     dead_letters::LIMIT_ROWS,
+    rebuild::CATCH_UP_LIMITS,
+    rebuild::COPY_LIMITS,
+    rebuild::COURTESY_LIMITS,
+    rebuild::SWAP_LIMITS,
     verify::LIMIT_ROWS,
 ];

@@ -12,7 +12,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use read_model::{CommitError, LeasedPartition, Projection, ReadModelError};
-use service::trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::as_of::PendingAsOfs;
 use crate::complete_log::ensure_complete_for_empty;
 use crate::dead_letters::{DeadLetterRetrier, PartitionState, log_parked};
-use crate::execute::{RunError, execute, republish};
+use crate::execute::{RunError, execute, fold_span, republish};
 use crate::folding::{Backlog, Batch, BatchRun, PendingRecord, Setback};
-use crate::idle::Idle;
+use crate::idle::{Idle, far_away};
 use crate::lag::LogEnd;
 use crate::projector::Projector;
 
@@ -70,6 +69,7 @@ impl<'a> Session<'a> {
         projector: &'a Projector,
         log: Arc<LogConsumer>,
         owned: &'a watch::Sender<BTreeMap<i32, i64>>,
+        reader: Option<PartitionReader>,
     ) -> anyhow::Result<Self> {
         let topic = &projector.topic;
         ensure_complete_for_empty(projector, &log).await?;
@@ -78,9 +78,11 @@ impl<'a> Session<'a> {
             tracing::info!(%error, "publishing the generation in Redis failed; projecting without Redis");
         }
         projector.cache.enter_generation(projection.generation);
-        let reader = PartitionReader::new(&projector.brokers, &topic.name, "projector")?;
-        // Before the projector owns partitions: from then on, readers wait for their events.
-        reader.warm_up().await?;
+        // A reader must be warm before the projector owns partitions: from then on, readers wait for their events.
+        let reader = match reader {
+            Some(reader) => reader,
+            None => PartitionReader::warm(&projector.brokers, &topic.name, "projector").await?,
+        };
         Ok(Self {
             projector,
             reader,
@@ -97,6 +99,11 @@ impl<'a> Session<'a> {
             redis_up_to_date: true,
             idle: Idle::new(),
         })
+    }
+
+    /// The generation that it folded into, and what another session can go on with.
+    pub(crate) fn into_parts(self) -> (i64, PartitionReader) {
+        (self.projection.generation, self.reader)
     }
 
     /// Works until the shutdown, or until something fails that concerns all partitions.
@@ -376,17 +383,6 @@ impl<'a> Session<'a> {
         }
         self.redis_up_to_date = outcome.is_ok();
     }
-}
-
-/// A time that a session doesn't live to see.
-fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(3_600)
-}
-
-/// The span of folding a record, in the trace that its producer began.
-fn fold_span(entry: &PendingRecord) -> Option<trace::Span> {
-    let event_type = entry.event.as_ref().ok().map(|event| event.data.type_name());
-    trace::record_span("fold", event_type, entry.traceparent.as_deref())
 }
 
 /// Waits until `next_read`, and then for a record of a partition that is wanted.

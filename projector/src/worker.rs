@@ -31,6 +31,9 @@
 //! of the other partitions, and smaller ones each time, until one succeeds. If Postgres can't be reached or is read-only,
 //! the session ends.
 //!
+//! *A rebuild replaces the read model.* The commit is fenced off, because its generation isn't the live one. The next
+//! session opens the new generation at once, and goes on with the reader of the last one.
+//!
 //! The worker must never keep an offset that Postgres doesn't have, and must never publish before the commit.
 
 use std::collections::BTreeMap;
@@ -38,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log::LogConsumer;
+use read_model::ReadModel;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +55,9 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest pause after a failure. A session that lasted longer than this resets the backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
+/// How often a projector looks for generations that aren't in use any more.
+const GENERATIONS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Projects until `shutdown`. After a failure it starts again, with a growing pause, from what is committed.
 pub async fn run(projector: Projector, shutdown: CancellationToken) {
     let (owned_sender, owned) = watch::channel(BTreeMap::new());
@@ -58,13 +65,25 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
     let log = Arc::new(LogConsumer::new(&projector.brokers, &projector.topic.name, "projector-look-ups"));
     tokio::spawn(lag::observe(projector.clone(), log.clone(), owned, log_end_sender));
     tokio::spawn(projector.folded.clone().run(projector.cache.clone(), shutdown.clone()));
+    tokio::spawn(drop_unused_generations(projector.read_model.clone(), shutdown.clone()));
     let mut backoff = INITIAL_BACKOFF;
+    // What is left of the last session.
+    let mut reader = None;
     while !shutdown.is_cancelled() {
         let started = Instant::now();
-        let failure = match Session::open(&projector, log.clone(), &owned_sender).await {
+        let failure = match Session::open(&projector, log.clone(), &owned_sender, reader.take()).await {
             Ok(mut session) => match session.work(&shutdown, log_end.clone()).await {
                 Ok(()) => break,
-                Err(error) => error.context("projecting failed; starting again from the committed offsets"),
+                Err(error) => {
+                    let (generation, warm) = session.into_parts();
+                    let live = projector.read_model.generation().await;
+                    if live.is_ok_and(|live| live.is_some_and(|live| live != generation)) {
+                        tracing::info!("a rebuilt generation of the read model is in use; going on with it");
+                        reader = Some(warm);
+                        continue;
+                    }
+                    error.context("projecting failed; starting again from the committed offsets")
+                }
             },
             Err(error) => error.context("starting to project failed; retrying"),
         };
@@ -79,6 +98,15 @@ pub async fn run(projector: Projector, shutdown: CancellationToken) {
     }
     if let Err(error) = projector.read_model.release_leases(&projector.owner).await {
         tracing::info!(%error, "releasing the leases failed; they expire by themselves");
+    }
+}
+
+/// Drops what rebuilds don't need any more, until the shutdown.
+async fn drop_unused_generations(read_model: ReadModel, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(GENERATIONS_INTERVAL)).await.is_some() {
+        if let Err(error) = read_model.drop_unused_generations().await {
+            tracing::debug!(%error, "dropping retired generations failed; retrying in a minute");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The read model in a schema of Postgres: how operations get their connections and begin their transactions.
 
+use std::future::Future;
 use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
@@ -89,5 +90,17 @@ impl ReadModel {
         let mut connection = self.acquire(operation).await?;
         connection.begin(statement).await?;
         Ok(connection)
+    }
+
+    /// Reads from the live generation: again on another connection, if the first one was opened before the generation
+    /// became the live one.
+    pub(crate) async fn read_live<T, F>(&self, read: impl Fn() -> F) -> Result<T, ReadModelError>
+    where
+        F: Future<Output = Result<T, ReadModelError>>,
+    {
+        match read().await {
+            Err(ReadModelError::Retired) => read().await,
+            done => done,
+        }
     }
 }

@@ -122,18 +122,21 @@ impl ReadModel {
         Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
 
-    /// Counts the open dead letters on these partitions.
-    pub async fn count_dead_letters(&self, topic_id: Uuid, partitions: &[i32]) -> Result<i64, ReadModelError> {
+    /// Counts the open dead letters on these partitions, and says whether an operator wants conversations on them to be
+    /// made anew.
+    pub async fn count_dead_letters(&self, topic_id: Uuid, partitions: &[i32]) -> Result<(i64, bool), ReadModelError> {
         let mut connection = self.acquire("count_dead_letters").await?;
         let row = sqlx::query(
-            "SELECT count(*) AS open FROM dead_letters
+            "SELECT count(*) AS open, EXISTS (
+                 SELECT FROM conversation_rebuilds WHERE partition = ANY($2) AND status <> 'failed') AS has_requests
+             FROM dead_letters
              WHERE topic_id = $1 AND partition = ANY($2) AND status NOT IN ('folded', 'discarded')",
         )
         .bind(topic_id)
         .bind(partitions)
         .fetch_one(&mut connection)
         .await?;
-        Ok(row.try_get("open")?)
+        Ok((row.try_get("open")?, row.try_get("has_requests")?))
     }
 
     /// Reads the first dead letter on these partitions that the projector has to retry, or whose cached views it has to
@@ -205,7 +208,7 @@ impl ReadModel {
     }
 
     /// Replaces the rows of a conversation with those of its new fold, and sets the dead letters among its events to
-    /// `FoldedPendingInvalidation`.
+    /// `FoldedPendingInvalidation`, and a request to make it anew to `Replaced`.
     ///
     /// # Errors
     /// [`CommitError::Held`] when somebody holds the partition's row; [`CommitError::Fenced`] when the partition is at
@@ -242,6 +245,10 @@ impl ReadModel {
         .bind(refolded.conversation.0)
         .execute(&mut transaction)
         .await?;
+        sqlx::query("UPDATE conversation_rebuilds SET status = 'replaced' WHERE conversation_id = $1")
+            .bind(refolded.conversation.0)
+            .execute(&mut transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 }

@@ -15,6 +15,9 @@ pub enum ReadModelError {
     /// leads to a Postgres that takes writes.
     #[error("Postgres is read-only: {0}")]
     ReadOnly(#[source] sqlx::Error),
+    /// Another generation has become the live one since the connection was opened. A retry gets another connection.
+    #[error("a rebuild has replaced the rows that this connection finds")]
+    Retired,
     /// The address is wrong, or what answers there can't be used as it is set up. A retry won't help until somebody
     /// has changed that.
     #[error("Postgres can't be used as it is configured: {0}")]
@@ -35,6 +38,7 @@ impl ReadModelError {
             Self::Unreachable(_) => "unreachable",
             Self::TimedOut(_) => "timed_out",
             Self::ReadOnly(_) => "read_only",
+            Self::Retired => "retired",
             Self::Misconfigured(_) => "misconfigured",
             Self::Refused(_) | Self::Migration(_) => "refused",
         }
@@ -42,12 +46,12 @@ impl ReadModelError {
 
     /// Whether the same operation may succeed later.
     pub fn is_worth_retrying(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut(_) | Self::ReadOnly(_))
+        matches!(self, Self::Unreachable(_) | Self::TimedOut(_) | Self::ReadOnly(_) | Self::Retired)
     }
 
     /// Whether every operation on Postgres fails for this reason, and not only those on the same rows.
     pub fn concerns_everything(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Misconfigured(_))
+        matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Retired | Self::Misconfigured(_))
     }
 }
 

@@ -1,16 +1,17 @@
 //! The small reads of commands and realtime: facts about messages, participants and memberships.
 
 use domain::facts::MessageFacts;
-use domain::{ConversationId, MessageId, UserId};
+use domain::{ConversationId, MessageId, PositionVector, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, SNAPSHOT};
+use crate::connection::ReadModel;
 use crate::error::ReadModelError;
 use crate::queries::Snapshot;
-use crate::{projection, rows};
+use crate::rows;
 
 /// A conversation that a user is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -25,20 +26,21 @@ pub struct Membership {
 impl ReadModel {
     /// Reads what a command needs to know about a message; none if no such message exists.
     pub async fn message_facts(&self, id: MessageId) -> Result<Snapshot<Option<MessageFacts>>, ReadModelError> {
-        let mut connection = self.acquire("message_facts").await?;
         // One statement sees one snapshot. It reads the offsets first, because `reset` locks the tables in this order.
-        let row = sqlx::query(
-            "SELECT offsets, messages.id, conversation_id, sender_id, attachments <> '[]' AS has_attachments,
-                    deleted_at,
-                    ARRAY(SELECT emoji FROM reactions
-                          WHERE reactions.conversation_id = messages.conversation_id AND message_id = messages.id
-                          ORDER BY ordinal) AS emoji
-             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS progress
-             LEFT JOIN messages ON messages.id = $1 LIMIT 1",
-        )
-        .bind(id.0)
-        .fetch_one(&mut connection)
-        .await?;
+        let (row, offsets) = self
+            .row_and_offsets(
+                "message_facts",
+                "SELECT offsets, generation, messages.id, conversation_id, sender_id,
+                        attachments <> '[]' AS has_attachments, deleted_at,
+                        ARRAY(SELECT emoji FROM reactions
+                              WHERE reactions.conversation_id = messages.conversation_id AND message_id = messages.id
+                              ORDER BY ordinal) AS emoji
+                 FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets, min(generation) AS generation
+                       FROM partitions) AS progress
+                 LEFT JOIN messages ON messages.id = $1 LIMIT 1",
+                id.0,
+            )
+            .await?;
         let facts = row.try_get::<Option<Uuid>, _>("id")?.map(|_| {
             Ok::<_, sqlx::Error>(MessageFacts {
                 id,
@@ -49,27 +51,46 @@ impl ReadModel {
                 emoji: row.try_get("emoji")?,
             })
         });
-        Ok(Snapshot { value: facts.transpose()?, offsets: rows::offsets(&row, "offsets")? })
+        Ok(Snapshot { value: facts.transpose()?, offsets })
     }
 
     /// Lists the participants of a conversation in their order; none if no such conversation exists.
     pub async fn participants(&self, id: ConversationId) -> Result<Snapshot<Option<Vec<UserId>>>, ReadModelError> {
-        let mut connection = self.acquire("participants").await?;
-        let row = sqlx::query(
-            "SELECT offsets, ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal) AS users
-             FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets FROM partitions) AS progress",
-        )
-        .bind(id.0)
-        .fetch_one(&mut connection)
-        .await?;
+        let (row, offsets) = self
+            .row_and_offsets(
+                "participants",
+                "SELECT offsets, generation,
+                        ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY ordinal) AS users
+                 FROM (SELECT array_agg(next_offset ORDER BY partition) AS offsets, min(generation) AS generation
+                       FROM partitions) AS progress",
+                id.0,
+            )
+            .await?;
         let users = rows::users(&row, "users")?;
-        Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets: rows::offsets(&row, "offsets")? })
+        Ok(Snapshot { value: (!users.is_empty()).then_some(users), offsets })
+    }
+
+    /// Runs a statement with one parameter, whose row also has the offsets that it includes, and their generation.
+    async fn row_and_offsets(
+        &self,
+        operation: &'static str,
+        statement: &'static str,
+        id: Uuid,
+    ) -> Result<(PgRow, PositionVector), ReadModelError> {
+        self.read_live(|| async {
+            let mut connection = self.acquire(operation).await?;
+            let row = sqlx::query(statement).bind(id).fetch_one(&mut connection).await?;
+            connection.ensure_live(row.try_get("generation")?)?;
+            let offsets = row.try_get::<Option<Vec<i64>>, _>("offsets")?;
+            // There are none before a projector first ran.
+            Ok((row, PositionVector(offsets.unwrap_or_default())))
+        })
+        .await
     }
 
     /// Lists the conversations that a user is in, in no particular order.
     pub async fn memberships(&self, user: &UserId) -> Result<Snapshot<Vec<Membership>>, ReadModelError> {
-        let mut transaction = self.begin("memberships", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("memberships").await?;
         let rows = sqlx::query(
             "SELECT conversation_id, participant_count FROM members
              JOIN conversations ON conversations.id = conversation_id WHERE user_id = $1",

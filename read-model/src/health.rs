@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use sqlx::Row;
 
 use crate::connection::ReadModel;
+use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
-use crate::migrations::migrator;
 
 /// The state of Postgres and of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,17 +57,24 @@ impl ReadModel {
         actor: &UserId,
         key: &IdempotencyKey,
     ) -> Result<KeyUse, ReadModelError> {
-        let mut connection = self.acquire("key_use").await?;
-        let row = sqlx::query(
-            "SELECT partition, position, noted_at, generation, clock_timestamp() AS now
-             FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true LEFT JOIN applied_events
-                 ON conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
-        )
-        .bind(conversation.0)
-        .bind(actor.as_str())
-        .bind(key.as_str())
-        .fetch_one(&mut connection)
-        .await?;
+        let row = self
+            .read_live(|| async {
+                let mut connection = self.acquire("key_use").await?;
+                let row = sqlx::query(
+                    "SELECT partition, position, noted_at, generation, clock_timestamp() AS now,
+                            (SELECT min(generation) FROM partitions) AS found_generation
+                     FROM (SELECT) AS one LEFT JOIN unreserved ON true LEFT JOIN projection ON true
+                     LEFT JOIN applied_events ON conversation_id = $1 AND actor_id = $2 AND idempotency_key = $3",
+                )
+                .bind(conversation.0)
+                .bind(actor.as_str())
+                .bind(key.as_str())
+                .fetch_one(&mut connection)
+                .await?;
+                connection.ensure_live(row.try_get("found_generation")?)?;
+                Ok(row)
+            })
+            .await?;
         let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get("partition")?, row.try_get("position")?);
         let first = partition.zip(offset).map(|(partition, offset)| Position { partition, offset });
         Ok(KeyUse { first, conditions: KeyConditions::of(&row)? })

@@ -26,6 +26,9 @@ pub struct LeasedPartition {
 impl ReadModel {
     /// Renews the leases of a projector, gives up those beyond its fair share, and takes free ones up to its share.
     /// Returns the partitions that the projector owns now.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Retired`] when another generation has become the live one.
     pub async fn renew_leases(&self, owner: &str, ttl: Duration) -> Result<Vec<LeasedPartition>, ReadModelError> {
         let mut transaction = self.begin("lease", READ_WRITE).await?;
         let share = fair_share(&mut transaction, owner, ttl).await?;
@@ -67,6 +70,8 @@ impl ReadModel {
         .bind(owner)
         .fetch_all(&mut transaction)
         .await?;
+        // The leases are the same for all generations.
+        transaction.ensure_live(rows.first().map(|row| row.try_get("generation")).transpose()?)?;
         transaction.commit().await?;
         let leased = rows.iter().map(|row| {
             Ok(LeasedPartition {

@@ -30,15 +30,19 @@
 mod changed_entities;
 mod commit;
 mod connection;
+mod conversation_rebuilds;
 mod dead_letters;
 mod derived_rows;
+mod embedded_migrations;
 mod error;
 mod facts;
+mod generations;
 mod health;
 mod idempotency;
 mod lease;
 mod load;
 mod migrations;
+mod operation_timer;
 mod parking;
 mod pool;
 mod projection;
@@ -47,6 +51,7 @@ mod rows;
 mod server_settings;
 mod silence;
 mod state_export;
+mod statement_watch;
 mod sync;
 mod sync_walk;
 mod write;
@@ -54,10 +59,15 @@ mod write;
 pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;
+pub use conversation_rebuilds::{ConversationRebuild, ConversationRebuildStatus};
 pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
 pub use derived_rows::{DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
 pub use error::ReadModelError;
 pub use facts::Membership;
+pub use generations::{
+    BeginError, DifferingConversations, DifferingRow, LockedGeneration, NextGeneration, RETIRED_FOR, RowBuffers,
+    SwapError, TableCopier,
+};
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use lease::LeasedPartition;
@@ -70,6 +80,10 @@ pub use sync::{Change, PositionedChange, SyncPage};
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     connection::LIMIT_ROWS,
     derived_rows::LIMIT_ROWS,
+    generations::BUILD_LIMITS,
+    generations::COPY_LIMITS,
+    generations::RETIRED_LIMITS,
+    generations::SWAP_LIMITS,
     migrations::LIMIT_ROWS,
     parking::LIMIT_ROWS,
     pool::LIMIT_ROWS,

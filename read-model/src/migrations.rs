@@ -1,16 +1,14 @@
-//! The migrations of `migrations/`, compiled in, and how they run. sqlx could embed them with `migrate!`, but that macro
-//! makes cargo build sqlx, tokio and rustls a second time, for the compiler. A migration's version, description and
-//! checksum must stay as the macro computed them: databases store them, and sqlx refuses to migrate a database whose
-//! checksums differ.
+//! How the migrations run: once for each schema, by whichever process comes first.
 
 use std::pin::pin;
 use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlStr};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::connection::ReadModel;
+use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
+use crate::generations;
 use crate::server_settings::NoSessions;
 use crate::silence::silent;
 
@@ -21,50 +19,6 @@ const IDLE_LOOKS_MAX: u32 = 3;
 
 domain::limit_rows! {
     Services, "looks, 5 s apart, at which Postgres isn't at work on the migration that a process waits for", Count IDLE_LOOKS_MAX, "the attempt has failed, and the next one begins", "the start of the process";
-}
-
-struct EmbeddedMigration {
-    /// The number that the file's name begins with.
-    version: i64,
-    /// The rest of the name, with spaces instead of underscores.
-    description: &'static str,
-    sql: &'static str,
-}
-
-const MIGRATIONS: [EmbeddedMigration; 5] = [
-    EmbeddedMigration {
-        version: 1,
-        description: "read model",
-        sql: include_str!("../../migrations/0001_read_model.sql"),
-    },
-    EmbeddedMigration {
-        version: 2,
-        description: "dead letters",
-        sql: include_str!("../../migrations/0002_dead_letters.sql"),
-    },
-    EmbeddedMigration {
-        version: 3,
-        description: "unreserved",
-        sql: include_str!("../../migrations/0003_unreserved.sql"),
-    },
-    EmbeddedMigration {
-        version: 4,
-        description: "sync walk",
-        sql: include_str!("../../migrations/0004_sync_walk.sql"),
-    },
-    EmbeddedMigration {
-        version: 5,
-        description: "emoji spellings",
-        sql: include_str!("../../migrations/0005_emoji_spellings.sql"),
-    },
-];
-
-/// The steps that create the schema, in order.
-pub(crate) fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.map(|EmbeddedMigration { version, description, sql }| {
-        Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-    });
-    Migrator::with_migrations(migrations.into())
 }
 
 impl ReadModel {
@@ -106,9 +60,13 @@ impl ReadModel {
         Ok(query.bind(pid).bind(WATCH_INTERVAL.as_secs_f64()).fetch_one(&mut connection).await?)
     }
 
-    async fn terminate(&self, pid: i32) -> Result<(), ReadModelError> {
+    /// Ends a server process.
+    pub(crate) async fn terminate(&self, pid: i32) -> Result<(), ReadModelError> {
         let mut connection = self.acquire("end_migration").await?;
-        sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&mut connection).await?;
+        sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1")
+            .bind(pid)
+            .execute(&mut connection)
+            .await?;
         Ok(())
     }
 
@@ -123,6 +81,7 @@ impl ReadModel {
         if !is_current.fetch_one(&mut *connection).await? {
             return Err(sqlx::Error::Configuration(Box::new(NoSessions)).into());
         }
+        self.find_live_rows(connection).await?;
         let mut migrator = migrator();
         // sqlx's own lock would also block processes that use other schemas of the database.
         migrator.set_locking(false);
@@ -131,40 +90,25 @@ impl ReadModel {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// What databases that an earlier version migrated have stored: version, description, and the first bytes of the
-    /// SHA-384. Only add to it.
-    const STORED: [(i64, &str, u64); 3] = [
-        (1, "read model", 0x0c3c_8a2e_2b31_ec54),
-        (2, "dead letters", 0x7200_490b_47bd_9afc),
-        (3, "unreserved", 0x564e_997b_4b66_5b8f),
-    ];
-
-    #[tokio::test]
-    async fn the_executable_contains_every_migration_as_sqlx_reads_it_from_the_folder() {
-        let embedded = migrator();
-        let folder = Migrator::new(Path::new("../migrations")).await.unwrap();
-        assert_eq!(embedded.iter().count(), folder.iter().count(), "add the new file to MIGRATIONS");
-        for (embedded, read) in embedded.iter().zip(folder.iter()) {
-            assert_eq!(
-                (embedded.version, &embedded.description, embedded.migration_type, &embedded.checksum, embedded.no_tx),
-                (read.version, &read.description, read.migration_type, &read.checksum, read.no_tx)
-            );
+impl ReadModel {
+    /// Makes the statements of migrations find the rows of the live generation, after what all generations share.
+    async fn find_live_rows(&self, connection: &mut PgConnection) -> Result<(), ReadModelError> {
+        let is_known = "SELECT EXISTS (SELECT FROM pg_attribute
+                                       WHERE attrelid = to_regclass('projection') AND attname = 'rows_schema')";
+        if !sqlx::query_scalar(is_known).fetch_one(&mut *connection).await? {
+            return Ok(());
         }
-    }
-
-    #[test]
-    fn a_released_migration_keeps_what_databases_have_stored_of_it() {
-        let migrator = migrator();
-        let embedded = migrator.iter().map(|migration| {
-            let checksum = migration.checksum.first_chunk().copied().map(u64::from_be_bytes).unwrap();
-            (migration.version, &*migration.description, checksum)
-        });
-        assert_eq!(embedded.take(STORED.len()).collect::<Vec<_>>(), STORED);
+        let rows: Option<Option<String>> =
+            sqlx::query_scalar("SELECT rows_schema FROM projection").fetch_optional(&mut *connection).await?;
+        let Some(rows) = rows.flatten() else { return Ok(()) };
+        let applied: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations").fetch_one(&mut *connection).await?;
+        if usize::try_from(applied) != Ok(migrator().iter().count()) {
+            // Otherwise the rows of the first generation, if they are still there, would be found first.
+            generations::drop_all_retired(connection, &self.schema).await?;
+        }
+        let path = format!("{}, {rows}", self.schema);
+        sqlx::query("SELECT set_config('search_path', $1, false)").bind(path).execute(connection).await?;
+        Ok(())
     }
 }

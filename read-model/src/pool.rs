@@ -7,21 +7,23 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
 use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{ends_the_connection, is_read_only, is_starting};
-use crate::server_settings::{ServerSettings, SettledConnection};
+use crate::error::{ReadModelError, is_starting};
+use crate::operation_timer::OperationTimer;
+use crate::server_settings::{GenerationRows, ServerSettings, SettledConnection};
 use crate::silence::{Patience, Suspicion, silent};
+use crate::statement_watch::{Condition, Watch, watched};
 
 /// How long an operation waits for a free connection, and for a new one to open.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,17 +73,10 @@ struct IdleConnection {
 struct OpenConnection {
     raw: PgConnection,
     connected_at: Instant,
+    /// The generation whose rows the statements find; none while there was none.
+    generation: Option<i64>,
     condition: Condition,
     is_in_transaction: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Ready,
-    /// A statement has begun. Its caller may have stopped waiting, or got an error.
-    Unfinished,
-    /// It gives no more answers.
-    Broken,
 }
 
 impl ConnectionPool {
@@ -99,14 +94,23 @@ impl ConnectionPool {
         }))
     }
 
+    /// A pool whose connections find the rows of one generation, whether it is live or not.
+    pub(crate) fn of_rows(&self, rows: GenerationRows, size_max: u32) -> Self {
+        Self::new(self.0.options.clone(), self.0.settings.with_rows(rows), size_max)
+    }
+
+    /// Replaces all open connections, before they are used again.
+    pub(crate) fn retire(&self) {
+        self.0.suspicion.retire();
+    }
+
     /// Gets a connection for one operation, which goes back to the pool when it is dropped. The metrics count the
     /// operation under its name, and record how long it takes.
     ///
     /// # Errors
     /// When all are in use, or Postgres can't be reached, for two seconds.
     pub(crate) async fn acquire(&self, operation: &'static str) -> Result<PooledConnection, sqlx::Error> {
-        metrics::counter!("postgres_queries_total", "operation" => operation).increment(1);
-        let timer = Timer { operation, started: Instant::now() };
+        let timer = OperationTimer::start(operation);
         let deadline = Instant::now() + ACQUIRE_TIMEOUT;
         let permit = timeout_at(deadline, self.0.permits.clone().acquire_owned()).await;
         let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -126,7 +130,7 @@ impl ConnectionPool {
     pub(crate) async fn connect_without_limits(&self) -> Result<(PgConnection, i32), sqlx::Error> {
         let connecting = async {
             let connected = self.0.settings.without_limits().connect(&self.0.options, CHECK_TIMEOUT).await?;
-            let SettledConnection { mut raw, is_checked: true } = connected else { return Err(silent()) };
+            let SettledConnection { mut raw, is_checked: true, .. } = connected else { return Err(silent()) };
             let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
             Ok((raw, pid))
         };
@@ -193,7 +197,8 @@ impl Shared {
         let time_for_another = if is_known { Duration::ZERO } else { TIME_FOR_ANOTHER };
         let connected = self.settings.connect(&self.options, time_for_another).await?;
         self.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
-        Ok(OpenConnection { raw: connected.raw, connected_at, condition: Condition::Ready, is_in_transaction: false })
+        let SettledConnection { raw, generation, .. } = connected;
+        Ok(OpenConnection { raw, connected_at, generation, condition: Condition::Ready, is_in_transaction: false })
     }
 }
 
@@ -203,20 +208,7 @@ pub(crate) struct PooledConnection {
     open: Option<OpenConnection>,
     shared: Arc<Shared>,
     permit: Option<OwnedSemaphorePermit>,
-    _timer: Timer,
-}
-
-/// Records how long an operation took, when it is dropped.
-struct Timer {
-    operation: &'static str,
-    started: Instant,
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        let elapsed = self.started.elapsed();
-        metrics::histogram!("postgres_query_duration_seconds", "operation" => self.operation).record(elapsed);
-    }
+    _timer: OperationTimer,
 }
 
 impl PooledConnection {
@@ -242,6 +234,21 @@ impl PooledConnection {
         Ok(())
     }
 
+    /// Checks that the rows that the connection finds are those of the live generation, given the generation that they
+    /// say they are of. Otherwise all open connections are replaced.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Retired`] when another generation has replaced them since the connection was opened.
+    pub(crate) fn ensure_live(&mut self, found: Option<i64>) -> Result<(), ReadModelError> {
+        let Some(found) = found else { return Ok(()) };
+        let open = self.open();
+        if found > 0 && *open.generation.get_or_insert(found) == found {
+            return Ok(());
+        }
+        self.shared.suspicion.retire();
+        Err(ReadModelError::Retired)
+    }
+
     #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
     fn open(&mut self) -> &mut OpenConnection {
         self.open.as_mut().expect("the connection isn't given back")
@@ -252,47 +259,7 @@ impl PooledConnection {
     fn start_statement(&mut self) -> (&mut PgConnection, Watch<'_>) {
         let OpenConnection { raw, connected_at, condition, .. } =
             self.open.as_mut().expect("the connection isn't given back");
-        *condition = Condition::Unfinished;
-        let patience = Patience::new(&self.shared.suspicion, *connected_at);
-        (raw, Watch { patience, condition, suspicion: &self.shared.suspicion })
-    }
-}
-
-/// Watches a statement: bounds the wait for its answer, and records the condition of the connection.
-struct Watch<'a> {
-    patience: Patience<'a>,
-    condition: &'a mut Condition,
-    suspicion: &'a Suspicion,
-}
-
-impl Watch<'_> {
-    /// Passes the next part of the answer on, or an error if none came for too long.
-    fn pass<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        came: Poll<Result<T, sqlx::Error>>,
-    ) -> Poll<Result<T, sqlx::Error>> {
-        let came = match came {
-            Poll::Pending => self.patience.poll(context).map(Err),
-            came => came,
-        };
-        match &came {
-            Poll::Pending => {}
-            Poll::Ready(Ok(_)) => self.patience.renew(),
-            Poll::Ready(Err(error)) => {
-                if ends_the_connection(error) {
-                    *self.condition = Condition::Broken;
-                }
-                if is_read_only(error) {
-                    self.suspicion.retire();
-                }
-            }
-        }
-        came
-    }
-
-    fn finish(&mut self) {
-        *self.condition = Condition::Ready;
+        (raw, Watch::begin(&self.shared.suspicion, *connected_at, condition))
     }
 }
 
@@ -343,22 +310,6 @@ impl<'c> Executor<'c> for &'c mut PooledConnection {
         let (raw, watch) = self.start_statement();
         watched(raw.prepare_with(sql, parameters), watch)
     }
-}
-
-/// Waits for one answer, as long as the watch allows.
-fn watched<'e, T: Send + 'e>(
-    mut answer: BoxFuture<'e, Result<T, sqlx::Error>>,
-    mut watch: Watch<'e>,
-) -> BoxFuture<'e, Result<T, sqlx::Error>> {
-    std::future::poll_fn(move |context| {
-        let came = answer.poll_unpin(context);
-        let came = watch.pass(context, came);
-        if matches!(came, Poll::Ready(Ok(_))) {
-            watch.finish();
-        }
-        came
-    })
-    .boxed()
 }
 
 impl Drop for PooledConnection {

@@ -6,7 +6,7 @@ use domain::PositionVector;
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::connection::{READ_WRITE, ReadModel};
+use crate::connection::{READ_WRITE, ReadModel, SNAPSHOT};
 use crate::error::ReadModelError;
 
 /// One projection of a topic into the read model.
@@ -62,6 +62,8 @@ impl From<sqlx::Error> for OpenError {
 /// The one row of the table `projection`.
 struct ProjectionRow {
     generation: i64,
+    /// The schema of the rows; none for the configured one.
+    rows_schema: Option<String>,
     topic_id: Uuid,
     partitions: i32,
 }
@@ -100,7 +102,8 @@ impl ReadModel {
     /// The next commit of a running projector is fenced off; it then opens the new generation.
     pub async fn reset(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, ReadModelError> {
         let mut transaction = self.begin("reset", READ_WRITE).await?;
-        let generation = lock_projection(&mut transaction).await?.map_or(1, |row| row.generation + 1);
+        let current = lock_projection(&mut transaction).await?;
+        let generation = current.as_ref().map_or(1, |row| row.generation + 1);
         // TRUNCATE locks the tables in this order. It is the order of all other transactions; another would deadlock.
         sqlx::query(
             "TRUNCATE projection, leases, partitions, conversations, members, messages, reactions, applied_events",
@@ -112,20 +115,46 @@ impl ReadModel {
         sqlx::query("DELETE FROM dead_letters WHERE status <> 'discarded'").execute(&mut transaction).await?;
         let projection = Projection { topic_id, generation };
         insert_projection(&mut transaction, projection, i32::try_from(partitions).unwrap_or(i32::MAX)).await?;
+        sqlx::query("UPDATE projection SET rows_schema = $1")
+            .bind(current.and_then(|row| row.rows_schema))
+            .execute(&mut transaction)
+            .await?;
         transaction.commit().await?;
+        // They remember the generation before.
+        self.pool.retire();
         Ok(projection)
+    }
+
+    /// Begins a transaction whose statements all see the same state of the live generation. Returns the offsets that it
+    /// includes, too.
+    pub(crate) async fn snapshot(
+        &self,
+        operation: &'static str,
+    ) -> Result<(PooledConnection, PositionVector), ReadModelError> {
+        self.read_live(|| async {
+            let mut transaction = self.begin(operation, SNAPSHOT).await?;
+            let offsets = offsets(&mut transaction).await?;
+            Ok((transaction, offsets))
+        })
+        .await
     }
 
     /// Reads the next offset of every partition.
     pub async fn offsets(&self) -> Result<PositionVector, ReadModelError> {
-        let mut connection = self.acquire("offsets").await?;
-        offsets(&mut connection).await
+        self.read_live(|| async {
+            let mut connection = self.acquire("offsets").await?;
+            offsets(&mut connection).await
+        })
+        .await
     }
 
     /// Reads what the read model is folded from; none before a projector first ran.
     pub async fn folded_topic(&self) -> Result<Option<FoldedTopic>, ReadModelError> {
-        let mut connection = self.acquire("folded_topic").await?;
-        folded_topic(&mut connection).await
+        self.read_live(|| async {
+            let mut connection = self.acquire("folded_topic").await?;
+            folded_topic(&mut connection).await
+        })
+        .await
     }
 
     /// Reads the generation of the projection; none before a projector first ran.
@@ -138,9 +167,13 @@ impl ReadModel {
 
 /// Reads the next offset of every partition as this transaction sees it. Transactions do it first, to lock the tables
 /// in the same order as [`ReadModel::reset`].
+///
+/// # Errors
+/// [`ReadModelError::Retired`] when another generation has replaced the one that the connection finds.
 pub(crate) async fn offsets(connection: &mut PooledConnection) -> Result<PositionVector, ReadModelError> {
-    let rows = sqlx::query("SELECT partition, next_offset FROM partitions ORDER BY partition");
-    let rows = rows.fetch_all(connection).await?;
+    let rows = sqlx::query("SELECT partition, next_offset, generation FROM partitions ORDER BY partition");
+    let rows = rows.fetch_all(&mut *connection).await?;
+    connection.ensure_live(rows.first().map(|row| row.try_get("generation")).transpose()?)?;
     let mut offsets = PositionVector::zero(rows.len());
     for row in rows {
         offsets.advance(row.try_get("partition")?, row.try_get("next_offset")?);
@@ -152,12 +185,13 @@ pub(crate) async fn offsets(connection: &mut PooledConnection) -> Result<Positio
 pub(crate) async fn folded_topic(connection: &mut PooledConnection) -> Result<Option<FoldedTopic>, ReadModelError> {
     // One statement, so that all of it is from one projection.
     let rows = sqlx::query(
-        "SELECT projection.topic_id, projection.partitions, partition, next_offset
+        "SELECT projection.topic_id, projection.partitions, partition, next_offset, partitions.generation
          FROM projection JOIN partitions ON true ORDER BY partition",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
+    connection.ensure_live(first.try_get("generation")?)?;
     let (id, partitions) = (first.try_get("topic_id")?, first.try_get("partitions")?);
     let next: Result<Vec<i64>, sqlx::Error> = rows.iter().map(|row| row.try_get("next_offset")).collect();
     Ok(Some(FoldedTopic { id, partitions, next: PositionVector(next?) }))
@@ -167,11 +201,12 @@ pub(crate) async fn folded_topic(connection: &mut PooledConnection) -> Result<Op
 async fn lock_projection(connection: &mut PooledConnection) -> Result<Option<ProjectionRow>, sqlx::Error> {
     // Without the lock, two projectors that find an empty read model would both begin a projection.
     sqlx::query("LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
-    let row = sqlx::query("SELECT generation, topic_id, partitions FROM projection");
+    let row = sqlx::query("SELECT generation, rows_schema, topic_id, partitions FROM projection");
     let row = row.fetch_optional(connection).await?;
     row.map(|row| {
         Ok(ProjectionRow {
             generation: row.try_get("generation")?,
+            rows_schema: row.try_get("rows_schema")?,
             topic_id: row.try_get("topic_id")?,
             partitions: row.try_get("partitions")?,
         })

@@ -12,9 +12,8 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, SNAPSHOT};
+use crate::connection::ReadModel;
 use crate::error::ReadModelError;
-use crate::projection;
 use crate::rows::{self, MessageRow};
 
 /// A value, and the offsets that it includes, from one state of the database.
@@ -63,8 +62,7 @@ impl ReadModel {
         limit: i64,
         after: Option<(Timestamp, ConversationId)>,
     ) -> Result<Snapshot<Page<ConversationView>>, ReadModelError> {
-        let mut transaction = self.begin("conversations", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("conversations").await?;
         let rows = sqlx::query(
             "(SELECT conversation_id, recent_at AS updated_at FROM members
               WHERE user_id = $1 AND recent_at IS NOT NULL
@@ -100,8 +98,7 @@ impl ReadModel {
         limit: i32,
         from: i32,
     ) -> Result<Snapshot<Option<ConversationPage>>, ReadModelError> {
-        let mut transaction = self.begin("conversation", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("conversation").await?;
         let to = from.saturating_add(limit);
         let views = conversation_views(&mut transaction, user, &[id.0], from..to).await?;
         transaction.commit().await?;
@@ -119,8 +116,7 @@ impl ReadModel {
         limit: i64,
         before: Option<i64>,
     ) -> Result<Snapshot<Page<MessageView>>, ReadModelError> {
-        let mut transaction = self.begin("messages", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("messages").await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
              WHERE conversation_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
@@ -138,8 +134,7 @@ impl ReadModel {
 
     /// Reads a message; none if no such message exists.
     pub async fn message(&self, id: MessageId) -> Result<Snapshot<Option<MessageView>>, ReadModelError> {
-        let mut transaction = self.begin("message", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("message").await?;
         let rows = sqlx::query(
             "SELECT messages.*, partition FROM messages JOIN conversations ON conversations.id = conversation_id
              WHERE messages.id = $1 LIMIT 1",

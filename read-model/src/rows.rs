@@ -1,7 +1,7 @@
 //! Converting columns of rows to the types of `domain`. A value that doesn't fit its type is an error, never a default.
 
 use domain::event::{Attachment, MessageType};
-use domain::{MessageId, PositionVector, Timestamp, UserId};
+use domain::{MessageId, Timestamp, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -23,11 +23,6 @@ pub(crate) fn user(row: &PgRow, column: &str) -> Result<UserId> {
 pub(crate) fn users(row: &PgRow, column: &str) -> Result<Vec<UserId>> {
     let ids: Vec<String> = row.try_get(column)?;
     ids.into_iter().map(|id| id.parse().map_err(decode_error)).collect()
-}
-
-/// Reads the next offset of every partition from an array. The array is null before a projector first ran.
-pub(crate) fn offsets(row: &PgRow, column: &str) -> Result<PositionVector> {
-    Ok(PositionVector(row.try_get::<Option<Vec<i64>>, _>(column)?.unwrap_or_default()))
 }
 
 pub(crate) fn timestamp(row: &PgRow, column: &str) -> Result<Timestamp> {

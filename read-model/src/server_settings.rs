@@ -30,10 +30,22 @@ domain::limit_rows! {
 )]
 pub(crate) struct NoSessions;
 
+/// Whose rows the statements of a connection find.
+#[derive(Debug, Clone)]
+pub(crate) enum GenerationRows {
+    /// Those of the generation that is live when the connection is opened.
+    Live,
+    /// Those of this generation, in this schema.
+    Of { generation: i64, schema: String },
+    /// None but those in the configured schema itself: for migrations.
+    InSchema,
+}
+
 /// The settings of the connections of a pool.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
     pub(crate) schema: String,
+    rows: GenerationRows,
     /// How long a statement waits for a lock, in milliseconds; 0 for no limit.
     pub(crate) lock_timeout_ms: u32,
     /// How long a statement takes at most, in milliseconds; 0 for no limit.
@@ -43,12 +55,18 @@ pub(crate) struct ServerSettings {
 impl ServerSettings {
     /// The usual settings.
     pub(crate) fn new(schema: &str, lock_timeout_ms: u32) -> Self {
-        Self { schema: schema.to_owned(), lock_timeout_ms, statement_timeout_ms: STATEMENT_TIMEOUT_MS }
+        let (schema, rows) = (schema.to_owned(), GenerationRows::Live);
+        Self { schema, rows, lock_timeout_ms, statement_timeout_ms: STATEMENT_TIMEOUT_MS }
+    }
+
+    /// The same settings, with other rows.
+    pub(crate) fn with_rows(&self, rows: GenerationRows) -> Self {
+        Self { rows, ..self.clone() }
     }
 
     /// The settings for migrations, which take as long as they take.
     pub(crate) fn without_limits(&self) -> Self {
-        Self { lock_timeout_ms: 0, statement_timeout_ms: 0, ..self.clone() }
+        Self { lock_timeout_ms: 0, statement_timeout_ms: 0, ..self.with_rows(GenerationRows::InSchema) }
     }
 
     /// Connects, makes the settings, and checks that they have stayed. The check is thorough if another connection opens
@@ -62,7 +80,7 @@ impl ServerSettings {
         options: &PgConnectOptions,
         time_for_another: Duration,
     ) -> Result<SettledConnection, sqlx::Error> {
-        let (mut raw, mark) = self.open(options).await?;
+        let Opened { mut raw, mark, generation, search_path } = self.open(options).await?;
         let other = match time_for_another {
             Duration::ZERO => None,
             time => tokio::time::timeout(time, self.open(options)).await.ok().and_then(Result::ok),
@@ -71,8 +89,7 @@ impl ServerSettings {
             &mut raw,
             format!(
                 "SELECT coalesce(current_setting('messages.connection', true), '') = '{mark}'
-                        AND current_setting('search_path') = '{}' AS is_kept",
-                self.schema
+                        AND current_setting('search_path') = '{search_path}' AS is_kept"
             ),
         )
         .await?
@@ -81,14 +98,14 @@ impl ServerSettings {
             return Err(sqlx::Error::Configuration(Box::new(NoSessions)));
         }
         let is_checked = other.is_some();
-        if let Some((other, _)) = other {
-            other.close().await?;
+        if let Some(other) = other {
+            other.raw.close().await?;
         }
-        Ok(SettledConnection { raw, is_checked })
+        Ok(SettledConnection { raw, generation, is_checked })
     }
 
-    /// Connects and makes the settings. Also returns the connection's mark, which no other connection has.
-    async fn open(&self, options: &PgConnectOptions) -> Result<(PgConnection, Uuid), sqlx::Error> {
+    /// Connects and makes the settings.
+    async fn open(&self, options: &PgConnectOptions) -> Result<Opened, sqlx::Error> {
         let mut connection = PgConnection::connect_with(options).await?;
         let mark = Uuid::now_v7();
         let (statement, idle) = (self.statement_timeout_ms.to_string(), IDLE_IN_TRANSACTION_TIMEOUT_MS.to_string());
@@ -117,14 +134,61 @@ impl ServerSettings {
             ("plan_cache_mode", "force_custom_plan"),
         ]
         .map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
-        raw_row(&mut connection, format!("SELECT {}", settings.join(", "))).await?;
-        Ok((connection, mark))
+        // Before the migration that brings generations, there is one, in the configured schema.
+        let has_generations = format!(
+            "EXISTS (SELECT FROM pg_attribute
+                     WHERE attrelid = to_regclass('{}.projection') AND attname = 'rows_schema') AS has_generations",
+            self.schema
+        );
+        let set = raw_row(&mut connection, format!("SELECT {}, {has_generations}", settings.join(", "))).await?;
+        let (generation, search_path) = match &self.rows {
+            GenerationRows::InSchema => (None, self.schema.clone()),
+            GenerationRows::Live if !set.try_get("has_generations")? => (None, self.schema.clone()),
+            GenerationRows::Live => self.use_live_rows(&mut connection).await?,
+            GenerationRows::Of { generation, schema } => {
+                let path = self.path_to(schema);
+                raw_row(&mut connection, format!("SELECT set_config('search_path', '{path}', false)")).await?;
+                (Some(*generation), path)
+            }
+        };
+        Ok(Opened { raw: connection, mark, generation, search_path })
     }
+
+    /// Makes the statements of a connection find the rows of the live generation.
+    async fn use_live_rows(&self, connection: &mut PgConnection) -> Result<(Option<i64>, String), sqlx::Error> {
+        let path = self.path_to("' || rows_schema || '");
+        let live = format!(
+            "SELECT generation, set_config('search_path', coalesce('{path}', '{0}'), false) AS path FROM {0}.projection",
+            self.schema
+        );
+        let row = sqlx::raw_sql(AssertSqlSafe(live)).fetch_optional(connection).await?;
+        match row {
+            Some(row) => Ok((Some(row.try_get("generation")?), row.try_get("path")?)),
+            None => Ok((None, self.schema.clone())),
+        }
+    }
+
+    /// The search path on which the rows of a schema come first. What all generations share is in the configured schema.
+    fn path_to(&self, rows: &str) -> String {
+        if rows == self.schema { self.schema.clone() } else { format!("{rows}, {}", self.schema) }
+    }
+}
+
+/// A connection that was just opened.
+struct Opened {
+    raw: PgConnection,
+    /// No other connection has it.
+    mark: Uuid,
+    /// The generation whose rows its statements find; none if there is none yet.
+    generation: Option<i64>,
+    search_path: String,
 }
 
 /// A connection that has its settings.
 pub(crate) struct SettledConnection {
     pub(crate) raw: PgConnection,
+    /// The generation whose rows its statements find; none if there is none yet.
+    pub(crate) generation: Option<i64>,
     /// Whether the check was thorough.
     pub(crate) is_checked: bool,
 }

@@ -5,7 +5,7 @@ use domain::state::State;
 use domain::{ConversationId, EventId};
 use sqlx::Row;
 
-use crate::connection::{ReadModel, SNAPSHOT};
+use crate::connection::ReadModel;
 use crate::error::ReadModelError;
 use crate::load;
 use crate::rows::{self, MessageRow};
@@ -13,7 +13,7 @@ use crate::rows::{self, MessageRow};
 impl ReadModel {
     /// Reads the whole read model from one snapshot. For comparisons and tests: it holds everything in memory.
     pub async fn export_state(&self) -> Result<State, ReadModelError> {
-        let mut transaction = self.begin("whole_state", SNAPSHOT).await?;
+        let (mut transaction, _) = self.snapshot("whole_state").await?;
         let mut state = State::default();
         for row in sqlx::query("SELECT * FROM conversations").fetch_all(&mut transaction).await? {
             let (id, conversation) = load::conversation(&row)?;

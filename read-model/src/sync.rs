@@ -25,9 +25,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::connection::{ReadModel, SNAPSHOT};
+use crate::connection::ReadModel;
 use crate::error::ReadModelError;
-use crate::projection;
 use crate::queries::{self, Snapshot};
 use crate::sync_walk::{CONVERSATION, ChangeRef, MESSAGE, Walk, WalkEnd};
 
@@ -73,8 +72,7 @@ impl ReadModel {
         since: &SyncCursor,
         limit: usize,
     ) -> Result<Snapshot<SyncPage>, ReadModelError> {
-        let mut transaction = self.begin("changes", SNAPSHOT).await?;
-        let offsets = projection::offsets(&mut transaction).await?;
+        let (mut transaction, offsets) = self.snapshot("changes").await?;
         let (mut changes, next, more) = walk_on(&mut transaction, user, since, &offsets, limit).await?;
         changes.sort_unstable_by_key(ChangeRef::order);
         // A second walk lists again what the first one has just listed. Both read this snapshot.

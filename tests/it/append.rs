@@ -25,8 +25,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::eventually;
 use crate::harness::log;
-use crate::harness::proxy::Proxy;
 use crate::harness::process::command;
+use crate::harness::proxy::Proxy;
 use crate::harness::system::{SECRET, System, config};
 
 /// Within this time a client has its answer although Kafka doesn't answer.

@@ -43,6 +43,7 @@ mod projection;
 mod projectors;
 mod proof;
 mod read_only_postgres;
+mod rebuild;
 mod redis_failover;
 mod redis_memory;
 mod redis_outages;

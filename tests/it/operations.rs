@@ -309,12 +309,6 @@ async fn the_help_explains_each_subcommand_and_the_variables_that_it_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_demands_to_be_confirmed() {
-    let output = command(&config(), &["rebuild"]).output().await.unwrap();
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--reset"), "{output:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_schema_can_be_migrated_again() {
     let config = config();
     for _ in 0..2 {

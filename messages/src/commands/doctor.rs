@@ -341,8 +341,8 @@ async fn check_projection(
     }
     let partitions: Vec<i32> = (0..).take(topic.partitions).collect();
     match read_model.count_dead_letters(topic.id, &partitions).await {
-        Ok(0) => findings.push(Finding::ok("no dead letters")),
-        Ok(count) => {
+        Ok((0, _)) => findings.push(Finding::ok("no dead letters")),
+        Ok((count, _)) => {
             findings.push(Finding::warning(format!("dead letters: {count}"), "list them: messages dead-letters list"));
         }
         Err(error) => return failed(&error),

@@ -1,5 +1,6 @@
 //! The progress of a command that takes long: a bar on a terminal, log lines elsewhere.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,5 +43,35 @@ impl ProgressDisplay {
     /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Shows the progress of one step after the other.
+#[derive(Default)]
+pub(crate) struct StepDisplay {
+    /// What the present step does, and its display.
+    current: RefCell<Option<(&'static str, ProgressDisplay)>>,
+}
+
+impl StepDisplay {
+    /// Shows how much of a step is done. Removes the display of the step before.
+    pub(crate) fn update(&self, activity: &'static str, unit: &str, done: u64, total: u64) {
+        if self.current.borrow().as_ref().is_none_or(|(current, _)| *current != activity) {
+            self.finish();
+            if !std::io::stderr().is_terminal() {
+                tracing::info!("{activity}");
+            }
+            self.current.replace(ProgressDisplay::new(activity, unit).ok().map(|display| (activity, display)));
+        }
+        if let Some((_, display)) = &*self.current.borrow() {
+            display.update(done, total);
+        }
+    }
+
+    /// Removes the display of the present step.
+    pub(crate) fn finish(&self) {
+        if let Some((_, display)) = self.current.take() {
+            display.finish();
+        }
     }
 }

@@ -1,23 +1,22 @@
 //! `messages verify`: compares the read model with the fold of the topic, and prints what differs.
 
-use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use event_log::describe_topic;
-use projector::{Verification, VerifyOutcome, VerifyProgress};
+use projector::{Differences, Verification, VerifyOutcome, VerifyProgress};
 use read_model::ReadModel;
 use replay::SortBudget;
 use service::config::Config;
 use service::printable::escaped;
 use service::{lifecycle, telemetry};
 
-use super::progress::ProgressDisplay;
+use super::progress::StepDisplay;
 
 /// The exit code when the read model differs from the fold of the topic.
-const DIFFERENT: u8 = 3;
+pub(super) const DIFFERENT: u8 = 3;
 /// How many connections to Postgres the command opens at most.
 const CONNECTIONS: u32 = 1;
 
@@ -39,7 +38,7 @@ pub(crate) async fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let display = StepDisplay::default();
     let shutdown = lifecycle::shutdown_on_signal();
     let outcome = tokio::select! {
-        outcome = projector::verify(&verification, |progress| display.show(progress)) => outcome?,
+        outcome = projector::verify(&verification, |progress| show(&display, progress)) => outcome?,
         () = shutdown.cancelled() => bail!("stopped before everything was compared; nothing was changed"),
     };
     display.finish();
@@ -64,48 +63,20 @@ async fn prepare(config: &Config) -> anyhow::Result<Verification> {
     })
 }
 
-/// Shows the progress of one step after the other.
-#[derive(Default)]
-struct StepDisplay {
-    /// What the present step does, and its display.
-    current: RefCell<Option<(&'static str, ProgressDisplay)>>,
-}
-
-impl StepDisplay {
-    fn show(&self, progress: VerifyProgress) {
-        match progress {
-            // How many there are isn't known.
-            VerifyProgress::Rows(rows) => self.update("reading the rows of the read model", "rows", rows, rows),
-            VerifyProgress::Log(log) => self.update("reading the log", "records", log.done, log.total),
-            VerifyProgress::Comparison { done, total } => {
-                self.update("comparing the rows with the log", "parts", done, total);
-            }
-        }
-    }
-
-    fn update(&self, activity: &'static str, unit: &str, done: u64, total: u64) {
-        if self.current.borrow().as_ref().is_none_or(|(current, _)| *current != activity) {
-            self.finish();
-            self.current.replace(ProgressDisplay::new(activity, unit).ok().map(|display| (activity, display)));
-        }
-        if let Some((_, display)) = &*self.current.borrow() {
-            display.update(done, total);
-        }
-    }
-
-    /// Removes the bar of the present step.
-    fn finish(&self) {
-        if let Some((_, display)) = self.current.take() {
-            display.finish();
+fn show(steps: &StepDisplay, progress: VerifyProgress) {
+    match progress {
+        // How many there are isn't known.
+        VerifyProgress::Rows(rows) => steps.update("reading the rows of the read model", "rows", rows, rows),
+        VerifyProgress::Log(log) => steps.update("reading the log", "records", log.done, log.total),
+        VerifyProgress::Comparison { done, total } => {
+            steps.update("comparing the rows with the log", "parts", done, total);
         }
     }
 }
 
 fn print(outcome: &VerifyOutcome) {
     let VerifyOutcome { records, rows, differences, readable_dead_letters } = outcome;
-    for difference in &differences.first {
-        println!("✗ {}", escaped(&difference.to_string()));
-    }
+    print_differences(differences);
     if *readable_dead_letters > 0 {
         println!("! dead letters that this version can read: {readable_dead_letters}");
         println!("    → fold them: messages dead-letters retry --all");
@@ -114,13 +85,25 @@ fn print(outcome: &VerifyOutcome) {
         println!("✓ the read model is the fold of the log: {rows} rows, {records} records");
         return;
     }
-    println!("\n{:<16}{:>10}{:>10}{:>10}", "table", "missing", "added", "changed");
-    for (table, counts) in &differences.counts {
-        println!("{table:<16}{:>10}{:>10}{:>10}", counts.missing, counts.added, counts.changed);
-    }
+    print_counts(differences);
     println!(
         "✗ the read model differs from the log: rows {}, in conversations {}",
         differences.rows(),
         differences.conversations
     );
+}
+
+/// Prints the first differences, one a line.
+pub(super) fn print_differences(differences: &Differences) {
+    for difference in &differences.first {
+        println!("✗ {}", escaped(&difference.to_string()));
+    }
+}
+
+/// Prints how many rows of each table differ.
+pub(super) fn print_counts(differences: &Differences) {
+    println!("\n{:<16}{:>10}{:>10}{:>10}", "table", "missing", "added", "changed");
+    for (table, counts) in &differences.counts {
+        println!("{table:<16}{:>10}{:>10}{:>10}", counts.missing, counts.added, counts.changed);
+    }
 }

@@ -127,19 +127,19 @@ impl Differences {
     }
 
     /// Adds a row that the log demands, and Postgres doesn't have.
-    pub(super) fn add_missing(&mut self, row: &DerivedRow) {
+    pub(crate) fn add_missing(&mut self, row: &DerivedRow) {
         self.counts.entry(row.table.name()).or_default().missing += 1;
         self.keep(row, DifferenceKind::Missing);
     }
 
     /// Adds a row that Postgres has, and the log doesn't demand.
-    pub(super) fn add_added(&mut self, row: &DerivedRow) {
+    pub(crate) fn add_added(&mut self, row: &DerivedRow) {
         self.counts.entry(row.table.name()).or_default().added += 1;
         self.keep(row, DifferenceKind::Added);
     }
 
     /// Adds a row of which some values differ.
-    pub(super) fn add_changed(&mut self, demanded: &DerivedRow, stored: &DerivedRow) {
+    pub(crate) fn add_changed(&mut self, demanded: &DerivedRow, stored: &DerivedRow) {
         self.counts.entry(stored.table.name()).or_default().changed += 1;
         let values = demanded.values.iter().zip(&stored.values);
         for (column, (demanded, stored_value)) in stored.table.columns().iter().zip(values) {
@@ -151,7 +151,7 @@ impl Differences {
     }
 
     /// Adds a record that can't be decoded, and that isn't parked.
-    pub(super) fn add_not_parked(&mut self, position: Position, reason: String) {
+    pub(crate) fn add_not_parked(&mut self, position: Position, reason: String) {
         self.counts.entry(DEAD_LETTERS).or_default().missing += 1;
         let key = vec![("partition", position.partition.to_string()), ("position", position.offset.to_string())];
         self.keep_all(Difference { table: DEAD_LETTERS, key, kind: DifferenceKind::NotParked { reason } });

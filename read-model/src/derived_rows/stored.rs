@@ -42,12 +42,16 @@ impl ReadModel {
     /// Begins to read all rows that are folded from the log. The offsets of the result say up to where; none if no
     /// projector has run yet.
     pub async fn stored_rows(&self) -> Result<Option<(FoldedTopic, StoredRows)>, ReadModelError> {
-        let mut transaction = self.begin("stored_rows", SNAPSHOT).await?;
-        // Texts of times depend on these settings.
-        sqlx::query("SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true)")
-            .execute(&mut transaction)
+        let (folded, transaction) = self
+            .read_live(|| async {
+                let mut transaction = self.begin("stored_rows", SNAPSHOT).await?;
+                // Texts of times depend on these settings.
+                sqlx::query("SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true)")
+                    .execute(&mut transaction)
+                    .await?;
+                Ok((projection::folded_topic(&mut transaction).await?, transaction))
+            })
             .await?;
-        let folded = projection::folded_topic(&mut transaction).await?;
         Ok(folded.map(|folded| (folded, StoredRows { transaction, tables: &DerivedTable::ALL, last_key: None })))
     }
 }

@@ -236,6 +236,8 @@ fn is_background_command(command: &RedisCommand) -> bool {
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
         "'messages.connection'",
+        "set_config('search_path'",
+        "FROM generations",
         "UPDATE leases",
         "FROM projection JOIN partitions",
         "SELECT 1 FROM projection",

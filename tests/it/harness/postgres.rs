@@ -53,6 +53,11 @@ impl OwnPostgres {
         postgres
     }
 
+    /// A folder in which it may write.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.data.0
+    }
+
     /// Starts it again with the data that it had, and waits until it answers.
     pub(crate) async fn resume(&mut self) {
         let Self { url, port, server, data } = self;

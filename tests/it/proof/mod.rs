@@ -9,6 +9,7 @@ mod heavy_groups;
 mod keyed_sends;
 mod neighbours;
 mod ratios;
+mod rebuild;
 mod releases;
 mod reliability;
 mod rows;

@@ -1,4 +1,4 @@
-//! Rebuilding the read model from the log: empties it and folds the topic from its beginning. Running projectors help.
+//! Resetting the read model: empties it and folds the topic from its beginning. Running projectors help.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::worker;
 /// The pause between two reports of the progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The progress of a rebuild, in records.
+/// The progress of a reset, in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RebuildProgress {
+pub struct ResetProgress {
     /// How many of them are folded.
     pub done: u64,
-    /// How many records were on the log when the rebuild began.
+    /// How many records were on the log when the reset began.
     pub total: u64,
 }
 
@@ -27,11 +27,11 @@ pub struct RebuildProgress {
 /// # Errors
 /// When the log no longer has its first records; nothing is changed then. When Kafka or Postgres doesn't answer, or
 /// `shutdown` comes first: the read model is then incomplete, and the next projector continues from its offsets.
-pub async fn rebuild(
+pub async fn reset(
     projector: Projector,
     shutdown: &CancellationToken,
-    report: impl Fn(RebuildProgress),
-) -> anyhow::Result<RebuildProgress> {
+    report: impl Fn(ResetProgress),
+) -> anyhow::Result<ResetProgress> {
     let consumer = LogConsumer::new(&projector.brokers, &projector.topic.name, "rebuild");
     ensure_complete(&consumer).await?;
     let topic = &projector.topic;
@@ -52,11 +52,11 @@ async fn wait_until_folded(
     projector: &Projector,
     end: &PositionVector,
     shutdown: &CancellationToken,
-    report: impl Fn(RebuildProgress),
-) -> anyhow::Result<RebuildProgress> {
+    report: impl Fn(ResetProgress),
+) -> anyhow::Result<ResetProgress> {
     loop {
         let offsets = projector.read_model.offsets().await?;
-        let progress = RebuildProgress { done: count_records(&offsets, end), total: count_records(end, end) };
+        let progress = ResetProgress { done: count_records(&offsets, end), total: count_records(end, end) };
         report(progress);
         if offsets.covers(end) {
             return Ok(progress);

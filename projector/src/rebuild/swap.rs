@@ -1,0 +1,170 @@
+//! From the copied rows to the swap.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use domain::PositionVector;
+use read_model::{DifferingConversations, LockedGeneration, NextGeneration, ReadModel, SwapError};
+use tokio::time::{Instant, timeout};
+
+use super::catch_up::LogFollower;
+use super::differences::describe;
+use crate::verify::Differences;
+
+/// How long the live generation may stand still at a time.
+const STANDSTILL_MAX: Duration = Duration::from_secs(2);
+/// How little must be left to fold before the swap, as the time that folding the last part took.
+const NEARLY_DONE: Duration = Duration::from_millis(100);
+/// How often the swap is tried, and the pause between two attempts.
+const ATTEMPTS_MAX: u32 = 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How many differing rows of a table are looked at in full.
+const DIFFERING_ROWS_MAX: usize = 20;
+
+domain::limit_rows! {
+    Services, "standstill of the projectors when a rebuilt generation becomes the live one", Time STANDSTILL_MAX, "the rebuild lets them go on, and tries again", "readers, who wait for the projectors";
+    Memory, "rows of each table in which a rebuild differs that it looks at", Count DIFFERING_ROWS_MAX, "only their conversations count", "Postgres, and operators, who read them";
+    Services, "attempts to make a rebuilt generation the live one", Count ATTEMPTS_MAX, "the rebuild ends, and nothing has changed", "the projectors";
+}
+
+/// What a rebuild is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildGoal {
+    /// The next generation becomes the live one, if it is equal.
+    ReplaceIfEqual,
+    /// The next generation becomes the live one, also with other rows.
+    Replace,
+    /// Nothing changes; only the differences count.
+    Compare,
+}
+
+/// A generation that is about to replace the live one.
+pub(super) struct Swap<'a> {
+    pub(super) live: &'a ReadModel,
+    pub(super) next: &'a mut NextGeneration,
+    pub(super) follower: LogFollower,
+    /// Up to where both are compared.
+    pub(super) compared: PositionVector,
+    /// The conversations that differ.
+    pub(super) differing: DifferingConversations,
+}
+
+/// How it ended.
+pub(super) struct Swapped {
+    pub(super) offsets: PositionVector,
+    pub(super) differences: Differences,
+    /// How long the live generation stood still; none if it is still the live one.
+    pub(super) stood_still: Option<Duration>,
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Done(Swapped),
+    /// It took too long.
+    Late(anyhow::Error),
+}
+
+impl Swap<'_> {
+    /// Folds what has come since, until the last part took little time, and compares it.
+    pub(super) async fn catch_up_with_live(&mut self) -> anyhow::Result<()> {
+        loop {
+            let began = Instant::now();
+            let live = self.live.offsets().await?;
+            self.follower.fold_to(&live).await?;
+            if began.elapsed() < NEARLY_DONE {
+                break;
+            }
+        }
+        self.compare_since().await
+    }
+
+    /// Compares what has changed since the last comparison.
+    async fn compare_since(&mut self) -> anyhow::Result<()> {
+        let since = self.compared.clone();
+        let includes = self.next.store_live_digests(Some(&since)).await?;
+        self.follower.fold_to(&includes).await?;
+        let found = self.next.compare_with_stored(Some(&since)).await?;
+        self.add(found);
+        self.compared = includes;
+        Ok(())
+    }
+
+    fn add(&mut self, found: DifferingConversations) {
+        for (table, conversations) in found.0 {
+            self.differing.0.entry(table).or_default().extend(conversations);
+        }
+    }
+
+    /// Lets the next generation replace the live one, if that is the goal and nothing forbids it.
+    pub(super) async fn run(&mut self, goal: RebuildGoal) -> anyhow::Result<Swapped> {
+        for attempt in 1.. {
+            match self.attempt(goal).await? {
+                Attempt::Done(swapped) => return Ok(swapped),
+                Attempt::Late(reason) if attempt == ATTEMPTS_MAX => {
+                    return Err(reason.context("the swap took too long each time; try again when there is less to do"));
+                }
+                Attempt::Late(reason) => {
+                    tracing::info!(attempt, "the swap took too long ({reason:#}); trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    self.catch_up_with_live().await?;
+                }
+            }
+        }
+        bail!("unreachable: the last attempt returns")
+    }
+
+    async fn attempt(&mut self, goal: RebuildGoal) -> anyhow::Result<Attempt> {
+        let Self { next, follower, compared, differing, .. } = self;
+        let began = Instant::now();
+        let mut locked = match next.lock_live().await {
+            Ok(locked) => locked,
+            Err(SwapError::ReadModel(error)) if error.is_worth_retrying() => return Ok(Attempt::Late(error.into())),
+            Err(error) => return Err(error.into()),
+        };
+        let offsets = locked.offsets.clone();
+        let prepared = timeout(STANDSTILL_MAX, prepare(&mut locked, follower, compared, differing)).await;
+        let differences = match prepared {
+            Ok(Ok(differences)) => differences,
+            failed => {
+                locked.release().await?;
+                let error = failed.map_or_else(
+                    |_| anyhow::anyhow!("the projectors stood still for too long"),
+                    |failed| failed.err().unwrap_or_else(|| anyhow::anyhow!("nothing failed")),
+                );
+                return Ok(Attempt::Late(error));
+            }
+        };
+        let is_wanted = match goal {
+            RebuildGoal::ReplaceIfEqual => differences.is_empty(),
+            RebuildGoal::Replace => true,
+            RebuildGoal::Compare => false,
+        };
+        if !is_wanted || began.elapsed() > STANDSTILL_MAX {
+            locked.release().await?;
+            return Ok(match is_wanted {
+                true => Attempt::Late(anyhow::anyhow!("the projectors stood still for too long")),
+                false => Attempt::Done(Swapped { offsets, differences, stood_still: None }),
+            });
+        }
+        locked.replace(&follower.parked).await?;
+        Ok(Attempt::Done(Swapped { offsets, differences, stood_still: Some(began.elapsed()) }))
+    }
+}
+
+/// Folds the next generation to exactly where the live one stands still, and says what differs.
+async fn prepare(
+    locked: &mut LockedGeneration<'_>,
+    follower: &mut LogFollower,
+    compared: &PositionVector,
+    differing: &mut DifferingConversations,
+) -> anyhow::Result<Differences> {
+    follower.fold_to(&locked.offsets.clone()).await?;
+    for (table, conversations) in locked.compare_since(compared).await?.0 {
+        differing.0.entry(table).or_default().extend(conversations);
+    }
+    if differing.is_empty() {
+        return Ok(Differences::default());
+    }
+    let rows = locked.differing_rows(differing, DIFFERING_ROWS_MAX).await?;
+    Ok(describe(&rows, differing))
+}

@@ -1,0 +1,263 @@
+//! The generation that is being built.
+
+use std::time::Duration;
+
+use domain::PositionVector;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::schema::{self, run};
+use crate::connection::ReadModel;
+use crate::derived_rows::DerivedTable;
+use crate::error::ReadModelError;
+use crate::projection::Projection;
+use crate::server_settings::GenerationRows;
+
+/// How many connections folding into the next generation opens at most.
+const CONNECTIONS: u32 = 2;
+/// The longest name that Postgres gives a schema, in bytes.
+const POSTGRES_NAME_BYTES: usize = 63;
+
+/// How often dropping a generation of which nothing becomes is tried, and the pause between two attempts. The next
+/// rebuild, or a projector, drops it otherwise.
+const DROP_ATTEMPTS_MAX: u32 = 50;
+const DROP_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+domain::limit_rows! {
+    Services, "attempts to drop the rows of a rebuild of which nothing becomes", Count DROP_ATTEMPTS_MAX, "the next rebuild, or a projector, drops them", "operators, who wait for the command's end";
+}
+
+/// Why a generation can't be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// Postgres failed.
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelError),
+    /// Somebody else rebuilds.
+    #[error("another rebuild is at work on this read model; wait until it has ended")]
+    Busy,
+    /// There is nothing to replace.
+    #[error("the read model is empty: start a projector, which folds the topic from its beginning")]
+    Empty,
+    /// The read model is folded from another topic.
+    #[error(
+        "the read model is folded from another topic than {0}: `messages rebuild --reset` folds the present topic instead"
+    )]
+    AnotherTopic(Uuid),
+    /// The schema's name is too long.
+    #[error("the schema {0} has a name that is too long to add the number of a generation")]
+    LongName(String),
+    /// There is no generation to go back to.
+    #[error("no earlier generation is left: it is dropped ten minutes after another one has replaced it")]
+    NothingRetired,
+}
+
+impl From<sqlx::Error> for BeginError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::ReadModel(error.into())
+    }
+}
+
+/// The generation that is being built, next to the live one. While it exists, nobody else can build one: its connection
+/// holds a lock. Where nothing becomes of it, the next rebuild drops its rows.
+pub struct NextGeneration {
+    pub(super) connection: PgConnection,
+    /// The id of the connection's server process.
+    pid: i32,
+    /// The configured schema.
+    pub(super) base: String,
+    /// The generation that it is to replace, and the schema of its rows.
+    pub(super) live: i64,
+    pub(super) live_schema: String,
+    pub(super) projection: Projection,
+    pub(super) schema: String,
+    /// The statements that make its indexes.
+    indexes: Vec<String>,
+    read_model: ReadModel,
+}
+
+/// The live generation, as the builder of the next one finds it.
+struct LiveGeneration {
+    number: i64,
+    schema: String,
+    topic_id: Uuid,
+    partitions: i32,
+    /// The number of the next one.
+    next: i64,
+}
+
+impl ReadModel {
+    /// Begins a generation without rows. Drops what earlier rebuilds have left behind.
+    ///
+    /// # Errors
+    /// When another rebuild is at work, or the read model isn't folded from this topic.
+    pub async fn begin_generation(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
+        let (mut connection, pid, live) = self.lock_rebuilding(topic_id).await?;
+        let next = format!("{}_g{}", self.schema, live.next);
+        if next.len() > POSTGRES_NAME_BYTES {
+            return Err(BeginError::LongName(self.schema.clone()));
+        }
+        announce(&mut connection, &self.schema, live.next, &next).await?;
+        schema::create(&mut connection, &self.schema, &next).await?;
+        let indexes = schema::drop_indexes(&mut connection, &next).await?;
+        let partitions = format!(
+            "INSERT INTO {next}.partitions (partition, next_offset, topic_id, generation)
+             SELECT partition, 0, '{topic_id}', {} FROM generate_series(0, {} - 1) AS partition",
+            live.next, live.partitions
+        );
+        run(&mut connection, partitions).await?;
+        Ok(self.next_generation((connection, pid), live, next, indexes))
+    }
+
+    /// Takes the generation that was retired last, to make it the live one again. It has its offsets from then.
+    ///
+    /// # Errors
+    /// When there is none, and as [`ReadModel::begin_generation`].
+    pub async fn begin_return(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
+        let (mut connection, pid, live) = self.lock_rebuilding(topic_id).await?;
+        let base = &self.schema;
+        let retired = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT generation, rows_schema FROM {base}.generations WHERE status = 'retired'
+             ORDER BY changed_at DESC LIMIT 1"
+        )));
+        let retired = retired.fetch_optional(&mut connection).await?.ok_or(BeginError::NothingRetired)?;
+        let (number, next): (i64, String) = (retired.try_get("generation")?, retired.try_get("rows_schema")?);
+        // Its connections of long ago expect its old number.
+        let renumber = format!(
+            "BEGIN; UPDATE {base}.generations SET generation = {0}, status = 'building', changed_at = now()
+                    WHERE generation = {number};
+             UPDATE {next}.partitions SET generation = {0}; COMMIT",
+            live.next
+        );
+        run(&mut connection, renumber).await?;
+        Ok(self.next_generation((connection, pid), live, next, Vec::new()))
+    }
+
+    fn next_generation(
+        &self,
+        (connection, pid): (PgConnection, i32),
+        live: LiveGeneration,
+        schema: String,
+        indexes: Vec<String>,
+    ) -> NextGeneration {
+        let rows = GenerationRows::Of { generation: live.next, schema: schema.clone() };
+        let read_model = Self { pool: self.pool.of_rows(rows, CONNECTIONS), schema: self.schema.clone() };
+        let projection = Projection { topic_id: live.topic_id, generation: live.next };
+        let base = self.schema.clone();
+        let (live, live_schema) = (live.number, live.schema);
+        NextGeneration { connection, pid, base, live, live_schema, projection, schema, indexes, read_model }
+    }
+
+    /// Takes the lock on rebuilding, and drops what isn't needed any more.
+    async fn lock_rebuilding(&self, topic_id: Uuid) -> Result<(PgConnection, i32, LiveGeneration), BeginError> {
+        let (mut connection, pid) = self.pool.connect_without_limits().await?;
+        let base = &self.schema;
+        if !super::retired::try_lock(&mut connection, base).await? {
+            return Err(BeginError::Busy);
+        }
+        super::retired::drop_unused(&mut connection, base).await?;
+        let live = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT generation, coalesce(rows_schema, '{base}') AS rows_schema, topic_id, partitions,
+                    greatest(generation, (SELECT max(generation) FROM {base}.generations)) + 1 AS next
+             FROM {base}.projection"
+        )));
+        let live = live.fetch_optional(&mut connection).await?.ok_or(BeginError::Empty)?;
+        let live = LiveGeneration {
+            number: live.try_get("generation")?,
+            schema: live.try_get("rows_schema")?,
+            topic_id: live.try_get("topic_id")?,
+            partitions: live.try_get("partitions")?,
+            next: live.try_get("next")?,
+        };
+        if live.topic_id != topic_id {
+            return Err(BeginError::AnotherTopic(topic_id));
+        }
+        // The planner has to take what suits whole tables.
+        let plans = "SET enable_seqscan = on; SET enable_hashjoin = on; SET enable_mergejoin = on;
+                     SET work_mem = '64MB'; SET maintenance_work_mem = '256MB';
+                     SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'";
+        run(&mut connection, plans.to_owned()).await?;
+        Ok((connection, pid, live))
+    }
+}
+
+/// Notes that a generation is being built.
+async fn announce(connection: &mut PgConnection, base: &str, number: i64, schema: &str) -> Result<(), sqlx::Error> {
+    let statement =
+        format!("INSERT INTO {base}.generations (generation, rows_schema, status) VALUES ($1, $2, 'building')");
+    sqlx::query(sqlx::AssertSqlSafe(statement)).bind(number).bind(schema).execute(connection).await?;
+    Ok(())
+}
+
+impl NextGeneration {
+    /// Its number, and the topic that it is folded from.
+    pub fn projection(&self) -> Projection {
+        self.projection
+    }
+
+    /// The read model with the rows of this generation. Batches can be folded into it once its indexes exist.
+    pub fn read_model(&self) -> &ReadModel {
+        &self.read_model
+    }
+
+    /// Reads the offsets up to which this generation is folded.
+    pub async fn offsets(&mut self) -> Result<PositionVector, ReadModelError> {
+        let statement = format!("SELECT next_offset FROM {}.partitions ORDER BY partition", self.schema);
+        let next = sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut self.connection).await?;
+        Ok(PositionVector(next))
+    }
+
+    /// Ends copying: the rows are those of the log up to these offsets. Makes the indexes, one after the other, and
+    /// calls `report` with how many are done, and of how many.
+    pub async fn finish_copy(&mut self, end: &PositionVector, report: impl Fn(u64, u64)) -> Result<(), ReadModelError> {
+        let total = self.indexes.len() as u64;
+        for (done, index) in (1..).zip(std::mem::take(&mut self.indexes)) {
+            run(&mut self.connection, index).await?;
+            report(done, total);
+        }
+        let analyze = format!("ANALYZE {}", self.tables());
+        run(&mut self.connection, analyze).await?;
+        let statement = format!(
+            "UPDATE {}.partitions SET next_offset = reached.next
+             FROM unnest($1::bigint[]) WITH ORDINALITY AS reached (next, number) WHERE partition = number - 1",
+            self.schema
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement)).bind(&end.0).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    fn tables(&self) -> String {
+        let tables = DerivedTable::ALL.map(|table| format!("{}.{}", self.schema, table.name()));
+        tables.join(", ")
+    }
+}
+
+impl ReadModel {
+    /// How many bytes the rows of the live generation occupy, with their indexes: about what another one needs.
+    pub async fn rows_bytes(&self) -> Result<u64, ReadModelError> {
+        let mut connection = self.acquire("rows_bytes").await?;
+        let tables = DerivedTable::ALL.map(|table| table.name().to_owned());
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(pg_total_relation_size(name::regclass)), 0)::bigint FROM unnest($1::text[]) AS name",
+        )
+        .bind(&tables[..])
+        .fetch_one(&mut connection)
+        .await?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Drops the rows of a generation of which nothing becomes, also while Postgres is still at work on it.
+    pub async fn discard_generation(&self, next: NextGeneration) -> Result<(), ReadModelError> {
+        let pid = next.pid;
+        // Its connection holds the lock on rebuilding.
+        drop(next);
+        self.terminate(pid).await?;
+        for _ in 0..DROP_ATTEMPTS_MAX {
+            if self.drop_unused_generations().await? {
+                break;
+            }
+            tokio::time::sleep(DROP_RETRY_PAUSE).await;
+        }
+        Ok(())
+    }
+}

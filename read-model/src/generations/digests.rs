@@ -1,0 +1,146 @@
+//! Comparing the generation that is being built with the live one: by digests of each conversation's rows in each table,
+//! which Postgres computes. A digest is the number of rows, and two sums of their hashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{ConversationId, PositionVector};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use super::build::NextGeneration;
+use super::schema::run;
+use crate::derived_rows::DerivedTable;
+use crate::error::ReadModelError;
+
+/// The seeds of the two hashes.
+const SEEDS: [i64; 2] = [1, 2];
+
+/// Conversations whose rows differ, by table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DifferingConversations(pub BTreeMap<DerivedTable, BTreeSet<ConversationId>>);
+
+impl DifferingConversations {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many conversations have rows that differ.
+    pub fn conversations(&self) -> BTreeSet<ConversationId> {
+        self.0.values().flatten().copied().collect()
+    }
+
+    fn read(rows: &[sqlx::postgres::PgRow], table: DerivedTable, into: &mut Self) -> Result<(), sqlx::Error> {
+        for row in rows {
+            let conversation = ConversationId(row.try_get::<Uuid, _>("conversation")?);
+            into.0.entry(table).or_default().insert(conversation);
+        }
+        Ok(())
+    }
+}
+
+/// The statement that computes the digests of a table's rows. `condition` chooses the rows.
+fn digests(schema: &str, table: DerivedTable, condition: &str) -> String {
+    let (name, columns) = (table.name(), table.columns().join(", "));
+    let conversation = table.columns()[0];
+    let sums = SEEDS.map(|seed| format!("sum(hash_record_extended(ROW({columns}), {seed}))"));
+    format!(
+        "SELECT {conversation} AS conversation, count(*) AS rows, {} AS first_sum, {} AS second_sum
+         FROM {schema}.{name} {condition} GROUP BY {conversation}",
+        sums[0], sums[1]
+    )
+}
+
+/// The statement that lists the conversations whose digests differ.
+fn differing(one: &str, other: &str) -> String {
+    format!(
+        "SELECT conversation FROM ({one}) AS one FULL JOIN ({other}) AS other USING (conversation)
+         WHERE (one.rows, one.first_sum, one.second_sum) IS DISTINCT FROM (other.rows, other.first_sum, other.second_sum)"
+    )
+}
+
+impl NextGeneration {
+    /// Stores the digests of the live generation: of all conversations, or of those that have changed since some
+    /// offsets. Returns the offsets that they include.
+    pub async fn store_live_digests(
+        &mut self,
+        since: Option<&PositionVector>,
+    ) -> Result<PositionVector, ReadModelError> {
+        let Self { connection, schema, live_schema, .. } = self;
+        run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned()).await?;
+        let includes = offsets(connection, live_schema).await?;
+        for table in DerivedTable::ALL {
+            let condition = since.map_or(String::new(), |since| {
+                let id = table.columns()[0];
+                format!("WHERE {id} IN ({})", changed(live_schema, since))
+            });
+            let digests = digests(live_schema, table, &condition);
+            run(connection, format!("CREATE TABLE {} AS {digests}", stored(schema, table))).await?;
+        }
+        run(connection, "COMMIT".to_owned()).await?;
+        Ok(includes)
+    }
+
+    /// Compares the rows of this generation with the stored digests, which are of all conversations or of those that have
+    /// changed since the same offsets. This generation must be folded as far as the digests include.
+    pub async fn compare_with_stored(
+        &mut self,
+        since: Option<&PositionVector>,
+    ) -> Result<DifferingConversations, ReadModelError> {
+        let mut found = DifferingConversations::default();
+        for table in DerivedTable::ALL {
+            let stored = stored(&self.schema, table);
+            let condition = since.map_or(String::new(), |since| {
+                let (changed, id) = (changed(&self.schema, since), table.columns()[0]);
+                format!("WHERE {id} IN ({changed} UNION SELECT conversation FROM {stored})")
+            });
+            let (live, next) = (format!("SELECT * FROM {stored}"), digests(&self.schema, table, &condition));
+            let rows = sqlx::query(AssertSqlSafe(differing(&live, &next))).fetch_all(&mut self.connection).await?;
+            DifferingConversations::read(&rows, table, &mut found)?;
+            run(&mut self.connection, format!("DROP TABLE {stored}")).await?;
+        }
+        Ok(found)
+    }
+}
+
+/// The statement that lists the conversations that have changed since some offsets.
+fn changed(schema: &str, since: &PositionVector) -> String {
+    let since: Vec<String> = since.0.iter().map(i64::to_string).collect();
+    format!(
+        "SELECT id FROM unnest('{{{}}}'::bigint[]) WITH ORDINALITY AS since (next, number)
+         JOIN {schema}.conversations ON partition = number - 1 AND changed >= next",
+        since.join(",")
+    )
+}
+
+/// The table with the digests of the live generation.
+fn stored(schema: &str, table: DerivedTable) -> String {
+    format!("{schema}.live_digests_of_{}", table.name())
+}
+
+/// Reads the offsets of a generation.
+pub(super) async fn offsets(connection: &mut PgConnection, schema: &str) -> Result<PositionVector, sqlx::Error> {
+    let statement = format!("SELECT next_offset FROM {schema}.partitions ORDER BY partition");
+    Ok(PositionVector(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(connection).await?))
+}
+
+/// Compares the rows of the conversations that have changed since these offsets, in either of two generations.
+pub(super) async fn compare_changed(
+    connection: &mut PgConnection,
+    schemas: [&str; 2],
+    since: &PositionVector,
+) -> Result<DifferingConversations, sqlx::Error> {
+    let changed = format!("{} UNION {}", changed(schemas[0], since), changed(schemas[1], since));
+    let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(changed)).fetch_all(&mut *connection).await?;
+    let mut found = DifferingConversations::default();
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    for table in DerivedTable::ALL {
+        let condition = format!("WHERE {} = ANY($1)", table.columns()[0]);
+        let [one, other] = schemas.map(|schema| digests(schema, table, &condition));
+        let statement = sqlx::query(AssertSqlSafe(differing(&one, &other))).bind(&ids);
+        DifferingConversations::read(&statement.fetch_all(&mut *connection).await?, table, &mut found)?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,176 @@
+//! The swap: the generation that is being built replaces the live one, in one short transaction.
+
+use std::time::Duration;
+
+use domain::PositionVector;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::build::NextGeneration;
+use super::differing_rows::{DifferingRow, differing_rows};
+use super::digests::{DifferingConversations, compare_changed, offsets};
+use super::schema::run;
+use crate::embedded_migrations::migrator;
+use crate::error::ReadModelError;
+use crate::parking::{ParkedRecord, storable_text};
+
+/// How long a statement of the swap may take, and wait for the projectors' commits.
+const STATEMENT_MAX: Duration = Duration::from_secs(1);
+
+domain::limit_rows! {
+    Services, "a statement of the transaction that makes a rebuilt generation the live one", Time STATEMENT_MAX, "the rebuild rolls the transaction back, and tries again", "the projectors, which wait for it";
+}
+
+/// Why the swap wasn't made. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// Postgres failed, or didn't get done in time.
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelError),
+    /// A process of another release has migrated the schema meanwhile.
+    #[error("the schema has been migrated since the rebuild began; start the rebuild again with that release")]
+    Migrated,
+    /// Another generation has become the live one.
+    #[error("another generation has become the live one since the rebuild began; start the rebuild again")]
+    Superseded,
+}
+
+impl From<sqlx::Error> for SwapError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::ReadModel(error.into())
+    }
+}
+
+/// The live generation, which stands still: no projector can commit while this exists.
+pub struct LockedGeneration<'a> {
+    next: &'a mut NextGeneration,
+    /// How far it is folded.
+    pub offsets: PositionVector,
+}
+
+impl NextGeneration {
+    /// Makes the live generation stand still.
+    ///
+    /// # Errors
+    /// When the projectors' commits take too long, or the live generation isn't what it was.
+    pub async fn lock_live(&mut self) -> Result<LockedGeneration<'_>, SwapError> {
+        match self.try_lock_live().await {
+            Ok(offsets) => Ok(LockedGeneration { next: self, offsets }),
+            Err(error) => {
+                run(&mut self.connection, "ROLLBACK".to_owned()).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_lock_live(&mut self) -> Result<PositionVector, SwapError> {
+        let Self { connection, base, live, live_schema, .. } = self;
+        let limit = STATEMENT_MAX.as_millis();
+        let begin = format!(
+            "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {limit};
+             SET LOCAL lock_timeout = {limit}; LOCK TABLE {base}.projection IN SHARE ROW EXCLUSIVE MODE"
+        );
+        run(connection, begin).await?;
+        let present: Option<i64> =
+            sqlx::query_scalar(AssertSqlSafe(format!("SELECT generation FROM {base}.projection")))
+                .fetch_optional(&mut *connection)
+                .await?;
+        if present != Some(*live) {
+            return Err(SwapError::Superseded);
+        }
+        let migrations: Vec<i64> =
+            sqlx::query_scalar(AssertSqlSafe(format!("SELECT version FROM {base}._sqlx_migrations ORDER BY version")))
+                .fetch_all(&mut *connection)
+                .await?;
+        if !migrator().iter().map(|migration| migration.version).eq(migrations) {
+            return Err(SwapError::Migrated);
+        }
+        run(connection, format!("SELECT FROM {live_schema}.partitions ORDER BY partition FOR UPDATE")).await?;
+        Ok(offsets(connection, live_schema).await?)
+    }
+}
+
+impl LockedGeneration<'_> {
+    /// Compares what has changed since these offsets in either generation. Both must be folded equally far.
+    pub async fn compare_since(&mut self, since: &PositionVector) -> Result<DifferingConversations, ReadModelError> {
+        let NextGeneration { connection, live_schema, schema, .. } = &mut *self.next;
+        Ok(compare_changed(connection, [live_schema, schema], since).await?)
+    }
+
+    /// Lists rows that differ, at most so many of each table. Both generations must be folded equally far.
+    pub async fn differing_rows(
+        &mut self,
+        conversations: &DifferingConversations,
+        limit: usize,
+    ) -> Result<Vec<DifferingRow>, ReadModelError> {
+        let NextGeneration { connection, live_schema, schema, .. } = &mut *self.next;
+        Ok(differing_rows(connection, live_schema, schema, conversations, limit).await?)
+    }
+
+    /// Makes the next generation the live one. `parked` are all records that it couldn't fold.
+    pub async fn replace(self, parked: &[ParkedRecord]) -> Result<(), SwapError> {
+        let replaced = self.next.replace_live(parked).await;
+        if replaced.is_err() {
+            run(&mut self.next.connection, "ROLLBACK".to_owned()).await?;
+        }
+        replaced
+    }
+
+    /// Lets the live generation go on.
+    pub async fn release(self) -> Result<(), ReadModelError> {
+        Ok(run(&mut self.next.connection, "ROLLBACK".to_owned()).await?)
+    }
+}
+
+impl NextGeneration {
+    async fn replace_live(&mut self, parked: &[ParkedRecord]) -> Result<(), SwapError> {
+        let Self { connection, base, live, live_schema, projection, schema, .. } = self;
+        settle_dead_letters(connection, base, projection.topic_id, parked).await?;
+        let number = projection.generation;
+        let swap = format!(
+            "UPDATE {base}.projection SET generation = {number},
+                    rows_schema = CASE WHEN '{schema}' <> '{base}' THEN '{schema}' END;
+             UPDATE {live_schema}.partitions SET generation = -{live};
+             DELETE FROM {base}.generations WHERE generation = {number};
+             INSERT INTO {base}.generations (generation, rows_schema, status)
+             VALUES ({live}, '{live_schema}', 'retired');
+             COMMIT"
+        );
+        Ok(run(connection, swap).await?)
+    }
+}
+
+/// Makes the dead letters those of the next generation: what it couldn't fold is one, and what it has folded is none.
+async fn settle_dead_letters(
+    connection: &mut PgConnection,
+    base: &str,
+    topic_id: uuid::Uuid,
+    parked: &[ParkedRecord],
+) -> Result<(), sqlx::Error> {
+    let partitions: Vec<i32> = parked.iter().map(|it| it.position.partition).collect();
+    let offsets: Vec<i64> = parked.iter().map(|it| it.position.offset).collect();
+    let folded = format!(
+        "UPDATE {base}.dead_letters SET status = 'folded', changed_at = now(), note = NULL
+         WHERE topic_id = $1 AND status <> 'folded' AND (partition, position) NOT IN (SELECT * FROM unnest($2::int[], $3::bigint[]))"
+    );
+    sqlx::query(AssertSqlSafe(folded))
+        .bind(topic_id)
+        .bind(&partitions)
+        .bind(&offsets)
+        .execute(&mut *connection)
+        .await?;
+    let added = format!(
+        "INSERT INTO {base}.dead_letters AS known (topic_id, partition, position, reason)
+         SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[])
+         ON CONFLICT (topic_id, partition, position) DO UPDATE
+             SET status = 'parked', changed_at = now(), reason = excluded.reason, conversation_id = NULL
+             WHERE known.status IN ('folded', 'folded_untold')"
+    );
+    sqlx::query(AssertSqlSafe(added))
+        .bind(topic_id)
+        .bind(partitions)
+        .bind(offsets)
+        .bind(parked.iter().map(|it| storable_text(&it.reason)).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
