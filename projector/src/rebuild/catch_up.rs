@@ -42,8 +42,8 @@ pub(super) struct LogFollower {
     backlog: Backlog,
     /// What was read and is beyond where the last call had to come.
     beyond: BTreeMap<i32, VecDeque<LogRecord>>,
-    /// All records that aren't events.
-    pub(super) parked: Vec<ParkedRecord>,
+    /// All records that aren't events; none if those before the beginning aren't known.
+    pub(super) parked: Option<Vec<ParkedRecord>>,
 }
 
 impl LogFollower {
@@ -53,7 +53,7 @@ impl LogFollower {
         read_model: ReadModel,
         projection: Projection,
         from: &PositionVector,
-        parked: Vec<ParkedRecord>,
+        parked: Option<Vec<ParkedRecord>>,
     ) -> Result<Self, LogError> {
         let partitions = from.0.len();
         let mut backlog = Backlog::default();
@@ -122,7 +122,7 @@ impl LogFollower {
                 Some(Request::Commit { state, changes, parked, advances }) => {
                     // Dead letters are those of the live generation until the swap.
                     self.read_model.commit(state, changes, &[], &advances, self.projection).await?;
-                    self.parked.extend(parked);
+                    self.parked.iter_mut().for_each(|all| all.extend_from_slice(&parked));
                     Reply::Committed
                 }
                 _ => break,

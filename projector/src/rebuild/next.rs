@@ -162,7 +162,7 @@ async fn build(
     report(RebuildStep::Comparing);
     let differing = next.compare_with_stored(None).await?;
     let consumer = LogConsumer::new(&rebuild.brokers, topic, "rebuild");
-    let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &folded, parked)?;
+    let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &folded, Some(parked))?;
     conclude(rebuild, goal, next, follower, folded, differing, report).await
 }
 
@@ -174,7 +174,7 @@ async fn return_to(
     let from = next.offsets().await?;
     let consumer = LogConsumer::new(&rebuild.brokers, &rebuild.topic, "rebuild");
     // Dead letters stay as they are.
-    let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &from, Vec::new())?;
+    let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &from, None)?;
     conclude(rebuild, RebuildGoal::Replace, next, follower, from, DifferingConversations::default(), report).await
 }
 

@@ -146,7 +146,7 @@ impl Swap<'_> {
                 false => Attempt::Done(Swapped { offsets, differences, stood_still: None }),
             });
         }
-        locked.replace(&follower.parked).await?;
+        locked.replace(follower.parked.as_deref()).await?;
         Ok(Attempt::Done(Swapped { offsets, differences, stood_still: Some(began.elapsed()) }))
     }
 }

@@ -106,8 +106,9 @@ impl LockedGeneration<'_> {
         Ok(differing_rows(connection, live_schema, schema, conversations, limit).await?)
     }
 
-    /// Makes the next generation the live one. `parked` are all records that it couldn't fold.
-    pub async fn replace(self, parked: &[ParkedRecord]) -> Result<(), SwapError> {
+    /// Makes the next generation the live one. `parked` are all records that it couldn't fold; without them, dead letters
+    /// stay as they are.
+    pub async fn replace(self, parked: Option<&[ParkedRecord]>) -> Result<(), SwapError> {
         let replaced = self.next.replace_live(parked).await;
         if replaced.is_err() {
             run(&mut self.next.connection, "ROLLBACK".to_owned()).await?;
@@ -122,9 +123,11 @@ impl LockedGeneration<'_> {
 }
 
 impl NextGeneration {
-    async fn replace_live(&mut self, parked: &[ParkedRecord]) -> Result<(), SwapError> {
+    async fn replace_live(&mut self, parked: Option<&[ParkedRecord]>) -> Result<(), SwapError> {
         let Self { connection, base, live, live_schema, projection, schema, .. } = self;
-        settle_dead_letters(connection, base, projection.topic_id, parked).await?;
+        if let Some(parked) = parked {
+            settle_dead_letters(connection, base, projection.topic_id, parked).await?;
+        }
         let number = projection.generation;
         let swap = format!(
             "UPDATE {base}.projection SET generation = {number},

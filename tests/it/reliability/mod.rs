@@ -24,6 +24,8 @@ use crate::harness::checker::{Crowd, Workload};
 const FAULT_MIN: Duration = Duration::from_secs(2);
 /// How long the processes may take to name it, and to take that back.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the commands that a fault has held up may take at most before the next fault begins.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the probes after a fault go on.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(200);
 
@@ -50,6 +52,7 @@ pub(crate) async fn survives_every_fault(size: Size) -> Report {
     let mut felt = Vec::new();
     while felt.is_empty() || began.elapsed() < size.duration {
         for fault in Fault::all(&mut rng) {
+            wait_for_usual_traffic(&mut users, size.commands_per_second).await;
             felt.push(suffer(fault, &mut services, &mut users, &health).await);
         }
     }
@@ -64,6 +67,19 @@ pub(crate) async fn survives_every_fault(size: Size) -> Report {
     users.forget();
     std::fs::remove_dir_all(&logs).unwrap();
     report
+}
+
+/// Waits until as few commands are under way as usual, so that what follows isn't measured in the wake of another fault.
+async fn wait_for_usual_traffic(users: &mut Workload, commands_per_second: u32) {
+    let began = Instant::now();
+    loop {
+        let counts = users.ask(json!({"do": "counts"}), "counts", PROBE_TIMEOUT).await;
+        let is_usual = counts["underWay"].as_u64().unwrap() <= u64::from(commands_per_second / 2);
+        if is_usual || began.elapsed() > USUAL_TIMEOUT {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Lets one fault happen, and measures how long it is felt after the dependency answers again.
