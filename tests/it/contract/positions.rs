@@ -227,7 +227,7 @@ async fn a_token_is_valid_on_every_node_of_a_system() {
         let node = if number % 2 == 0 { &one } else { &other };
         let path = format!("/api/messages?conversationId={conversation}");
         let read = node.get_after(&latest, "alice", &path).await;
-        assert_eq!(read.data()[0]["content"], (number - 1).to_string());
+        assert_eq!(read.data()[0]["content"], (number - 1).to_string(), "{read:?}");
         let body = json!({"conversationId": conversation, "content": number.to_string()});
         latest = demanding_post(node, "alice", read.position(), &body).send().await;
         assert_eq!(latest.status, 201, "{latest:?}");
