@@ -85,7 +85,7 @@ impl Site {
         config.database_url.clone_from(&postgres.url);
         config.kafka_partitions = PARTITIONS;
         let (messages, conversations) = (messages.to_string(), (messages / 100).to_string());
-        let size = ["demo", "--users", "1000", "--conversations", &conversations, "--messages", &messages];
+        let size = ["demo", "--yes", "--users", "1000", "--conversations", &conversations, "--messages", &messages];
         Ended::run(&config, &size).await;
         Ended::run(&config, &["rebuild", "--reset"]).await;
         let mut sql = PgConnection::connect(&postgres.url).await.unwrap();
