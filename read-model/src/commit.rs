@@ -61,10 +61,6 @@ impl ReadModel {
         match written {
             Ok(()) => Ok(transaction.commit().await?),
             Err(error) => {
-                if matches!(error, CommitError::Fenced) {
-                    // Another generation may have become the live one.
-                    self.pool.retire();
-                }
                 // At once: whoever tries again would find these rows held. If it fails, the connection is closed.
                 let _ = transaction.rollback().await;
                 Err(error)

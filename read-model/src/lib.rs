@@ -65,8 +65,8 @@ pub use derived_rows::{DerivedRow, DerivedTable, StoredRows, demanded_applied, d
 pub use error::ReadModelError;
 pub use facts::Membership;
 pub use generations::{
-    BeginError, DifferingConversations, DifferingRow, LockedGeneration, NextGeneration, RETIRED_FOR, RowBuffers,
-    SwapError, TableCopier,
+    BeginError, DifferingConversations, DifferingRow, LockedGeneration, NextGeneration, RowBuffers, SwapError,
+    TableCopier,
 };
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};

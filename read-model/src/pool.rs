@@ -99,11 +99,6 @@ impl ConnectionPool {
         Self::new(self.0.options.clone(), self.0.settings.with_rows(rows), size_max)
     }
 
-    /// Replaces all open connections, before they are used again.
-    pub(crate) fn retire(&self) {
-        self.0.suspicion.retire();
-    }
-
     /// Gets a connection for one operation, which goes back to the pool when it is dropped. The metrics count the
     /// operation under its name, and record how long it takes.
     ///

@@ -74,6 +74,13 @@ impl ReadModel {
     /// # Errors
     /// [`OpenError::AnotherTopic`] when the read model is folded from another topic.
     pub async fn open_projection(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
+        match self.try_open_projection(topic_id, partitions).await {
+            Err(OpenError::ReadModel(ReadModelError::Retired)) => self.try_open_projection(topic_id, partitions).await,
+            opened => opened,
+        }
+    }
+
+    async fn try_open_projection(&self, topic_id: Uuid, partitions: usize) -> Result<Projection, OpenError> {
         let current_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         let mut transaction = self.begin("open", READ_WRITE).await?;
         let projection = match lock_projection(&mut transaction).await? {
@@ -94,6 +101,8 @@ impl ReadModel {
                 });
             }
         };
+        // A projector must never begin with connections that find the rows of another generation.
+        transaction.ensure_live(Some(projection.generation))?;
         transaction.commit().await?;
         Ok(projection)
     }
@@ -120,8 +129,6 @@ impl ReadModel {
             .execute(&mut transaction)
             .await?;
         transaction.commit().await?;
-        // They remember the generation before.
-        self.pool.retire();
         Ok(projection)
     }
 

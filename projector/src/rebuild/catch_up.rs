@@ -13,10 +13,13 @@ use crate::folding::{Backlog, Batch, BatchRun, PendingRecord, Reply, Request};
 const RECORDS_MAX: usize = 2_000;
 /// The largest number of bytes of values to take at a time.
 const BYTES_MAX: usize = 8 << 20;
+/// How long Kafka may send nothing that is needed.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 domain::limit_rows! {
     Memory, "records that a rebuild takes at a time while it catches up", Count RECORDS_MAX, "it takes the others afterwards", "memory";
     Memory, "bytes of these records", Bytes BYTES_MAX, "it takes the others afterwards", "memory";
+    Services, "wait for the next record while a rebuild catches up", Time SILENCE_MAX, "the rebuild ends, and nothing has changed", "operators, who wait for its end";
 }
 /// The pause before checking whether the consumer has passed offsets without a record.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -30,6 +33,8 @@ pub(super) enum FollowError {
     Load(#[from] ReadModelError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    #[error("Kafka sent no record for {} s, although the log goes on", SILENCE_MAX.as_secs())]
+    Silent,
 }
 
 /// Follows the log from some offsets on.
@@ -75,12 +80,19 @@ impl LogFollower {
 
     /// Folds everything below these offsets, and nothing from there on. The log must have all of it.
     pub(super) async fn fold_to(&mut self, end: &PositionVector) -> Result<(), FollowError> {
-        while !self.offsets().covers(end) {
+        let (mut reached, mut progressed_at) = (self.offsets(), Instant::now());
+        while !reached.covers(end) {
             self.take_beyond(end);
             while let Some(batch) = self.backlog.shared_batch() {
                 self.run(batch).await?;
             }
-            if self.offsets().covers(end) {
+            let before = std::mem::replace(&mut reached, self.offsets());
+            if reached != before {
+                progressed_at = Instant::now();
+            } else if progressed_at.elapsed() > SILENCE_MAX {
+                return Err(FollowError::Silent);
+            }
+            if reached.covers(end) {
                 break;
             }
             let read = tokio::time::timeout(POLL_INTERVAL, self.log.next_batch(RECORDS_MAX, BYTES_MAX)).await;

@@ -28,7 +28,7 @@ pub(super) async fn copy_rows(
     partitions: usize,
     bucket_max: u64,
     copiers: Vec<TableCopier>,
-    courtesy: &Courtesy,
+    courtesy: &mut Courtesy,
     report: impl Fn(u64, u64),
 ) -> anyhow::Result<Vec<ParkedRecord>> {
     let total = buckets.len() as u64;
@@ -47,7 +47,7 @@ pub(super) async fn copy_rows(
 async fn feed(
     mut folded: mpsc::Receiver<Option<FoldedBucket>>,
     tables: Vec<mpsc::Sender<Vec<u8>>>,
-    courtesy: &Courtesy,
+    courtesy: &mut Courtesy,
     report: impl Fn(u64),
 ) -> anyhow::Result<Vec<ParkedRecord>> {
     let (mut parked, mut done) = (Vec::new(), 0);

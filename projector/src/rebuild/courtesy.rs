@@ -1,6 +1,6 @@
 //! Yielding to the live projectors: while they lag, a rebuild leaves Postgres to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::PositionVector;
@@ -25,36 +25,25 @@ pub(super) struct Courtesy {
     log: Arc<LogConsumer>,
     live: ReadModel,
     /// The log's end at an earlier time.
-    earlier: Mutex<Option<(Instant, PositionVector)>>,
+    earlier: Option<(Instant, PositionVector)>,
 }
 
 impl Courtesy {
     pub(super) fn new(log: Arc<LogConsumer>, live: ReadModel) -> Self {
-        Self { log, live, earlier: Mutex::default() }
+        Self { log, live, earlier: None }
     }
 
     /// Waits while the live generation lacks what was on the log [`LAG_MAX`] ago. Looks at most that often.
-    pub(super) async fn yield_to_live(&self) {
-        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let due = match earlier {
-            Some((at, end)) if at.elapsed() < LAG_MAX => {
-                self.remember(at, end);
+    pub(super) async fn yield_to_live(&mut self) {
+        if let Some((at, end)) = &self.earlier {
+            if at.elapsed() < LAG_MAX {
                 return;
             }
-            earlier => earlier,
-        };
-        if let Some((_, end)) = due {
             let began = Instant::now();
-            while began.elapsed() < PAUSE_MAX && self.live.offsets().await.is_ok_and(|offsets| !offsets.covers(&end)) {
+            while began.elapsed() < PAUSE_MAX && self.live.offsets().await.is_ok_and(|offsets| !offsets.covers(end)) {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
-        if let Ok(end) = self.log.end_offsets().await {
-            self.remember(Instant::now(), end);
-        }
-    }
-
-    fn remember(&self, at: Instant, end: PositionVector) {
-        *self.earlier.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, end));
+        self.earlier = self.log.end_offsets().await.ok().map(|end| (Instant::now(), end));
     }
 }

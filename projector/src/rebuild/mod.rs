@@ -16,7 +16,7 @@
 //! Queries and projectors use the live generation meanwhile. Nothing of it is changed before the swap, so a rebuild that
 //! fails, or is killed, leaves it as it was; the next one drops what is left.
 //!
-//! A *dry run* ends after the comparison. With another version of the program it shows what that version would change.
+//! A *dry run* ends after the comparison; only to show rows that differ, the live generation stands still. With another version of the program it shows what that version would change.
 
 mod catch_up;
 mod copy;

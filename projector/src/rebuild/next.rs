@@ -154,10 +154,10 @@ async fn build(
         bail!("the read model has folded records that the log doesn't have: the log isn't what it was");
     }
     let buckets = sort_log(log, &folded, budget, |progress| report(RebuildStep::Log(progress))).await?;
-    let courtesy = Courtesy::new(log.clone(), read_model.clone());
+    let mut courtesy = Courtesy::new(log.clone(), read_model.clone());
     let copiers = next.copiers(read_model).await?;
     let copying = |done, total| report(RebuildStep::Copying { done, total });
-    let parked = copy_rows(buckets, *partitions, budget.bucket_max, copiers, &courtesy, copying).await?;
+    let parked = copy_rows(buckets, *partitions, budget.bucket_max, copiers, &mut courtesy, copying).await?;
     next.finish_copy(&folded, |done, total| report(RebuildStep::Indexing { done, total })).await?;
     report(RebuildStep::Comparing);
     let differing = next.compare_with_stored(None).await?;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use domain::PositionVector;
 use read_model::{DifferingConversations, LockedGeneration, NextGeneration, ReadModel, SwapError};
 use tokio::time::{Instant, timeout};
@@ -84,33 +83,32 @@ impl Swap<'_> {
         let includes = self.next.store_live_digests(Some(&since)).await?;
         self.follower.fold_to(&includes).await?;
         let found = self.next.compare_with_stored(Some(&since)).await?;
-        self.add(found);
+        self.differing.extend(found);
         self.compared = includes;
         Ok(())
     }
 
-    fn add(&mut self, found: DifferingConversations) {
-        for (table, conversations) in found.0 {
-            self.differing.0.entry(table).or_default().extend(conversations);
-        }
-    }
-
     /// Lets the next generation replace the live one, if that is the goal and nothing forbids it.
     pub(super) async fn run(&mut self, goal: RebuildGoal) -> anyhow::Result<Swapped> {
-        for attempt in 1.. {
-            match self.attempt(goal).await? {
-                Attempt::Done(swapped) => return Ok(swapped),
-                Attempt::Late(reason) if attempt == ATTEMPTS_MAX => {
-                    return Err(reason.context("the swap took too long each time; try again when there is less to do"));
-                }
-                Attempt::Late(reason) => {
-                    tracing::info!(attempt, "the swap took too long ({reason:#}); trying again");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    self.catch_up_with_live().await?;
-                }
-            }
+        if goal == RebuildGoal::Compare && self.differing.is_empty() {
+            // Nobody needs to stand still for that.
+            let (offsets, differences) = (self.compared.clone(), Differences::default());
+            return Ok(Swapped { offsets, differences, stood_still: None });
         }
-        bail!("unreachable: the last attempt returns")
+        let mut attempt = 1;
+        loop {
+            let reason = match self.attempt(goal).await? {
+                Attempt::Done(swapped) => return Ok(swapped),
+                Attempt::Late(reason) => reason,
+            };
+            if attempt == ATTEMPTS_MAX {
+                return Err(reason.context("the swap took too long each time; try again when there is less to do"));
+            }
+            tracing::info!(attempt, "the swap took too long ({reason:#}); trying again");
+            tokio::time::sleep(RETRY_PAUSE).await;
+            self.catch_up_with_live().await?;
+            attempt += 1;
+        }
     }
 
     async fn attempt(&mut self, goal: RebuildGoal) -> anyhow::Result<Attempt> {
@@ -123,14 +121,11 @@ impl Swap<'_> {
         };
         let offsets = locked.offsets.clone();
         let prepared = timeout(STANDSTILL_MAX, prepare(&mut locked, follower, compared, differing)).await;
-        let differences = match prepared {
-            Ok(Ok(differences)) => differences,
-            failed => {
+        let too_long = || anyhow::anyhow!("the projectors stood still for too long");
+        let differences = match prepared.unwrap_or_else(|_| Err(too_long())) {
+            Ok(differences) => differences,
+            Err(error) => {
                 locked.release().await?;
-                let error = failed.map_or_else(
-                    |_| anyhow::anyhow!("the projectors stood still for too long"),
-                    |failed| failed.err().unwrap_or_else(|| anyhow::anyhow!("nothing failed")),
-                );
                 return Ok(Attempt::Late(error));
             }
         };
@@ -142,7 +137,7 @@ impl Swap<'_> {
         if !is_wanted || began.elapsed() > STANDSTILL_MAX {
             locked.release().await?;
             return Ok(match is_wanted {
-                true => Attempt::Late(anyhow::anyhow!("the projectors stood still for too long")),
+                true => Attempt::Late(too_long()),
                 false => Attempt::Done(Swapped { offsets, differences, stood_still: None }),
             });
         }
@@ -159,9 +154,7 @@ async fn prepare(
     differing: &mut DifferingConversations,
 ) -> anyhow::Result<Differences> {
     follower.fold_to(&locked.offsets.clone()).await?;
-    for (table, conversations) in locked.compare_since(compared).await?.0 {
-        differing.0.entry(table).or_default().extend(conversations);
-    }
+    differing.extend(locked.compare_since(compared).await?);
     if differing.is_empty() {
         return Ok(Differences::default());
     }

@@ -202,9 +202,7 @@ impl NextGeneration {
 
     /// Reads the offsets up to which this generation is folded.
     pub async fn offsets(&mut self) -> Result<PositionVector, ReadModelError> {
-        let statement = format!("SELECT next_offset FROM {}.partitions ORDER BY partition", self.schema);
-        let next = sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut self.connection).await?;
-        Ok(PositionVector(next))
+        Ok(schema::offsets(&mut self.connection, &self.schema).await?)
     }
 
     /// Ends copying: the rows are those of the log up to these offsets. Makes the indexes, one after the other, and

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use super::build::NextGeneration;
-use super::schema::run;
+use super::schema::{offsets, run};
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
 
@@ -28,6 +28,13 @@ impl DifferingConversations {
     /// How many conversations have rows that differ.
     pub fn conversations(&self) -> BTreeSet<ConversationId> {
         self.0.values().flatten().copied().collect()
+    }
+
+    /// Adds others.
+    pub fn extend(&mut self, others: Self) {
+        for (table, conversations) in others.0 {
+            self.0.entry(table).or_default().extend(conversations);
+        }
     }
 
     fn read(rows: &[sqlx::postgres::PgRow], table: DerivedTable, into: &mut Self) -> Result<(), sqlx::Error> {
@@ -116,12 +123,6 @@ fn changed(schema: &str, since: &PositionVector) -> String {
 /// The table with the digests of the live generation.
 fn stored(schema: &str, table: DerivedTable) -> String {
     format!("{schema}.live_digests_of_{}", table.name())
-}
-
-/// Reads the offsets of a generation.
-pub(super) async fn offsets(connection: &mut PgConnection, schema: &str) -> Result<PositionVector, sqlx::Error> {
-    let statement = format!("SELECT next_offset FROM {schema}.partitions ORDER BY partition");
-    Ok(PositionVector(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(connection).await?))
 }
 
 /// Compares the rows of the conversations that have changed since these offsets, in either of two generations.

@@ -36,7 +36,6 @@ pub use build::{BeginError, NextGeneration};
 pub use copy::{RowBuffers, TableCopier};
 pub use differing_rows::DifferingRow;
 pub use digests::DifferingConversations;
-pub use retired::RETIRED_FOR;
 pub use swap::{LockedGeneration, SwapError};
 
 pub(crate) use build::LIMIT_ROWS as BUILD_LIMITS;

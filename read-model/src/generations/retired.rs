@@ -9,7 +9,7 @@ use crate::connection::ReadModel;
 use crate::error::ReadModelError;
 
 /// How long the rows of a retired generation are kept.
-pub const RETIRED_FOR: Duration = Duration::from_secs(600);
+const RETIRED_FOR: Duration = Duration::from_secs(600);
 
 domain::limit_rows! {
     Services, "rows of a generation that another one has replaced", Time RETIRED_FOR, "a projector drops them", "Postgres' disk";
@@ -23,41 +23,32 @@ pub(super) async fn try_lock(connection: &mut PgConnection, base: &str) -> Resul
 /// Drops the generations that have been retired for long, and those that nobody builds any more. The caller has the lock
 /// on rebuilding.
 pub(super) async fn drop_unused(connection: &mut PgConnection, base: &str) -> Result<(), sqlx::Error> {
-    let unused = sqlx::query(AssertSqlSafe(format!(
-        "SELECT generation, rows_schema FROM {base}.generations
-         WHERE status = 'building' OR changed_at < now() - make_interval(secs => $1)"
-    )));
-    for row in unused.bind(RETIRED_FOR.as_secs_f64()).fetch_all(&mut *connection).await? {
-        drop_generation(connection, base, row.try_get("generation")?, row.try_get("rows_schema")?).await?;
-    }
-    Ok(())
+    drop_older(connection, base, RETIRED_FOR).await
 }
 
 /// Drops all retired generations, however long they have been. Waits until no rebuild is at work.
 pub(crate) async fn drop_all_retired(connection: &mut PgConnection, base: &str) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(lock_name(base)).execute(&mut *connection).await?;
-    let retired = sqlx::query(AssertSqlSafe(format!("SELECT generation, rows_schema FROM {base}.generations")));
-    for row in retired.fetch_all(&mut *connection).await? {
-        drop_generation(connection, base, row.try_get("generation")?, row.try_get("rows_schema")?).await?;
+    drop_older(connection, base, Duration::ZERO).await
+}
+
+/// Drops the generations that nobody builds any more, and those that have been retired for so long.
+async fn drop_older(connection: &mut PgConnection, base: &str, retired_for: Duration) -> Result<(), sqlx::Error> {
+    let unused = sqlx::query(AssertSqlSafe(format!(
+        "SELECT generation, rows_schema FROM {base}.generations
+         WHERE status = 'building' OR changed_at <= now() - make_interval(secs => $1)"
+    )));
+    for row in unused.bind(retired_for.as_secs_f64()).fetch_all(&mut *connection).await? {
+        let (number, rows): (i64, String) = (row.try_get("generation")?, row.try_get("rows_schema")?);
+        schema::drop(connection, base, &rows).await?;
+        run(connection, format!("DELETE FROM {base}.generations WHERE generation = {number}")).await?;
+        tracing::info!(generation = number, schema = rows, "dropped the rows of a generation that isn't in use");
     }
     Ok(())
 }
 
 fn lock_name(base: &str) -> String {
     format!("rebuild {base}")
-}
-
-/// Drops a generation that isn't live.
-pub(super) async fn drop_generation(
-    connection: &mut PgConnection,
-    base: &str,
-    number: i64,
-    rows: &str,
-) -> Result<(), sqlx::Error> {
-    schema::drop(connection, base, rows).await?;
-    run(connection, format!("DELETE FROM {base}.generations WHERE generation = {number}")).await?;
-    tracing::info!(generation = number, schema = rows, "dropped the rows of a generation that isn't in use");
-    Ok(())
 }
 
 impl ReadModel {

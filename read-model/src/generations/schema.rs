@@ -1,5 +1,6 @@
 //! The schema of a generation: creating it with the migrations, and dropping it.
 
+use domain::PositionVector;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::derived_rows::DerivedTable;
@@ -18,6 +19,12 @@ fn tables() -> impl Iterator<Item = &'static str> {
 pub(super) async fn run(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())
+}
+
+/// Reads the offsets of a generation.
+pub(super) async fn offsets(connection: &mut PgConnection, schema: &str) -> Result<PositionVector, sqlx::Error> {
+    let statement = format!("SELECT next_offset FROM {schema}.partitions ORDER BY partition");
+    Ok(PositionVector(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(connection).await?))
 }
 
 /// Creates a schema with the tables of a generation, all of them empty.

@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::build::NextGeneration;
 use super::differing_rows::{DifferingRow, differing_rows};
-use super::digests::{DifferingConversations, compare_changed, offsets};
-use super::schema::run;
+use super::digests::{DifferingConversations, compare_changed};
+use super::schema::{offsets, run};
 use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
 use crate::parking::{ParkedRecord, storable_text};
