@@ -3,19 +3,18 @@
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::testing::random_history;
 use messages::process::Roles;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::harness::log::{self, NewRecord};
 use crate::harness::postgres::OwnPostgres;
 use crate::harness::process::{ServiceProcess, command};
 use crate::harness::system::{config, unlimited};
 use crate::harness::verified::Verified;
 use crate::harness::{Client, System, eventually};
+use crate::verify::{system_with_history, with_history};
 
 /// What `messages rebuild` printed, and its exit code.
 #[derive(Debug)]
@@ -37,22 +36,6 @@ impl Rebuilt {
     fn assert_printed(&self, code: i32, text: &str) {
         assert!(self.code == Some(code) && self.printed.contains(text), "{self:?}");
     }
-}
-
-/// A system with a random history on its log, and records that are no events.
-async fn system_with_history() -> System {
-    with_history(System::unlimited().await).await
-}
-
-async fn with_history(system: System) -> System {
-    let mut records: Vec<NewRecord> = random_history(20, 2_000).iter().map(NewRecord::event).collect();
-    for (index, value) in [(100, "no JSON"), (900, "{\"version\": 9}"), (1_500, "")] {
-        let damaged = NewRecord { value: value.as_bytes().to_vec(), ..records[index].clone() };
-        records.insert(index, damaged);
-    }
-    log::append(&system.config, &records).await;
-    system.wait_until_caught_up().await;
-    system
 }
 
 /// Sends messages and reads each at its position, as its sender and as somebody else, until it is told to stop. Returns

@@ -23,8 +23,12 @@ use crate::harness::verified::Verified;
 use crate::harness::{System, eventually};
 
 /// A system with a random history on its log, and records that are no events.
-async fn system_with_history() -> System {
-    let system = System::unlimited().await;
+pub(crate) async fn system_with_history() -> System {
+    with_history(System::unlimited().await).await
+}
+
+/// Gives a system such a history.
+pub(crate) async fn with_history(system: System) -> System {
     let mut records: Vec<NewRecord> = random_history(20, 2_000).iter().map(NewRecord::event).collect();
     for (index, value) in [(100, "no JSON"), (900, "{\"version\": 9}"), (1_500, "")] {
         let damaged = NewRecord { value: value.as_bytes().to_vec(), ..records[index].clone() };
