@@ -75,7 +75,7 @@ impl ConsumerContext for KafkaContext {}
 pub(crate) type Admin = Arc<AdminClient<KafkaContext>>;
 
 /// How long Kafka may take for a response, beyond the time that a request asks it to wait.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(4);
 
 domain::limit_rows! {
     Services, "a response of Kafka", Time SOCKET_TIMEOUT, "the process connects again", "whoever waits for events on a connection that has died silently";

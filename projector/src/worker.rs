@@ -53,7 +53,7 @@ use crate::session::Session;
 /// The backoff before any failure. Each failure doubles it, and the worker then pauses for as long.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest pause after a failure. A session that lasted longer than this resets the backoff.
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How often a projector looks for generations that aren't in use any more.
 const GENERATIONS_INTERVAL: Duration = Duration::from_secs(60);

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::{ReadModelError, is_starting};
 use crate::operation_timer::OperationTimer;
 use crate::server_settings::{GenerationRows, ServerSettings, SettledConnection};
-use crate::silence::{Patience, Suspicion, silent};
+use crate::silence::{ConnectionId, Patience, Suspicion, silent};
 use crate::statement_watch::{Condition, Watch, watched};
 
 /// How long an operation waits for a free connection, and for a new one to open.
@@ -60,7 +60,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// The connection that was used last is the last one.
     idle: Mutex<Vec<IdleConnection>>,
-    suspicion: Suspicion,
+    suspicion: Arc<Suspicion>,
     /// Whether the settings of this pool's connections are known to stay.
     keeps_sessions: AtomicBool,
 }
@@ -72,7 +72,7 @@ struct IdleConnection {
 
 struct OpenConnection {
     raw: PgConnection,
-    connected_at: Instant,
+    id: ConnectionId,
     /// The generation whose rows the statements find; none while there was none.
     generation: Option<i64>,
     condition: Condition,
@@ -84,12 +84,12 @@ impl ConnectionPool {
     pub(crate) fn new(options: PgConnectOptions, settings: ServerSettings, size_max: u32) -> Self {
         let size_max = usize::try_from(size_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
+            suspicion: Arc::new(Suspicion::new(options.clone())),
             options,
             settings,
             size_max,
             permits: Arc::new(Semaphore::new(size_max)),
             idle: Mutex::default(),
-            suspicion: Suspicion::default(),
             keeps_sessions: AtomicBool::new(false),
         }))
     }
@@ -125,8 +125,7 @@ impl ConnectionPool {
     pub(crate) async fn connect_without_limits(&self) -> Result<(PgConnection, i32), sqlx::Error> {
         let connecting = async {
             let connected = self.0.settings.without_limits().connect(&self.0.options, CHECK_TIMEOUT).await?;
-            let SettledConnection { mut raw, is_checked: true, .. } = connected else { return Err(silent()) };
-            let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
+            let SettledConnection { raw, pid, is_checked: true, .. } = connected else { return Err(silent()) };
             Ok((raw, pid))
         };
         tokio::time::timeout(CHECK_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))
@@ -159,7 +158,7 @@ impl Shared {
     }
 
     fn is_usable(&self, open: &OpenConnection) -> bool {
-        self.suspicion.trusts(open.connected_at) && open.connected_at.elapsed() < AGE_MAX
+        self.suspicion.trusts(open.id.connected_at) && open.id.connected_at.elapsed() < AGE_MAX
     }
 
     fn put_back(&self, open: OpenConnection) {
@@ -192,8 +191,9 @@ impl Shared {
         let time_for_another = if is_known { Duration::ZERO } else { TIME_FOR_ANOTHER };
         let connected = self.settings.connect(&self.options, time_for_another).await?;
         self.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
-        let SettledConnection { raw, generation, .. } = connected;
-        Ok(OpenConnection { raw, connected_at, generation, condition: Condition::Ready, is_in_transaction: false })
+        let SettledConnection { raw, pid, generation, .. } = connected;
+        let id = ConnectionId { connected_at, pid };
+        Ok(OpenConnection { raw, id, generation, condition: Condition::Ready, is_in_transaction: false })
     }
 }
 
@@ -252,9 +252,8 @@ impl PooledConnection {
     /// The connection, and a watch over the statement that begins on it.
     #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
     fn start_statement(&mut self) -> (&mut PgConnection, Watch<'_>) {
-        let OpenConnection { raw, connected_at, condition, .. } =
-            self.open.as_mut().expect("the connection isn't given back");
-        (raw, Watch::begin(&self.shared.suspicion, *connected_at, condition))
+        let OpenConnection { raw, id, condition, .. } = self.open.as_mut().expect("the connection isn't given back");
+        (raw, Watch::begin(&self.shared.suspicion, *id, condition))
     }
 }
 
@@ -314,7 +313,7 @@ impl Drop for PooledConnection {
             Condition::Broken => {}
             Condition::Ready if !open.is_in_transaction => self.shared.put_back(open),
             // It is closed: what it was doing ends with it, and others wait for its permit.
-            Condition::Ready | Condition::Unfinished if !self.shared.suspicion.trusts(open.connected_at) => {}
+            Condition::Ready | Condition::Unfinished if !self.shared.suspicion.trusts(open.id.connected_at) => {}
             Condition::Ready | Condition::Unfinished => {
                 // Without a runtime, the process is ending.
                 if let Ok(runtime) = Handle::try_current() {
@@ -328,7 +327,7 @@ impl Drop for PooledConnection {
 /// Waits until an abandoned statement has ended, rolls the transaction back, and gives the connection back. Keeps the
 /// permit until then, because the connection is still open.
 async fn recover(shared: Arc<Shared>, mut open: OpenConnection, permit: OwnedSemaphorePermit) {
-    let OpenConnection { raw, connected_at, is_in_transaction, .. } = &mut open;
+    let OpenConnection { raw, id, is_in_transaction, .. } = &mut open;
     let recovering = async {
         raw.ping().await?;
         if *is_in_transaction {
@@ -336,7 +335,7 @@ async fn recover(shared: Arc<Shared>, mut open: OpenConnection, permit: OwnedSem
         }
         Ok(())
     };
-    if Patience::new(&shared.suspicion, *connected_at).wait(recovering).await.is_ok() {
+    if Patience::new(&shared.suspicion, *id).wait(recovering).await.is_ok() {
         shared.put_back(OpenConnection { condition: Condition::Ready, is_in_transaction: false, ..open });
     }
     drop(permit);

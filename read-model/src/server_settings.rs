@@ -16,7 +16,7 @@ use crate::silence::STATEMENT_TIMEOUT_MS;
 
 /// How long a transaction may wait for its next statement, in milliseconds. When a connection dies without a sign,
 /// Postgres rolls its transaction back after this time, and frees its locks before the services try again.
-const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 5_000;
+const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 3_000;
 
 domain::limit_rows! {
     Services, "wait of a transaction in Postgres for its next statement", Time Duration::from_millis(IDLE_IN_TRANSACTION_TIMEOUT_MS as u64), "Postgres rolls it back, and frees what it holds", "projectors, which need the same rows";
@@ -85,23 +85,22 @@ impl ServerSettings {
             Duration::ZERO => None,
             time => tokio::time::timeout(time, self.open(options)).await.ok().and_then(Result::ok),
         };
-        let is_kept: bool = raw_row(
+        let kept = raw_row(
             &mut raw,
             format!(
                 "SELECT coalesce(current_setting('messages.connection', true), '') = '{mark}'
-                        AND current_setting('search_path') = '{search_path}' AS is_kept"
+                        AND current_setting('search_path') = '{search_path}' AS is_kept, pg_backend_pid() AS pid"
             ),
         )
-        .await?
-        .try_get("is_kept")?;
-        if !is_kept {
+        .await?;
+        if !kept.try_get("is_kept")? {
             return Err(sqlx::Error::Configuration(Box::new(NoSessions)));
         }
         let is_checked = other.is_some();
         if let Some(other) = other {
             other.raw.close().await?;
         }
-        Ok(SettledConnection { raw, generation, is_checked })
+        Ok(SettledConnection { raw, pid: kept.try_get("pid")?, generation, is_checked })
     }
 
     /// Connects and makes the settings.
@@ -187,6 +186,8 @@ struct Opened {
 /// A connection that has its settings.
 pub(crate) struct SettledConnection {
     pub(crate) raw: PgConnection,
+    /// The id of its server process.
+    pub(crate) pid: i32,
     /// The generation whose rows its statements find; none if there is none yet.
     pub(crate) generation: Option<i64>,
     /// Whether the check was thorough.

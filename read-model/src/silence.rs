@@ -2,39 +2,63 @@
 //! reports that only after many minutes, and sqlx can't set the options that would shorten the time. This module counts
 //! the seconds in which a statement gets no answer.
 //!
-//! Postgres itself ends a statement after [`STATEMENT_TIMEOUT_MS`] and reports it. If no report comes, the connection is
-//! dead, or the server no longer works. All connections that are as old are then *suspect*: the pool closes the idle
-//! ones, and a statement under way has a second left. One dead connection uncovers the others.
+//! After [`ASKS_AFTER`], it asks Postgres on a new connection whether it is at work on the statement. If not, the
+//! connection is dead. Postgres itself ends a statement after [`STATEMENT_TIMEOUT_MS`] and reports it. If no report comes,
+//! the connection is dead, too, or the server no longer works. All connections that are as old are then *suspect*: the
+//! pool closes the idle ones, and a statement under way has a second left. One dead connection uncovers the others.
 //!
-//! Each process sends Postgres a statement every second. It has noticed all dead connections at most six seconds after
-//! they died: the first statement begins within one second, waits for four, and the others fail within one more.
+//! Each process sends Postgres a statement every second. If new connections work, it has noticed all dead ones at most
+//! four seconds after they died: the first statement begins within one second, waits for one and a half, and the others
+//! fail within one more.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 /// How long Postgres works on a statement at most. After this time, the client that waits for the result has given up.
 pub(crate) const STATEMENT_TIMEOUT_MS: u32 = 3_000;
-/// How many seconds a statement may be without an answer: one more than Postgres takes to give up.
-const SILENCE_MAX: u32 = 4;
+/// How long a statement may be without an answer: a second more than Postgres takes to give up.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// The same on a connection that is suspect.
-const SUSPECT_SILENCE_MAX: u32 = 1;
-/// The unit in which silence is measured. A process that was stopped for a minute counts one, not sixty: the answer may
+const SUSPECT_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How long a statement is without an answer before the process asks whether Postgres is at work on it.
+const ASKS_AFTER: Duration = Duration::from_millis(1_500);
+/// How long the process waits for the answer to that.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(1);
+/// The unit in which silence is measured. A process that was stopped for a minute counts one, not many: the answer may
 /// have come in the meantime.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(500);
 
 domain::limit_rows! {
-    Services, "seconds in which a statement gets no answer from Postgres", Count SILENCE_MAX, "the connection, and all that are as old, are replaced; 503 `unavailable`", "requests and batches, which wait for it";
-    Services, "the same, once another connection has died", Count SUSPECT_SILENCE_MAX, "the connection is replaced; 503 `unavailable`", "requests and batches, which wait for it";
+    Services, "wait for the answer to a statement", Time SILENCE_MAX, "the connection, and all that are as old, are replaced; 503 `unavailable`", "requests and batches, which wait for it";
+    Services, "the same, once another connection has died", Time SUSPECT_SILENCE_MAX, "the connection is replaced; 503 `unavailable`", "requests and batches, which wait for it";
+    Services, "question on a new connection, one at a time for each pool, whether Postgres is at work on a statement", Time ASKING_TIMEOUT, "the statement waits on", "Postgres, which the question costs a connection";
 }
 
-/// Which connections of a pool are no longer trusted: those that are older than these events.
-#[derive(Debug, Default)]
-pub(crate) struct Suspicion(Mutex<Since>);
+/// An open connection, as the watch over its statements knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionId {
+    pub(crate) connected_at: Instant,
+    /// The id of its server process.
+    pub(crate) pid: i32,
+}
+
+/// Which connections of a pool are no longer trusted: those that are older than the events in [`Since`].
+#[derive(Debug)]
+pub(crate) struct Suspicion {
+    since: Mutex<Since>,
+    /// Where another connection leads to the same server.
+    options: PgConnectOptions,
+    is_asking: AtomicBool,
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Since {
@@ -45,61 +69,100 @@ struct Since {
 }
 
 impl Suspicion {
+    /// Trusts all connections that are opened with these options.
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        Self { since: Mutex::default(), options, is_asking: AtomicBool::new(false) }
+    }
+
     /// Distrusts all connections that are open now, because one went silent that was opened at this time. One that was
     /// suspect already says nothing new: those that were opened since then may be good.
     fn raise(&self, connected_at: Instant) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.silent_at.is_some_and(|at| connected_at <= at) {
             return;
         }
-        tracing::warn!(seconds = SILENCE_MAX, "Postgres gave no answer; replacing the connections to it");
+        tracing::warn!("a connection to Postgres gives no answer; replacing all that are as old");
         let now = Instant::now();
         *since = Since { silent_at: Some(now), useless_at: Some(now) };
     }
 
     /// Distrusts all connections that are open now: they lead to a server that is of no use.
     pub(crate) fn retire(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).useless_at = Some(Instant::now());
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).useless_at = Some(Instant::now());
     }
 
     /// Whether a connection of this age may get another statement.
     pub(crate) fn trusts(&self, connected_at: Instant) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).useless_at.is_none_or(|at| at < connected_at)
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).useless_at.is_none_or(|at| at < connected_at)
     }
 
-    fn silence_max(&self, connected_at: Instant) -> u32 {
-        let silent_at = self.0.lock().unwrap_or_else(PoisonError::into_inner).silent_at;
+    /// Asks Postgres whether it is at work for a connection, and distrusts the connection if not. Does so in a task of its
+    /// own, unless another question is under way.
+    fn ask(self: &Arc<Self>, connection: ConnectionId) {
+        // Without a runtime, the process is ending.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.trusts(connection.connected_at) || self.is_asking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let suspicion = self.clone();
+        runtime.spawn(async move {
+            let idles = tokio::time::timeout(ASKING_TIMEOUT, idles(&suspicion.options, connection.pid)).await;
+            if let Ok(Ok(true)) = idles {
+                suspicion.raise(connection.connected_at);
+            }
+            suspicion.is_asking.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn silence_max(&self, connected_at: Instant) -> Duration {
+        let silent_at = self.since.lock().unwrap_or_else(PoisonError::into_inner).silent_at;
         if silent_at.is_none_or(|at| at < connected_at) { SILENCE_MAX } else { SUSPECT_SILENCE_MAX }
     }
 }
 
+/// Whether a server process has been waiting for its client for a while, or is gone: then it won't answer.
+async fn idles(options: &PgConnectOptions, pid: i32) -> Result<bool, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    // Without `track_activities`, the state is another one, and nobody knows. An answer may be on its way.
+    let question = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid}
+                            AND (state NOT LIKE 'idle%' OR state_change > clock_timestamp() - interval '1 s'))"
+    );
+    let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    sqlx::Row::try_get(&row, 0)
+}
+
 /// The wait for the answer to a statement.
 pub(crate) struct Patience<'a> {
-    suspicion: &'a Suspicion,
-    connected_at: Instant,
+    suspicion: &'a Arc<Suspicion>,
+    connection: ConnectionId,
     tick: Pin<Box<Sleep>>,
-    silent_ticks: u32,
+    silent_for: Duration,
 }
 
 impl<'a> Patience<'a> {
-    /// Begins to wait for an answer on a connection of this age.
-    pub(crate) fn new(suspicion: &'a Suspicion, connected_at: Instant) -> Self {
-        Self { suspicion, connected_at, tick: Box::pin(tokio::time::sleep(TICK)), silent_ticks: 0 }
+    /// Begins to wait for an answer on a connection.
+    pub(crate) fn new(suspicion: &'a Arc<Suspicion>, connection: ConnectionId) -> Self {
+        Self { suspicion, connection, tick: Box::pin(tokio::time::sleep(TICK)), silent_for: Duration::ZERO }
     }
 
     /// Begins to count again, because a part of the answer has come.
     pub(crate) fn renew(&mut self) {
-        self.silent_ticks = 0;
+        self.silent_for = Duration::ZERO;
     }
 
     /// Ready with an error when nothing has come for too long. The caller must then close the connection.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<sqlx::Error> {
         loop {
             ready!(self.tick.as_mut().poll(context));
-            self.silent_ticks += 1;
-            if self.silent_ticks >= self.suspicion.silence_max(self.connected_at) {
-                self.suspicion.raise(self.connected_at);
+            self.silent_for += TICK;
+            if self.silent_for >= self.suspicion.silence_max(self.connection.connected_at) {
+                self.suspicion.raise(self.connection.connected_at);
                 return Poll::Ready(silent());
+            }
+            if self.silent_for >= ASKS_AFTER {
+                self.suspicion.ask(self.connection);
             }
             self.tick.as_mut().reset(Instant::now() + TICK);
         }
@@ -131,39 +194,44 @@ pub(crate) fn silent() -> sqlx::Error {
 mod tests {
     use super::*;
 
-    /// How many seconds a connection waits for an answer that never comes.
-    async fn seconds_until_lost(suspicion: &Suspicion, connected_at: Instant) -> u64 {
+    /// New connections are refused.
+    fn nobody_answers() -> Arc<Suspicion> {
+        Arc::new(Suspicion::new(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1)))
+    }
+
+    /// How long a connection waits for an answer that never comes.
+    async fn wait_until_lost(suspicion: &Arc<Suspicion>, connected_at: Instant) -> Duration {
         let began = Instant::now();
         let nothing = std::future::pending::<Result<(), sqlx::Error>>();
-        assert!(Patience::new(suspicion, connected_at).wait(nothing).await.is_err());
-        began.elapsed().as_secs()
+        assert!(Patience::new(suspicion, ConnectionId { connected_at, pid: 1 }).wait(nothing).await.is_err());
+        Duration::from_millis(began.elapsed().as_millis() as u64)
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_silent_connection_uncovers_those_that_are_as_old() {
-        let suspicion = Suspicion::default();
+        let suspicion = nobody_answers();
         let before = Instant::now();
         assert!(suspicion.trusts(before));
-        assert_eq!(seconds_until_lost(&suspicion, before).await, u64::from(SILENCE_MAX));
+        assert_eq!(wait_until_lost(&suspicion, before).await, SILENCE_MAX);
         assert!(!suspicion.trusts(before));
-        assert_eq!(seconds_until_lost(&suspicion, before).await, u64::from(SUSPECT_SILENCE_MAX));
+        assert_eq!(wait_until_lost(&suspicion, before).await, SUSPECT_SILENCE_MAX);
         tokio::time::advance(TICK).await;
         let after = Instant::now();
         assert!(suspicion.trusts(after));
-        assert_eq!(seconds_until_lost(&suspicion, before).await, u64::from(SUSPECT_SILENCE_MAX));
+        assert_eq!(wait_until_lost(&suspicion, before).await, SUSPECT_SILENCE_MAX);
         assert!(suspicion.trusts(after), "the end of an old connection says nothing about a new one");
-        assert_eq!(seconds_until_lost(&suspicion, after).await, u64::from(SILENCE_MAX));
+        assert_eq!(wait_until_lost(&suspicion, after).await, SILENCE_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_in_which_the_process_was_stopped_is_no_silence() {
-        let suspicion = Suspicion::default();
+        let suspicion = nobody_answers();
         let began = Instant::now();
         let late = async {
             tokio::time::advance(TICK * 60).await;
             tokio::task::yield_now().await;
             Ok(())
         };
-        assert!(Patience::new(&suspicion, began).wait(late).await.is_ok());
+        assert!(Patience::new(&suspicion, ConnectionId { connected_at: began, pid: 1 }).wait(late).await.is_ok());
     }
 }

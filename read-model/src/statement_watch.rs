@@ -1,13 +1,13 @@
 //! The watch over a statement: how long its answer may take, and what becomes of its connection.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 
 use crate::error::{ends_the_connection, is_read_only};
-use crate::silence::{Patience, Suspicion};
+use crate::silence::{ConnectionId, Patience, Suspicion};
 
 /// The condition of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub(crate) enum Condition {
 pub(crate) struct Watch<'a> {
     patience: Patience<'a>,
     condition: &'a mut Condition,
-    suspicion: &'a Suspicion,
+    suspicion: &'a Arc<Suspicion>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins with a statement on a connection of this age.
-    pub(crate) fn begin(suspicion: &'a Suspicion, connected_at: Instant, condition: &'a mut Condition) -> Self {
+    /// Begins with a statement on a connection.
+    pub(crate) fn begin(suspicion: &'a Arc<Suspicion>, connection: ConnectionId, condition: &'a mut Condition) -> Self {
         *condition = Condition::Unfinished;
-        Self { patience: Patience::new(suspicion, connected_at), condition, suspicion }
+        Self { patience: Patience::new(suspicion, connection), condition, suspicion }
     }
 
     /// Passes the next part of the answer on, or an error if none came for too long.

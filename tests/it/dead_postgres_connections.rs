@@ -121,6 +121,35 @@ async fn one_dead_connection_uncovers_the_others_of_the_pool() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_connection_is_noticed_before_a_server_that_doesnt_answer_because_a_new_connection_tells() {
+    let ((dead_config, dead), (silent_config, silent)) = tokio::join!(proxied(), proxied());
+    let (on_dead, on_silent) = tokio::join!(idle_read_model(&dead_config, 1), idle_read_model(&silent_config, 1));
+    let (before, _) = tokio::join!(on_dead.offsets(), on_silent.offsets());
+    before.unwrap();
+
+    silent.stall();
+    dead.deaden();
+    tokio::select! {
+        first = on_dead.offsets() => assert!(matches!(first, Err(ReadModelError::Unreachable(_))), "{first:?}"),
+        other = on_silent.offsets() => panic!("the process waited as long for the dead connection: {other:?}"),
+    }
+    on_dead.offsets().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_postgres_is_at_work_on_is_waited_for() {
+    let config = config();
+    let read_model = idle_read_model(&config, 1).await;
+    read_model.offsets().await.unwrap();
+    let mut lock = PgConnection::connect(&defaults().database_url).await.unwrap();
+    let table = format!("BEGIN; LOCK TABLE {}.partitions", config.database_schema);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&mut lock).await.unwrap();
+
+    let waited = read_model.offsets().await;
+    assert!(matches!(waited, Err(ReadModelError::TimedOut(_))), "{waited:?}");
+}
+
 #[tokio::test]
 async fn an_abandoned_operation_on_a_dead_connection_doesnt_keep_its_place_in_the_pool() {
     let (config, postgres) = proxied().await;
