@@ -56,18 +56,24 @@ impl LogRecord {
 
     /// Copies a record out of librdkafka's memory.
     pub(crate) fn new(message: &BorrowedMessage<'_>) -> Self {
-        let header = |name: &str| {
-            let headers = message.headers()?;
-            let found = headers.iter().find(|header| header.key == name)?;
-            Some(String::from_utf8_lossy(found.value?).into_owned())
-        };
+        let (mut event_id, mut event_type, mut traceparent) = (None, None, None);
+        for header in message.headers().into_iter().flat_map(Headers::iter) {
+            let Some(value) = header.value.map(String::from_utf8_lossy) else { continue };
+            // The first one of a name counts.
+            match header.key {
+                "ce_id" => event_id = event_id.or_else(|| Some(value.parse().ok().map(EventId))),
+                "ce_type" => event_type = event_type.or_else(|| Some(value.into_owned())),
+                "traceparent" => traceparent = traceparent.or_else(|| Some(value.into_owned())),
+                _ => {}
+            }
+        }
         Self {
             position: Position { partition: message.partition(), offset: message.offset() },
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().unwrap_or_default().to_vec(),
-            event_id: header("ce_id").and_then(|id| id.parse().ok()).map(EventId),
-            event_type: header("ce_type"),
-            traceparent: header("traceparent"),
+            event_id: event_id.flatten(),
+            event_type,
+            traceparent,
             value: message.payload().unwrap_or_default().to_vec(),
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::PositionVector;
 use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::buckets::{Bucket, Buckets, SortBudget};
@@ -14,6 +15,8 @@ use crate::spill_file::SpillError;
 const RECORDS_MAX: usize = 2_000;
 /// The largest number of bytes of values to take at a time.
 const BYTES_MAX: usize = 8 << 20;
+/// How many of these parts wait to be sorted.
+const WAITING_MAX: usize = 2;
 /// The pause before checking whether the consumer has passed offsets without a record.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long Kafka may send nothing.
@@ -22,6 +25,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 domain::limit_rows! {
     Memory, "records that sorting the log takes at a time", Count RECORDS_MAX, "it takes the others afterwards", "memory";
     Memory, "bytes of these records", Bytes BYTES_MAX, "it takes the others afterwards", "memory";
+    Memory, "parts of such records that wait to be sorted", Count WAITING_MAX, "reading the log waits", "memory";
     Services, "wait for the next record while the log is sorted", Time SILENCE_MAX, "the command ends with code 1", "operators, who wait for its end";
 }
 
@@ -34,6 +38,9 @@ pub enum SortError {
     /// The temporary file can't be used.
     #[error(transparent)]
     Spill(#[from] SpillError),
+    /// The thread that sorts has panicked.
+    #[error("sorting the log stopped")]
+    Stopped,
     /// Kafka sent no further record, although there are some.
     #[error("Kafka sent no record for {} s, although the log goes on", SILENCE_MAX.as_secs())]
     Silent,
@@ -59,20 +66,46 @@ pub async fn sort_log(
     budget: &SortBudget,
     report: impl Fn(SortProgress),
 ) -> Result<Vec<Bucket>, SortError> {
-    let mut buckets = Buckets::new(budget);
+    let (sender, received) = mpsc::channel(WAITING_MAX);
+    let buckets = Buckets::new(budget);
+    let sorting = tokio::task::spawn_blocking(move || sort_records(buckets, received));
+    read_log(consumer, end, &sender, report).await?;
+    drop(sender);
+    sorting.await.map_err(|_| SortError::Stopped)?.map_err(SortError::from)
+}
+
+/// Shares records out until no more come.
+fn sort_records(mut buckets: Buckets, mut records: mpsc::Receiver<Vec<LogRecord>>) -> Result<Vec<Bucket>, SpillError> {
+    let mut entry = Vec::new();
+    while let Some(records) = records.blocking_recv() {
+        for record in records {
+            add(&mut buckets, &record, &mut entry)?;
+        }
+    }
+    Ok(buckets.finish())
+}
+
+/// Sends the records below these offsets to the thread that sorts them. Ends when that has failed, which says why.
+async fn read_log(
+    consumer: &LogConsumer,
+    end: &PositionVector,
+    sender: &mpsc::Sender<Vec<LogRecord>>,
+    report: impl Fn(SortProgress),
+) -> Result<(), SortError> {
     let mut next = PositionVector::zero(end.0.len());
     let partitions = (0..).zip(&end.0).filter(|(_, end)| **end > 0);
     consumer.assign(&partitions.map(|(partition, _)| (partition, StartAt::Offset(0))).collect::<Vec<_>>())?;
-    let mut entry = Vec::new();
     let mut progressed_at = Instant::now();
     while !next.covers(end) {
         let read = tokio::time::timeout(POLL_INTERVAL, consumer.next_batch(RECORDS_MAX, BYTES_MAX)).await;
         let before = next.clone();
-        for record in read.unwrap_or_else(|_| Ok(Vec::new()))? {
-            if end.includes(record.position) {
-                add(&mut buckets, &record, &mut entry)?;
-                next.advance(record.position.partition, record.position.offset + 1);
-            }
+        let mut records = read.unwrap_or_else(|_| Ok(Vec::new()))?;
+        records.retain(|record| end.includes(record.position));
+        for record in &records {
+            next.advance(record.position.partition, record.position.offset + 1);
+        }
+        if sender.send(records).await.is_err() {
+            return Ok(());
         }
         // The consumer also passes offsets that have no record.
         for (partition, position) in consumer.positions()? {
@@ -85,7 +118,7 @@ pub async fn sort_log(
             return Err(SortError::Silent);
         }
     }
-    Ok(buckets.finish())
+    Ok(())
 }
 
 /// Adds a record. `entry` is memory to use.
