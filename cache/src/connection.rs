@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use domain::repair::ToldRepairs;
+use tokio::sync::watch;
+
 use crate::counted_connection::{CommandExecutor, CountedConnection, SharedConnection};
 use crate::keys::Keys;
 use crate::local_cache::LocalCache;
@@ -43,6 +46,7 @@ pub struct Cache {
     evictable: Option<SharedConnection>,
     prefix: Arc<str>,
     generation: Arc<AtomicI64>,
+    repairs: Arc<watch::Sender<ToldRepairs>>,
     local: Arc<LocalCache>,
 }
 
@@ -84,7 +88,8 @@ impl Cache {
 
     fn over(connection: SharedConnection, prefix: &str) -> Self {
         let (generation, local) = (Arc::new(AtomicI64::new(0)), Arc::new(LocalCache::new()));
-        Self { connection, evictable: None, prefix: prefix.into(), generation, local }
+        let repairs = Arc::new(watch::Sender::default());
+        Self { connection, evictable: None, prefix: prefix.into(), generation, repairs, local }
     }
 
     /// Whether what Redis may evict is in an instance of its own.
@@ -112,6 +117,10 @@ impl Cache {
     /// The connection to what Redis may evict, for one operation.
     pub(crate) fn evictable_connection(&self, operation: &'static str) -> CountedConnection {
         CountedConnection { connection: self.evictable.as_ref().unwrap_or(&self.connection).clone(), operation }
+    }
+
+    pub(crate) fn repairs(&self) -> &watch::Sender<ToldRepairs> {
+        &self.repairs
     }
 
     pub(crate) fn local(&self) -> &LocalCache {

@@ -154,6 +154,18 @@ impl ViewKey {
         }
     }
 
+    /// The same list with another page size; any other view as it is.
+    pub(crate) fn with_page_size(&self, size: i64) -> Self {
+        let mut view = self.clone();
+        if let Self::Conversations { page_size, .. }
+        | Self::Messages { page_size, .. }
+        | Self::Conversation { page_size, .. } = &mut view
+        {
+            *page_size = size;
+        }
+        view
+    }
+
     /// How many bytes the key of the view may hold. A larger view is not stored.
     pub(crate) fn max_bytes(&self) -> usize {
         match self {
@@ -172,6 +184,24 @@ impl ViewKey {
             Self::Conversation { .. } => "conversation",
             Self::MessageFacts(_) => "message_facts",
             Self::Memberships(_) => "memberships",
+        }
+    }
+}
+
+/// As people read it.
+impl fmt::Display for ViewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conversations { user, page_size } => write!(f, "the first {page_size} conversations of {user}"),
+            Self::Messages { conversation, page_size } => {
+                write!(f, "the first {page_size} messages of the conversation {conversation}")
+            }
+            Self::Message(id) => write!(f, "the message {id}"),
+            Self::Conversation { conversation, user, page_size } => {
+                write!(f, "the conversation {conversation} for {user}, with {page_size} participants")
+            }
+            Self::MessageFacts(id) => write!(f, "what commands know of the message {id}"),
+            Self::Memberships(user) => write!(f, "the memberships of {user}"),
         }
     }
 }
@@ -232,6 +262,11 @@ impl Keys<'_> {
         format!("{}:generation", self.prefix)
     }
 
+    /// String: JSON of the repairs that every cache knows, and of a generation that includes them.
+    pub(crate) fn repairs(&self) -> String {
+        format!("{}:repairs", self.prefix)
+    }
+
     /// Channel of the projector's progress.
     pub(crate) fn progress_channel(&self) -> String {
         format!("{}:progress-announced", self.prefix)
@@ -248,11 +283,16 @@ impl Keys<'_> {
         format!("{}:{}:head:{dependency}", self.prefix, self.generation)
     }
 
+    /// What the keys of all views begin with.
+    pub(crate) fn views(&self) -> String {
+        format!("{}:{}:", self.prefix, self.generation)
+    }
+
     /// String: a line of JSON (pairs of a version's key and the version), a line with the view's entity tag, then the
     /// view's JSON. Of a list, a hash with such a string for each page size, and `sizes`: these page sizes, the latest
     /// first.
     pub(crate) fn view(&self, view: &ViewKey) -> String {
-        let start = format!("{}:{}:{}.{VIEW_FORMAT}", self.prefix, self.generation, view.kind());
+        let start = format!("{}{}.{VIEW_FORMAT}", self.views(), view.kind());
         match view {
             ViewKey::Conversations { user, .. } | ViewKey::Memberships(user) => format!("{start}:{user}"),
             ViewKey::Messages { conversation, .. } => format!("{start}:{conversation}"),

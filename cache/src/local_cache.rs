@@ -58,6 +58,11 @@ impl LocalCache {
         self.0.get(&conversation)
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
+
     pub(crate) fn insert(&self, conversation: ConversationId, users: Arc<Participants>) {
         self.0.insert(conversation, users);
         metrics::gauge!("local_cache_entries", "cache" => "participants").set(self.0.len() as f64);

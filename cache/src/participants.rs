@@ -1,6 +1,7 @@
 //! The participants of a conversation, in this process and in Redis.
 //!
-//! Participants never change, so a cached copy is never stale. A copy in the process needs no Redis at all.
+//! Participants never change, except by a repair, after which projectors and processes forget them. A copy in the process
+//! needs no Redis at all.
 
 use std::sync::Arc;
 
@@ -51,6 +52,16 @@ impl Cache {
         put.atomic().sadd(&key, names).ignore();
         put.expire(&key, keys::seconds(keys::PARTICIPANTS_TTL)).ignore();
         Ok(put.query_async(&mut self.evictable_connection("put_participants")).await?)
+    }
+
+    /// Forgets the participants of a conversation that Redis has.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn forget_participants(&self, conversation: ConversationId) -> Result<(), CacheError> {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.keys().participants(conversation));
+        Ok(delete.query_async(&mut self.evictable_connection("forget_participants")).await?)
     }
 
     fn keep(&self, conversation: ConversationId, users: Participants) -> Arc<Participants> {

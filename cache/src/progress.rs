@@ -118,7 +118,9 @@ async fn listen(cache: &Cache, sender: &watch::Sender<KnownProgress>) -> Result<
         tokio::select! {
             publication = subscription.next() => receive(cache, sender, &publication?.get_payload::<String>()?),
             _ = refresh.tick() => {
-                cache.enter_generation(cache.read_generation().await?);
+                let (generation, repairs) = cache.read_generation().await?;
+                cache.enter_generation(generation);
+                cache.learn_of_repairs(&repairs);
                 let (generation, moved, stalls) = cache.read_progress().await?;
                 advance(sender, generation, &moved);
                 // Nobody waits for what this changes.
@@ -208,14 +210,13 @@ pub(crate) fn vector(pairs: &[(i32, i64)]) -> PositionVector {
 }
 
 impl Cache {
-    /// The generation that is served; 0 where Redis doesn't know.
-    async fn read_generation(&self) -> Result<i64, CacheError> {
-        let mut get = redis::cmd("GET");
-        let generation: Option<i64> = get
-            .arg(self.keys().current_generation())
-            .query_async(&mut self.evictable_connection("read_generation"))
-            .await?;
-        Ok(generation.unwrap_or(0))
+    /// The generation that is served, and the published repairs; 0 and nothing where Redis doesn't know.
+    async fn read_generation(&self) -> Result<(i64, String), CacheError> {
+        let mut read = redis::pipe();
+        read.get(self.keys().current_generation()).get(self.keys().repairs());
+        let (generation, repairs): (Option<i64>, Option<String>) =
+            read.query_async(&mut self.evictable_connection("read_generation")).await?;
+        Ok((generation.unwrap_or(0), repairs.unwrap_or_default()))
     }
 
     /// A generation, its progress and as-ofs, and the partitions that make no progress, with the reasons.

@@ -19,6 +19,7 @@ pub mod limits;
 mod mentions;
 pub mod position;
 pub mod rejection;
+pub mod repair;
 pub mod response;
 pub mod schema;
 pub mod seeded_rng;

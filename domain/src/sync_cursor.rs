@@ -11,6 +11,8 @@ pub struct SyncCursor {
     /// The client has the changes of every event below these offsets, unless a later event changed the same thing
     /// again.
     pub includes: PositionVector,
+    /// The number of the last repair that the client's data includes (see [`crate::repair`]); 0 for none.
+    pub repairs: i64,
     /// The walk that the client is in the middle of. None if its next page begins one.
     pub walk: Option<SyncWalk>,
 }
@@ -49,9 +51,10 @@ pub struct WalkPosition {
 }
 
 impl SyncCursor {
-    /// A cursor that includes every event below these offsets. The next page begins a walk.
-    pub fn new(includes: PositionVector) -> Self {
-        Self { includes, walk: None }
+    /// A cursor that includes every event below these offsets, and the repairs up to this number. The next page begins a
+    /// walk.
+    pub fn new(includes: PositionVector, repairs: i64) -> Self {
+        Self { includes, repairs, walk: None }
     }
 
     /// What a page must include that continues from here.

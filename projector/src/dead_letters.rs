@@ -13,7 +13,7 @@
 //! | retry requested | An operator runs `messages dead-letters retry`. |
 //! | read again | The projector that owns the partition reads the record again ([`DeadLetterRetrier::start_reading`]). If it is an event now, a [`ConversationReader`] collects the conversation's events, in a task of its own. Otherwise the projector parks the record again. |
 //! | refolded | Between two batches, the projector reads the events that have come since, folds all of them, and replaces the conversation's rows ([`DeadLetterRetrier::finish_reading`]). |
-//! | caches invalidated | The projector invalidates every cached view of the conversation, and sets the dead letter to folded. |
+//! | caches invalidated | The projector invalidates every cached view of the conversation, sets the dead letter to folded, and tells the other processes of the repair. |
 //!
 //! An example: a newer version appends a `MESSAGE_PINNED` event at `3:42`, and this version parks it. After an upgrade,
 //! an operator requests a retry. The projector of partition 3, whose next offset is 90, reads `3:42`, and finds that
@@ -38,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::execute::invalidate_conversation;
 use crate::folding::{Batch, fold};
 use crate::projector::Projector;
+use crate::repairs::RepairPublisher;
 
 /// The largest number of records that the reader takes at a time.
 const MAX_RECORDS: usize = 1_000;
@@ -65,6 +66,7 @@ pub(crate) struct PartitionState {
 #[derive(Default)]
 pub(crate) struct DeadLetterRetrier {
     reading: Option<ReadTask>,
+    repairs: RepairPublisher,
 }
 
 impl Drop for DeadLetterRetrier {
@@ -150,8 +152,9 @@ impl DeadLetterRetrier {
     ) -> anyhow::Result<()> {
         let (read_model, topic) = (&projector.read_model, &projector.topic);
         let partitions: Vec<i32> = state.owned.keys().copied().collect();
-        let (open, has_requests) = read_model.count_dead_letters(topic.id, &partitions).await?;
-        metrics::gauge!("projector_dead_letters").set(open as f64);
+        let upkeep = read_model.upkeep(topic.id, &partitions).await?;
+        metrics::gauge!("projector_dead_letters").set(upkeep.open_dead_letters as f64);
+        self.repairs.publish(projector, upkeep).await?;
         if let Some(ReadTask { cause, conversation, task, .. }) =
             self.reading.take_if(|reading| reading.task.is_finished())
         {
@@ -171,7 +174,7 @@ impl DeadLetterRetrier {
                 ..
             }) => invalidate(projector, state.projection.generation, position, conversation).await,
             Some(letter) => self.retry(projector, log, state, letter.position).await,
-            None if has_requests => self.fulfil_request(projector, state, &partitions).await,
+            None if upkeep.has_requests => self.fulfil_request(projector, state, &partitions).await,
             None => Ok(()),
         }
     }
@@ -193,6 +196,7 @@ impl DeadLetterRetrier {
                 tracing::info!(%error, %conversation, "cache invalidation failed; retrying in a second");
                 return Ok(());
             }
+            projector.read_model.note_repair_told(conversation).await?;
             tracing::info!(%conversation, "made the rows of a conversation anew");
             return Ok(projector.read_model.finish_conversation_rebuild(conversation).await?);
         }
@@ -333,6 +337,7 @@ async fn invalidate(
         tracing::info!(%error, %position, "cache invalidation for a dead letter failed; retrying in a second");
         return Ok(());
     }
+    projector.read_model.note_repair_told(conversation).await?;
     let (topic_id, folded) = (projector.topic.id, DeadLetterStatus::Folded);
     projector.read_model.set_dead_letter_status(topic_id, position, folded, None).await?;
     tracing::info!(%position, %conversation, "folded a dead letter");

@@ -79,7 +79,8 @@ pub(crate) async fn invalidate_conversation(
     conversation: ConversationId,
 ) -> Result<(), RunError> {
     let mut run = BatchRun::invalidate(position.partition, conversation);
-    execute(projector, Projection { topic_id: projector.topic.id, generation }, &mut run).await
+    execute(projector, Projection { topic_id: projector.topic.id, generation }, &mut run).await?;
+    Ok(projector.cache.forget_participants(conversation).await?)
 }
 
 /// Publishes progress again that is committed already, and repairs what Redis doesn't know.

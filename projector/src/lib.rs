@@ -16,6 +16,7 @@ mod idle;
 mod lag;
 mod projector;
 mod rebuild;
+mod repairs;
 mod session;
 mod stalls;
 mod verify;
@@ -27,7 +28,8 @@ pub use projector::Projector;
 pub use rebuild::{Rebuild, RebuildGoal, RebuildOutcome, RebuildStep, ResetProgress, go_back, rebuild, reset};
 pub use stalls::{Stalls, held_reason};
 pub use verify::{
-    Difference, DifferenceKind, Differences, TableCounts, Verification, VerifyOutcome, VerifyProgress, verify,
+    Difference, DifferenceKind, Differences, StaleView, TableCounts, Verification, VerifyOutcome, VerifyProgress,
+    ViewComparison, compare_cached_views, verify,
 };
 pub use worker::run;
 
@@ -43,4 +45,5 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     rebuild::COURTESY_LIMITS,
     rebuild::SWAP_LIMITS,
     verify::LIMIT_ROWS,
+    verify::VIEW_LIMITS,
 ];

@@ -36,6 +36,8 @@ pub(crate) struct ReadRequest<'a> {
     demanded: PositionVector,
     /// What the response must include: the demand, restricted to the partitions that the response depends on.
     at_least: PositionVector,
+    /// The number of the last repair that the response includes.
+    repairs: i64,
     /// How long the read waits for a pending entity.
     deadline: Instant,
     count: QueryCount<'a>,
@@ -51,7 +53,9 @@ impl<'a> ReadRequest<'a> {
         let (demanded, at_least) = (PositionVector::default(), PositionVector::default());
         let deadline = Instant::now() + MAX_WAIT;
         let count = QueryCount::new(&api.0.limit, &api.0.local_limits);
-        Self { api, user, demanded, at_least, deadline, count, cache }
+        // Before anything is read.
+        let repairs = api.0.parts.cache.last_repair();
+        Self { api, user, demanded, at_least, repairs, deadline, count, cache }
     }
 
     /// Begins a read that no user has requested.
@@ -359,10 +363,20 @@ impl<'a> ReadRequest<'a> {
             if participant_ids.contains(&self.user)))
     }
 
+    /// The token of a response that includes every event below these offsets.
+    pub(crate) fn token(&self, includes: &PositionVector) -> String {
+        self.api.0.parts.tokens.issue(&self.user, includes, self.repairs)
+    }
+
+    /// Whether the response, and with it the token of one that has no changes, includes a repair.
+    pub(crate) fn includes_repair(&self, number: i64) -> bool {
+        self.repairs >= number
+    }
+
     /// The HTTP response to the query with this name.
     pub(crate) fn respond(&self, query: &'static str, view: RenderedView, headers: &HeaderMap) -> Response {
         metrics::counter!("query_total", "query" => query, "cache" => view.cache_status()).increment(1);
-        let token = self.api.0.parts.tokens.issue(&self.user, &view.includes);
+        let token = self.token(&view.includes);
         view.into_response(&token, headers)
     }
 }

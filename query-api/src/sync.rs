@@ -5,7 +5,7 @@ use axum::response::Response;
 use domain::UserId;
 use domain::sync_cursor::SyncCursor;
 use http::{HeaderMap, Uri};
-use read_model::{PositionedChange, Snapshot};
+use read_model::{PositionedChange, Snapshot, SyncOutcome};
 use read_path::postgres_unavailable;
 use serde::Serialize;
 use service::auth::Caller;
@@ -41,7 +41,8 @@ pub(crate) struct ChangesPage {
 
 /// List what changed for you since a token
 ///
-/// Without `since`, the response has no changes and the current token. A page that isn't the last may be empty.
+/// Without `since`, the response has no changes and the current token. A page that isn't the last may be empty. A token
+/// that the server refuses with 400 is useless: drop what you have, and read again.
 #[utoipa::path(
     get,
     path = "/api/messages/sync",
@@ -82,7 +83,7 @@ async fn sync(api: &QueryApi, read: &mut ReadRequest<'_>, uri: &Uri, headers: &H
     read.count().await?;
     read.demand_all().await?;
     let view = match since {
-        None => current_token(api, read).await?,
+        None => current_token(read).await?,
         Some(since) => {
             read.demand(since.demands()).await?;
             changes(api, read, &since, limit).await?
@@ -103,10 +104,21 @@ fn since(api: &QueryApi, caller: &UserId, token: &str) -> Result<SyncCursor, Pro
     })
 }
 
-async fn current_token(api: &QueryApi, read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
+async fn current_token(read: &mut ReadRequest<'_>) -> Result<RenderedView, Problem> {
     let includes = read.offsets().await?;
-    let next = api.0.parts.tokens.issue(read.user(), &includes);
+    let next = read.token(&includes);
     RenderedView::render(&ChangesPage { data: Vec::new(), next, more: false }, includes)
+}
+
+/// The refusal of a token that is older than a repair. The client starts anew with a new token, which must include the
+/// repair: so it waits for the cache, which may not know of it yet.
+fn repaired(read: &ReadRequest<'_>, number: i64) -> Problem {
+    if read.includes_repair(number) {
+        let detail = "the server has repaired data since this token; start again without it";
+        Problem::invalid_parameter("since", "outdated_token", detail.to_owned())
+    } else {
+        Problem::projection_behind()
+    }
 }
 
 async fn changes(
@@ -117,8 +129,12 @@ async fn changes(
 ) -> Result<RenderedView, Problem> {
     let _permit = api.0.sync_permits.acquire(read.user()).await?;
     let changes = api.0.parts.read_model.changes(read.user(), since, limit).await;
-    let Snapshot { value: page, offsets } = changes.map_err(|error| postgres_unavailable(&error))?;
+    let Snapshot { value, offsets } = changes.map_err(|error| postgres_unavailable(&error))?;
     read.check_includes_demand(&offsets)?;
+    let page = match value {
+        SyncOutcome::Page(page) => page,
+        SyncOutcome::Repaired(number) => return Err(repaired(read, number)),
+    };
     let next = api.0.parts.tokens.issue_sync_cursor(read.user(), &page.next);
     // A walk that began before this request may end below the position that the client demands.
     let more = page.more || read.check_includes_demand(&page.next.includes).is_err();

@@ -22,28 +22,11 @@ use uuid::Uuid;
 use crate::commit::{CommitError, advance_offsets};
 use crate::connection::{READ_WRITE, ReadModel};
 use crate::error::ReadModelError;
-use crate::parking::storable_text;
+use crate::parking::{DeadLetterStatus, storable_text};
 use crate::projection::Projection;
+use crate::repairs::{VisibleRows, record_repair};
 use crate::rows;
 use crate::write::{MAX_ROWS_PER_STATEMENT, write_rows};
-
-/// The state of a dead letter. In JSON and in Postgres, two of them have older names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeadLetterStatus {
-    /// Nothing happens until an operator decides.
-    Parked,
-    /// An operator has requested a retry. The projector that owns the partition makes it.
-    #[serde(rename = "wanted")]
-    RetryRequested,
-    /// The projector has folded it, and has yet to invalidate the cached views of its conversation.
-    #[serde(rename = "folded_untold")]
-    FoldedPendingInvalidation,
-    /// The projector has folded it. Permanent until a rebuild.
-    Folded,
-    /// An operator has decided that nothing is to be done. A retry can still be requested.
-    Discarded,
-}
 
 /// A record that the projector couldn't fold, and what has happened to it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +78,17 @@ pub struct RefoldedConversation<'a> {
     pub owner: &'a str,
 }
 
+/// What there is to do on some partitions besides folding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// How many dead letters are open.
+    pub open_dead_letters: i64,
+    /// Whether an operator wants conversations to be made anew.
+    pub has_requests: bool,
+    /// The number of the last repair, on any partition; 0 if there is none.
+    pub last_repair: i64,
+}
+
 impl ReadModel {
     /// Lists the dead letters of a topic in the order of the log: all of them, or only the open ones.
     pub async fn dead_letters(&self, topic_id: Uuid, all: bool) -> Result<Vec<DeadLetter>, ReadModelError> {
@@ -122,13 +116,13 @@ impl ReadModel {
         Ok(row.as_ref().map(DeadLetter::read).transpose()?)
     }
 
-    /// Counts the open dead letters on these partitions, and says whether an operator wants conversations on them to be
-    /// made anew.
-    pub async fn count_dead_letters(&self, topic_id: Uuid, partitions: &[i32]) -> Result<(i64, bool), ReadModelError> {
-        let mut connection = self.acquire("count_dead_letters").await?;
+    /// Reads what there is to do on these partitions besides folding.
+    pub async fn upkeep(&self, topic_id: Uuid, partitions: &[i32]) -> Result<Upkeep, ReadModelError> {
+        let mut connection = self.acquire("upkeep").await?;
         let row = sqlx::query(
             "SELECT count(*) AS open, EXISTS (
-                 SELECT FROM conversation_rebuilds WHERE partition = ANY($2) AND status <> 'failed') AS has_requests
+                 SELECT FROM conversation_rebuilds WHERE partition = ANY($2) AND status <> 'failed') AS has_requests,
+                 (SELECT max(number) FROM repairs) AS last_repair
              FROM dead_letters
              WHERE topic_id = $1 AND partition = ANY($2) AND status NOT IN ('folded', 'discarded')",
         )
@@ -136,7 +130,11 @@ impl ReadModel {
         .bind(partitions)
         .fetch_one(&mut connection)
         .await?;
-        Ok((row.try_get("open")?, row.try_get("has_requests")?))
+        Ok(Upkeep {
+            open_dead_letters: row.try_get("open")?,
+            has_requests: row.try_get("has_requests")?,
+            last_repair: row.try_get::<Option<i64>, _>("last_repair")?.unwrap_or(0),
+        })
     }
 
     /// Reads the first dead letter on these partitions that the projector has to retry, or whose cached views it has to
@@ -233,8 +231,10 @@ impl ReadModel {
         if leased.is_none() {
             return Err(CommitError::Fenced);
         }
+        let before = VisibleRows::read(&mut transaction, refolded.conversation).await?;
         delete_conversation(&mut transaction, refolded.conversation).await?;
         write_rows(&mut transaction, refolded.state, refolded.changes).await?;
+        let after = VisibleRows::read(&mut transaction, refolded.conversation).await?;
         sqlx::query(
             "UPDATE dead_letters SET status = 'folded_untold', changed_at = now(), conversation_id = $4, note = NULL
              WHERE topic_id = $1 AND partition = $2 AND position = ANY($3) AND status <> 'folded'",
@@ -249,6 +249,7 @@ impl ReadModel {
             .bind(refolded.conversation.0)
             .execute(&mut transaction)
             .await?;
+        record_repair(&mut transaction, refolded.conversation, &before, &after).await?;
         Ok(transaction.commit().await?)
     }
 }

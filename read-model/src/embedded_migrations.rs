@@ -13,7 +13,7 @@ struct EmbeddedMigration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [EmbeddedMigration; 6] = [
+const MIGRATIONS: [EmbeddedMigration; 7] = [
     EmbeddedMigration {
         version: 1,
         description: "read model",
@@ -44,6 +44,7 @@ const MIGRATIONS: [EmbeddedMigration; 6] = [
         description: "generations",
         sql: include_str!("../../migrations/0006_generations.sql"),
     },
+    EmbeddedMigration { version: 7, description: "repairs", sql: include_str!("../../migrations/0007_repairs.sql") },
 ];
 
 /// The steps that create the schema, in order.

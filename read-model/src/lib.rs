@@ -47,6 +47,7 @@ mod parking;
 mod pool;
 mod projection;
 mod queries;
+mod repairs;
 mod rows;
 mod server_settings;
 mod silence;
@@ -60,8 +61,8 @@ pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;
 pub use conversation_rebuilds::{ConversationRebuild, ConversationRebuildStatus};
-pub use dead_letters::{DeadLetter, DeadLetterStatus, RefoldedConversation};
-pub use derived_rows::{DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
+pub use dead_letters::{DeadLetter, RefoldedConversation, Upkeep};
+pub use derived_rows::{DemandedRow, DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
 pub use error::ReadModelError;
 pub use facts::Membership;
 pub use generations::{
@@ -71,10 +72,10 @@ pub use generations::{
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use lease::LeasedPartition;
-pub use parking::ParkedRecord;
+pub use parking::{DeadLetterStatus, ParkedRecord};
 pub use projection::{FoldedTopic, OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};
-pub use sync::{Change, PositionedChange, SyncPage};
+pub use sync::{Change, PositionedChange, SyncOutcome, SyncPage};
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
@@ -84,10 +85,10 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     generations::COPY_LIMITS,
     generations::RETIRED_LIMITS,
     generations::SWAP_LIMITS,
-    migrations::LIMIT_ROWS,
     parking::LIMIT_ROWS,
     pool::LIMIT_ROWS,
     server_settings::LIMIT_ROWS,
+    repairs::LIMIT_ROWS,
     silence::LIMIT_ROWS,
     sync_walk::LIMIT_ROWS,
     write::LIMIT_ROWS,

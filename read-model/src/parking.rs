@@ -12,6 +12,24 @@ domain::limit_rows! {
     Projector, "characters of a dead letter's reason, or of an operator's note on it", Count MAX_TEXT_CHARACTERS, "the text is cut", "the table of dead letters";
 }
 
+/// The state of a dead letter. In JSON and in Postgres, two of them have older names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadLetterStatus {
+    /// Nothing happens until an operator decides.
+    Parked,
+    /// An operator has requested a retry. The projector that owns the partition makes it.
+    #[serde(rename = "wanted")]
+    RetryRequested,
+    /// The projector has folded it, and has yet to invalidate the cached views of its conversation.
+    #[serde(rename = "folded_untold")]
+    FoldedPendingInvalidation,
+    /// The projector has folded it. Permanent until a rebuild.
+    Folded,
+    /// An operator has decided that nothing is to be done. A retry can still be requested.
+    Discarded,
+}
+
 /// A record that the projector can't fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedRecord {

@@ -4,6 +4,8 @@
 //! sqlx's own pool can't do that. It pings each returned connection and waits for the answer without a limit. A dead
 //! connection keeps its place in that pool for a quarter of an hour.
 
+mod long_statements;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +57,8 @@ pub(crate) struct ConnectionPool(Arc<Shared>);
 struct Shared {
     options: PgConnectOptions,
     settings: ServerSettings,
+    /// How long another connection, which checks that settings stay, may take to open.
+    time_for_another: Duration,
     size_max: usize,
     /// One for each connection that may be in use.
     permits: Arc<Semaphore>,
@@ -87,6 +91,7 @@ impl ConnectionPool {
             suspicion: Arc::new(Suspicion::new(options.clone())),
             options,
             settings,
+            time_for_another: TIME_FOR_ANOTHER,
             size_max,
             permits: Arc::new(Semaphore::new(size_max)),
             idle: Mutex::default(),
@@ -115,20 +120,6 @@ impl ConnectionPool {
         };
         self.0.show_size();
         Ok(PooledConnection { open: Some(open), shared: self.0.clone(), permit: Some(permit), _timer: timer })
-    }
-
-    /// Opens a connection that doesn't belong to the pool, without limits on its statements. Returns the id of its
-    /// server process, too.
-    ///
-    /// # Errors
-    /// When Postgres can't be reached in time, or has no second connection for a thorough check.
-    pub(crate) async fn connect_without_limits(&self) -> Result<(PgConnection, i32), sqlx::Error> {
-        let connecting = async {
-            let connected = self.0.settings.without_limits().connect(&self.0.options, CHECK_TIMEOUT).await?;
-            let SettledConnection { raw, pid, is_checked: true, .. } = connected else { return Err(silent()) };
-            Ok((raw, pid))
-        };
-        tokio::time::timeout(CHECK_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Checks thoroughly that settings stay.
@@ -188,7 +179,7 @@ impl Shared {
     async fn connect(&self) -> Result<OpenConnection, sqlx::Error> {
         let connected_at = Instant::now();
         let is_known = self.keeps_sessions.load(Ordering::Relaxed);
-        let time_for_another = if is_known { Duration::ZERO } else { TIME_FOR_ANOTHER };
+        let time_for_another = if is_known { Duration::ZERO } else { self.time_for_another };
         let connected = self.settings.connect(&self.options, time_for_another).await?;
         self.keeps_sessions.fetch_or(connected.is_checked, Ordering::Relaxed);
         let SettledConnection { raw, pid, generation, .. } = connected;
@@ -244,13 +235,13 @@ impl PooledConnection {
         Err(ReadModelError::Retired)
     }
 
-    #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
+    #[expect(clippy::expect_used, reason = "only `drop` and `close` take the connection away")]
     fn open(&mut self) -> &mut OpenConnection {
         self.open.as_mut().expect("the connection isn't given back")
     }
 
     /// The connection, and a watch over the statement that begins on it.
-    #[expect(clippy::expect_used, reason = "only `drop` takes the connection away")]
+    #[expect(clippy::expect_used, reason = "only `drop` and `close` take the connection away")]
     fn start_statement(&mut self) -> (&mut PgConnection, Watch<'_>) {
         let OpenConnection { raw, id, condition, .. } = self.open.as_mut().expect("the connection isn't given back");
         (raw, Watch::begin(&self.shared.suspicion, *id, condition))

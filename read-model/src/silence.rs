@@ -33,6 +33,10 @@ const SUSPECT_SILENCE_MAX: Duration = Duration::from_secs(1);
 const ASKS_AFTER: Duration = Duration::from_millis(1_500);
 /// How long the process waits for the answer to that.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest pause between two such questions.
+const ASKS_EVERY_MAX: Duration = Duration::from_secs(10);
+/// The pause before it asks again, to be sure.
+const ASKS_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The unit in which silence is measured. A process that was stopped for a minute counts one, not many: the answer may
 /// have come in the meantime.
 const TICK: Duration = Duration::from_millis(500);
@@ -40,6 +44,7 @@ const TICK: Duration = Duration::from_millis(500);
 domain::limit_rows! {
     Services, "wait for the answer to a statement", Time SILENCE_MAX, "the connection, and all that are as old, are replaced; 503 `unavailable`", "requests and batches, which wait for it";
     Services, "the same, once another connection has died", Time SUSPECT_SILENCE_MAX, "the connection is replaced; 503 `unavailable`", "requests and batches, which wait for it";
+    Services, "pause between two questions whether Postgres is at work on a statement", Time ASKS_EVERY_MAX, "the next question", "Postgres, and what waits for a statement on a dead connection";
     Services, "question on a new connection, one at a time for each pool, whether Postgres is at work on a statement", Time ASKING_TIMEOUT, "the statement waits on", "Postgres, which the question costs a connection";
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct ConnectionId {
 #[derive(Debug)]
 pub(crate) struct Suspicion {
     since: Mutex<Since>,
+    /// How long an answer may take. Without it, a statement may take as long as Postgres is at work on it.
+    silence_max: Option<Duration>,
     /// Where another connection leads to the same server.
     options: PgConnectOptions,
     is_asking: AtomicBool,
@@ -69,9 +76,14 @@ struct Since {
 }
 
 impl Suspicion {
-    /// Trusts all connections that are opened with these options.
+    /// Trusts all connections that are opened with these options. An answer may take a few seconds.
     pub(crate) fn new(options: PgConnectOptions) -> Self {
-        Self { since: Mutex::default(), options, is_asking: AtomicBool::new(false) }
+        Self { silence_max: Some(SILENCE_MAX), ..Self::without_limit(options) }
+    }
+
+    /// The same. An answer may take as long as Postgres is at work on it.
+    pub(crate) fn without_limit(options: PgConnectOptions) -> Self {
+        Self { since: Mutex::default(), silence_max: None, options, is_asking: AtomicBool::new(false) }
     }
 
     /// Distrusts all connections that are open now, because one went silent that was opened at this time. One that was
@@ -97,39 +109,51 @@ impl Suspicion {
     }
 
     /// Asks Postgres whether it is at work for a connection, and distrusts the connection if not. Does so in a task of its
-    /// own, unless another question is under way.
-    fn ask(self: &Arc<Self>, connection: ConnectionId) {
+    /// own, unless another question is under way. Sets `is_dead` then, too.
+    fn ask(self: &Arc<Self>, connection: ConnectionId, is_dead: &Arc<AtomicBool>) {
         // Without a runtime, the process is ending.
         let Ok(runtime) = Handle::try_current() else { return };
-        if !self.trusts(connection.connected_at) || self.is_asking.swap(true, Ordering::Relaxed) {
+        if self.is_asking.swap(true, Ordering::Relaxed) {
             return;
         }
-        let suspicion = self.clone();
+        let (suspicion, is_dead) = (self.clone(), is_dead.clone());
         runtime.spawn(async move {
             let idles = tokio::time::timeout(ASKING_TIMEOUT, idles(&suspicion.options, connection.pid)).await;
             if let Ok(Ok(true)) = idles {
+                is_dead.store(true, Ordering::Relaxed);
                 suspicion.raise(connection.connected_at);
             }
             suspicion.is_asking.store(false, Ordering::Relaxed);
         });
     }
 
-    fn silence_max(&self, connected_at: Instant) -> Duration {
+    fn silence_max(&self, connected_at: Instant) -> Option<Duration> {
         let silent_at = self.since.lock().unwrap_or_else(PoisonError::into_inner).silent_at;
-        if silent_at.is_none_or(|at| at < connected_at) { SILENCE_MAX } else { SUSPECT_SILENCE_MAX }
+        let is_suspect = silent_at.is_some_and(|at| connected_at <= at);
+        self.silence_max.map(|limit| if is_suspect { SUSPECT_SILENCE_MAX } else { limit })
     }
 }
 
 /// Whether a server process has been waiting for its client for a while, or is gone: then it won't answer.
 async fn idles(options: &PgConnectOptions, pid: i32) -> Result<bool, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
+    // While it copies rows from its client, it is active whenever it waits for them, too.
+    let idles = waits_for_client(&mut connection, pid).await? && {
+        tokio::time::sleep(ASKS_AGAIN_AFTER).await;
+        waits_for_client(&mut connection, pid).await?
+    };
+    connection.close().await?;
+    Ok(idles)
+}
+
+async fn waits_for_client(connection: &mut PgConnection, pid: i32) -> Result<bool, sqlx::Error> {
     // Without `track_activities`, the state is another one, and nobody knows. An answer may be on its way.
     let question = format!(
         "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid}
-                            AND (state NOT LIKE 'idle%' OR state_change > clock_timestamp() - interval '1 s'))"
+                            AND ((state NOT LIKE 'idle%' AND wait_event IS DISTINCT FROM 'ClientRead')
+                                 OR state_change > clock_timestamp() - interval '1 s'))"
     );
-    let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(&mut connection).await?;
-    connection.close().await?;
+    let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection).await?;
     sqlx::Row::try_get(&row, 0)
 }
 
@@ -139,17 +163,22 @@ pub(crate) struct Patience<'a> {
     connection: ConnectionId,
     tick: Pin<Box<Sleep>>,
     silent_for: Duration,
+    /// At which silence the process asks Postgres.
+    asks_at: Duration,
+    /// Whether Postgres said that it isn't at work for the connection.
+    is_dead: Arc<AtomicBool>,
 }
 
 impl<'a> Patience<'a> {
     /// Begins to wait for an answer on a connection.
     pub(crate) fn new(suspicion: &'a Arc<Suspicion>, connection: ConnectionId) -> Self {
-        Self { suspicion, connection, tick: Box::pin(tokio::time::sleep(TICK)), silent_for: Duration::ZERO }
+        let tick = Box::pin(tokio::time::sleep(TICK));
+        Self { suspicion, connection, tick, silent_for: Duration::ZERO, asks_at: ASKS_AFTER, is_dead: Arc::default() }
     }
 
     /// Begins to count again, because a part of the answer has come.
     pub(crate) fn renew(&mut self) {
-        self.silent_for = Duration::ZERO;
+        (self.silent_for, self.asks_at) = (Duration::ZERO, ASKS_AFTER);
     }
 
     /// Ready with an error when nothing has come for too long. The caller must then close the connection.
@@ -157,12 +186,15 @@ impl<'a> Patience<'a> {
         loop {
             ready!(self.tick.as_mut().poll(context));
             self.silent_for += TICK;
-            if self.silent_for >= self.suspicion.silence_max(self.connection.connected_at) {
+            let limit = self.suspicion.silence_max(self.connection.connected_at);
+            if self.is_dead.load(Ordering::Relaxed) || limit.is_some_and(|limit| self.silent_for >= limit) {
                 self.suspicion.raise(self.connection.connected_at);
                 return Poll::Ready(silent());
             }
-            if self.silent_for >= ASKS_AFTER {
-                self.suspicion.ask(self.connection);
+            if self.silent_for >= self.asks_at {
+                // A statement that takes long anyway costs few questions.
+                self.asks_at += (self.silent_for / 2).min(ASKS_EVERY_MAX);
+                self.suspicion.ask(self.connection, &self.is_dead);
             }
             self.tick.as_mut().reset(Instant::now() + TICK);
         }

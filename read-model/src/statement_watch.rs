@@ -58,6 +58,19 @@ impl<'a> Watch<'a> {
         came
     }
 
+    /// Waits for a part of the answer, or until Postgres has taken a part of the statement.
+    pub(crate) async fn over<T>(
+        &mut self,
+        part: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let mut part = std::pin::pin!(part);
+        std::future::poll_fn(|context| {
+            let came = part.as_mut().poll(context);
+            self.pass(context, came)
+        })
+        .await
+    }
+
     /// Records that the statement has ended.
     pub(crate) fn finish(&mut self) {
         *self.condition = Condition::Ready;

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::connection::ReadModel;
 use crate::error::ReadModelError;
 use crate::queries::{self, Snapshot};
+use crate::repairs::LaterRepairs;
 use crate::sync_walk::{CONVERSATION, ChangeRef, MESSAGE, Walk, WalkEnd};
 
 /// The current value of something that changed.
@@ -53,6 +54,16 @@ pub struct PositionedChange {
     pub change: Change,
 }
 
+/// What a sync finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncOutcome {
+    /// A page of changes.
+    Page(SyncPage),
+    /// Rows that the user can see were made anew since the cursor: positions don't say what changed. This is the number
+    /// of the last such repair.
+    Repaired(i64),
+}
+
 /// A page of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncPage {
@@ -71,15 +82,21 @@ impl ReadModel {
         user: &UserId,
         since: &SyncCursor,
         limit: usize,
-    ) -> Result<Snapshot<SyncPage>, ReadModelError> {
+    ) -> Result<Snapshot<SyncOutcome>, ReadModelError> {
         let (mut transaction, offsets) = self.snapshot("changes").await?;
+        let repairs = LaterRepairs::read(&mut transaction, user, since.repairs).await?;
+        if let Some(number) = repairs.of_user {
+            transaction.commit().await?;
+            return Ok(Snapshot { value: SyncOutcome::Repaired(number), offsets });
+        }
         let (mut changes, next, more) = walk_on(&mut transaction, user, since, &offsets, limit).await?;
+        let next = SyncCursor { repairs: repairs.last, ..next };
         changes.sort_unstable_by_key(ChangeRef::order);
         // A second walk lists again what the first one has just listed. Both read this snapshot.
         changes.dedup_by_key(|change| change.order());
         let items = load_values(&mut transaction, user, changes).await?;
         transaction.commit().await?;
-        Ok(Snapshot { value: SyncPage { items, next, more }, offsets })
+        Ok(Snapshot { value: SyncOutcome::Page(SyncPage { items, next, more }), offsets })
     }
 }
 
@@ -98,10 +115,10 @@ async fn walk_on(
     let mut changes = first.changes;
     if let WalkEnd::Full(next) | WalkEnd::Unexamined(next) = first.end {
         let walk = Some(SyncWalk { next, ..walk });
-        return Ok((changes, SyncCursor { includes: since.includes.clone(), walk }, true));
+        return Ok((changes, SyncCursor { walk, ..since.clone() }, true));
     }
     if walk.until == *offsets {
-        return Ok((changes, SyncCursor::new(walk.until), false));
+        return Ok((changes, SyncCursor::new(walk.until, since.repairs), false));
     }
     let remaining = limit - changes.len();
     let second = Walk { user, since: &walk.until }.page(connection, start, remaining).await?;
@@ -110,11 +127,11 @@ async fn walk_on(
     let is_idle = second.changes.is_empty();
     changes.extend(second.changes);
     match second.end {
-        WalkEnd::Complete => Ok((changes, SyncCursor::new(offsets.clone()), false)),
-        WalkEnd::Unexamined(_) if is_idle => Ok((changes, SyncCursor::new(walk.until), false)),
+        WalkEnd::Complete => Ok((changes, SyncCursor::new(offsets.clone(), since.repairs), false)),
+        WalkEnd::Unexamined(_) if is_idle => Ok((changes, SyncCursor::new(walk.until, since.repairs), false)),
         WalkEnd::Full(next) | WalkEnd::Unexamined(next) => {
             let second = Some(SyncWalk { until: offsets.clone(), next });
-            Ok((changes, SyncCursor { includes: walk.until, walk: second }, true))
+            Ok((changes, SyncCursor { includes: walk.until, repairs: since.repairs, walk: second }, true))
         }
     }
 }

@@ -161,11 +161,17 @@ impl Node {
             tasks.spawn(recorder.run(self.shutdown.clone())).abort_handle(),
             tasks.spawn(publisher.follow_other_nodes(self.shutdown.clone())).abort_handle(),
             tasks.spawn(expiry.run()).abort_handle(),
+            tasks.spawn(self.close_repaired()).abort_handle(),
         ];
         if let Some(log) = typing_log {
             running.push(tasks.spawn(self.relay(Arc::new(log), None).run()).abort_handle());
         }
         running
+    }
+
+    fn close_repaired(&self) -> impl Future<Output = ()> + use<> {
+        let (cache, rooms) = (self.cache.clone(), self.rooms.clone());
+        session::close_repaired(cache, rooms, self.connections.clone(), self.shutdown.clone())
     }
 
     fn relay(&self, log: Arc<LogConsumer>, tail: Option<Arc<RelayTail>>) -> Relay {

@@ -7,11 +7,12 @@
 //!
 //! | Bytes | Content | Example |
 //! |---|---|---|
-//! | 1 | the version of the format: 1, or 2 for a token that has a walk | `02` |
+//! | 1 | the version of the format: 1, or 2 for a token that has a walk; 3 and 4 are the same, with a number of repairs | `02` |
 //! | 16 | the id of the topic | `00…07` |
 //! | 8 | the first bytes of the SHA-256 of the user's id | `2bd806c97f0e00af` (`alice`) |
 //! | 1 to 9 per partition | the offset of the partition's next event | `05 ac02 07` (5, 300 and 7) |
-//! | only in version 2 | the walk | see below |
+//! | only in versions 3 and 4: 1 to 9 | the number of the last repair that the response includes (see [`domain::repair`]); 0 in the others | `07` |
+//! | only in versions 2 and 4 | the walk | see below |
 //! | 16 | the first bytes of the HMAC-SHA256 of everything before | `aa034497…` |
 //!
 //! The token with these bytes includes every event below the offsets 5, 300 and 7. It was issued in the middle of a walk
@@ -48,6 +49,9 @@ use crate::problem::Problem;
 const OFFSETS: u8 = 1;
 /// The version of a token that has a walk, too.
 const WALK: u8 = 2;
+/// The same with a number of repairs. Where there was none, tokens stay those that earlier releases read.
+const REPAIRED_OFFSETS: u8 = 3;
+const REPAIRED_WALK: u8 = 4;
 const TOPIC_BYTES: usize = 16;
 const USER_BYTES: usize = 8;
 const HEAD_BYTES: usize = 1 + TOPIC_BYTES + USER_BYTES;
@@ -106,22 +110,31 @@ impl PositionTokens {
         Self { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())), topic, partitions }
     }
 
-    /// Makes a token for a user, for a response that includes every event below these offsets.
-    pub fn issue(&self, user: &UserId, includes: &PositionVector) -> String {
-        self.write(user, includes, None)
+    /// Makes a token for a user, for a response that includes every event below these offsets, and the repairs up to this
+    /// number.
+    pub fn issue(&self, user: &UserId, includes: &PositionVector, repairs: i64) -> String {
+        self.write(user, includes, repairs, None)
     }
 
     /// Makes a token with which a user who catches up continues behind this page.
     pub fn issue_sync_cursor(&self, user: &UserId, cursor: &SyncCursor) -> String {
-        self.write(user, &cursor.includes, cursor.walk.as_ref())
+        self.write(user, &cursor.includes, cursor.repairs, cursor.walk.as_ref())
     }
 
-    fn write(&self, user: &UserId, includes: &PositionVector, walk: Option<&SyncWalk>) -> String {
+    fn write(&self, user: &UserId, includes: &PositionVector, repairs: i64, walk: Option<&SyncWalk>) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.partitions * 4 + MAC_BYTES);
-        bytes.push(if walk.is_some() { WALK } else { OFFSETS });
+        bytes.push(match (walk.is_some(), repairs > 0) {
+            (false, false) => OFFSETS,
+            (true, false) => WALK,
+            (false, true) => REPAIRED_OFFSETS,
+            (true, true) => REPAIRED_WALK,
+        });
         bytes.extend(self.topic.as_bytes());
         bytes.extend(user_hash(user));
         self.write_offsets(&mut bytes, includes);
+        if repairs > 0 {
+            write_varint(&mut bytes, u64::try_from(repairs).unwrap_or(0));
+        }
         if let Some(walk) = walk {
             self.write_walk(&mut bytes, walk);
         }
@@ -172,7 +185,7 @@ impl PositionTokens {
         let expected = hmac::sign(&self.key, signed);
         // In constant time: otherwise the duration would reveal how many bytes are right.
         let is_ours = bool::from(expected.as_ref()[..MAC_BYTES].ct_eq(mac));
-        if !is_ours || ![OFFSETS, WALK].contains(&signed[0]) {
+        if !is_ours || ![OFFSETS, WALK, REPAIRED_OFFSETS, REPAIRED_WALK].contains(&signed[0]) {
             return Err(TokenError::Broken);
         }
         let (head, mut rest) = signed.split_at(HEAD_BYTES);
@@ -184,15 +197,20 @@ impl PositionTokens {
             return Err(TokenError::OtherTopic);
         }
         let includes = self.read_offsets(&mut rest).ok_or(TokenError::Broken)?;
+        let repairs = match signed[0] {
+            REPAIRED_OFFSETS | REPAIRED_WALK => read_varint(&mut rest).and_then(|number| i64::try_from(number).ok()),
+            _ => Some(0),
+        };
+        let repairs = repairs.ok_or(TokenError::Broken)?;
         let walk = match signed[0] {
-            WALK => Some(self.read_walk(&mut rest).ok_or(TokenError::Broken)?),
+            WALK | REPAIRED_WALK => Some(self.read_walk(&mut rest).ok_or(TokenError::Broken)?),
             _ if rest.is_empty() => None,
             _ => {
                 read_partial_event(&mut rest).ok_or(TokenError::Broken)?;
                 None
             }
         };
-        if rest.is_empty() { Ok(SyncCursor { includes, walk }) } else { Err(TokenError::Broken) }
+        if rest.is_empty() { Ok(SyncCursor { includes, repairs, walk }) } else { Err(TokenError::Broken) }
     }
 
     fn read_offsets(&self, bytes: &mut &[u8]) -> Option<PositionVector> {
@@ -283,8 +301,19 @@ mod tests {
     #[test]
     fn a_token_keeps_its_offsets() {
         let includes = PositionVector(vec![0, 1 << 40, 127]);
-        let token = tokens().issue(&user("alice"), &includes);
+        let token = tokens().issue(&user("alice"), &includes, 0);
         assert_eq!(tokens().read(&token, &user("alice")), Ok(includes));
+    }
+
+    #[test]
+    fn a_token_keeps_the_number_of_repairs() {
+        let next = WalkPosition { section: WalkSection::Large, conversation: Uuid::from_u128(12), offset: 8, kinds: 1 };
+        let walk = SyncWalk { until: PositionVector(vec![5, 300, 9]), next };
+        for walk in [None, Some(walk)] {
+            let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), repairs: 1_000, walk };
+            let token = tokens().issue_sync_cursor(&user("alice"), &cursor);
+            assert_eq!(tokens().read_sync_cursor(&token, &user("alice")), Ok(cursor));
+        }
     }
 
     #[test]
@@ -302,7 +331,7 @@ mod tests {
             ),
         ] {
             let walk = Some(SyncWalk { until: PositionVector(vec![5, 300, 9]), next: next(section) });
-            let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), walk };
+            let cursor = SyncCursor { includes: PositionVector(vec![5, 300, 7]), repairs: 0, walk };
             let token = tokens().issue_sync_cursor(&user("alice"), &cursor);
             assert_eq!(token, example);
             assert_eq!(tokens().read(&token, &user("alice")), Ok(cursor.includes.clone()));
@@ -313,13 +342,13 @@ mod tests {
     #[test]
     fn a_token_of_an_earlier_release_whose_page_ended_within_an_event_is_read() {
         let token = "AQAAAAAAAAAAAAAAAAAAAAcr2AbJfw4ArwWsAgcCAbKP5BwGFCsHbPlMdis_ec0";
-        let expected = SyncCursor::new(PositionVector(vec![5, 300, 7]));
+        let expected = SyncCursor::new(PositionVector(vec![5, 300, 7]), 0);
         assert_eq!(tokens().read_sync_cursor(token, &user("alice")), Ok(expected));
     }
 
     #[test]
     fn a_token_is_valid_only_for_its_user_and_topic() {
-        let token = tokens().issue(&user("alice"), &PositionVector::zero(3));
+        let token = tokens().issue(&user("alice"), &PositionVector::zero(3), 0);
         assert_eq!(tokens().read(&token, &user("bob")), Err(TokenError::Foreign));
         let other = PositionTokens::new("secret", Uuid::from_u128(8), 3);
         assert_eq!(other.read(&token, &user("alice")), Err(TokenError::OtherTopic));
@@ -327,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_token_with_a_changed_byte_is_refused() {
-        let token = tokens().issue(&user("alice"), &PositionVector(vec![5, 6, 7]));
+        let token = tokens().issue(&user("alice"), &PositionVector(vec![5, 6, 7]), 0);
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
         for index in 0..bytes.len() {
             let mut forged = bytes.clone();

@@ -10,8 +10,10 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::harness::proxy::Proxy;
-use crate::harness::system::{config, defaults, unlimited};
+use crate::harness::system::{TIMEOUT, config, defaults, unlimited};
 use crate::harness::{System, eventually};
+use crate::rebuild::{Rebuilt, generation, rebuild_until};
+use crate::verify::with_history;
 
 /// A configuration that reaches Postgres through a proxy.
 async fn proxied() -> (Config, Proxy) {
@@ -205,4 +207,28 @@ async fn a_migration_whose_connection_dies_ends_and_frees_its_lock() {
     let failed = migration.await.unwrap();
     assert!(matches!(failed, Err(ReadModelError::Unreachable(_))), "{failed:?}");
     read_model.migrate().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_whose_connections_die_at_any_step_ends_and_changes_nothing() {
+    let (mut config, postgres) = proxied().await;
+    unlimited(&mut config);
+    let system = with_history(System::with_config(config).await).await;
+    for step in ["folding and copying", "making indexes", "comparing with the rows in use"] {
+        // Each step takes a while, so that it isn't over before the connections die.
+        postgres.delay(Duration::from_millis(50));
+        let mut rebuild = rebuild_until(&system, step).await;
+        postgres.deaden();
+        postgres.restore();
+        let ended = tokio::time::timeout(TIMEOUT, rebuild.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{step}: the rebuild waits on a dead connection"));
+        assert_eq!(ended.unwrap().code(), Some(1), "{step}");
+        eventually("the processes have new connections", async || system.read_model().offsets().await.ok()).await;
+        assert_eq!(generation(&system).await, 1, "{step}");
+    }
+    let rebuilt = eventually("a rebuild succeeds", async || {
+        let rebuilt = Rebuilt::run(&system, &[]).await;
+        rebuilt.has_succeeded().then_some(rebuilt)
+    });
+    rebuilt.await.assert_printed(0, "✓ generation");
 }

@@ -49,6 +49,7 @@ mod redis_memory;
 mod redis_outages;
 mod relay;
 mod reliability;
+mod repairs;
 mod replays;
 mod rolling;
 mod simulation;

@@ -18,7 +18,7 @@ use crate::verify::{system_with_history, with_history};
 
 /// What `messages rebuild` printed, and its exit code.
 #[derive(Debug)]
-struct Rebuilt {
+pub(crate) struct Rebuilt {
     code: Option<i32>,
     printed: String,
     #[expect(dead_code, reason = "printed with Debug")]
@@ -26,14 +26,18 @@ struct Rebuilt {
 }
 
 impl Rebuilt {
-    async fn run(system: &System, options: &[&str]) -> Self {
+    pub(crate) async fn run(system: &System, options: &[&str]) -> Self {
         let output = command(&system.config, &[&["rebuild"], options].concat()).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Self { code: output.status.code(), printed: text(&output.stdout), complained: text(&output.stderr) }
     }
 
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
     #[track_caller]
-    fn assert_printed(&self, code: i32, text: &str) {
+    pub(crate) fn assert_printed(&self, code: i32, text: &str) {
         assert!(self.code == Some(code) && self.printed.contains(text), "{self:?}");
     }
 }
@@ -62,7 +66,7 @@ async fn chat(system: &System, stop: &AtomicBool) -> usize {
     sent
 }
 
-async fn generation(system: &System) -> i64 {
+pub(crate) async fn generation(system: &System) -> i64 {
     system.read_model().generation().await.unwrap().unwrap()
 }
 
@@ -88,7 +92,7 @@ async fn people_chat_on_while_the_rows_are_replaced_and_the_result_is_the_fold_o
 }
 
 /// Changes the content of a message behind the projector's back. Returns the conversation and the message.
-async fn forge(system: &System, peer: &str) -> (String, String) {
+pub(crate) async fn forge(system: &System, peer: &str) -> (String, String) {
     let conversation = system.conversation("alice", &[peer]).await;
     let sent = system.send("alice", &conversation, "true").await;
     system.wait_until_caught_up().await;
@@ -166,7 +170,7 @@ async fn one_can_go_back_to_the_rows_before_with_what_has_come_since() {
 }
 
 /// Starts a rebuild, and waits until it says that it does this.
-async fn rebuild_until(system: &System, step: &str) -> Child {
+pub(crate) async fn rebuild_until(system: &System, step: &str) -> Child {
     let mut command: Command = command(&system.config, &["rebuild"]);
     command.env("LOG", "info");
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
@@ -186,8 +190,8 @@ async fn a_rebuild_that_is_killed_at_any_step_changes_nothing_and_the_next_one_s
     let system = system_with_history().await;
     let rows = system.read_model().export_state().await.unwrap();
     for step in [
-        "computing digests of the rows in use",
         "reading the log",
+        "computed digests of the rows in use",
         "folding and copying",
         "making indexes",
         "comparing with the rows in use",

@@ -79,7 +79,7 @@ impl Scene {
         for record in self.system.records().await {
             end.advance(record.partition, record.offset + 1);
         }
-        self.tokens.issue(&user.parse().unwrap(), &end)
+        self.tokens.issue(&user.parse().unwrap(), &end, 0)
     }
 
     async fn get(&self, token: &str, path: &str) -> Response {

@@ -10,7 +10,7 @@ use domain::testing::Rng;
 use domain::{
     ConversationId, Event, EventData, EventId, MessageId, OffsetAdvance, Position, PositionVector, Timestamp, UserId,
 };
-use read_model::{Change, Projection, ReadModel};
+use read_model::{Change, Projection, ReadModel, SyncOutcome};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -100,11 +100,12 @@ impl Scene {
     /// Reads alice's pages until there are no more. Returns how many changes each page has, and how many buffers it
     /// read.
     async fn pages(&self, limit: usize) -> Vec<(usize, i64)> {
-        let mut since = SyncCursor::new(PositionVector(vec![10, 10, 10]));
+        let mut since = SyncCursor::new(PositionVector(vec![10, 10, 10]), 0);
         let mut pages = Vec::new();
         loop {
             self.buffers.take();
-            let page = self.measured.changes(&user("alice"), &since, limit).await.unwrap().value;
+            let found = self.measured.changes(&user("alice"), &since, limit).await.unwrap().value;
+            let SyncOutcome::Page(page) = found else { panic!("{found:?}") };
             pages.push((page.items.len(), self.buffers.take()));
             since = page.next;
             if !page.more {
@@ -167,13 +168,14 @@ struct Reader {
 
 impl Reader {
     fn new(name: &str) -> Self {
-        let since = SyncCursor::new(PositionVector::zero(usize::try_from(PARTITIONS).unwrap()));
+        let since = SyncCursor::new(PositionVector::zero(usize::try_from(PARTITIONS).unwrap()), 0);
         Self { user: user(name), since, known: Known::new() }
     }
 
     /// Reads a page. Returns whether there are more.
     async fn read_page(&mut self, read_model: &ReadModel, limit: usize) -> bool {
-        let page = read_model.changes(&self.user, &self.since, limit).await.unwrap().value;
+        let found = read_model.changes(&self.user, &self.since, limit).await.unwrap().value;
+        let SyncOutcome::Page(page) = found else { panic!("{found:?}") };
         assert!(page.items.len() <= limit);
         assert!(page.items.is_sorted_by_key(|item| item.position), "a page is in the order of the log");
         for item in page.items {

@@ -47,6 +47,9 @@ async fn chat(system: &System, stop: &AtomicBool) -> usize {
         let message = system.message("alice", &conversation, &sent.to_string()).await;
         assert_eq!(system.react("bob", &message, "👍").await.status, 201);
         assert_eq!(system.mark_read("carol", &conversation, Some(&message)).await.status, 200);
+        for path in ["/api/messages", &format!("/api/messages?conversationId={conversation}")] {
+            system.get("bob", path).await;
+        }
         sent += 1;
     }
     sent
@@ -292,7 +295,7 @@ async fn a_verification_that_is_told_to_stop_says_that_it_is_not_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_table_and_column_that_is_folded_from_the_log_is_compared() {
     // What isn't folded from the log.
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 10] = [
         "_sqlx_migrations",
         "conversation_rebuilds",
         "dead_letters",
@@ -301,6 +304,7 @@ async fn every_table_and_column_that_is_folded_from_the_log_is_compared() {
         "partitions",
         "projection",
         "projectors",
+        "repairs",
         "unreserved",
     ];
     let system = System::with_roles(config(), Roles::ALL).await;
@@ -316,4 +320,40 @@ async fn every_table_and_column_that_is_folded_from_the_log_is_compared() {
         .collect();
     let compared = DerivedTable::ALL.iter().flat_map(|table| table.columns().iter().map(|it| (table.name(), *it)));
     assert_eq!(found, compared.collect(), "left: the columns in Postgres; right: those that are compared");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_cached_view_is_named_and_making_the_conversation_anew_mends_it() {
+    let system = System::unlimited().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let sent = system.send("alice", &conversation, "true").await;
+    let list = format!("/api/messages?conversationId={conversation}&limit=7");
+    for path in ["/api/messages", &list, &format!("/api/messages/{}", sent.id())] {
+        let read = system.get_after(&sent, "bob", path).await;
+        assert!(read.body.to_string().contains("true"), "{read:?}");
+    }
+    system.wait_until_caught_up().await;
+    let verified = Verified::run(&system.config).await;
+    assert!(verified.code == Some(0) && verified.printed.contains("✓ the cached views are"), "{verified:?}");
+
+    let client = redis::Client::open(system.config.redis_url.clone()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let pattern = format!("{}:*:messages.*:{conversation}", system.config.redis_prefix);
+    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    let [key] = &keys[..] else { panic!("{keys:?}") };
+    let stored: String = redis::cmd("HGET").arg(key).arg(7).query_async(&mut redis).await.unwrap();
+    let forged = stored.replace("\"content\":\"true\"", "\"content\":\"false\"");
+    assert_ne!(forged, stored);
+    redis::cmd("HSET").arg(key).arg(7).arg(forged).query_async::<()>(&mut redis).await.unwrap();
+
+    let verified = Verified::run(&system.config).await;
+    let name = format!(
+        "Redis: the first 7 messages of the conversation {conversation}: at [0].content \"false\", must be \"true\""
+    );
+    assert!(verified.code == Some(3) && verified.printed.contains(&name), "{verified:?}");
+
+    let rebuild = command(&system.config, &["rebuild", "--conversation", &conversation]).status().await.unwrap();
+    assert!(rebuild.success());
+    let verified = Verified::run(&system.config).await;
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }

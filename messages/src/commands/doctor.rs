@@ -340,9 +340,9 @@ async fn check_projection(
         findings.extend(check_stalls(read_model, cache).await);
     }
     let partitions: Vec<i32> = (0..).take(topic.partitions).collect();
-    match read_model.count_dead_letters(topic.id, &partitions).await {
-        Ok((0, _)) => findings.push(Finding::ok("no dead letters")),
-        Ok((count, _)) => {
+    match read_model.upkeep(topic.id, &partitions).await.map(|upkeep| upkeep.open_dead_letters) {
+        Ok(0) => findings.push(Finding::ok("no dead letters")),
+        Ok(count) => {
             findings.push(Finding::warning(format!("dead letters: {count}"), "list them: messages dead-letters list"));
         }
         Err(error) => return failed(&error),

@@ -146,7 +146,6 @@ fn is_confirmed(bytes: u64) -> anyhow::Result<bool> {
 
 fn show(steps: &StepDisplay, step: RebuildStep) {
     match step {
-        RebuildStep::Digesting => steps.update("computing digests of the rows in use", "steps", 0, 1),
         RebuildStep::Log(log) => steps.update("reading the log", "records", log.done, log.total),
         RebuildStep::Copying { done, total } => steps.update("folding and copying", "parts", done, total),
         RebuildStep::Indexing { done, total } => steps.update("making indexes", "indexes", done, total),

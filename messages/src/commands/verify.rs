@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use event_log::describe_topic;
-use projector::{Differences, Verification, VerifyOutcome, VerifyProgress};
+use projector::{Differences, StaleView, Verification, VerifyOutcome, VerifyProgress, ViewComparison};
 use read_model::ReadModel;
 use replay::SortBudget;
 use service::config::Config;
@@ -14,6 +14,7 @@ use service::printable::escaped;
 use service::{lifecycle, telemetry};
 
 use super::progress::StepDisplay;
+use crate::process;
 
 /// The exit code when the read model differs from the fold of the topic.
 pub(super) const DIFFERENT: u8 = 3;
@@ -37,14 +38,24 @@ pub(crate) async fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let display = StepDisplay::default();
     let shutdown = lifecycle::shutdown_on_signal();
-    let outcome = tokio::select! {
-        outcome = projector::verify(&verification, |progress| show(&display, progress)) => outcome?,
+    let cache = process::connect_cache(config)?;
+    let comparing = async {
+        let outcome = projector::verify(&verification, |progress| show(&display, progress)).await?;
+        let report = |compared| display.update("comparing cached views with the rows", "views", compared, compared);
+        let views = projector::compare_cached_views(&verification.read_model, &cache, report).await;
+        anyhow::Ok((outcome, views))
+    };
+    let (outcome, views) = tokio::select! {
+        compared = comparing => compared?,
         () = shutdown.cancelled() => bail!("stopped before everything was compared; nothing was changed"),
     };
     display.finish();
     tracing::info!(elapsed = ?started.elapsed(), "compared the read model with the log");
     print(&outcome);
-    Ok(if outcome.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    let views = views.context("the cached views were not compared")?;
+    print_views(&views);
+    let is_equal = outcome.differences.is_empty() && views.stale == 0;
+    Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
 async fn prepare(config: &Config) -> anyhow::Result<Verification> {
@@ -91,6 +102,23 @@ fn print(outcome: &VerifyOutcome) {
         differences.rows(),
         differences.conversations
     );
+}
+
+fn print_views(views: &ViewComparison) {
+    for StaleView { view, path, found, expected } in &views.first {
+        let place = if path.is_empty() { String::new() } else { format!(" at {path}") };
+        println!("✗ {}", escaped(&format!("Redis: {view}:{place} {found}, must be {expected}")));
+    }
+    if views.restless > 0 {
+        println!("! cached views that changed all the time, and were not compared: {}", views.restless);
+    }
+    if views.has_more {
+        println!("! Redis has more cached views; they were not compared");
+    }
+    match views.stale {
+        0 => println!("✓ the cached views are those of the read model: {}", views.compared),
+        stale => println!("✗ cached views that are stale: {stale} of {}", views.compared),
+    }
 }
 
 /// Prints the first differences, one a line.

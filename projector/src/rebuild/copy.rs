@@ -1,5 +1,7 @@
 //! Folding the sorted log, and copying the rows that it demands.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use domain::state::{Changes, State};
 use futures_util::future::try_join_all;
 use read_model::{ParkedRecord, RowBuffers, TableCopier, demanded_applied, demanded_rows};
@@ -14,6 +16,8 @@ struct FoldedBucket {
     parked: Vec<ParkedRecord>,
 }
 
+/// How many threads fold at once.
+const THREADS: usize = 2;
 /// How many parts of a table's rows wait for Postgres.
 const WAITING_PARTS_MAX: usize = 2;
 
@@ -21,8 +25,8 @@ domain::limit_rows! {
     Memory, "folded parts of a table's rows that wait for Postgres in a rebuild", Count WAITING_PARTS_MAX, "folding waits", "memory";
 }
 
-/// Folds the buckets of a log with so many partitions, and copies their rows. While Postgres takes the rows of one
-/// bucket, the next one is folded. Returns the records that aren't events.
+/// Folds the buckets of a log with so many partitions, and copies their rows. While Postgres takes the rows of some
+/// buckets, the next ones are folded. Returns the records that aren't events.
 pub(super) async fn copy_rows(
     buckets: Vec<Bucket>,
     partitions: usize,
@@ -33,13 +37,22 @@ pub(super) async fn copy_rows(
 ) -> anyhow::Result<Vec<ParkedRecord>> {
     let total = buckets.len() as u64;
     let (sender, folded) = mpsc::channel(1);
-    let folding = tokio::task::spawn_blocking(move || fold_buckets(buckets, partitions, bucket_max, &sender));
+    let buckets = Arc::new(Mutex::new(buckets));
+    let folding: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (buckets, sender) = (buckets.clone(), sender.clone());
+            tokio::task::spawn_blocking(move || fold_buckets(&buckets, partitions, bucket_max, &sender))
+        })
+        .collect();
+    drop(sender);
     let (tables, receivers): (Vec<_>, Vec<_>) = copiers.iter().map(|_| mpsc::channel(WAITING_PARTS_MAX)).unzip();
     let copying = copiers.into_iter().zip(receivers).map(|(copier, rows)| copier.copy(rows));
     let copying = async { Ok(try_join_all(copying).await?) };
     let feeding = feed(folded, tables, courtesy, |done| report(done, total));
     let (parked, _) = tokio::try_join!(feeding, copying)?;
-    folding.await??;
+    for thread in folding {
+        thread.await??;
+    }
     Ok(parked)
 }
 
@@ -72,15 +85,16 @@ async fn feed(
     Ok(parked)
 }
 
-/// Folds one bucket after the other, and sends what each demands, and then that it is done. A bucket that is too large
+/// Takes one bucket after the other and folds it, and sends what each demands, and then that it is done. A bucket that is too large
 /// comes in parts. Ends when nobody receives any more.
 fn fold_buckets(
-    buckets: Vec<Bucket>,
+    buckets: &Mutex<Vec<Bucket>>,
     partitions: usize,
     bucket_max: u64,
     sender: &mpsc::Sender<Option<FoldedBucket>>,
 ) -> Result<(), SpillError> {
-    for bucket in buckets {
+    loop {
+        let Some(bucket) = buckets.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
         let mut open = vec![bucket];
         while let Some(bucket) = open.pop() {
             if bucket.bytes() > bucket_max && bucket.is_divisible() {
@@ -91,7 +105,6 @@ fn fold_buckets(
         }
         let _ = sender.blocking_send(None);
     }
-    Ok(())
 }
 
 fn fold_bucket(mut bucket: Bucket, partitions: usize) -> Result<FoldedBucket, SpillError> {

@@ -5,9 +5,8 @@
 //!
 //! | Step | What happens |
 //! |---|---|
-//! | digests | One snapshot of the live generation has its offsets, and Postgres computes digests of its rows. |
-//! | log | The log is read from its beginning up to exactly these offsets. Its records are sorted by conversation. |
-//! | copy | Each bucket is folded, and its rows are copied into the tables of the next generation, which have no indexes yet. |
+//! | log | One snapshot of the live generation has its offsets. The log is read from its beginning up to exactly these, and its records are sorted by conversation. Meanwhile Postgres computes digests of the snapshot's rows. |
+//! | copy | The buckets are folded on two threads, and its rows are copied into the tables of the next generation, which have no indexes yet. |
 //! | indexes | Postgres makes the indexes. |
 //! | comparison | Postgres computes the same digests of the next generation. Both must be equal. |
 //! | catching up | Batches fold what has come since, as a projector does, until little is left. What has changed since is compared, too. |

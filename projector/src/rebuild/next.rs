@@ -40,9 +40,7 @@ pub struct Rebuild {
 /// What a rebuild does now, and how much of that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildStep {
-    /// Postgres computes digests of the live rows.
-    Digesting,
-    /// The log is read.
+    /// The log is read, and Postgres computes digests of the live rows.
     Log(SortProgress),
     /// Rows are copied. Counts parts of the log.
     Copying {
@@ -148,12 +146,12 @@ async fn build(
     report: &impl Fn(RebuildStep),
 ) -> anyhow::Result<RebuildOutcome> {
     let Rebuild { topic, partitions, read_model, budget, .. } = rebuild;
-    report(RebuildStep::Digesting);
-    let folded = next.store_live_digests(None).await?;
+    let folded = next.begin_live_digests().await?;
     if !log.end_offsets().await?.covers(&folded) {
         bail!("the read model has folded records that the log doesn't have: the log isn't what it was");
     }
-    let buckets = sort_log(log, &folded, budget, |progress| report(RebuildStep::Log(progress))).await?;
+    let sorting = async { Ok(sort_log(log, &folded, budget, |progress| report(RebuildStep::Log(progress))).await?) };
+    let (buckets, ()) = tokio::try_join!(sorting, store_digests(next))?;
     let mut courtesy = Courtesy::new(log.clone(), read_model.clone());
     let copiers = next.copiers(read_model).await?;
     let copying = |done, total| report(RebuildStep::Copying { done, total });
@@ -164,6 +162,13 @@ async fn build(
     let consumer = LogConsumer::new(&rebuild.brokers, topic, "rebuild");
     let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &folded, Some(parked))?;
     conclude(rebuild, goal, next, follower, folded, differing, report).await
+}
+
+/// Lets Postgres compute digests of the live rows.
+async fn store_digests(next: &mut NextGeneration) -> anyhow::Result<()> {
+    next.store_live_digests(None).await?;
+    tracing::info!("computed digests of the rows in use");
+    Ok(())
 }
 
 async fn return_to(

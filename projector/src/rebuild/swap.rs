@@ -80,7 +80,8 @@ impl Swap<'_> {
     /// Compares what has changed since the last comparison.
     async fn compare_since(&mut self) -> anyhow::Result<()> {
         let since = self.compared.clone();
-        let includes = self.next.store_live_digests(Some(&since)).await?;
+        let includes = self.next.begin_live_digests().await?;
+        self.next.store_live_digests(Some(&since)).await?;
         self.follower.fold_to(&includes).await?;
         let found = self.next.compare_with_stored(Some(&since)).await?;
         self.differing.extend(found);
@@ -141,7 +142,7 @@ impl Swap<'_> {
                 false => Attempt::Done(Swapped { offsets, differences, stood_still: None }),
             });
         }
-        locked.replace(follower.parked.as_deref()).await?;
+        locked.replace(follower.parked.as_deref(), differing).await?;
         Ok(Attempt::Done(Swapped { offsets, differences, stood_still: Some(began.elapsed()) }))
     }
 }

@@ -108,9 +108,9 @@ impl Comparison<'_> {
             events.retain(|(position, _)| self.parked.includes(*position));
             let changes =
                 fold(events.iter().map(|(position, event): &(Position, Event)| (*position, event)), &mut state);
-            changes.applied.iter().for_each(|applied| add(&demanded_applied(applied)));
+            changes.applied.iter().for_each(|applied| add(&demanded_applied(applied).to_derived()));
         }
-        demanded_rows(&state).for_each(|row| add(&row));
+        demanded_rows(&state).for_each(|row| add(&row.to_derived()));
         Ok(demanded)
     }
 

@@ -1,4 +1,5 @@
-//! Verifying the read model: folds the log again, conversation by conversation, and compares every row with Postgres.
+//! Verifying the read model: folds the log again, conversation by conversation, and compares every row with Postgres; then
+//! compares the cached views with Postgres ([`compare_cached_views`]).
 //!
 //! | Step | What happens |
 //! |---|---|
@@ -18,11 +19,14 @@
 //! is only a note: a rebuild by a version that can read the record folds it. So a discarded record counts if the read
 //! model has its event among the applied ones.
 
+mod cached_views;
 mod comparison;
 mod difference;
 mod row_codec;
 mod run;
 
+pub(crate) use cached_views::LIMIT_ROWS as VIEW_LIMITS;
+pub use cached_views::{StaleView, ViewComparison, compare_cached_views};
 pub(crate) use difference::LIMIT_ROWS;
 pub use difference::{Difference, DifferenceKind, Differences, TableCounts};
 pub use run::{Verification, VerifyOutcome, VerifyProgress, verify};

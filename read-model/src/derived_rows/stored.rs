@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::table::{DerivedRow, DerivedTable};
 use crate::connection::{ReadModel, SNAPSHOT};
-use crate::dead_letters::DeadLetterStatus;
 use crate::error::ReadModelError;
+use crate::parking::DeadLetterStatus;
 use crate::pool::PooledConnection;
 use crate::projection::{self, FoldedTopic};
 use crate::rows;

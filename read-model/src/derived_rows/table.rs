@@ -31,6 +31,11 @@ impl DerivedTable {
         }
     }
 
+    /// Whether clients can see its rows.
+    pub fn is_visible(self) -> bool {
+        self != Self::AppliedEvents
+    }
+
     /// Its columns. Those of the primary key come first, and the conversation's id before all others.
     pub fn columns(self) -> &'static [&'static str] {
         match self {

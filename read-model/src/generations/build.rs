@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use domain::PositionVector;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
 use super::schema::{self, run};
 use crate::connection::ReadModel;
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
+use crate::pool::PooledConnection;
 use crate::projection::Projection;
 use crate::server_settings::GenerationRows;
 
@@ -61,9 +62,9 @@ impl From<sqlx::Error> for BeginError {
 /// The generation that is being built, next to the live one. While it exists, nobody else can build one: its connection
 /// holds a lock. Where nothing becomes of it, the next rebuild drops its rows.
 pub struct NextGeneration {
-    pub(super) connection: PgConnection,
-    /// The id of the connection's server process.
-    pid: i32,
+    pub(super) connection: PooledConnection,
+    /// The ids of the server processes that work on it.
+    pub(super) pids: Vec<i32>,
     /// The configured schema.
     pub(super) base: String,
     /// The generation that it is to replace, and the schema of its rows.
@@ -71,6 +72,8 @@ pub struct NextGeneration {
     pub(super) live_schema: String,
     pub(super) projection: Projection,
     pub(super) schema: String,
+    /// If the generation was the live one before: the number of the last repair by then. It lacks the later ones.
+    pub(super) undone_after: Option<i64>,
     /// The statements that make its indexes.
     indexes: Vec<String>,
     read_model: ReadModel,
@@ -92,7 +95,7 @@ impl ReadModel {
     /// # Errors
     /// When another rebuild is at work, or the read model isn't folded from this topic.
     pub async fn begin_generation(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
-        let (mut connection, pid, live) = self.lock_rebuilding(topic_id).await?;
+        let (mut connection, live) = self.lock_rebuilding(topic_id).await?;
         let next = format!("{}_g{}", self.schema, live.next);
         if next.len() > POSTGRES_NAME_BYTES {
             return Err(BeginError::LongName(self.schema.clone()));
@@ -106,7 +109,7 @@ impl ReadModel {
             live.next, live.partitions
         );
         run(&mut connection, partitions).await?;
-        Ok(self.next_generation((connection, pid), live, next, indexes))
+        Ok(self.next_generation(connection, live, next, indexes, None))
     }
 
     /// Takes the generation that was retired last, to make it the live one again. It has its offsets from then.
@@ -114,14 +117,15 @@ impl ReadModel {
     /// # Errors
     /// When there is none, and as [`ReadModel::begin_generation`].
     pub async fn begin_return(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
-        let (mut connection, pid, live) = self.lock_rebuilding(topic_id).await?;
+        let (mut connection, live) = self.lock_rebuilding(topic_id).await?;
         let base = &self.schema;
         let retired = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT generation, rows_schema FROM {base}.generations WHERE status = 'retired'
+            "SELECT generation, rows_schema, last_repair FROM {base}.generations WHERE status = 'retired'
              ORDER BY changed_at DESC LIMIT 1"
         )));
         let retired = retired.fetch_optional(&mut connection).await?.ok_or(BeginError::NothingRetired)?;
         let (number, next): (i64, String) = (retired.try_get("generation")?, retired.try_get("rows_schema")?);
+        let undone_after: Option<i64> = retired.try_get("last_repair")?;
         // Its connections of long ago expect its old number.
         let renumber = format!(
             "BEGIN; UPDATE {base}.generations SET generation = {0}, status = 'building', changed_at = now()
@@ -130,27 +134,39 @@ impl ReadModel {
             live.next
         );
         run(&mut connection, renumber).await?;
-        Ok(self.next_generation((connection, pid), live, next, Vec::new()))
+        Ok(self.next_generation(connection, live, next, Vec::new(), Some(undone_after.unwrap_or(0))))
     }
 
     fn next_generation(
         &self,
-        (connection, pid): (PgConnection, i32),
+        mut connection: PooledConnection,
         live: LiveGeneration,
         schema: String,
         indexes: Vec<String>,
+        undone_after: Option<i64>,
     ) -> NextGeneration {
         let rows = GenerationRows::Of { generation: live.next, schema: schema.clone() };
         let read_model = Self { pool: self.pool.of_rows(rows, CONNECTIONS), schema: self.schema.clone() };
         let projection = Projection { topic_id: live.topic_id, generation: live.next };
         let base = self.schema.clone();
         let (live, live_schema) = (live.number, live.schema);
-        NextGeneration { connection, pid, base, live, live_schema, projection, schema, indexes, read_model }
+        NextGeneration {
+            pids: vec![connection.pid()],
+            connection,
+            base,
+            live,
+            live_schema,
+            projection,
+            schema,
+            undone_after,
+            indexes,
+            read_model,
+        }
     }
 
     /// Takes the lock on rebuilding, and drops what isn't needed any more.
-    async fn lock_rebuilding(&self, topic_id: Uuid) -> Result<(PgConnection, i32, LiveGeneration), BeginError> {
-        let (mut connection, pid) = self.pool.connect_without_limits().await?;
+    async fn lock_rebuilding(&self, topic_id: Uuid) -> Result<(PooledConnection, LiveGeneration), BeginError> {
+        let mut connection = self.pool.connect_without_limits("rebuild").await?;
         let base = &self.schema;
         if !super::retired::try_lock(&mut connection, base).await? {
             return Err(BeginError::Busy);
@@ -177,12 +193,12 @@ impl ReadModel {
                      SET work_mem = '64MB'; SET maintenance_work_mem = '256MB';
                      SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'";
         run(&mut connection, plans.to_owned()).await?;
-        Ok((connection, pid, live))
+        Ok((connection, live))
     }
 }
 
 /// Notes that a generation is being built.
-async fn announce(connection: &mut PgConnection, base: &str, number: i64, schema: &str) -> Result<(), sqlx::Error> {
+async fn announce(connection: &mut PooledConnection, base: &str, number: i64, schema: &str) -> Result<(), sqlx::Error> {
     let statement =
         format!("INSERT INTO {base}.generations (generation, rows_schema, status) VALUES ($1, $2, 'building')");
     sqlx::query(sqlx::AssertSqlSafe(statement)).bind(number).bind(schema).execute(connection).await?;
@@ -246,16 +262,23 @@ impl ReadModel {
 
     /// Drops the rows of a generation of which nothing becomes, also while Postgres is still at work on it.
     pub async fn discard_generation(&self, next: NextGeneration) -> Result<(), ReadModelError> {
-        let pid = next.pid;
+        let pids = next.pids.clone();
         // Its connection holds the lock on rebuilding.
         drop(next);
-        self.terminate(pid).await?;
-        for _ in 0..DROP_ATTEMPTS_MAX {
-            if self.drop_unused_generations().await? {
-                break;
+        let mut attempt = 1;
+        loop {
+            let dropped = match self.terminate(&pids).await {
+                Ok(()) => self.drop_unused_generations().await,
+                Err(error) => Err(error),
+            };
+            match dropped {
+                Ok(true) => return Ok(()),
+                // What is left is dropped later.
+                Ok(false) if attempt == DROP_ATTEMPTS_MAX => return Ok(()),
+                Err(error) if attempt == DROP_ATTEMPTS_MAX => return Err(error),
+                Ok(false) | Err(_) => tokio::time::sleep(DROP_RETRY_PAUSE).await,
             }
-            tokio::time::sleep(DROP_RETRY_PAUSE).await;
+            attempt += 1;
         }
-        Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::digests::DifferingConversations;
 use crate::derived_rows::{DerivedRow, DerivedTable};
+use crate::pool::PooledConnection;
 
 /// The values of a primary key.
 type Key = Vec<Option<String>>;
@@ -22,7 +23,7 @@ pub struct DifferingRow {
 
 /// Lists rows that differ, at most so many of each table and generation, in the order of their keys.
 pub(super) async fn differing_rows(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     live: &str,
     next: &str,
     conversations: &DifferingConversations,
@@ -47,7 +48,7 @@ pub(super) async fn differing_rows(
 
 /// The rows of a table in one generation that aren't in another.
 async fn rows_without(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     table: DerivedTable,
     [one, other]: [&str; 2],
     conversations: &[Uuid],

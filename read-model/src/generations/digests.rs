@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{ConversationId, PositionVector};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::build::NextGeneration;
 use super::schema::{offsets, run};
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
+use crate::pool::PooledConnection;
 
 /// The seeds of the two hashes.
 const SEEDS: [i64; 2] = [1, 2];
@@ -28,6 +29,11 @@ impl DifferingConversations {
     /// How many conversations have rows that differ.
     pub fn conversations(&self) -> BTreeSet<ConversationId> {
         self.0.values().flatten().copied().collect()
+    }
+
+    /// The conversations with differences that clients can see.
+    pub(super) fn visible(&self) -> BTreeSet<ConversationId> {
+        self.0.iter().filter(|(table, _)| table.is_visible()).flat_map(|(_, ids)| ids).copied().collect()
     }
 
     /// Adds others.
@@ -67,15 +73,18 @@ fn differing(one: &str, other: &str) -> String {
 }
 
 impl NextGeneration {
-    /// Stores the digests of the live generation: of all conversations, or of those that have changed since some
-    /// offsets. Returns the offsets that they include.
-    pub async fn store_live_digests(
-        &mut self,
-        since: Option<&PositionVector>,
-    ) -> Result<PositionVector, ReadModelError> {
-        let Self { connection, schema, live_schema, .. } = self;
+    /// Begins a snapshot of the live generation, of which [`Self::store_live_digests`] stores the digests. Returns the
+    /// offsets that it includes.
+    pub async fn begin_live_digests(&mut self) -> Result<PositionVector, ReadModelError> {
+        let Self { connection, live_schema, .. } = self;
         run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned()).await?;
-        let includes = offsets(connection, live_schema).await?;
+        Ok(offsets(connection, live_schema).await?)
+    }
+
+    /// Stores the digests of the live generation: of all conversations, or of those that have changed since some
+    /// offsets.
+    pub async fn store_live_digests(&mut self, since: Option<&PositionVector>) -> Result<(), ReadModelError> {
+        let Self { connection, schema, live_schema, .. } = self;
         for table in DerivedTable::ALL {
             let condition = since.map_or(String::new(), |since| {
                 let id = table.columns()[0];
@@ -84,8 +93,7 @@ impl NextGeneration {
             let digests = digests(live_schema, table, &condition);
             run(connection, format!("CREATE TABLE {} AS {digests}", stored(schema, table))).await?;
         }
-        run(connection, "COMMIT".to_owned()).await?;
-        Ok(includes)
+        Ok(run(connection, "COMMIT".to_owned()).await?)
     }
 
     /// Compares the rows of this generation with the stored digests, which are of all conversations or of those that have
@@ -127,7 +135,7 @@ fn stored(schema: &str, table: DerivedTable) -> String {
 
 /// Compares the rows of the conversations that have changed since these offsets, in either of two generations.
 pub(super) async fn compare_changed(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     schemas: [&str; 2],
     since: &PositionVector,
 ) -> Result<DifferingConversations, sqlx::Error> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::schema::{self, run};
 use crate::connection::ReadModel;
 use crate::error::ReadModelError;
+use crate::pool::PooledConnection;
 
 /// How long the rows of a retired generation are kept.
 const RETIRED_FOR: Duration = Duration::from_secs(600);
@@ -16,24 +17,24 @@ domain::limit_rows! {
 }
 
 /// Takes the lock on rebuilding, which the connection holds until it closes. False if another one has it.
-pub(super) async fn try_lock(connection: &mut PgConnection, base: &str) -> Result<bool, sqlx::Error> {
+pub(super) async fn try_lock(connection: &mut PooledConnection, base: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext($1))").bind(lock_name(base)).fetch_one(connection).await
 }
 
 /// Drops the generations that have been retired for long, and those that nobody builds any more. The caller has the lock
 /// on rebuilding.
-pub(super) async fn drop_unused(connection: &mut PgConnection, base: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn drop_unused(connection: &mut PooledConnection, base: &str) -> Result<(), sqlx::Error> {
     drop_older(connection, base, RETIRED_FOR).await
 }
 
 /// Drops all retired generations, however long they have been. Waits until no rebuild is at work.
-pub(crate) async fn drop_all_retired(connection: &mut PgConnection, base: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn drop_all_retired(connection: &mut PooledConnection, base: &str) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(lock_name(base)).execute(&mut *connection).await?;
     drop_older(connection, base, Duration::ZERO).await
 }
 
 /// Drops the generations that nobody builds any more, and those that have been retired for so long.
-async fn drop_older(connection: &mut PgConnection, base: &str, retired_for: Duration) -> Result<(), sqlx::Error> {
+async fn drop_older(connection: &mut PooledConnection, base: &str, retired_for: Duration) -> Result<(), sqlx::Error> {
     let unused = sqlx::query(AssertSqlSafe(format!(
         "SELECT generation, rows_schema FROM {base}.generations
          WHERE status = 'building' OR changed_at <= now() - make_interval(secs => $1)"
@@ -66,7 +67,7 @@ impl ReadModel {
         if unused == 0 {
             return Ok(true);
         }
-        let (mut connection, _) = self.pool.connect_without_limits().await?;
+        let mut connection = self.pool.connect_without_limits("drop_generations").await?;
         let is_free = try_lock(&mut connection, &self.schema).await?;
         if is_free {
             drop_unused(&mut connection, &self.schema).await?;

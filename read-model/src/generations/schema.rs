@@ -1,11 +1,12 @@
 //! The schema of a generation: creating it with the migrations, and dropping it.
 
 use domain::PositionVector;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::derived_rows::DerivedTable;
 use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
+use crate::pool::PooledConnection;
 
 /// The table with the offsets of a generation.
 pub(super) const PARTITIONS: &str = "partitions";
@@ -16,24 +17,22 @@ fn tables() -> impl Iterator<Item = &'static str> {
 }
 
 /// Runs a statement that isn't worth preparing.
-pub(super) async fn run(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+pub(super) async fn run(connection: &mut PooledConnection, statement: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())
 }
 
 /// Reads the offsets of a generation.
-pub(super) async fn offsets(connection: &mut PgConnection, schema: &str) -> Result<PositionVector, sqlx::Error> {
+pub(super) async fn offsets(connection: &mut PooledConnection, schema: &str) -> Result<PositionVector, sqlx::Error> {
     let statement = format!("SELECT next_offset FROM {schema}.partitions ORDER BY partition");
     Ok(PositionVector(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(connection).await?))
 }
 
 /// Creates a schema with the tables of a generation, all of them empty.
-pub(super) async fn create(connection: &mut PgConnection, base: &str, schema: &str) -> Result<(), ReadModelError> {
+pub(super) async fn create(connection: &mut PooledConnection, base: &str, schema: &str) -> Result<(), ReadModelError> {
     run(connection, format!("CREATE SCHEMA {schema}; SET search_path = {schema}")).await?;
     // The migrations are the one place that says what the tables are.
-    let mut migrator = migrator();
-    migrator.set_locking(false);
-    migrator.run_direct(None, connection, false).await?;
+    connection.run_migrations(migrator()).await?;
     run(connection, format!("SET search_path = {base}")).await?;
     let created = sqlx::query("SELECT tablename::text FROM pg_tables WHERE schemaname = $1").bind(schema);
     for row in created.fetch_all(&mut *connection).await? {
@@ -46,7 +45,7 @@ pub(super) async fn create(connection: &mut PgConnection, base: &str, schema: &s
 }
 
 /// Drops the rows of a generation. Those of the first one are in the configured schema, which stays.
-pub(super) async fn drop(connection: &mut PgConnection, base: &str, schema: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn drop(connection: &mut PooledConnection, base: &str, schema: &str) -> Result<(), sqlx::Error> {
     if schema != base {
         return run(connection, format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
     }
@@ -57,7 +56,7 @@ pub(super) async fn drop(connection: &mut PgConnection, base: &str, schema: &str
 }
 
 /// Drops the indexes and keys of a generation's rows. Returns the statements that make them again.
-pub(super) async fn drop_indexes(connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, sqlx::Error> {
+pub(super) async fn drop_indexes(connection: &mut PooledConnection, schema: &str) -> Result<Vec<String>, sqlx::Error> {
     let mut create = Vec::new();
     let keys = sqlx::query(
         "SELECT conrelid::regclass::text AS relation, conname::text AS name, pg_get_constraintdef(oid) AS definition

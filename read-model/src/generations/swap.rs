@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::PositionVector;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 
 use super::build::NextGeneration;
 use super::differing_rows::{DifferingRow, differing_rows};
@@ -12,11 +12,16 @@ use super::schema::{offsets, run};
 use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
 use crate::parking::{ParkedRecord, storable_text};
+use crate::pool::PooledConnection;
+use crate::repairs::{EVERYBODY, forget_statements, lock_statement, record_statement};
 
+/// How many conversations with other rows are recorded one by one.
+const RECORDED_MAX: usize = 1_000;
 /// How long a statement of the swap may take, and wait for the projectors' commits.
 const STATEMENT_MAX: Duration = Duration::from_secs(1);
 
 domain::limit_rows! {
+    Services, "conversations with other rows that a rebuild records one by one", Count RECORDED_MAX, "every client starts anew", "the projectors, which stand still meanwhile";
     Services, "a statement of the transaction that makes a rebuilt generation the live one", Time STATEMENT_MAX, "the rebuild rolls the transaction back, and tries again", "the projectors, which wait for it";
 }
 
@@ -107,9 +112,13 @@ impl LockedGeneration<'_> {
     }
 
     /// Makes the next generation the live one. `parked` are all records that it couldn't fold; without them, dead letters
-    /// stay as they are.
-    pub async fn replace(self, parked: Option<&[ParkedRecord]>) -> Result<(), SwapError> {
-        let replaced = self.next.replace_live(parked).await;
+    /// stay as they are. Clients learn that the rows of `differing` conversations are other ones.
+    pub async fn replace(
+        self,
+        parked: Option<&[ParkedRecord]>,
+        differing: &DifferingConversations,
+    ) -> Result<(), SwapError> {
+        let replaced = self.next.replace_live(parked, differing).await;
         if replaced.is_err() {
             run(&mut self.next.connection, "ROLLBACK".to_owned()).await?;
         }
@@ -123,7 +132,12 @@ impl LockedGeneration<'_> {
 }
 
 impl NextGeneration {
-    async fn replace_live(&mut self, parked: Option<&[ParkedRecord]>) -> Result<(), SwapError> {
+    async fn replace_live(
+        &mut self,
+        parked: Option<&[ParkedRecord]>,
+        differing: &DifferingConversations,
+    ) -> Result<(), SwapError> {
+        let last_repair = self.record_repairs(differing).await?;
         let Self { connection, base, live, live_schema, projection, schema, .. } = self;
         if let Some(parked) = parked {
             settle_dead_letters(connection, base, projection.topic_id, parked).await?;
@@ -134,17 +148,52 @@ impl NextGeneration {
                     rows_schema = CASE WHEN '{schema}' <> '{base}' THEN '{schema}' END;
              UPDATE {live_schema}.partitions SET generation = -{live};
              DELETE FROM {base}.generations WHERE generation = {number};
-             INSERT INTO {base}.generations (generation, rows_schema, status)
-             VALUES ({live}, '{live_schema}', 'retired');
+             INSERT INTO {base}.generations (generation, rows_schema, status, last_repair)
+             VALUES ({live}, '{live_schema}', 'retired', {last_repair});
              COMMIT"
         );
         Ok(run(connection, swap).await?)
+    }
+
+    /// Records which conversations have other rows in this generation. The caches have nothing of it yet, so nobody needs
+    /// to tell them. Returns the number of the last repair before.
+    async fn record_repairs(&mut self, differing: &DifferingConversations) -> Result<i64, sqlx::Error> {
+        let Self { connection, base, live_schema, schema, undone_after, .. } = self;
+        let table = format!("{base}.repairs");
+        run(connection, lock_statement(&table)).await?;
+        let last = sqlx::query_scalar(AssertSqlSafe(format!("SELECT coalesce(max(number), 0) FROM {table}")));
+        let last: i64 = last.fetch_one(&mut *connection).await?;
+        let mut scopes = Vec::new();
+        match differing.visible() {
+            conversations if conversations.len() > RECORDED_MAX => scopes.push(EVERYBODY.to_owned()),
+            conversations if conversations.is_empty() => {}
+            conversations => {
+                let ids: Vec<String> = conversations.iter().map(ToString::to_string).collect();
+                let ids = format!("'{{{}}}'::uuid[]", ids.join(","));
+                let members = |schema: &str| {
+                    format!("SELECT conversation_id, user_id FROM {schema}.members WHERE conversation_id = ANY({ids})")
+                };
+                let (before, after) = (members(live_schema), members(schema));
+                scopes.push(format!("SELECT unnest({ids}), NULL::text"));
+                scopes.push(format!("({before} EXCEPT {after}) UNION ALL ({after} EXCEPT {before})"));
+            }
+        }
+        if let Some(undone_after) = undone_after {
+            scopes.push(format!("SELECT conversation_id, user_id FROM {table} WHERE number > {undone_after}"));
+        }
+        if !scopes.is_empty() {
+            run(connection, record_statement(&table, &scopes.join(" UNION ALL "), true)).await?;
+            for forget in forget_statements(&table) {
+                run(connection, forget).await?;
+            }
+        }
+        Ok(last)
     }
 }
 
 /// Makes the dead letters those of the next generation: what it couldn't fold is one, and what it has folded is none.
 async fn settle_dead_letters(
-    connection: &mut PgConnection,
+    connection: &mut PooledConnection,
     base: &str,
     topic_id: uuid::Uuid,
     parked: &[ParkedRecord],

@@ -115,7 +115,7 @@ impl MembershipLookup {
             .get(&self.url)
             .query(&[("userId", user.as_str())])
             .bearer_auth(&self.service_token)
-            .header("Messages-Position", self.tokens.issue(user, at_least));
+            .header("Messages-Position", self.tokens.issue(user, at_least, 0));
         let response = request.send().await.and_then(reqwest::Response::error_for_status);
         let response = response.map_err(|error| error.to_string())?;
         let token =
@@ -123,6 +123,11 @@ impl MembershipLookup {
         let includes = self.tokens.read(token, user).map_err(|error| error.to_string())?;
         let body = response.json::<MembershipsBody>().await.map_err(|error| error.to_string())?;
         Ok(UserMemberships { list: body.data, includes })
+    }
+
+    /// The number of the last repair that is in all memberships from now on.
+    pub(crate) fn last_repair(&self) -> i64 {
+        self.cache.last_repair()
     }
 
     /// Which of these people share a conversation with a user, as far as the projector has come: one query, whoever

@@ -12,6 +12,7 @@ mod memberships;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use domain::repair::RepairScope;
 use domain::{ConversationId, Event, EventId, Position, PositionVector, UserId};
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
@@ -87,6 +88,16 @@ impl<S: Clone> RoomTable<S> {
             users: HashSet::new(),
         });
         room.users.insert(user.clone());
+    }
+
+    /// Takes a user out of a room, and closes the room if nobody is left in it.
+    fn leave_room(&mut self, user: &UserId, conversation: ConversationId) {
+        if let Some(room) = self.rooms.get_mut(&conversation) {
+            room.users.remove(user);
+            if room.users.is_empty() {
+                self.rooms.remove(&conversation);
+            }
+        }
     }
 
     fn report_room_count(&self) {
@@ -189,12 +200,7 @@ impl<S: Clone> Rooms<S> {
         }
         let Some(local_user) = table.users.remove(user) else { return };
         for conversation in local_user.conversations {
-            if let Some(room) = table.rooms.get_mut(&conversation) {
-                room.users.remove(user);
-                if room.users.is_empty() {
-                    table.rooms.remove(&conversation);
-                }
-            }
+            table.leave_room(user, conversation);
         }
         table.report_room_count();
     }
@@ -223,6 +229,28 @@ impl<S: Clone> Rooms<S> {
             table.join(user, conversation, count);
         }
         table.report_room_count();
+    }
+
+    /// Takes everybody out of the rooms whom a repair concerns, as if this node knew nothing of them. Returns their
+    /// sockets, which have to be closed.
+    pub(crate) fn evict(&self, scope: &RepairScope) -> Vec<S> {
+        let mut table = self.lock();
+        let users: Vec<UserId> = match scope {
+            RepairScope::Conversation(id) => {
+                table.rooms.get(id).map_or(Vec::new(), |room| room.users.iter().cloned().collect())
+            }
+            RepairScope::User(user) => vec![user.clone()],
+            RepairScope::Everybody => table.users.keys().cloned().collect(),
+        };
+        for user in &users {
+            let Some(local_user) = table.users.get_mut(user) else { continue };
+            local_user.complete = false;
+            for conversation in std::mem::take(&mut local_user.conversations) {
+                table.leave_room(user, conversation);
+            }
+        }
+        table.report_room_count();
+        users.iter().flat_map(|user| table.sockets(user).collect::<Vec<_>>()).collect()
     }
 
     /// The number of a conversation's participants; none if the conversation has no room on this node.

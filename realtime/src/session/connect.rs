@@ -84,6 +84,8 @@ async fn connected(socket: SocketRef, State(context): State<Arc<SessionContext>>
 /// A socket's life from its entry to its end.
 async fn live(context: &SessionContext, socket: &SocketRef, session: &Session) {
     let user = &session.user;
+    // Whoever is told of a later repair finds the socket in the rooms, and closes it.
+    let repairs = context.memberships.last_repair();
     // From now on the user joins conversations as they are created, so no conversation falls between this and the join.
     let is_in_all_rooms = context.rooms.enter(user, session.id, socket);
     let join = tokio::time::timeout(JOIN_TIMEOUT, join(context, session, is_in_all_rooms));
@@ -95,7 +97,7 @@ async fn live(context: &SessionContext, socket: &SocketRef, session: &Session) {
     };
     context.user_changes.user_arrived(user);
     // The user is in all rooms, so the node delivers everything after these offsets.
-    let position = context.tokens.issue(user, tail.start());
+    let position = context.tokens.issue(user, tail.start(), repairs);
     if !context.frames.send(socket, "connection:ready", &(json!({"userId": user, "position": position}),)) {
         return;
     }

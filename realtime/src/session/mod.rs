@@ -13,7 +13,7 @@
 //! | ready | The client gets `connection:ready` with a position token of the relayed offsets at this moment. Of a partition on which the projector lags, the token has the offset that the memberships include: a sync can't reach more. |
 //! | tail | The client gets what the relay has passed since that token, from `RelayTail`. |
 //! | live | The node delivers frames, and answers `presence:get`. It answers operations such as `message:send` with the HTTP route to use. |
-//! | end | The client leaves, its connection ends, its token expires, or the node shuts down. The socket leaves the rooms. If it was the user's last on this node, their presence grace begins. |
+//! | end | The client leaves, its connection ends, its token expires, rows that its user can see were repaired, or the node shuts down. The socket leaves the rooms. If it was the user's last on this node, their presence grace begins. |
 //!
 //! An example: Alice's socket enters when the relay is at offset 7 of a partition. At 8, Bob creates a conversation
 //! with her: she joins its room although her memberships are still being looked up. The look-up demands offset 7, so it
@@ -26,6 +26,7 @@
 mod connect;
 mod context;
 mod query_limit;
+mod repairs;
 mod socket_events;
 mod socket_limit;
 mod unsupported_operations;
@@ -33,4 +34,5 @@ mod unsupported_operations;
 pub(crate) use connect::{LIMIT_ROWS as JOIN_LIMITS, register};
 pub(crate) use context::{CONCURRENT_JOINS, LIMIT_ROWS as LOOKUP_LIMITS, SessionContext};
 pub(crate) use query_limit::LIMIT_ROWS as QUERY_LIMITS;
+pub(crate) use repairs::close_repaired;
 pub(crate) use socket_limit::{LIMIT_ROWS as SOCKET_LIMITS, SocketLimit};

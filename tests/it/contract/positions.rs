@@ -111,7 +111,7 @@ async fn a_demanded_position_that_is_not_reached_is_503_after_a_second_and_never
     let message = system.message("alice", &conversation, "hi").await;
     let partition = partition_of_id(&conversation);
     let future = PositionVector(vec![1_000; 3]).restricted_to(partition);
-    let future_token = tokens(&system).await.issue(&"alice".parse().unwrap(), &future);
+    let future_token = tokens(&system).await.issue(&"alice".parse().unwrap(), &future, 0);
     let mut requests = Vec::new();
     for demanded in [&format!("{partition}:1000000"), &format!("{partition}:9223372036854775806"), &future_token] {
         let unknown_conversation =
@@ -150,7 +150,7 @@ fn invalid_positions(own: &str, foreign: &str) -> Vec<InvalidPosition> {
     let forged = format!("{}{swapped}{}", &own[..middle], &own[middle + 1..]);
     // The token of an earlier topic that had the same name.
     let other_topic = PositionTokens::new(SECRET, uuid::Uuid::now_v7(), 3);
-    let other_topic = other_topic.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
+    let other_topic = other_topic.issue(&"alice".parse().unwrap(), &PositionVector::zero(3), 0);
     // The topic has the partitions 0 to 2.
     let invalid =
         ["nonsense", "", "1:", "1:-1", "3:0", "99999999999:0", "0:9223372036854775807", &own[..middle], &forged];

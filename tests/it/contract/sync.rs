@@ -89,7 +89,7 @@ async fn topic_id(system: &System) -> Uuid {
 async fn wait_until_log_end(system: &System, tokens: &PositionTokens) {
     let log = LogConsumer::new(&system.config.kafka_brokers, &system.config.kafka_topic, "test");
     let end = log.end_offsets().await.unwrap();
-    let demanded = tokens.issue(&"alice".parse().unwrap(), &end);
+    let demanded = tokens.issue(&"alice".parse().unwrap(), &end, 0);
     eventually("queries include the log's end", async || {
         let request = system.ask("alice", "GET", "/api/messages/sync").header("Messages-Position", &demanded);
         (request.send().await.status == 200).then_some(())
@@ -144,7 +144,7 @@ async fn readers_arrive_at_the_present_state(seed: u64) {
     let log_start = PositionVector::zero(3);
     let new_reader = |user: &'static str| Reader {
         user,
-        token: tokens.issue(&user.parse().unwrap(), &log_start),
+        token: tokens.issue(&user.parse().unwrap(), &log_start, 0),
         store: Store::default(),
     };
     let mut readers: Vec<Reader> = USERS.map(new_reader).into();
@@ -244,7 +244,7 @@ async fn a_sync_includes_read_marks_in_large_conversations() {
 async fn an_invalid_sync_token_or_limit_is_refused() {
     let system = System::start().await;
     let (tokens, topic) = tokens(&system).await;
-    let valid = tokens.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
+    let valid = tokens.issue(&"alice".parse().unwrap(), &PositionVector::zero(3), 0);
     let path = |token: &str| format!("/api/messages/sync?since={token}");
     assert_eq!(system.get("alice", &path(&valid)).await.status, 200);
 
@@ -253,7 +253,7 @@ async fn an_invalid_sync_token_or_limit_is_refused() {
         system.get("alice", &path(broken)).await.assert_problem(400, "invalid_position");
     }
     let other_topic = PositionTokens::new(SECRET, Uuid::from_u128(topic.as_u128() ^ 1), 3);
-    let of_other_topic = other_topic.issue(&"alice".parse().unwrap(), &PositionVector::zero(3));
+    let of_other_topic = other_topic.issue(&"alice".parse().unwrap(), &PositionVector::zero(3), 0);
     system.get("alice", &path(&of_other_topic)).await.assert_problem(400, "other_topic");
     for limit in ["0", "501", "x"] {
         let refused = system.get("alice", &format!("{}&limit={limit}", path(&valid))).await;
@@ -265,7 +265,7 @@ async fn an_invalid_sync_token_or_limit_is_refused() {
 async fn a_sync_token_that_the_projector_has_not_reached_is_503() {
     let system = System::start().await;
     let (tokens, _) = tokens(&system).await;
-    let ahead = tokens.issue(&"alice".parse().unwrap(), &PositionVector(vec![0, 9_999, 0]));
+    let ahead = tokens.issue(&"alice".parse().unwrap(), &PositionVector(vec![0, 9_999, 0]), 0);
     let refused = system.get("alice", &format!("/api/messages/sync?since={ahead}")).await;
     refused.assert_problem(503, "projection_behind");
     assert!(!refused.header("retry-after").is_empty());

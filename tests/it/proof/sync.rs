@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::event::{MessageSent, MessageType};
 use domain::sync_cursor::SyncCursor;
 use domain::{ConversationId, Event, EventData, EventId, MessageId, PositionVector, Timestamp, UserId};
-use read_model::ReadModel;
+use read_model::{ReadModel, SyncOutcome};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -92,11 +92,12 @@ impl Site {
         let counted = BufferCount::of(&self.system.config.database_url).await;
         let read_model = ReadModel::connect(&counted.url, &self.system.config.database_schema, 1).unwrap();
         let user = user.parse().unwrap();
-        let mut since = SyncCursor::new(self.before.clone());
+        let mut since = SyncCursor::new(self.before.clone(), 0);
         let mut pages = Pages { changes: 0, buffers: Vec::new() };
         loop {
             counted.take();
-            let page = read_model.changes(&user, &since, PAGE).await.unwrap().value;
+            let found = read_model.changes(&user, &since, PAGE).await.unwrap().value;
+            let SyncOutcome::Page(page) = found else { panic!("{found:?}") };
             pages.changes += page.items.len();
             pages.buffers.push(counted.take());
             since = page.next;
