@@ -1,26 +1,45 @@
 //! Records as entries of buckets, and their decoding. What isn't an event is reported with its reason, as the projector
 //! parks it.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use domain::{ConversationId, Event, Position};
 use event_log::LogRecord;
-use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use crate::buckets::{EntryBlock, hash_of};
 
-/// The part of an event that says which conversation it is of.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EventScope {
-    conversation_id: ConversationId,
+/// Finds the conversation of an event, and reads no further: what follows is most of it.
+struct ScopeFinder<'a>(&'a mut Option<ConversationId>);
+
+impl<'de> Visitor<'de> for ScopeFinder<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while let Some(name) = fields.next_key::<Cow<'de, str>>()? {
+            if name == "conversationId" {
+                *self.0 = Some(fields.next_value()?);
+                return Ok(());
+            }
+            fields.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// The hash of a record's conversation. Only the value says which one that is: another program may have written the
 /// key. A record without a conversation is no event, and goes anywhere.
 pub(crate) fn hash_of_record(record: &LogRecord) -> u64 {
-    match serde_json::from_slice::<EventScope>(&record.value) {
-        Ok(scope) => hash_of(scope.conversation_id),
-        Err(_) => hash_of(record.position),
-    }
+    let mut conversation = None;
+    // It fails when it stops before the end of the value.
+    let _ = serde_json::Deserializer::from_slice(&record.value).deserialize_map(ScopeFinder(&mut conversation));
+    conversation.map_or_else(|| hash_of(record.position), hash_of)
 }
 
 /// Writes the parts of a record that decoding needs, and the log's timestamp.

@@ -278,3 +278,24 @@ async fn an_empty_read_model_has_nothing_to_rebuild() {
     let output = command(&config, &["rebuild"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the whole machine"]
+async fn a_community_with_a_hundred_thousand_events_is_rebuilt_and_found_equal() {
+    let mut config = config();
+    unlimited(&mut config);
+    let run = async |arguments: &[&str]| {
+        let output = command(&config, arguments).output().await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // More than stays in memory, so that the rebuild has to spill.
+    run(&["demo", "--yes", "--users", "1000", "--conversations", "563", "--messages", "56300"]).await;
+    run(&["rebuild", "--reset"]).await;
+    let rebuilt = run(&["rebuild"]).await;
+    let (records, _) = rebuilt.split_once(" records, the same rows").unwrap_or_else(|| panic!("{rebuilt}"));
+    let records: u64 = records.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(records > 100_000, "{rebuilt}");
+    let verified = run(&["verify"]).await;
+    assert!(verified.contains(&format!("{records} records")), "{verified}");
+}

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::catch_up::LogFollower;
 use super::copy::copy_rows;
 use super::courtesy::Courtesy;
-use super::swap::{self, RebuildGoal, Swap};
+use super::swap::{self, RebuildGoal, Swap, UnknownOutcome};
 use crate::complete_log::{ensure_complete, ensure_same_partitions};
 use crate::verify::Differences;
 
@@ -132,7 +132,7 @@ async fn finish(
             }
             Ok(outcome)
         }
-        Some(Err(error)) if goal == RebuildGoal::Compare => Err(error),
+        Some(Err(error)) if goal == RebuildGoal::Compare || error.is::<UnknownOutcome>() => Err(error),
         Some(Err(error)) => Err(error.context("the rebuild failed; the read model is as it was")),
         None => bail!("stopped; the read model is as it was"),
     }
@@ -156,7 +156,7 @@ async fn build(
     let copiers = next.copiers(read_model).await?;
     let copying = |done, total| report(RebuildStep::Copying { done, total });
     let parked = copy_rows(buckets, *partitions, budget.bucket_max, copiers, &mut courtesy, copying).await?;
-    next.finish_copy(&folded, |done, total| report(RebuildStep::Indexing { done, total })).await?;
+    next.finish_copy(read_model, &folded, |done, total| report(RebuildStep::Indexing { done, total })).await?;
     report(RebuildStep::Comparing);
     let differing = next.compare_with_stored(None).await?;
     let consumer = LogConsumer::new(&rebuild.brokers, topic, "rebuild");

@@ -17,14 +17,22 @@ const NEARLY_DONE: Duration = Duration::from_millis(100);
 /// How often the swap is tried, and the pause between two attempts.
 const ATTEMPTS_MAX: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long the rebuild looks for the outcome when the answer to the commit is lost.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many differing rows of a table are looked at in full.
 const DIFFERING_ROWS_MAX: usize = 20;
 
 domain::limit_rows! {
     Services, "standstill of the projectors when a rebuilt generation becomes the live one", Time STANDSTILL_MAX, "the rebuild lets them go on, and tries again", "readers, who wait for the projectors";
     Memory, "rows of each table in which a rebuild differs that it looks at", Count DIFFERING_ROWS_MAX, "only their conversations count", "Postgres, and operators, who read them";
+    Services, "wait of a rebuild for Postgres when it doesn't know whether its rows are in use", Time OUTCOME_TIMEOUT, "the command says so", "operators, who wait for its end";
     Services, "attempts to make a rebuilt generation the live one", Count ATTEMPTS_MAX, "the rebuild ends, and nothing has changed", "the projectors";
 }
+
+/// The answer to the last commit was lost, and Postgres doesn't answer any more.
+#[derive(Debug, thiserror::Error)]
+#[error("whether the new rows are in use is unknown, because Postgres doesn't answer: see messages doctor")]
+pub(super) struct UnknownOutcome;
 
 /// What a rebuild is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +121,8 @@ impl Swap<'_> {
     }
 
     async fn attempt(&mut self, goal: RebuildGoal) -> anyhow::Result<Attempt> {
-        let Self { next, follower, compared, differing, .. } = self;
+        let Self { live, next, follower, compared, differing } = self;
+        let generation = next.projection().generation;
         let began = Instant::now();
         let mut locked = match next.lock_live().await {
             Ok(locked) => locked,
@@ -142,9 +151,29 @@ impl Swap<'_> {
                 false => Attempt::Done(Swapped { offsets, differences, stood_still: None }),
             });
         }
-        locked.replace(follower.parked.as_deref(), differing).await?;
+        if let Err(error) = locked.replace(follower.parked.as_deref(), differing).await {
+            // The answer to the commit may be lost.
+            match has_become_live(live, generation).await {
+                Some(true) => {}
+                Some(false) => return Err(error.into()),
+                None => return Err(anyhow::Error::from(error).context(UnknownOutcome)),
+            }
+        }
         Ok(Attempt::Done(Swapped { offsets, differences, stood_still: Some(began.elapsed()) }))
     }
+}
+
+/// Whether a generation is the live one; none if Postgres doesn't answer for a while.
+async fn has_become_live(read_model: &ReadModel, generation: i64) -> Option<bool> {
+    let asking = async {
+        loop {
+            match read_model.generation().await {
+                Ok(present) => return present == Some(generation),
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+    };
+    timeout(OUTCOME_TIMEOUT, asking).await.ok()
 }
 
 /// Folds the next generation to exactly where the live one stands still, and says what differs.

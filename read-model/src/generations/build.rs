@@ -1,5 +1,8 @@
 //! The generation that is being built.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::PositionVector;
@@ -27,6 +30,9 @@ const DROP_RETRY_PAUSE: Duration = Duration::from_millis(100);
 domain::limit_rows! {
     Services, "attempts to drop the rows of a rebuild of which nothing becomes", Count DROP_ATTEMPTS_MAX, "the next rebuild, or a projector, drops them", "operators, who wait for the command's end";
 }
+
+/// How much memory Postgres may use for each part of a statement.
+const MEMORY: &str = "SET work_mem = '64MB'; SET maintenance_work_mem = '256MB'";
 
 /// Why a generation can't be begun.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +80,8 @@ pub struct NextGeneration {
     pub(super) schema: String,
     /// If the generation was the live one before: the number of the last repair by then. It lacks the later ones.
     pub(super) undone_after: Option<i64>,
-    /// The statements that make its indexes.
-    indexes: Vec<String>,
+    /// The statements that make its indexes, by table.
+    indexes: BTreeMap<String, Vec<String>>,
     read_model: ReadModel,
 }
 
@@ -134,7 +140,7 @@ impl ReadModel {
             live.next
         );
         run(&mut connection, renumber).await?;
-        Ok(self.next_generation(connection, live, next, Vec::new(), Some(undone_after.unwrap_or(0))))
+        Ok(self.next_generation(connection, live, next, BTreeMap::new(), Some(undone_after.unwrap_or(0))))
     }
 
     fn next_generation(
@@ -142,7 +148,7 @@ impl ReadModel {
         mut connection: PooledConnection,
         live: LiveGeneration,
         schema: String,
-        indexes: Vec<String>,
+        indexes: BTreeMap<String, Vec<String>>,
         undone_after: Option<i64>,
     ) -> NextGeneration {
         let rows = GenerationRows::Of { generation: live.next, schema: schema.clone() };
@@ -190,9 +196,9 @@ impl ReadModel {
         }
         // The planner has to take what suits whole tables.
         let plans = "SET enable_seqscan = on; SET enable_hashjoin = on; SET enable_mergejoin = on;
-                     SET work_mem = '64MB'; SET maintenance_work_mem = '256MB';
                      SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'";
         run(&mut connection, plans.to_owned()).await?;
+        run(&mut connection, MEMORY.to_owned()).await?;
         Ok((connection, live))
     }
 }
@@ -221,28 +227,53 @@ impl NextGeneration {
         Ok(schema::offsets(&mut self.connection, &self.schema).await?)
     }
 
-    /// Ends copying: the rows are those of the log up to these offsets. Makes the indexes, one after the other, and
+    /// Ends copying: the rows are those of the log up to these offsets. Makes the indexes of two tables at a time, and
     /// calls `report` with how many are done, and of how many.
-    pub async fn finish_copy(&mut self, end: &PositionVector, report: impl Fn(u64, u64)) -> Result<(), ReadModelError> {
-        let total = self.indexes.len() as u64;
-        for (done, index) in (1..).zip(std::mem::take(&mut self.indexes)) {
-            run(&mut self.connection, index).await?;
-            report(done, total);
-        }
-        let analyze = format!("ANALYZE {}", self.tables());
-        run(&mut self.connection, analyze).await?;
+    pub async fn finish_copy(
+        &mut self,
+        read_model: &ReadModel,
+        end: &PositionVector,
+        report: impl Fn(u64, u64),
+    ) -> Result<(), ReadModelError> {
+        let mut other = read_model.pool.connect_without_limits("make_indexes").await?;
+        self.pids.push(other.pid());
+        let indexes = std::mem::take(&mut self.indexes);
+        let (total, done) = (indexes.values().map(Vec::len).sum::<usize>() as u64, AtomicU64::new(0));
+        // The table with the most rows and indexes comes first.
+        let mut tables: Vec<_> = indexes.into_iter().collect();
+        tables.sort_by_key(|(_, statements)| statements.len());
+        let (tables, schema) = (Mutex::new(tables), self.schema.clone());
+        let report = || report(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+        tokio::try_join!(
+            make_indexes(&mut self.connection, &schema, &tables, &report),
+            make_indexes(&mut other, &schema, &tables, &report),
+        )?;
+        other.close().await?;
         let statement = format!(
-            "UPDATE {}.partitions SET next_offset = reached.next
-             FROM unnest($1::bigint[]) WITH ORDINALITY AS reached (next, number) WHERE partition = number - 1",
-            self.schema
+            "UPDATE {schema}.partitions SET next_offset = reached.next
+             FROM unnest($1::bigint[]) WITH ORDINALITY AS reached (next, number) WHERE partition = number - 1"
         );
         sqlx::query(sqlx::AssertSqlSafe(statement)).bind(&end.0).execute(&mut self.connection).await?;
         Ok(())
     }
+}
 
-    fn tables(&self) -> String {
-        let tables = DerivedTable::ALL.map(|table| format!("{}.{}", self.schema, table.name()));
-        tables.join(", ")
+/// Makes the indexes of one table after the other, until none is left, and collects statistics of each.
+async fn make_indexes(
+    connection: &mut PooledConnection,
+    schema: &str,
+    tables: &Mutex<Vec<(String, Vec<String>)>>,
+    report: &impl Fn(),
+) -> Result<(), sqlx::Error> {
+    run(connection, MEMORY.to_owned()).await?;
+    loop {
+        let next = tables.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some((table, statements)) = next else { return Ok(()) };
+        for statement in statements {
+            run(connection, statement).await?;
+            report();
+        }
+        run(connection, format!("ANALYZE {schema}.{table}")).await?;
     }
 }
 

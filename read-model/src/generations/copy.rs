@@ -1,5 +1,6 @@
 //! Copying rows into the tables of the generation that is being built.
 
+use futures_util::future::try_join_all;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::sync::mpsc;
@@ -80,9 +81,10 @@ pub struct TableCopier {
 impl NextGeneration {
     /// A copier for each table, in the order of [`DerivedTable::ALL`].
     pub async fn copiers(&mut self, read_model: &ReadModel) -> Result<Vec<TableCopier>, ReadModelError> {
+        let connecting = DerivedTable::ALL.map(|_| read_model.pool.connect_without_limits("copy_rows"));
+        let connections = try_join_all(connecting).await?;
         let mut copiers = Vec::new();
-        for table in DerivedTable::ALL {
-            let mut connection = read_model.pool.connect_without_limits("copy_rows").await?;
+        for (table, mut connection) in DerivedTable::ALL.into_iter().zip(connections) {
             self.pids.push(connection.pid());
             copiers.push(TableCopier { connection, schema: self.schema.clone(), table });
         }

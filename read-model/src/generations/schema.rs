@@ -1,5 +1,7 @@
 //! The schema of a generation: creating it with the migrations, and dropping it.
 
+use std::collections::BTreeMap;
+
 use domain::PositionVector;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -55,12 +57,15 @@ pub(super) async fn drop(connection: &mut PooledConnection, base: &str, schema: 
     Ok(())
 }
 
-/// Drops the indexes and keys of a generation's rows. Returns the statements that make them again.
-pub(super) async fn drop_indexes(connection: &mut PooledConnection, schema: &str) -> Result<Vec<String>, sqlx::Error> {
-    let mut create = Vec::new();
+/// Drops the indexes and keys of a generation's rows. Returns the statements that make them again, by table.
+pub(super) async fn drop_indexes(
+    connection: &mut PooledConnection,
+    schema: &str,
+) -> Result<BTreeMap<String, Vec<String>>, sqlx::Error> {
+    let mut create: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let keys = sqlx::query(
-        "SELECT conrelid::regclass::text AS relation, conname::text AS name, pg_get_constraintdef(oid) AS definition
-         FROM pg_constraint
+        "SELECT conrelid::regclass::text AS relation, relname::text AS name_of_table, conname::text AS name, pg_get_constraintdef(pg_constraint.oid) AS definition
+         FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
          WHERE contype IN ('p', 'u') AND connamespace = to_regnamespace($1) AND conrelid <> to_regclass($2)",
     );
     let keys = keys.bind(schema).bind(format!("{schema}.{PARTITIONS}")).fetch_all(&mut *connection).await?;
@@ -68,15 +73,16 @@ pub(super) async fn drop_indexes(connection: &mut PooledConnection, schema: &str
         let (relation, name): (String, String) = (key.try_get("relation")?, key.try_get("name")?);
         let definition: String = key.try_get("definition")?;
         run(connection, format!("ALTER TABLE {relation} DROP CONSTRAINT {name}")).await?;
-        create.push(format!("ALTER TABLE {relation} ADD CONSTRAINT {name} {definition}"));
+        let statement = format!("ALTER TABLE {relation} ADD CONSTRAINT {name} {definition}");
+        create.entry(key.try_get("name_of_table")?).or_default().push(statement);
     }
     let indexes = sqlx::query(
-        "SELECT indexname::text AS name, indexdef FROM pg_indexes WHERE schemaname = $1 AND tablename <> $2",
+        "SELECT tablename::text AS name_of_table, indexname::text AS name, indexdef FROM pg_indexes WHERE schemaname = $1 AND tablename <> $2",
     );
     for index in indexes.bind(schema).bind(PARTITIONS).fetch_all(&mut *connection).await? {
         let name: String = index.try_get("name")?;
         run(connection, format!("DROP INDEX {schema}.{name}")).await?;
-        create.push(index.try_get("indexdef")?);
+        create.entry(index.try_get("name_of_table")?).or_default().push(index.try_get("indexdef")?);
     }
     Ok(create)
 }

@@ -143,9 +143,10 @@ impl Workload {
             file.flush().unwrap();
             ends
         });
+        let partitions = format!("SELECT next_offset FROM {}.partitions WHERE partition = $1", live_schema(sql).await);
         for (partition, last) in ends.await.unwrap() {
             eventually("the log is folded", async || {
-                let query = sqlx::query_scalar("SELECT next_offset FROM partitions WHERE partition = $1");
+                let query = sqlx::query_scalar(sqlx::AssertSqlSafe(partitions.as_str()));
                 let next: Option<i64> = query.bind(partition).fetch_optional(sql).await.unwrap();
                 next.filter(|next| *next > last)
             })
@@ -159,11 +160,18 @@ impl Workload {
     }
 }
 
+/// The schema of the rows that are in use. A rebuild makes them in another one than the one before.
+async fn live_schema(sql: &PgPool) -> String {
+    let live = sqlx::query_scalar("SELECT coalesce(rows_schema, current_schema()) FROM projection");
+    live.fetch_one(sql).await.unwrap()
+}
+
 /// Writes the rows of the read model.
 pub(crate) async fn record_tables(folder: &Path, sql: &PgPool) {
+    let schema = live_schema(sql).await;
     for table in TABLES {
         let mut file = BufWriter::new(File::create(folder.join(format!("{table}.jsonl"))).unwrap());
-        let query = format!("SELECT row_to_json(found)::text FROM {table} AS found");
+        let query = format!("SELECT row_to_json(found)::text FROM {schema}.{table} AS found");
         let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
         let mut rows = query.fetch(sql);
         while let Some(row) = rows.try_next().await.unwrap() {

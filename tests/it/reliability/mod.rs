@@ -5,6 +5,7 @@
 
 mod faults;
 mod health;
+mod rebuilds;
 pub(crate) mod report;
 mod services;
 

@@ -1,0 +1,83 @@
+//! Rebuilds while people write and read: they are killed at each step, and so are the projectors and Postgres. The
+//! independent checker finds no answer that is older than demanded, and no row that isn't what the topic says.
+
+use serde_json::json;
+
+use super::PROBE_TIMEOUT;
+use super::services::Services;
+use crate::harness::checker::{Crowd, Workload};
+use crate::harness::cluster::Half;
+use crate::harness::eventually;
+use crate::rebuild::{Rebuilt, generation, rebuild_until};
+
+/// The steps of a rebuild, as its log names them.
+const STEPS: [&str; 6] = [
+    "reading the log",
+    "computed digests of the rows in use",
+    "folding and copying",
+    "making indexes",
+    "comparing with the rows in use",
+    "folding what has come meanwhile",
+];
+
+/// What is killed while a rebuild is at some step.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Rebuild,
+    Projector,
+    Postgres,
+}
+
+/// Kills something at a step of a rebuild. Returns whether the rebuild came to its end nevertheless.
+async fn kill_at(step: &str, victim: Victim, services: &mut Services) -> bool {
+    let mut rebuild = rebuild_until(&services.system, step).await;
+    assert_eq!(rebuild.try_wait().unwrap(), None, "{step} is over before {victim:?} is killed");
+    match victim {
+        Victim::Rebuild => rebuild.kill().await.unwrap(),
+        Victim::Projector => services.cluster.process("projector", Half::First).child.kill().await.unwrap(),
+        Victim::Postgres => services.postgres.kill().await,
+    }
+    match victim {
+        Victim::Rebuild => {}
+        Victim::Projector => services.cluster.start_again("projector", Half::First),
+        Victim::Postgres => services.postgres.resume().await,
+    }
+    rebuild.wait().await.unwrap().success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the whole machine"]
+async fn people_write_and_read_on_while_rebuilds_run_and_are_killed_at_each_step() {
+    let crowd = Crowd { sockets: 12, libraries: 4, groups: 24 };
+    let (seed, commands_per_second) = (3, 30);
+    let mut services = Services::start(std::env::temp_dir()).await;
+    let mut users = Workload::start(&services.system, seed, crowd).await;
+    users.order(json!({"do": "start", "rate": commands_per_second})).await;
+    let mut expected = generation(&services.system).await;
+    for step in STEPS {
+        for victim in [Victim::Rebuild, Victim::Projector, Victim::Postgres] {
+            let has_ended = kill_at(step, victim, &mut services).await;
+            let present =
+                eventually("Postgres answers", async || services.system.read_model().generation().await.ok()).await;
+            let present = present.expect("a projector has run");
+            assert!(has_ended || present == expected, "{step}, {victim:?}: {present} instead of {expected}");
+            expected = present;
+            println!("· {step}, {victim:?} killed: the rebuild {}", if has_ended { "succeeded" } else { "failed" });
+        }
+    }
+    for _ in 0..3 {
+        let rebuilt = eventually("a rebuild succeeds", async || {
+            Some(Rebuilt::run(&services.system, &[]).await).filter(Rebuilt::has_succeeded)
+        });
+        rebuilt.await;
+        let present = generation(&services.system).await;
+        assert!(present > expected, "{present} after {expected}");
+        expected = present;
+    }
+    users.ask(json!({"do": "stop"}), "stopped", PROBE_TIMEOUT).await;
+    let (brokers, sql) = (services.kafka.direct.clone(), services.system.sql.clone());
+    let verdict = users.check(&services.system, &brokers, &sql).await;
+    assert_eq!(verdict.first, None, "{:?}; see {:?}", verdict.differences, users.folder);
+    println!("{}", verdict.sizes);
+    users.forget();
+}
