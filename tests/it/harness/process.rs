@@ -17,6 +17,9 @@ pub(crate) enum Release {
     Current,
     /// The one that the release under test follows: `MESSAGES_PARENT_EXECUTABLE`, which only `make proof` sets.
     Parent,
+    /// This one with a fault in its fold: `MESSAGES_PLANTED_EXECUTABLE`, which only `make proof` sets. A deleted message
+    /// keeps its content.
+    Planted,
 }
 
 impl Release {
@@ -27,6 +30,8 @@ impl Release {
                 .unwrap_or_else(|_| env!("CARGO_BIN_EXE_messages-under-test").to_owned()),
             Self::Parent => std::env::var("MESSAGES_PARENT_EXECUTABLE")
                 .expect("MESSAGES_PARENT_EXECUTABLE is not set; `make proof` builds the parent release and sets it"),
+            Self::Planted => std::env::var("MESSAGES_PLANTED_EXECUTABLE")
+                .expect("MESSAGES_PLANTED_EXECUTABLE is not set; `make proof` builds one with a fault and sets it"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod chats;
 mod heavy_groups;
 mod keyed_sends;
 mod neighbours;
+mod planted;
 mod ratios;
 mod rebuild;
 mod releases;
