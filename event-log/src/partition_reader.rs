@@ -126,7 +126,7 @@ impl PartitionReader {
         match received {
             Ok(message) => {
                 metrics::counter!("records_consumed_total", "consumer" => self.name).increment(1);
-                Ok(Some(LogRecord::new(&message)))
+                Ok(Some(LogRecord::new(&message, true)))
             }
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) => Err(ReadError { partition, error: error.into() }),

@@ -54,10 +54,11 @@ impl LogRecord {
         if found == wanted { Ok(event) } else { Err(NotAnEvent::Misplaced { found, wanted }) }
     }
 
-    /// Copies a record out of librdkafka's memory.
-    pub(crate) fn new(message: &BorrowedMessage<'_>) -> Self {
+    /// Copies a record out of librdkafka's memory; without the parts that its headers have, if nobody needs them.
+    pub(crate) fn new(message: &BorrowedMessage<'_>, with_headers: bool) -> Self {
         let (mut event_id, mut event_type, mut traceparent) = (None, None, None);
-        for header in message.headers().into_iter().flat_map(Headers::iter) {
+        let headers = with_headers.then(|| message.headers()).flatten();
+        for header in headers.into_iter().flat_map(Headers::iter) {
             let Some(value) = header.value.map(String::from_utf8_lossy) else { continue };
             // The first one of a name counts.
             match header.key {

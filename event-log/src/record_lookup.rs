@@ -237,7 +237,7 @@ impl Rounds {
             self.is_silent &= came.as_ref().is_none_or(|came| came.as_ref().is_err_and(is_transient));
             match came {
                 Some(Ok(message)) => {
-                    let record = LogRecord::new(&message);
+                    let record = LogRecord::new(&message, true);
                     let partition = record.position.partition;
                     if open.contains(&partition) && !remaining.take(record) {
                         open.remove(&partition);

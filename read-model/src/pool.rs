@@ -137,8 +137,12 @@ impl ConnectionPool {
 impl Shared {
     fn take_idle(&self) -> Option<OpenConnection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|it| self.is_usable(&it.open) && it.since.elapsed() < IDLE_TIME_MAX);
-        idle.pop().map(|it| it.open)
+        let is_over = |it: &mut IdleConnection| !self.is_usable(&it.open) || it.since.elapsed() >= IDLE_TIME_MAX;
+        let over: Vec<IdleConnection> = idle.extract_if(.., is_over).collect();
+        let found = idle.pop().map(|it| it.open);
+        drop(idle);
+        over.into_iter().for_each(|it| self.close(it.open));
+        found
     }
 
     fn show_size(&self) {
@@ -153,9 +157,17 @@ impl Shared {
     }
 
     fn put_back(&self, open: OpenConnection) {
-        if self.is_usable(&open) {
-            let idle = IdleConnection { open, since: Instant::now() };
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+        if !self.is_usable(&open) {
+            return self.close(open);
+        }
+        let idle = IdleConnection { open, since: Instant::now() };
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+    }
+
+    /// Closes a connection, and what it was doing ends with it.
+    fn close(&self, open: OpenConnection) {
+        if !self.suspicion.trusts(open.id.connected_at) {
+            self.suspicion.abandon(open.id);
         }
     }
 
@@ -301,10 +313,12 @@ impl Drop for PooledConnection {
     fn drop(&mut self) {
         let (Some(open), Some(permit)) = (self.open.take(), self.permit.take()) else { return };
         match open.condition {
-            Condition::Broken => {}
+            Condition::Broken => self.shared.close(open),
             Condition::Ready if !open.is_in_transaction => self.shared.put_back(open),
-            // It is closed: what it was doing ends with it, and others wait for its permit.
-            Condition::Ready | Condition::Unfinished if !self.shared.suspicion.trusts(open.id.connected_at) => {}
+            // Others wait for its permit.
+            Condition::Ready | Condition::Unfinished if !self.shared.suspicion.trusts(open.id.connected_at) => {
+                self.shared.close(open);
+            }
             Condition::Ready | Condition::Unfinished => {
                 // Without a runtime, the process is ending.
                 if let Ok(runtime) = Handle::try_current() {
@@ -328,6 +342,8 @@ async fn recover(shared: Arc<Shared>, mut open: OpenConnection, permit: OwnedSem
     };
     if Patience::new(&shared.suspicion, *id).wait(recovering).await.is_ok() {
         shared.put_back(OpenConnection { condition: Condition::Ready, is_in_transaction: false, ..open });
+    } else {
+        shared.close(open);
     }
     drop(permit);
 }

@@ -37,6 +37,10 @@ const ASKING_TIMEOUT: Duration = Duration::from_secs(1);
 const ASKS_EVERY_MAX: Duration = Duration::from_secs(10);
 /// The pause before it asks again, to be sure.
 const ASKS_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The pause before the server processes of dead connections are terminated, and before each further attempt.
+const TERMINATES_AFTER: Duration = Duration::from_millis(200);
+/// How many such attempts follow each other.
+const TERMINATIONS_MAX: u32 = 20;
 /// The unit in which silence is measured. A process that was stopped for a minute counts one, not many: the answer may
 /// have come in the meantime.
 const TICK: Duration = Duration::from_millis(500);
@@ -45,6 +49,7 @@ domain::limit_rows! {
     Services, "wait for the answer to a statement", Time SILENCE_MAX, "the connection, and all that are as old, are replaced; 503 `unavailable`", "requests and batches, which wait for it";
     Services, "the same, once another connection has died", Time SUSPECT_SILENCE_MAX, "the connection is replaced; 503 `unavailable`", "requests and batches, which wait for it";
     Services, "pause between two questions whether Postgres is at work on a statement", Time ASKS_EVERY_MAX, "the next question", "Postgres, and what waits for a statement on a dead connection";
+    Services, "attempts in a row to terminate the server processes of dead connections", Count TERMINATIONS_MAX, "Postgres ends them when it learns that their clients are gone", "Postgres";
     Services, "question on a new connection, one at a time for each pool, whether Postgres is at work on a statement", Time ASKING_TIMEOUT, "the statement waits on", "Postgres, which the question costs a connection";
 }
 
@@ -57,7 +62,6 @@ pub(crate) struct ConnectionId {
 }
 
 /// Which connections of a pool are no longer trusted: those that are older than the events in [`Since`].
-#[derive(Debug)]
 pub(crate) struct Suspicion {
     since: Mutex<Since>,
     /// How long an answer may take. Without it, a statement may take as long as Postgres is at work on it.
@@ -65,6 +69,9 @@ pub(crate) struct Suspicion {
     /// Where another connection leads to the same server.
     options: PgConnectOptions,
     is_asking: AtomicBool,
+    /// The server processes of connections that were closed because they weren't trusted.
+    abandoned: Mutex<Vec<i32>>,
+    is_terminating: AtomicBool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -83,7 +90,14 @@ impl Suspicion {
 
     /// The same. An answer may take as long as Postgres is at work on it.
     pub(crate) fn without_limit(options: PgConnectOptions) -> Self {
-        Self { since: Mutex::default(), silence_max: None, options, is_asking: AtomicBool::new(false) }
+        Self {
+            since: Mutex::default(),
+            silence_max: None,
+            options,
+            is_asking: AtomicBool::new(false),
+            abandoned: Mutex::default(),
+            is_terminating: AtomicBool::new(false),
+        }
     }
 
     /// Distrusts all connections that are open now, because one went silent that was opened at this time. One that was
@@ -127,6 +141,32 @@ impl Suspicion {
         });
     }
 
+    /// Takes note that a connection was closed because it isn't trusted, and terminates its server process: nobody tells
+    /// it that its client is gone. Until it learns that, it would keep its locks, and a place that new connections need.
+    pub(crate) fn abandon(self: &Arc<Self>, connection: ConnectionId) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(connection.pid);
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.is_terminating.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let suspicion = self.clone();
+        runtime.spawn(async move {
+            for _ in 0..TERMINATIONS_MAX {
+                // Others follow.
+                tokio::time::sleep(TERMINATES_AFTER).await;
+                let pids = std::mem::take(&mut *suspicion.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+                if pids.is_empty() {
+                    break;
+                }
+                let terminated = tokio::time::timeout(ASKING_TIMEOUT, terminate(&suspicion.options, &pids)).await;
+                if !matches!(terminated, Ok(Ok(()))) {
+                    suspicion.abandoned.lock().unwrap_or_else(PoisonError::into_inner).extend(pids);
+                }
+            }
+            suspicion.is_terminating.store(false, Ordering::Relaxed);
+        });
+    }
+
     fn silence_max(&self, connected_at: Instant) -> Option<Duration> {
         let silent_at = self.since.lock().unwrap_or_else(PoisonError::into_inner).silent_at;
         let is_suspect = silent_at.is_some_and(|at| connected_at <= at);
@@ -144,6 +184,20 @@ async fn idles(options: &PgConnectOptions, pid: i32) -> Result<bool, sqlx::Error
     };
     connection.close().await?;
     Ok(idles)
+}
+
+/// Terminates the server processes that wait for their clients.
+async fn terminate(options: &PgConnectOptions, pids: &[i32]) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    let statement = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE pid IN ({}) AND (state LIKE 'idle%' OR wait_event = 'ClientRead')
+         AND state_change < clock_timestamp() - interval '1 s'",
+        pids.join(", ")
+    );
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
 }
 
 async fn waits_for_client(connection: &mut PgConnection, pid: i32) -> Result<bool, sqlx::Error> {

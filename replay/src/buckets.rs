@@ -10,7 +10,7 @@ use crate::spill_file::{Extent, SpillError, SpillFile, SpillReader};
 /// of its own.
 const BLOCK_BYTES: usize = 256 << 10;
 /// How many bytes of entries stay in memory by default.
-const MEMORY_MAX: usize = 32 << 20;
+const MEMORY_MAX: usize = 192 << 20;
 /// How many bytes a bucket may have before it is divided, by default.
 const BUCKET_MAX: u64 = 16 << 20;
 /// How many bits of the hash choose one of the buckets.

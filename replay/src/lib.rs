@@ -5,7 +5,7 @@
 //! hash of their conversation. Buckets keep a bounded number of bytes in memory, and the others in a temporary file.
 //! Then the caller takes one [`Bucket`] after the other, and decodes its records with [`DecodedBlock`].
 //!
-//! An example: a log of a million records takes 500 MB. Of these, 32 MiB stay in memory. Each of the 256 buckets has
+//! An example: a log of a million records takes 500 MB. Of these, 192 MiB stay in memory. Each of the 256 buckets has
 //! about 4,000 records. A bucket with far more records is divided by further bits of the hash, until it is small enough
 //! or has only one conversation.
 //!

@@ -1,5 +1,6 @@
 //! Connections to Postgres that die without a sign: they stay open, but whatever either side sends vanishes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use service::config::Config;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::harness::postgres::OwnPostgres;
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{TIMEOUT, config, defaults, unlimited};
 use crate::harness::{System, eventually};
@@ -207,6 +209,29 @@ async fn a_migration_whose_connection_dies_ends_and_frees_its_lock() {
     let failed = migration.await.unwrap();
     assert!(matches!(failed, Err(ReadModelError::Unreachable(_))), "{failed:?}");
     read_model.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_server_processes_of_dead_connections_are_terminated() {
+    let server = OwnPostgres::start().await;
+    let mut config = config();
+    let proxy = Proxy::start(&server.url).await;
+    config.database_url.clone_from(&proxy.url);
+    let read_model = idle_read_model(&config, 4).await;
+    let all = || futures_util::future::join_all([(); 4].map(|()| read_model.offsets()));
+    all().await.into_iter().for_each(|read| drop(read.unwrap()));
+    let mut sql = PgConnection::connect(&server.url).await.unwrap();
+    let mut processes = async || -> BTreeSet<i32> {
+        let pids = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'messages'");
+        pids.fetch_all(&mut sql).await.unwrap().into_iter().collect()
+    };
+    let before = processes().await;
+    assert_eq!(before.len(), 4);
+
+    proxy.deaden();
+    eventually("reads succeed again", async || all().await.into_iter().all(|read| read.is_ok()).then_some(())).await;
+
+    eventually("they are gone", async || processes().await.is_disjoint(&before).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -280,6 +280,27 @@ async fn an_empty_read_model_has_nothing_to_rebuild() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_needs_no_migration_and_names_the_columns_that_it_cannot_compare() {
+    let mut system = system_with_history().await;
+    let (conversation, _) = forge(&system, "bob").await;
+    system.stop().await;
+    // The schema as an earlier version has it.
+    let schema = &system.config.database_schema;
+    let older = format!(
+        "SET search_path = {schema}; ALTER TABLE messages DROP COLUMN edited_at; DROP TABLE repairs;
+         ALTER TABLE generations DROP COLUMN last_repair; DELETE FROM _sqlx_migrations WHERE version = 7"
+    );
+    sqlx::raw_sql(AssertSqlSafe(older)).execute(&system.sql).await.unwrap();
+
+    let refused = Rebuilt::run(&system, &[]).await;
+    assert!(!refused.has_succeeded() && refused.printed.is_empty(), "{refused:?}");
+    let dry_run = Rebuilt::run(&system, &["--dry-run"]).await;
+    dry_run.assert_printed(3, "! not compared, because the schema in use has no such columns: messages.edited_at");
+    dry_run.assert_printed(3, &format!("✗ messages conversation_id={conversation} seq=1: content is \"forged\""));
+    dry_run.assert_printed(3, "would change rows in conversations: 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the whole machine"]
 async fn a_community_with_a_hundred_thousand_events_is_rebuilt_and_found_equal() {
     let mut config = config();

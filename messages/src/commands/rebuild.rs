@@ -94,7 +94,9 @@ async fn prepare(arguments: &RebuildArgs) -> anyhow::Result<Rebuild> {
     let topic = topic.with_context(|| format!("the topic {} doesn't exist", config.kafka_topic))?;
     let read_model = ReadModel::connect(&config.database_url, &config.database_schema, CONNECTIONS)?;
     let pending = read_model.health().await?.pending_migrations;
-    ensure!(pending == 0, "the schema {} lacks {pending} migrations: run messages migrate", config.database_schema);
+    // Another version shows what it would change before its migrations run.
+    let is_known = pending == 0 || arguments.dry_run && read_model.has_generations().await?;
+    ensure!(is_known, "the schema {} lacks {pending} migrations: run messages migrate", config.database_schema);
     let bytes = read_model.rows_bytes().await?;
     ensure!(
         arguments.yes || arguments.back || bytes <= BYTES_WITHOUT_QUESTION || is_confirmed(bytes)?,
@@ -156,7 +158,10 @@ fn show(steps: &StepDisplay, step: RebuildStep) {
 }
 
 fn print(outcome: &RebuildOutcome, goal: RebuildGoal) -> ExitCode {
-    let RebuildOutcome { generation, records, differences, stood_still } = outcome;
+    let RebuildOutcome { generation, records, differences, new_columns, stood_still } = outcome;
+    if !new_columns.is_empty() {
+        println!("! not compared, because the schema in use has no such columns: {}", new_columns.join(", "));
+    }
     print_differences(differences);
     if !differences.is_empty() {
         print_counts(differences);

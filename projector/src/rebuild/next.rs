@@ -73,6 +73,8 @@ pub struct RebuildOutcome {
     pub records: u64,
     /// What it has otherwise than the generation before.
     pub differences: Differences,
+    /// The columns that the generation before lacks. Nobody has compared them.
+    pub new_columns: Vec<String>,
     /// How long the projectors stood still; none if the generation didn't become the live one.
     pub stood_still: Option<Duration>,
 }
@@ -88,7 +90,7 @@ pub async fn rebuild(
     shutdown: &CancellationToken,
     report: impl Fn(RebuildStep),
 ) -> anyhow::Result<RebuildOutcome> {
-    let log = Arc::new(LogConsumer::new(&rebuild.brokers, &rebuild.topic, "rebuild"));
+    let log = Arc::new(LogConsumer::new(&rebuild.brokers, &rebuild.topic, "rebuild").without_headers());
     ensure_complete(&log).await?;
     if let Some(folded) = rebuild.read_model.folded_topic().await?.filter(|folded| folded.id == rebuild.topic_id) {
         ensure_same_partitions(&rebuild.topic, rebuild.partitions, &folded)?;
@@ -203,6 +205,7 @@ async fn conclude(
         generation: next.projection().generation,
         records: offsets.0.iter().map(|next| u64::try_from(*next).unwrap_or(0)).sum(),
         differences,
+        new_columns: next.columns_without_live(),
         stood_still,
     })
 }

@@ -4,7 +4,7 @@
 //! | Step | What happens |
 //! |---|---|
 //! | rows | One snapshot of Postgres has the offsets up to which the read model is folded, the dead letters, and all rows. The rows are sorted into buckets, by the hash of their conversation. The snapshot ends. |
-//! | log | The log is read from its beginning up to exactly these offsets. Its records are sorted in the same way. |
+//! | log | Meanwhile the log is read from its beginning up to exactly these offsets. Its records are sorted in the same way. |
 //! | comparison | Each bucket of the log is folded. The rows that the fold demands are compared with the bucket's rows from Postgres, in both directions. |
 //!
 //! The offsets and the rows are of one state of the database, and the log below the offsets never changes. So whatever

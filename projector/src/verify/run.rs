@@ -1,5 +1,7 @@
 //! The steps of a verification, from the snapshot to the last bucket.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, bail};
 use domain::ConversationId;
 use event_log::LogConsumer;
@@ -71,16 +73,28 @@ struct SortedRows {
 /// or the disk is full.
 pub async fn verify(verification: &Verification, report: impl Fn(VerifyProgress)) -> anyhow::Result<VerifyOutcome> {
     let Verification { brokers, topic, read_model, budget, .. } = verification;
-    let log = LogConsumer::new(brokers, topic, "verify");
+    let log = LogConsumer::new(brokers, topic, "verify").without_headers();
     ensure_complete(&log).await?;
     let stored = read_model.stored_rows().await?;
     let (folded, stored) = stored.context("the read model is empty: no projector has folded anything yet")?;
     ensure_same_topic(verification, &folded)?;
-    let rows = sort_rows(stored, folded.id, budget, &report).await?;
     if !log.end_offsets().await?.covers(&folded.next) {
         bail!("the read model has folded records that the log doesn't have: the log isn't what it was");
     }
-    let sorted = sort_log(&log, &folded.next, budget, |progress| report(VerifyProgress::Log(progress))).await?;
+    // People read of one step at a time.
+    let has_rows = AtomicBool::new(false);
+    let report_log = |progress| {
+        if has_rows.load(Ordering::Relaxed) {
+            report(VerifyProgress::Log(progress));
+        }
+    };
+    let sorting_rows = async {
+        let rows = sort_rows(stored, folded.id, budget, &report).await?;
+        has_rows.store(true, Ordering::Relaxed);
+        anyhow::Ok(rows)
+    };
+    let sorting_log = async { anyhow::Ok(sort_log(&log, &folded.next, budget, report_log).await?) };
+    let (rows, sorted) = tokio::try_join!(sorting_rows, sorting_log)?;
     let mut comparison = Comparison {
         parked: &rows.parked,
         partitions: verification.partitions,

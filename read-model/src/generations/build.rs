@@ -9,6 +9,7 @@ use domain::PositionVector;
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::common_columns::CommonColumns;
 use super::schema::{self, run};
 use crate::connection::ReadModel;
 use crate::derived_rows::DerivedTable;
@@ -78,6 +79,8 @@ pub struct NextGeneration {
     pub(super) live_schema: String,
     pub(super) projection: Projection,
     pub(super) schema: String,
+    /// What can be compared with the live generation.
+    pub(super) columns: CommonColumns,
     /// If the generation was the live one before: the number of the last repair by then. It lacks the later ones.
     pub(super) undone_after: Option<i64>,
     /// The statements that make its indexes, by table.
@@ -115,7 +118,8 @@ impl ReadModel {
             live.next, live.partitions
         );
         run(&mut connection, partitions).await?;
-        Ok(self.next_generation(connection, live, next, indexes, None))
+        let columns = CommonColumns::with(&mut connection, &live.schema).await?;
+        Ok(self.next_generation((connection, columns), live, next, indexes, None))
     }
 
     /// Takes the generation that was retired last, to make it the live one again. It has its offsets from then.
@@ -140,12 +144,14 @@ impl ReadModel {
             live.next
         );
         run(&mut connection, renumber).await?;
-        Ok(self.next_generation(connection, live, next, BTreeMap::new(), Some(undone_after.unwrap_or(0))))
+        let columns = CommonColumns::with(&mut connection, &live.schema).await?;
+        let undone_after = Some(undone_after.unwrap_or(0));
+        Ok(self.next_generation((connection, columns), live, next, BTreeMap::new(), undone_after))
     }
 
     fn next_generation(
         &self,
-        mut connection: PooledConnection,
+        (mut connection, columns): (PooledConnection, CommonColumns),
         live: LiveGeneration,
         schema: String,
         indexes: BTreeMap<String, Vec<String>>,
@@ -164,6 +170,7 @@ impl ReadModel {
             live_schema,
             projection,
             schema,
+            columns,
             undone_after,
             indexes,
             read_model,
@@ -215,6 +222,11 @@ impl NextGeneration {
     /// Its number, and the topic that it is folded from.
     pub fn projection(&self) -> Projection {
         self.projection
+    }
+
+    /// The columns that the live generation lacks, such as `messages.edited_at`. Nobody can compare them.
+    pub fn columns_without_live(&self) -> Vec<String> {
+        self.columns.missing()
     }
 
     /// The read model with the rows of this generation. Batches can be folded into it once its indexes exist.
@@ -274,6 +286,15 @@ async fn make_indexes(
             report();
         }
         run(connection, format!("ANALYZE {schema}.{table}")).await?;
+    }
+}
+
+impl ReadModel {
+    /// Whether the schema knows generations: the migrations of some release have run that can rebuild.
+    pub async fn has_generations(&self) -> Result<bool, ReadModelError> {
+        let mut connection = self.acquire("has_generations").await?;
+        let found = sqlx::query_scalar("SELECT to_regclass('generations') IS NOT NULL");
+        Ok(found.fetch_one(&mut connection).await?)
     }
 }
 

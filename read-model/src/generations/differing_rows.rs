@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::common_columns::CommonColumns;
 use super::digests::DifferingConversations;
 use crate::derived_rows::{DerivedRow, DerivedTable};
 use crate::pool::PooledConnection;
@@ -24,6 +25,7 @@ pub struct DifferingRow {
 /// Lists rows that differ, at most so many of each table and generation, in the order of their keys.
 pub(super) async fn differing_rows(
     connection: &mut PooledConnection,
+    columns: &CommonColumns,
     live: &str,
     next: &str,
     conversations: &DifferingConversations,
@@ -33,11 +35,11 @@ pub(super) async fn differing_rows(
     for (table, ids) in &conversations.0 {
         let ids: Vec<Uuid> = ids.iter().take(limit).map(|id| id.0).collect();
         let mut rows: BTreeMap<Key, DifferingRow> = BTreeMap::new();
-        for row in rows_without(connection, *table, [live, next], &ids, limit).await? {
+        for row in rows_without(connection, (*table, columns.of(*table)), [live, next], &ids, limit).await? {
             let key = row.values[..table.key_length()].to_vec();
             rows.insert(key, DifferingRow { live: Some(row), next: None });
         }
-        for row in rows_without(connection, *table, [next, live], &ids, limit).await? {
+        for row in rows_without(connection, (*table, columns.of(*table)), [next, live], &ids, limit).await? {
             let key = row.values[..table.key_length()].to_vec();
             rows.entry(key).or_insert(DifferingRow { live: None, next: None }).next = Some(row);
         }
@@ -46,16 +48,20 @@ pub(super) async fn differing_rows(
     Ok(found)
 }
 
-/// The rows of a table in one generation that aren't in another.
+/// The rows of a table in one generation that aren't in another, by the columns that both have.
 async fn rows_without(
     connection: &mut PooledConnection,
-    table: DerivedTable,
+    (table, common): (DerivedTable, &[&str]),
     [one, other]: [&str; 2],
     conversations: &[Uuid],
     limit: usize,
 ) -> Result<Vec<DerivedRow>, sqlx::Error> {
     let (name, columns) = (table.name(), table.columns());
-    let values: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
+    let value = |column: &&str| match common.contains(column) {
+        true => format!("{column}::text"),
+        false => "NULL::text".to_owned(),
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
     let rows =
         |schema: &str| format!("SELECT {} FROM {schema}.{name} WHERE {} = ANY($1)", values.join(", "), columns[0]);
     let key: Vec<String> = (1..=table.key_length()).map(|number| number.to_string()).collect();

@@ -1,5 +1,5 @@
 //! Comparing the generation that is being built with the live one: by digests of each conversation's rows in each table,
-//! which Postgres computes. A digest is the number of rows, and two sums of their hashes.
+//! which Postgres computes. A digest is the number of rows, and two sums of hashes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,11 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::build::NextGeneration;
+use super::common_columns::CommonColumns;
 use super::schema::{offsets, run};
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
 use crate::pool::PooledConnection;
-
-/// The seeds of the two hashes.
-const SEEDS: [i64; 2] = [1, 2];
 
 /// Conversations whose rows differ, by table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,14 +51,15 @@ impl DifferingConversations {
 }
 
 /// The statement that computes the digests of a table's rows. `condition` chooses the rows.
-fn digests(schema: &str, table: DerivedTable, condition: &str) -> String {
-    let (name, columns) = (table.name(), table.columns().join(", "));
+fn digests(schema: &str, table: DerivedTable, columns: &[&str], condition: &str) -> String {
+    let (name, columns) = (table.name(), columns.join(", "));
     let conversation = table.columns()[0];
-    let sums = SEEDS.map(|seed| format!("sum(hash_record_extended(ROW({columns}), {seed}))"));
+    // With OFFSET, Postgres hashes each row once: a row's second hash is that of its first one.
     format!(
-        "SELECT {conversation} AS conversation, count(*) AS rows, {} AS first_sum, {} AS second_sum
-         FROM {schema}.{name} {condition} GROUP BY {conversation}",
-        sums[0], sums[1]
+        "SELECT conversation, count(*) AS rows, sum(hash) AS first_sum, sum(hashint8extended(hash, 2)) AS second_sum
+         FROM (SELECT {conversation} AS conversation, hash_record_extended(ROW({columns}), 1) AS hash
+               FROM {schema}.{name} {condition} OFFSET 0) AS hashed
+         GROUP BY conversation"
     )
 }
 
@@ -84,13 +83,13 @@ impl NextGeneration {
     /// Stores the digests of the live generation: of all conversations, or of those that have changed since some
     /// offsets.
     pub async fn store_live_digests(&mut self, since: Option<&PositionVector>) -> Result<(), ReadModelError> {
-        let Self { connection, schema, live_schema, .. } = self;
-        for table in DerivedTable::ALL {
+        let Self { connection, schema, live_schema, columns, .. } = self;
+        for table in columns.tables() {
             let condition = since.map_or(String::new(), |since| {
                 let id = table.columns()[0];
                 format!("WHERE {id} IN ({})", changed(live_schema, since))
             });
-            let digests = digests(live_schema, table, &condition);
+            let digests = digests(live_schema, table, columns.of(table), &condition);
             run(connection, format!("CREATE TABLE {} AS {digests}", stored(schema, table))).await?;
         }
         Ok(run(connection, "COMMIT".to_owned()).await?)
@@ -103,13 +102,14 @@ impl NextGeneration {
         since: Option<&PositionVector>,
     ) -> Result<DifferingConversations, ReadModelError> {
         let mut found = DifferingConversations::default();
-        for table in DerivedTable::ALL {
+        for table in self.columns.tables() {
             let stored = stored(&self.schema, table);
             let condition = since.map_or(String::new(), |since| {
                 let (changed, id) = (changed(&self.schema, since), table.columns()[0]);
                 format!("WHERE {id} IN ({changed} UNION SELECT conversation FROM {stored})")
             });
-            let (live, next) = (format!("SELECT * FROM {stored}"), digests(&self.schema, table, &condition));
+            let (live, next) =
+                (format!("SELECT * FROM {stored}"), digests(&self.schema, table, self.columns.of(table), &condition));
             let rows = sqlx::query(AssertSqlSafe(differing(&live, &next))).fetch_all(&mut self.connection).await?;
             DifferingConversations::read(&rows, table, &mut found)?;
             run(&mut self.connection, format!("DROP TABLE {stored}")).await?;
@@ -136,6 +136,7 @@ fn stored(schema: &str, table: DerivedTable) -> String {
 /// Compares the rows of the conversations that have changed since these offsets, in either of two generations.
 pub(super) async fn compare_changed(
     connection: &mut PooledConnection,
+    columns: &CommonColumns,
     schemas: [&str; 2],
     since: &PositionVector,
 ) -> Result<DifferingConversations, sqlx::Error> {
@@ -145,9 +146,9 @@ pub(super) async fn compare_changed(
     if ids.is_empty() {
         return Ok(found);
     }
-    for table in DerivedTable::ALL {
+    for table in columns.tables() {
         let condition = format!("WHERE {} = ANY($1)", table.columns()[0]);
-        let [one, other] = schemas.map(|schema| digests(schema, table, &condition));
+        let [one, other] = schemas.map(|schema| digests(schema, table, columns.of(table), &condition));
         let statement = sqlx::query(AssertSqlSafe(differing(&one, &other))).bind(&ids);
         DifferingConversations::read(&statement.fetch_all(&mut *connection).await?, table, &mut found)?;
     }

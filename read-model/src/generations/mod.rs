@@ -25,6 +25,7 @@
 //! the swap still sees 7, and its rows. The next snapshot on the same connection sees -7.
 
 mod build;
+mod common_columns;
 mod copy;
 mod differing_rows;
 mod digests;

@@ -82,13 +82,6 @@ impl NextGeneration {
         if present != Some(*live) {
             return Err(SwapError::Superseded);
         }
-        let migrations: Vec<i64> =
-            sqlx::query_scalar(AssertSqlSafe(format!("SELECT version FROM {base}._sqlx_migrations ORDER BY version")))
-                .fetch_all(&mut *connection)
-                .await?;
-        if !migrator().iter().map(|migration| migration.version).eq(migrations) {
-            return Err(SwapError::Migrated);
-        }
         run(connection, format!("SELECT FROM {live_schema}.partitions ORDER BY partition FOR UPDATE")).await?;
         Ok(offsets(connection, live_schema).await?)
     }
@@ -97,8 +90,8 @@ impl NextGeneration {
 impl LockedGeneration<'_> {
     /// Compares what has changed since these offsets in either generation. Both must be folded equally far.
     pub async fn compare_since(&mut self, since: &PositionVector) -> Result<DifferingConversations, ReadModelError> {
-        let NextGeneration { connection, live_schema, schema, .. } = &mut *self.next;
-        Ok(compare_changed(connection, [live_schema, schema], since).await?)
+        let NextGeneration { connection, live_schema, schema, columns, .. } = &mut *self.next;
+        Ok(compare_changed(connection, columns, [live_schema, schema], since).await?)
     }
 
     /// Lists rows that differ, at most so many of each table. Both generations must be folded equally far.
@@ -107,8 +100,8 @@ impl LockedGeneration<'_> {
         conversations: &DifferingConversations,
         limit: usize,
     ) -> Result<Vec<DifferingRow>, ReadModelError> {
-        let NextGeneration { connection, live_schema, schema, .. } = &mut *self.next;
-        Ok(differing_rows(connection, live_schema, schema, conversations, limit).await?)
+        let NextGeneration { connection, live_schema, schema, columns, .. } = &mut *self.next;
+        Ok(differing_rows(connection, columns, live_schema, schema, conversations, limit).await?)
     }
 
     /// Makes the next generation the live one. `parked` are all records that it couldn't fold; without them, dead letters
@@ -137,6 +130,7 @@ impl NextGeneration {
         parked: Option<&[ParkedRecord]>,
         differing: &DifferingConversations,
     ) -> Result<(), SwapError> {
+        self.ensure_migrated().await?;
         let last_repair = self.record_repairs(differing).await?;
         let Self { connection, base, live, live_schema, projection, schema, .. } = self;
         if let Some(parked) = parked {
@@ -153,6 +147,19 @@ impl NextGeneration {
              COMMIT"
         );
         Ok(run(connection, swap).await?)
+    }
+
+    /// Checks that the schema is that of this version. A dry run may be one of another version.
+    async fn ensure_migrated(&mut self) -> Result<(), SwapError> {
+        let Self { connection, base, .. } = self;
+        let migrations: Vec<i64> =
+            sqlx::query_scalar(AssertSqlSafe(format!("SELECT version FROM {base}._sqlx_migrations ORDER BY version")))
+                .fetch_all(&mut *connection)
+                .await?;
+        match migrator().iter().map(|migration| migration.version).eq(migrations) {
+            true => Ok(()),
+            false => Err(SwapError::Migrated),
+        }
     }
 
     /// Records which conversations have other rows in this generation. The caches have nothing of it yet, so nobody needs

@@ -25,6 +25,7 @@ const CHAT_MARGIN: Duration = Duration::from_secs(2);
 /// A step of a rebuild that its log names.
 const LOG: &str = "reading the log";
 const DIGESTS: &str = "computed digests of the rows in use";
+const COPY: &str = "folding and copying";
 const COMPARISON: &str = "comparing with the rows in use";
 const CATCHING_UP: &str = "folding what has come meanwhile";
 
@@ -200,7 +201,9 @@ async fn a_rebuild_takes_little_more_than_copying_the_rows() {
         "512 MiB",
         rebuild.peak_bytes <= 512 << 20,
     ));
-    let compared = rebuild.seconds_between(LOG, DIGESTS) + rebuild.seconds_between(COMPARISON, CATCHING_UP);
+    // Postgres computes the digests of the rows in use while the log is read.
+    let digests = (rebuild.seconds_between(LOG, DIGESTS) - rebuild.seconds_between(LOG, COPY)).max(0.0);
+    let compared = digests + rebuild.seconds_between(COMPARISON, CATCHING_UP);
     proof.row(row(
         "comparing the rows with those in use".to_owned(),
         format!("{compared:.1} s of {:.1} s", rebuild.took.as_secs_f64()),
