@@ -25,7 +25,7 @@ impl CommonColumns {
         let of_table = |table: DerivedTable| {
             let exists = |column: &&str| existing.contains(&(table.name().to_owned(), (*column).to_owned()));
             // Without its key, a row is none.
-            let has_key = table.columns()[..table.key_length()].iter().all(|column| exists(column));
+            let has_key = table.columns()[..table.key_length()].iter().all(exists);
             let columns = table.columns().iter().copied().filter(|column| has_key && exists(column));
             (table, columns.collect())
         };
