@@ -80,6 +80,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    /// What only operators' commands do.
+    const OF_OPERATORS: [&str; 3] = ["INFO", "SCAN", "HKEYS"];
+
     /// The words in capital letters that follow on `start`.
     fn commands<'a>(source: &'a str, start: &'a str) -> impl Iterator<Item = String> + 'a {
         source.split(start).skip(1).map(|rest| rest.chars().take_while(char::is_ascii_uppercase).collect())
@@ -96,8 +99,8 @@ mod tests {
             used.extend(commands(&source, "redis.call('").chain(commands(&source, "cmd(\"")));
         }
         let checked: BTreeSet<String> = commands(include_str!("scripts/check.lua"), "redis.call('").collect();
-        let forgotten: Vec<_> =
-            used.difference(&checked).filter(|command| !["", "INFO"].contains(&&***command)).collect();
+        let is_checked = |command: &&String| command.is_empty() || OF_OPERATORS.contains(&command.as_str());
+        let forgotten: Vec<_> = used.difference(&checked).filter(|command| !is_checked(command)).collect();
         assert!(forgotten.is_empty() && used.len() > 20, "the check doesn't do {forgotten:?}");
     }
 }
