@@ -83,7 +83,8 @@ export interface paths {
         };
         /**
          * List what changed for you since a token
-         * @description Without `since`, the response has no changes and the current token. A page that isn't the last may be empty.
+         * @description Without `since`, the response has no changes and the current token. A page that isn't the last may be empty. A token
+         *     that the server refuses with 400 is useless: drop what you have, and read again.
          */
         get: operations["sync"];
         put?: never;
