@@ -32,9 +32,9 @@ export interface HttpResponse<Body> {
 const ATTEMPT_TIMEOUT_MAX_MS = 15_000;
 /**
  * Those of the first attempts: the open connections may be dead, and each attempt finds that out of one. Browsers have
- * up to six.
+ * up to six, so the seventh attempt has a new one.
  */
-const ATTEMPT_TIMEOUTS_MS = [4_000, 4_000, 4_000, 4_000, 8_000];
+const ATTEMPT_TIMEOUTS_MS = [4_000, 4_000, 4_000, 4_000, 4_000, 4_000, 8_000];
 /** The longest time between the starts of two attempts without `Retry-After`, in milliseconds. */
 const RETRY_PAUSE_MAX_MS = 10_000;
 /** The pauses without `Retry-After` differ by this much even after attempts that took long, in milliseconds. */

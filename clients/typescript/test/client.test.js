@@ -364,8 +364,8 @@ test('a client whose connections go dead without a word comes back, and loses no
   const sent = aliceClient.send(id, 'from alice');
   await bobClient.send(id, 'from bob');
   await sent;
-  await until('alice has bob’s message', () => aliceClient.messages(id).some(({ content }) => content === 'from bob'), 40);
-  await until('alice is live again', () => aliceClient.state === 'live', 40);
+  await until('alice has bob’s message', () => aliceClient.messages(id).some(({ content }) => content === 'from bob'), 60);
+  await until('alice is live again', () => aliceClient.state === 'live', 60);
   await until('both have all messages', () => [aliceClient, bobClient].every((client) =>
     client.messages(id).length === 3 && client.messages(id).every(({ seq }) => seq)));
   assert.deepEqual(aliceClient.messages(id), bobClient.messages(id));
