@@ -1,7 +1,7 @@
 //! Every key in Redis: its name, what it holds and how long it lives. No other module names a key.
 //!
-//! Redis may evict views, versions, participants, the published progress, as-ofs, stalls, the generation and counters of
-//! queries. It must lose none of the others before they expire.
+//! Redis may evict views, versions, participants, the published progress, as-ofs, stalls, the generation, the repairs
+//! and counters of queries. It must lose none of the others before they expire.
 
 use std::fmt;
 use std::time::Duration;

@@ -100,7 +100,7 @@ pub(crate) async fn record_repair(
     if before == after {
         return Ok(());
     }
-    sqlx::query("LOCK TABLE repairs IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
+    sqlx::query(sqlx::AssertSqlSafe(lock_statement("repairs"))).execute(&mut *connection).await?;
     let scopes = "SELECT $1::uuid, NULL::text UNION ALL SELECT $1, unnest($2::text[])";
     let record = sqlx::query(sqlx::AssertSqlSafe(record_statement("repairs", scopes, false)));
     record.bind(conversation.0).bind(before.changed_members(after)).execute(&mut *connection).await?;

@@ -177,7 +177,7 @@ impl Suspicion {
 /// Whether a server process has been waiting for its client for a while, or is gone: then it won't answer.
 async fn idles(options: &PgConnectOptions, pid: i32) -> Result<bool, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
-    // While it copies rows from its client, it is active whenever it waits for them, too.
+    // A copy from its client may just be waiting for the next rows.
     let idles = waits_for_client(&mut connection, pid).await? && {
         tokio::time::sleep(ASKS_AGAIN_AFTER).await;
         waits_for_client(&mut connection, pid).await?
@@ -186,14 +186,18 @@ async fn idles(options: &PgConnectOptions, pid: i32) -> Result<bool, sqlx::Error
     Ok(idles)
 }
 
+/// The condition of a server process that has been waiting for its client for a while. Without `track_activities`, nobody
+/// knows. An answer may be on its way. While it copies rows from its client, it is active whenever it waits for them, too.
+const WAITS_FOR_CLIENT: &str = "(state LIKE 'idle%' OR wait_event IS NOT DISTINCT FROM 'ClientRead')
+                                AND state_change <= clock_timestamp() - interval '1 s'";
+
 /// Terminates the server processes that wait for their clients.
 async fn terminate(options: &PgConnectOptions, pids: &[i32]) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
     let statement = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE pid IN ({}) AND (state LIKE 'idle%' OR wait_event = 'ClientRead')
-         AND state_change < clock_timestamp() - interval '1 s'",
+         WHERE pid IN ({}) AND {WAITS_FOR_CLIENT}",
         pids.join(", ")
     );
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
@@ -201,11 +205,8 @@ async fn terminate(options: &PgConnectOptions, pids: &[i32]) -> Result<(), sqlx:
 }
 
 async fn waits_for_client(connection: &mut PgConnection, pid: i32) -> Result<bool, sqlx::Error> {
-    // Without `track_activities`, the state is another one, and nobody knows. An answer may be on its way.
     let question = format!(
-        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid}
-                            AND ((state NOT LIKE 'idle%' AND wait_event IS DISTINCT FROM 'ClientRead')
-                                 OR state_change > clock_timestamp() - interval '1 s'))"
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid} AND ({WAITS_FOR_CLIENT}) IS NOT TRUE)"
     );
     let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection).await?;
     sqlx::Row::try_get(&row, 0)

@@ -16,6 +16,16 @@ use crate::harness::verified::Verified;
 use crate::harness::{Client, System, eventually};
 use crate::verify::{system_with_history, with_history};
 
+/// The steps of a rebuild, as its log names them.
+pub(crate) const STEPS: [&str; 6] = [
+    "reading the log",
+    "computed digests of the rows in use",
+    "folding and copying",
+    "making indexes",
+    "comparing with the rows in use",
+    "folding what has come meanwhile",
+];
+
 /// What `messages rebuild` printed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
@@ -189,14 +199,7 @@ pub(crate) async fn rebuild_until(system: &System, step: &str) -> Child {
 async fn a_rebuild_that_is_killed_at_any_step_changes_nothing_and_the_next_one_succeeds() {
     let system = system_with_history().await;
     let rows = system.read_model().export_state().await.unwrap();
-    for step in [
-        "reading the log",
-        "computed digests of the rows in use",
-        "folding and copying",
-        "making indexes",
-        "comparing with the rows in use",
-        "folding what has come meanwhile",
-    ] {
+    for step in STEPS {
         let mut child = rebuild_until(&system, step).await;
         child.kill().await.unwrap();
         assert_eq!(generation(&system).await, 1, "{step}");

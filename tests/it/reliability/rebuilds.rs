@@ -8,17 +8,7 @@ use super::services::Services;
 use crate::harness::checker::{Crowd, Workload};
 use crate::harness::cluster::Half;
 use crate::harness::eventually;
-use crate::rebuild::{Rebuilt, generation, rebuild_until};
-
-/// The steps of a rebuild, as its log names them.
-const STEPS: [&str; 6] = [
-    "reading the log",
-    "computed digests of the rows in use",
-    "folding and copying",
-    "making indexes",
-    "comparing with the rows in use",
-    "folding what has come meanwhile",
-];
+use crate::rebuild::{Rebuilt, STEPS, generation, rebuild_until};
 
 /// What is killed while a rebuild is at some step.
 #[derive(Debug, Clone, Copy)]
