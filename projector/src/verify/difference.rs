@@ -21,7 +21,7 @@ domain::limit_rows! {
 }
 
 /// How a row differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DifferenceKind {
     /// The log demands it, and Postgres doesn't have it.
     Missing,
@@ -44,7 +44,7 @@ pub enum DifferenceKind {
 }
 
 /// A row that isn't as the log demands it, or one value of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
     /// The table's name.
     pub table: &'static str,
@@ -124,6 +124,20 @@ impl Differences {
     /// How many rows differ.
     pub fn rows(&self) -> u64 {
         self.counts.values().map(|counts| counts.missing + counts.added + counts.changed).sum()
+    }
+
+    /// Adds those of other conversations.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.first.extend(other.first);
+        self.first.sort_unstable();
+        self.first.truncate(DIFFERENCES_MAX);
+        for (table, more) in other.counts {
+            let counts = self.counts.entry(table).or_default();
+            counts.missing += more.missing;
+            counts.added += more.added;
+            counts.changed += more.changed;
+        }
+        self.conversations += other.conversations;
     }
 
     /// Adds a row that the log demands, and Postgres doesn't have.

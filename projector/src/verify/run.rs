@@ -1,5 +1,6 @@
 //! The steps of a verification, from the snapshot to the last bucket.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
@@ -9,7 +10,7 @@ use read_model::{FoldedTopic, OpenError, ReadModel, StoredRows};
 use replay::{Bucket, Buckets, SortBudget, SortProgress, hash_of, sort_log};
 use uuid::Uuid;
 
-use super::comparison::{Comparison, ParkedRecords};
+use super::comparison::{Comparison, ParkedRecords, compare_all};
 use super::difference::Differences;
 use super::row_codec::EncodedRow;
 use crate::complete_log::{ensure_complete, ensure_same_partitions};
@@ -95,19 +96,10 @@ pub async fn verify(verification: &Verification, report: impl Fn(VerifyProgress)
     };
     let sorting_log = async { anyhow::Ok(sort_log(&log, &folded.next, budget, report_log).await?) };
     let (rows, sorted) = tokio::try_join!(sorting_rows, sorting_log)?;
-    let mut comparison = Comparison {
-        parked: &rows.parked,
-        partitions: verification.partitions,
-        differences: Differences::default(),
-        readable_dead_letters: 0,
-    };
-    let total = sorted.len() as u64;
-    for ((log, stored), done) in sorted.into_iter().zip(rows.buckets).zip(1..) {
-        compare(&mut comparison, log, stored, budget.bucket_max)?;
-        report(VerifyProgress::Comparison { done, total });
-        // Folding never waits, so a signal would otherwise be noticed at the end.
-        tokio::task::yield_now().await;
-    }
+    let comparison = Comparison::new(Arc::new(rows.parked), verification.partitions);
+    let buckets = sorted.into_iter().zip(rows.buckets).collect();
+    let report_comparison = |done, total| report(VerifyProgress::Comparison { done, total });
+    let comparison = compare_all(comparison, buckets, budget.bucket_max, report_comparison).await?;
     Ok(VerifyOutcome {
         records: folded.next.0.iter().map(|next| u64::try_from(*next).unwrap_or(0)).sum(),
         rows: rows.count,
@@ -152,18 +144,4 @@ async fn sort_rows(
         report(VerifyProgress::Rows(count));
     }
     Ok(SortedRows { buckets: buckets.finish(), count, parked })
-}
-
-/// Compares two buckets of the same hashes. Divides them as long as they are too large.
-fn compare(comparison: &mut Comparison<'_>, log: Bucket, stored: Bucket, bucket_max: u64) -> anyhow::Result<()> {
-    let mut open = vec![(log, stored)];
-    while let Some((log, stored)) = open.pop() {
-        let is_large = log.bytes() + stored.bytes() > bucket_max;
-        if is_large && (log.is_divisible() || stored.is_divisible()) {
-            open.extend(log.divide()?.into_iter().zip(stored.divide()?));
-        } else {
-            comparison.compare(log, stored)?;
-        }
-    }
-    Ok(())
 }
