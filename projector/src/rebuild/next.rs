@@ -160,7 +160,7 @@ async fn build(
     let parked = copy_rows(buckets, *partitions, budget.bucket_max, copiers, &mut courtesy, copying).await?;
     next.finish_copy(read_model, &folded, |done, total| report(RebuildStep::Indexing { done, total })).await?;
     report(RebuildStep::Comparing);
-    let differing = next.compare_with_stored(None).await?;
+    let differing = next.compare_all(read_model).await?;
     let consumer = LogConsumer::new(&rebuild.brokers, topic, "rebuild");
     let follower = LogFollower::begin(consumer, next.read_model().clone(), next.projection(), &folded, Some(parked))?;
     conclude(rebuild, goal, next, follower, folded, differing, report).await

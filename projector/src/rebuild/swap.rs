@@ -91,7 +91,7 @@ impl Swap<'_> {
         let includes = self.next.begin_live_digests().await?;
         self.next.store_live_digests(Some(&since)).await?;
         self.follower.fold_to(&includes).await?;
-        let found = self.next.compare_with_stored(Some(&since)).await?;
+        let found = self.next.compare_changed(&since).await?;
         self.differing.extend(found);
         self.compared = includes;
         Ok(())

@@ -33,7 +33,7 @@ domain::limit_rows! {
 }
 
 /// How much memory Postgres may use for each part of a statement.
-const MEMORY: &str = "SET work_mem = '64MB'; SET maintenance_work_mem = '256MB'";
+pub(super) const MEMORY: &str = "SET work_mem = '64MB'; SET maintenance_work_mem = '256MB'";
 
 /// Why a generation can't be begun.
 #[derive(Debug, thiserror::Error)]

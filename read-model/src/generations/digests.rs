@@ -2,14 +2,16 @@
 //! which Postgres computes. A digest is the number of rows, and two sums of hashes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use domain::{ConversationId, PositionVector};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::build::NextGeneration;
+use super::build::{MEMORY, NextGeneration};
 use super::common_columns::CommonColumns;
 use super::schema::{offsets, run};
+use crate::connection::ReadModel;
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
 use crate::pool::PooledConnection;
@@ -95,27 +97,65 @@ impl NextGeneration {
         Ok(run(connection, "COMMIT".to_owned()).await?)
     }
 
-    /// Compares the rows of this generation with the stored digests, which are of all conversations or of those that have
-    /// changed since the same offsets. This generation must be folded as far as the digests include.
-    pub async fn compare_with_stored(
-        &mut self,
-        since: Option<&PositionVector>,
-    ) -> Result<DifferingConversations, ReadModelError> {
+    /// Compares all rows of this generation with the stored digests, two tables at a time. This generation must be folded
+    /// as far as the digests include.
+    pub async fn compare_all(&mut self, read_model: &ReadModel) -> Result<DifferingConversations, ReadModelError> {
+        let mut other = read_model.pool.connect_without_limits("compare_generations").await?;
+        self.pids.push(other.pid());
+        let Self { connection, schema, columns, .. } = self;
+        let tables = Mutex::new(columns.tables());
+        let (mut found, more) = tokio::try_join!(
+            compare_tables(connection, schema, columns, &tables),
+            compare_tables(&mut other, schema, columns, &tables),
+        )?;
+        found.extend(more);
+        other.close().await?;
+        Ok(found)
+    }
+
+    /// The same with digests of the conversations that have changed since some offsets, and these conversations' rows.
+    pub async fn compare_changed(&mut self, since: &PositionVector) -> Result<DifferingConversations, ReadModelError> {
         let mut found = DifferingConversations::default();
-        for table in self.columns.tables() {
-            let stored = stored(&self.schema, table);
-            let condition = since.map_or(String::new(), |since| {
-                let (changed, id) = (changed(&self.schema, since), table.columns()[0]);
-                format!("WHERE {id} IN ({changed} UNION SELECT conversation FROM {stored})")
-            });
-            let (live, next) =
-                (format!("SELECT * FROM {stored}"), digests(&self.schema, table, self.columns.of(table), &condition));
-            let rows = sqlx::query(AssertSqlSafe(differing(&live, &next))).fetch_all(&mut self.connection).await?;
-            DifferingConversations::read(&rows, table, &mut found)?;
-            run(&mut self.connection, format!("DROP TABLE {stored}")).await?;
+        let Self { connection, schema, columns, .. } = self;
+        for table in columns.tables() {
+            let (changed, id, stored) = (changed(schema, since), table.columns()[0], stored(schema, table));
+            let condition = format!("WHERE {id} IN ({changed} UNION SELECT conversation FROM {stored})");
+            let digests = digests(schema, table, columns.of(table), &condition);
+            compare_with_stored(connection, &stored, &digests, table, &mut found).await?;
         }
         Ok(found)
     }
+}
+
+/// Compares one table after the other with its stored digests, until none is left.
+async fn compare_tables(
+    connection: &mut PooledConnection,
+    schema: &str,
+    columns: &CommonColumns,
+    tables: &Mutex<Vec<DerivedTable>>,
+) -> Result<DifferingConversations, sqlx::Error> {
+    let mut found = DifferingConversations::default();
+    run(connection, MEMORY.to_owned()).await?;
+    loop {
+        let next = tables.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(table) = next else { return Ok(found) };
+        let digests = digests(schema, table, columns.of(table), "");
+        compare_with_stored(connection, &stored(schema, table), &digests, table, &mut found).await?;
+    }
+}
+
+/// Compares the digests of a table's rows with the stored ones, and drops those.
+async fn compare_with_stored(
+    connection: &mut PooledConnection,
+    stored: &str,
+    digests: &str,
+    table: DerivedTable,
+    found: &mut DifferingConversations,
+) -> Result<(), sqlx::Error> {
+    let statement = differing(&format!("SELECT * FROM {stored}"), digests);
+    let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(&mut *connection).await?;
+    DifferingConversations::read(&rows, table, found)?;
+    run(connection, format!("DROP TABLE {stored}")).await
 }
 
 /// The statement that lists the conversations that have changed since some offsets.
@@ -134,7 +174,7 @@ fn stored(schema: &str, table: DerivedTable) -> String {
 }
 
 /// Compares the rows of the conversations that have changed since these offsets, in either of two generations.
-pub(super) async fn compare_changed(
+pub(super) async fn compare_generations(
     connection: &mut PooledConnection,
     columns: &CommonColumns,
     schemas: [&str; 2],

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use super::build::NextGeneration;
 use super::differing_rows::{DifferingRow, differing_rows};
-use super::digests::{DifferingConversations, compare_changed};
+use super::digests::{DifferingConversations, compare_generations};
 use super::schema::{offsets, run};
 use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
@@ -91,7 +91,7 @@ impl LockedGeneration<'_> {
     /// Compares what has changed since these offsets in either generation. Both must be folded equally far.
     pub async fn compare_since(&mut self, since: &PositionVector) -> Result<DifferingConversations, ReadModelError> {
         let NextGeneration { connection, live_schema, schema, columns, .. } = &mut *self.next;
-        Ok(compare_changed(connection, columns, [live_schema, schema], since).await?)
+        Ok(compare_generations(connection, columns, [live_schema, schema], since).await?)
     }
 
     /// Lists rows that differ, at most so many of each table. Both generations must be folded equally far.

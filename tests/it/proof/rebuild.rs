@@ -19,6 +19,9 @@ const MESSAGES: usize = 563_000;
 const SMALLER: usize = 10;
 const PARTITIONS: i32 = 12;
 const TABLES: [&str; 5] = ["conversations", "members", "messages", "reactions", "applied_events"];
+/// How often the large topic is rebuilt. The one of median time counts, and the median of the copies before and after
+/// them.
+const REPEATS: usize = 3;
 /// How long people chat before and after the rows are replaced.
 const CHAT_MARGIN: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,9 @@ impl Site {
     /// How long Postgres takes to copy the rows into the same tables, and to make the same indexes.
     async fn floor(&self) -> Duration {
         let mut sql = PgConnection::connect(&self.postgres.url).await.unwrap();
-        let from = &self.config.database_schema;
+        let base = &self.config.database_schema;
+        let from = format!("SELECT coalesce(rows_schema, '{base}') FROM {base}.projection");
+        let from: String = sqlx::query_scalar(AssertSqlSafe(from)).fetch_one(&mut sql).await.unwrap();
         let run = async |sql: &mut PgConnection, statement: String| {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(sql).await.unwrap();
         };
@@ -115,7 +120,7 @@ impl Site {
         }
         let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = $1 AND tablename = ANY($2)";
         let indexes: Vec<String> =
-            sqlx::query_scalar(indexes).bind(from).bind(&TABLES[..]).fetch_all(&mut sql).await.unwrap();
+            sqlx::query_scalar(indexes).bind(&from).bind(&TABLES[..]).fetch_all(&mut sql).await.unwrap();
         let began = Instant::now();
         for table in TABLES {
             let file = files.join(table);
@@ -177,8 +182,15 @@ async fn a_rebuild_takes_little_more_than_copying_the_rows() {
     proof.progress("the small one is done");
     let site = Site::start(scaled(MESSAGES)).await;
     proof.progress("the large one is folded");
-    let floor = site.floor().await;
-    let rebuild = Ended::run(&site.config, &["rebuild"]).await;
+    // Files and disks make each of them faster or slower now and then.
+    let (mut floors, mut rebuilds) = (vec![site.floor().await], Vec::new());
+    for _ in 0..REPEATS {
+        rebuilds.push(Ended::run(&site.config, &["rebuild"]).await);
+        floors.push(site.floor().await);
+    }
+    floors.sort_unstable();
+    rebuilds.sort_by_key(|rebuild| rebuild.took);
+    let (floor, rebuild) = (floors[floors.len() / 2], &rebuilds[REPEATS / 2]);
     let verify = Ended::run(&site.config, &["verify"]).await;
     let (rate, floor_rate) = (site.per_second(rebuild.took), site.per_second(floor));
     let records = grouped(site.records);
