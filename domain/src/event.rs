@@ -191,6 +191,20 @@ pub struct Attachment {
 }
 
 impl EventData {
+    /// The names of all types.
+    pub const TYPE_NAMES: [&str; 10] = [
+        "CONVERSATION_CREATED",
+        "MESSAGE_SENT",
+        "MESSAGE_EDITED",
+        "MESSAGE_DELETED",
+        "REACTION_ADDED",
+        "REACTION_REMOVED",
+        "TYPING_START",
+        "TYPING_STOP",
+        "MESSAGES_READ",
+        "MENTION_NOTIFICATION",
+    ];
+
     /// The name of the type in the envelope and in the header `ce_type`.
     pub fn type_name(&self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use service::config::Config;
 
-use crate::commands::{dead_letters, demo, doctor, migrate, rebuild, serve, token, topic, verify};
+use crate::commands::{dead_letters, demo, doctor, migrate, rebuild, replay, serve, token, topic, verify};
 use crate::process::Roles;
 
 /// Messages: an event-sourced messaging backend on Kafka, Postgres, Redis and Socket.IO.
@@ -70,6 +70,18 @@ Exit codes:
 
 Example, before an upgrade, with the executable of the new version:
   ./messages rebuild --dry-run";
+
+const REPLAY_EXAMPLE: &str = "\
+Examples:
+  messages replay > log.jsonl                  everything until now
+  messages replay --type MESSAGE_SENT --format csv --without content > sends.csv
+                                               who sent when and where, in a table
+  messages replay --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
+                                               what the log took in November
+  messages replay --from now --follow | jq .data.content
+                                               what happens from now on
+  messages replay --fold --conversation 3b0c8b5e-6f0a-5c1d-9a53-0d6f1f1c2a77 --to 2026-11-01T00:00:00Z
+                                               a conversation, as it was then";
 
 const REALTIME_EXAMPLE: &str = "\
 Example, with all query-apis behind one address:
@@ -136,6 +148,14 @@ enum CliCommand {
     /// takes about as much space as the topic and the tables.
     #[command(after_help = VERIFY_EXAMPLE)]
     Verify(verify::VerifyArgs),
+    /// Replay the log: write its records, or what a conversation was, to the standard output.
+    ///
+    /// Each partition's records come in their order, one partition after the other, up to one offset of each partition that
+    /// is fixed at the beginning and printed at the end. The same part of the log always gives the same bytes. A record
+    /// that is no event keeps its place and its value, with the reason. Reads the topic only, and disturbs nobody: it joins
+    /// no consumer group.
+    #[command(after_help = REPLAY_EXAMPLE)]
+    Replay(replay::ReplayArgs),
     /// List, retry or discard the records that could not be folded into the read model.
     ///
     /// Such a record (written by another program, or by a newer version) stays on the topic and blocks nothing.
@@ -164,6 +184,7 @@ impl Cli {
             CliCommand::Topic(arguments) => topic::run(&arguments).await,
             CliCommand::Doctor(config) => doctor::run(&config).await,
             CliCommand::Demo(arguments) => demo::run(&arguments).await,
+            CliCommand::Replay(arguments) => replay::run(&arguments).await,
             CliCommand::DeadLetters(command) => command.run().await,
             CliCommand::Token(arguments) => token::run(&arguments),
         }?;

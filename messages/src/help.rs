@@ -31,6 +31,7 @@ fn used_settings(command: &str) -> Option<&'static [&'static str]> {
         "topic" => &["kafka", "log"],
         "doctor" => &["environment", "auth", "kafka", "database", "redis"],
         "demo" => &["environment", "kafka", "database", "log"],
+        "replay" => &["environment", "auth_jwt", "kafka_brokers", "kafka_topic", "log"],
         "verify" => &["kafka_brokers", "kafka_topic", "database", "log"],
         "rebuild" => &["kafka", "database", "redis", "log"],
         "list" | "show" | "retry" | "discard" => &["kafka_brokers", "kafka_topic", "database", "log"],

@@ -33,13 +33,18 @@ impl<'de> Visitor<'de> for ScopeFinder<'_> {
     }
 }
 
-/// The hash of a record's conversation. Only the value says which one that is: another program may have written the
-/// key. A record without a conversation is no event, and goes anywhere.
-pub(crate) fn hash_of_record(record: &LogRecord) -> u64 {
+/// The conversation that a record's value names. Only the value says which one that is: another program may have written
+/// the key. None if the record is no event.
+pub(crate) fn conversation_of(record: &LogRecord) -> Option<ConversationId> {
     let mut conversation = None;
     // It fails when it stops before the end of the value.
     let _ = serde_json::Deserializer::from_slice(&record.value).deserialize_map(ScopeFinder(&mut conversation));
-    conversation.map_or_else(|| hash_of(record.position), hash_of)
+    conversation
+}
+
+/// The hash of a record's conversation. A record without a conversation is no event, and goes anywhere.
+pub(crate) fn hash_of_record(record: &LogRecord) -> u64 {
+    conversation_of(record).map_or_else(|| hash_of(record.position), hash_of)
 }
 
 /// Writes the parts of a record that decoding needs, and the log's timestamp.

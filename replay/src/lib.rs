@@ -1,5 +1,15 @@
-//! The log, conversation by conversation. The log has the events of all conversations mixed; what folds one conversation
-//! after the other needs far less memory, and writes or compares each row once.
+//! Reads the whole log, or a part of it, for those who replay it: in its order, or conversation by conversation.
+//!
+//! # In its order
+//!
+//! A [`LogRange`] is a part of the log that is the same for ever: an offset of each partition to begin at, and one to end
+//! before. [`replay()`] writes its records as JSON lines or CSV. [`conversation_states`] folds one conversation to some
+//! points of the log.
+//!
+//! # Conversation by conversation
+//!
+//! The log has the events of all conversations mixed; what folds one conversation after the other needs far less memory,
+//! and writes or compares each row once.
 //!
 //! [`sort_log`] reads the topic from its beginning to a vector of offsets, and puts its records into [`Buckets`] by the
 //! hash of their conversation. Buckets keep a bounded number of bytes in memory, and the others in a temporary file.
@@ -9,7 +19,7 @@
 //! about 4,000 records. A bucket with far more records is divided by further bits of the hash, until it is small enough
 //! or has only one conversation.
 //!
-//! # What holds
+//! What holds:
 //!
 //! - A conversation's records are in one bucket, in the order of the log. So are those of its records that its key
 //!   doesn't name: only the value counts, as for the projector.
@@ -17,14 +27,26 @@
 //! - The temporary file has no name. The system deletes it when the process ends, however it ends.
 
 mod buckets;
+mod conversation_states;
+mod csv_rows;
 mod decode;
+mod json_lines;
+mod range;
+mod read;
+mod replay;
+mod replayed_record;
 mod sort;
 mod spill_file;
 
 pub use buckets::{Bucket, BucketEntry, Buckets, EntryBlock, SortBudget, hash_of};
+pub use conversation_states::{ConversationState, conversation_states};
 pub use decode::DecodedBlock;
-pub use sort::{SortError, SortProgress, sort_log};
+pub use range::{LogPoint, LogRange, NotALogPoint, RangeError};
+pub use read::{ReadLogError, ReadProgress};
+pub use replay::{ReplayError, ReplayFormat, ReplayPlan, ReplaySummary, replay};
+pub use replayed_record::{ContentChoice, RecordFilter};
+pub use sort::{SortError, sort_log};
 pub use spill_file::SpillError;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[buckets::LIMIT_ROWS, sort::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[buckets::LIMIT_ROWS, read::LIMIT_ROWS];

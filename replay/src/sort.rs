@@ -1,58 +1,26 @@
 //! Sorting the log into buckets.
 
-use std::time::Duration;
-
 use domain::PositionVector;
-use event_log::{LogConsumer, LogError, LogRecord, StartAt};
+use event_log::{LogConsumer, LogRecord};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::buckets::{Bucket, Buckets, SortBudget};
 use crate::decode::{encode, hash_of_record};
+use crate::read::{ReadLogError, ReadProgress, WAITING_MAX, read_log};
 use crate::spill_file::SpillError;
-
-/// The largest number of records to take at a time.
-const RECORDS_MAX: usize = 2_000;
-/// The largest number of bytes of values to take at a time.
-const BYTES_MAX: usize = 8 << 20;
-/// How many of these parts wait to be sorted.
-const WAITING_MAX: usize = 2;
-/// The pause before checking whether the consumer has passed offsets without a record.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// How long Kafka may send nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-domain::limit_rows! {
-    Memory, "records that sorting the log takes at a time", Count RECORDS_MAX, "it takes the others afterwards", "memory";
-    Memory, "bytes of these records", Bytes BYTES_MAX, "it takes the others afterwards", "memory";
-    Memory, "parts of such records that wait to be sorted", Count WAITING_MAX, "reading the log waits", "memory";
-    Services, "wait for the next record while the log is sorted", Time SILENCE_MAX, "the command ends with code 1", "operators, who wait for its end";
-}
 
 /// Why the log can't be sorted.
 #[derive(Debug, thiserror::Error)]
 pub enum SortError {
     /// Reading the log failed.
     #[error(transparent)]
-    Log(#[from] LogError),
+    Read(#[from] ReadLogError),
     /// The temporary file can't be used.
     #[error(transparent)]
     Spill(#[from] SpillError),
     /// The thread that sorts has panicked.
     #[error("sorting the log stopped")]
     Stopped,
-    /// Kafka sent no further record, although there are some.
-    #[error("Kafka sent no record for {} s, although the log goes on", SILENCE_MAX.as_secs())]
-    Silent,
-}
-
-/// How much of the log is sorted, in offsets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SortProgress {
-    /// How many are sorted.
-    pub done: u64,
-    /// How many there are.
-    pub total: u64,
 }
 
 /// Reads the log from its beginning up to these offsets, and shares the records out by conversation. The log must have
@@ -64,12 +32,12 @@ pub async fn sort_log(
     consumer: &LogConsumer,
     end: &PositionVector,
     budget: &SortBudget,
-    report: impl Fn(SortProgress),
+    report: impl Fn(ReadProgress),
 ) -> Result<Vec<Bucket>, SortError> {
     let (sender, received) = mpsc::channel(WAITING_MAX);
     let buckets = Buckets::new(budget);
     let sorting = tokio::task::spawn_blocking(move || sort_records(buckets, received));
-    read_log(consumer, end, &sender, report).await?;
+    read_log(consumer, &PositionVector::zero(end.0.len()), end, &sender, report).await?;
     drop(sender);
     sorting.await.map_err(|_| SortError::Stopped)?.map_err(SortError::from)
 }
@@ -85,50 +53,10 @@ fn sort_records(mut buckets: Buckets, mut records: mpsc::Receiver<Vec<LogRecord>
     Ok(buckets.finish())
 }
 
-/// Sends the records below these offsets to the thread that sorts them. Ends when that has failed, which says why.
-async fn read_log(
-    consumer: &LogConsumer,
-    end: &PositionVector,
-    sender: &mpsc::Sender<Vec<LogRecord>>,
-    report: impl Fn(SortProgress),
-) -> Result<(), SortError> {
-    let mut next = PositionVector::zero(end.0.len());
-    let partitions = (0..).zip(&end.0).filter(|(_, end)| **end > 0);
-    consumer.assign(&partitions.map(|(partition, _)| (partition, StartAt::Offset(0))).collect::<Vec<_>>())?;
-    let mut progressed_at = Instant::now();
-    while !next.covers(end) {
-        let read = tokio::time::timeout(POLL_INTERVAL, consumer.next_batch(RECORDS_MAX, BYTES_MAX)).await;
-        let before = next.clone();
-        let mut records = read.unwrap_or_else(|_| Ok(Vec::new()))?;
-        records.retain(|record| end.includes(record.position));
-        for record in &records {
-            next.advance(record.position.partition, record.position.offset + 1);
-        }
-        if sender.send(records).await.is_err() {
-            return Ok(());
-        }
-        // The consumer also passes offsets that have no record.
-        for (partition, position) in consumer.positions()? {
-            next.advance(partition, position.min(end.next(partition)));
-        }
-        if next != before {
-            progressed_at = Instant::now();
-            report(SortProgress { done: count(&next), total: count(end) });
-        } else if progressed_at.elapsed() > SILENCE_MAX {
-            return Err(SortError::Silent);
-        }
-    }
-    Ok(())
-}
-
 /// Adds a record. `entry` is memory to use.
 fn add(buckets: &mut Buckets, record: &LogRecord, entry: &mut Vec<u8>) -> Result<(), SpillError> {
     encode(record, entry);
     buckets.push(hash_of_record(record), entry)
-}
-
-fn count(offsets: &PositionVector) -> u64 {
-    offsets.0.iter().map(|offset| u64::try_from(*offset).unwrap_or(0)).sum()
 }
 
 #[cfg(test)]

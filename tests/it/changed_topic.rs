@@ -42,7 +42,7 @@ async fn alter_topic(config: &Config, settings: &[(&str, &str)]) {
 }
 
 /// Deletes the records of [`PARTITION`] below this offset.
-async fn delete_records(config: &Config, offset: i64) {
+pub(crate) async fn delete_records(config: &Config, offset: i64) {
     let mut below = TopicPartitionList::new();
     below.add_partition_offset(&config.kafka_topic, PARTITION, Offset::Offset(offset)).unwrap();
     let deleted = admin(config).delete_records(&below, &AdminOptions::new()).await.unwrap();

@@ -30,6 +30,7 @@ mod kafka_outages;
 mod leaderless;
 mod library;
 mod load;
+mod log_replay;
 mod nginx;
 mod nodes;
 mod old_views;

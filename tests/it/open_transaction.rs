@@ -14,18 +14,18 @@ use crate::harness::process::{ServiceProcess, command};
 use crate::harness::system::{System, config, eventually, unknown_id, unlimited};
 
 /// The partition on which the transaction is open.
-const HELD: i32 = 1;
+pub(crate) const HELD: i32 = 1;
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An open transaction of a producer that isn't ours.
-struct OpenTransaction {
+pub(crate) struct OpenTransaction {
     producer: FutureProducer,
     /// The offset of its first record.
-    offset: i64,
+    pub(crate) offset: i64,
 }
 
 impl OpenTransaction {
-    async fn begin(config: &Config) -> Self {
+    pub(crate) async fn begin(config: &Config) -> Self {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &config.kafka_brokers)
             .set("transactional.id", format!("{}-another", config.kafka_topic))
@@ -43,7 +43,7 @@ impl OpenTransaction {
         Self { producer, offset: delivered.offset }
     }
 
-    async fn abort(self) {
+    pub(crate) async fn abort(self) {
         let abort = move || self.producer.abort_transaction(KAFKA_TIMEOUT).unwrap();
         tokio::task::spawn_blocking(abort).await.unwrap();
     }

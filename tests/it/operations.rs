@@ -273,7 +273,7 @@ struct Subcommand {
     explains: &'static [&'static str],
 }
 
-const SUBCOMMANDS: [Subcommand; 12] = [
+const SUBCOMMANDS: [Subcommand; 13] = [
     Subcommand { name: "all", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
     Subcommand { name: "command-api", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
     Subcommand { name: "projector", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
@@ -284,6 +284,7 @@ const SUBCOMMANDS: [Subcommand; 12] = [
     Subcommand { name: "doctor", explains: &[KAFKA, POSTGRES, REDIS, SIGNING] },
     Subcommand { name: "demo", explains: &[KAFKA, POSTGRES] },
     Subcommand { name: "rebuild", explains: &[KAFKA, POSTGRES, REDIS] },
+    Subcommand { name: "replay", explains: &[KAFKA, SIGNING] },
     Subcommand { name: "verify", explains: &[KAFKA, POSTGRES] },
     Subcommand { name: "token", explains: &[SIGNING] },
 ];

@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod migrate;
 mod progress;
 pub(crate) mod rebuild;
+pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod topic;

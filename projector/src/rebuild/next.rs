@@ -8,7 +8,7 @@ use cache::Cache;
 use domain::PositionVector;
 use event_log::LogConsumer;
 use read_model::{DifferingConversations, NextGeneration, ReadModel};
-use replay::{SortBudget, SortProgress, sort_log};
+use replay::{ReadProgress, SortBudget, sort_log};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ pub struct Rebuild {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildStep {
     /// The log is read, and Postgres computes digests of the live rows.
-    Log(SortProgress),
+    Log(ReadProgress),
     /// Rows are copied. Counts parts of the log.
     Copying {
         /// How many parts are done.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use domain::ConversationId;
 use event_log::LogConsumer;
 use read_model::{FoldedTopic, OpenError, ReadModel, StoredRows};
-use replay::{Bucket, Buckets, SortBudget, SortProgress, hash_of, sort_log};
+use replay::{Bucket, Buckets, ReadProgress, SortBudget, hash_of, sort_log};
 use uuid::Uuid;
 
 use super::comparison::{Comparison, ParkedRecords, compare_all};
@@ -37,7 +37,7 @@ pub enum VerifyProgress {
     /// It has read so many rows from Postgres.
     Rows(u64),
     /// It reads the log.
-    Log(SortProgress),
+    Log(ReadProgress),
     /// It compares. Counts buckets.
     Comparison {
         /// How many it has compared.

@@ -1,0 +1,209 @@
+//! `messages replay`: writes a part of the log to the standard output, as JSON lines or CSV.
+
+use std::io::{BufWriter, Write};
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+use domain::{ConversationId, EventData, PositionVector, UserId};
+use event_log::{LogConsumer, TopicDescription, describe_topic};
+use projector::held_reason;
+use replay::{ContentChoice, LogPoint, LogRange, ReadProgress, RecordFilter, ReplayFormat, ReplayPlan, ReplaySummary};
+use service::config::Config;
+use service::token::PositionTokens;
+use service::{lifecycle, telemetry};
+
+use super::progress::ProgressDisplay;
+
+#[derive(Args)]
+pub(crate) struct ReplayArgs {
+    /// Where to begin: beginning, now, a time, offsets, or a token.
+    ///
+    /// A time is one of RFC 3339, such as 2026-11-23T09:00:00Z: the first record that the log took then or later. Offsets
+    /// are those of some partitions, such as 0:1200,1:1187; the other partitions begin at their first record. A token is
+    /// what a query answers as Messages-Position: all that the answer included comes before it.
+    #[arg(long, default_value = "beginning", value_name = "POINT")]
+    from: String,
+    /// Where to end, before: now, a time, offsets, or a token. Partitions that offsets don't name end now.
+    #[arg(long, default_value = "now", value_name = "POINT", conflicts_with = "follow")]
+    to: String,
+    /// Go on with new records as they come, until Ctrl-C.
+    #[arg(long)]
+    follow: bool,
+    /// The form of the output.
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    /// Only events of this type. Give the option again for another one.
+    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(EventData::TYPE_NAMES))]
+    types: Vec<String>,
+    /// Only events of this conversation. Give the option again for another one.
+    #[arg(long = "conversation", value_name = "ID")]
+    conversations: Vec<ConversationId>,
+    /// Only what this user did. Give the option again for another one.
+    #[arg(long = "actor", value_name = "USER")]
+    actors: Vec<UserId>,
+    /// Leave out what people wrote (texts, titles, labels, attachments), for readers who may not see it.
+    #[arg(long, value_enum)]
+    without: Option<Without>,
+    /// Print the state of one conversation at --to, as its participants saw it then; with --from, what differs between both
+    /// points.
+    #[arg(long, requires = "conversations", conflicts_with_all = ["follow", "format", "types", "actors", "without"])]
+    fold: bool,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// A JSON object a line: the record's value, with partition, offset and loggedAt before its fields.
+    Jsonl,
+    /// The same columns for every type of event, with a head.
+    Csv,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Without {
+    Content,
+}
+
+/// Writes a part of the log to the standard output.
+///
+/// # Errors
+/// When the log doesn't have the part, Kafka doesn't answer, or the output can't be written.
+pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
+    let config = &arguments.config;
+    telemetry::start(&config.log, config.log_format);
+    let topic = described(config).await?;
+    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "replay").without_headers();
+    let point = |text: &str, option: &str| point(text, config, &topic).with_context(|| format!("{option} {text}"));
+    let (from, to) = (point(&arguments.from, "--from")?, point(&arguments.to, "--to")?);
+    ensure!(to != LogPoint::Beginning, "--to beginning: nothing comes before it");
+    let range = LogRange::find(&log, &from, &to).await?;
+    warn(&range);
+    let started = Instant::now();
+    let session = Session { log, topic, range };
+    if arguments.fold {
+        session.fold(arguments).await?
+    } else {
+        session.write(arguments).await?
+    }
+    let Session { topic, .. } = session;
+    if described(config).await?.id != topic.id {
+        bail!(
+            "the topic {} was deleted and created again meanwhile: the output has records of both",
+            config.kafka_topic
+        );
+    }
+    tracing::info!(elapsed = ?started.elapsed(), "replayed the log");
+    Ok(())
+}
+
+/// A part of the log, and the topic that has it.
+struct Session {
+    log: LogConsumer,
+    topic: TopicDescription,
+    range: LogRange,
+}
+
+impl Session {
+    /// Writes the records.
+    async fn write(&self, arguments: &ReplayArgs) -> anyhow::Result<()> {
+        let plan = ReplayPlan {
+            range: self.range.clone(),
+            filter: RecordFilter {
+                types: arguments.types.iter().cloned().collect(),
+                conversations: arguments.conversations.iter().copied().collect(),
+                actors: arguments.actors.iter().cloned().collect(),
+            },
+            content: arguments.without.map_or(ContentChoice::Kept, |Without::Content| ContentChoice::LeftOut),
+            format: match arguments.format {
+                Format::Jsonl => ReplayFormat::JsonLines,
+                Format::Csv => ReplayFormat::Csv,
+            },
+            follows: arguments.follow,
+        };
+        let display = ProgressDisplay::new("replaying the log", "offsets")?;
+        let shutdown = lifecycle::shutdown_on_signal();
+        let report = |progress| show(&display, progress);
+        let summary = replay::replay(&self.log, plan, std::io::stdout(), &shutdown, report).await;
+        display.finish();
+        print_summary(&summary?, &self.range.to, arguments.follow);
+        Ok(())
+    }
+
+    /// Prints the state of a conversation, or what differs between two of its states.
+    async fn fold(&self, arguments: &ReplayArgs) -> anyhow::Result<()> {
+        let [conversation] = arguments.conversations[..] else { bail!("--fold takes one --conversation") };
+        ensure!(self.range.lost.is_none(), "without the first records nobody can say what the state was");
+        let display = ProgressDisplay::new("folding the log", "offsets")?;
+        let shutdown = lifecycle::shutdown_on_signal();
+        let LogRange { from, to, .. } = &self.range;
+        let points = [from.clone(), to.clone()];
+        let report = |progress| show(&display, progress);
+        let partitions = self.topic.partitions;
+        let states = replay::conversation_states(&self.log, partitions, conversation, &points, &shutdown, report).await;
+        display.finish();
+        let [before, after] = &states?[..] else { bail!("there are not two states") };
+        ensure!(!after.is_empty(), "there is no conversation {conversation} at that point of the log");
+        let lines: Vec<_> = match before.is_empty() {
+            true => after.lines().collect(),
+            false => before.lines_that_differ(after).collect(),
+        };
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// Shows the progress, until everything is read.
+fn show(display: &ProgressDisplay, progress: ReadProgress) {
+    display.update(progress.done, progress.total);
+    if progress.done == progress.total {
+        display.finish();
+    }
+}
+
+async fn described(config: &Config) -> anyhow::Result<TopicDescription> {
+    let topic = describe_topic(&config.kafka_brokers, &config.kafka_topic).await?;
+    topic.with_context(|| format!("the topic {} doesn't exist", config.kafka_topic))
+}
+
+/// The point that an option names.
+fn point(text: &str, config: &Config, topic: &TopicDescription) -> anyhow::Result<LogPoint> {
+    let not_a_point = match text.parse() {
+        Ok(point) => return Ok(point),
+        Err(error) => anyhow::Error::from(error),
+    };
+    // Nothing that a person writes is as long as the shortest token.
+    if text.contains([',', ':', ' ']) || text.len() < 32 {
+        return Err(not_a_point);
+    }
+    let tokens = PositionTokens::new(config.secret()?, topic.id, topic.partitions);
+    let PositionVector(offsets) = tokens.read_of_anybody(text)?;
+    Ok(LogPoint::Offsets((0..).zip(offsets).collect()))
+}
+
+/// Says where the part doesn't have what a reader would expect.
+fn warn(range: &LogRange) {
+    if let Some(lost) = &range.lost {
+        eprintln!("! the topic no longer has its first records: {lost}");
+    }
+    for (partition, from) in &range.held {
+        eprintln!("! partition {partition} ends at offset {from}: {}", held_reason(*from));
+    }
+}
+
+fn print_summary(summary: &ReplaySummary, to: &PositionVector, follows: bool) {
+    let ReplaySummary { written, undecodable, filtered, is_closed } = summary;
+    if *is_closed {
+        return;
+    }
+    eprintln!("✓ records written: {written}, of these no events: {undecodable}; left out by filters: {filtered}");
+    if !follows {
+        let offsets = (0..).zip(&to.0).map(|(partition, next): (i32, _)| format!("{partition}:{next}"));
+        eprintln!("  the next ones: --from {}", offsets.collect::<Vec<_>>().join(","));
+    }
+}
