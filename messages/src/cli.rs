@@ -142,7 +142,7 @@ enum CliCommand {
     ///
     /// Changes nothing, and may run at any time: it compares one snapshot of Postgres with the events that the snapshot
     /// includes. Prints the first 20 differences, each with its table, key, column and both values, and counts all of them.
-    /// Dead letters that aren't folded count as they are. What Redis has cached isn't compared.
+    /// Dead letters that aren't folded count as they are. Then compares up to 10,000 cached views in Redis with the rows.
     ///
     /// Keeps a bounded part of the topic and of the rows in memory, and the others in a temporary file in TMPDIR, which
     /// takes about as much space as the topic and the tables.

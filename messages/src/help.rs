@@ -32,7 +32,7 @@ fn used_settings(command: &str) -> Option<&'static [&'static str]> {
         "doctor" => &["environment", "auth", "kafka", "database", "redis"],
         "demo" => &["environment", "kafka", "database", "log"],
         "replay" => &["environment", "auth_jwt", "kafka_brokers", "kafka_topic", "log"],
-        "verify" => &["kafka_brokers", "kafka_topic", "database", "log"],
+        "verify" => &["kafka_brokers", "kafka_topic", "database", "redis", "log"],
         "rebuild" => &["kafka", "database", "redis", "log"],
         "list" | "show" | "retry" | "discard" => &["kafka_brokers", "kafka_topic", "database", "log"],
         "token" => &["environment", "auth"],

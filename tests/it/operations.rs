@@ -285,7 +285,7 @@ const SUBCOMMANDS: [Subcommand; 13] = [
     Subcommand { name: "demo", explains: &[KAFKA, POSTGRES] },
     Subcommand { name: "rebuild", explains: &[KAFKA, POSTGRES, REDIS] },
     Subcommand { name: "replay", explains: &[KAFKA, SIGNING] },
-    Subcommand { name: "verify", explains: &[KAFKA, POSTGRES] },
+    Subcommand { name: "verify", explains: &[KAFKA, POSTGRES, REDIS] },
     Subcommand { name: "token", explains: &[SIGNING] },
 ];
 
