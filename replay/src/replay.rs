@@ -89,10 +89,18 @@ pub async fn replay(
     let LogRange { from, to, .. } = plan.range.clone();
     let follows = plan.follows;
     let writing = tokio::task::spawn_blocking(move || write_records(records, &plan, out));
-    let reading = shutdown.run_until_cancelled(read_range(log, &from, &to, &sender, report)).await;
-    reading.ok_or(ReplayError::Stopped)??;
-    if follows && let Some(ended) = shutdown.run_until_cancelled(follow_log(log, &to, &sender)).await {
-        ended?;
+    let reading = async {
+        let ended = shutdown.run_until_cancelled(read_range(log, &from, &to, &sender, report)).await;
+        ended.ok_or(ReplayError::Stopped)??;
+        if follows && let Some(ended) = shutdown.run_until_cancelled(follow_log(log, &to, &sender)).await {
+            ended?;
+        }
+        Ok::<(), ReplayError>(())
+    };
+    tokio::select! {
+        ended = reading => ended?,
+        // The thread that writes has ended early. Reading would notice it only with the next record.
+        () = sender.closed() => {}
     }
     drop(sender);
     writing.await.map_err(|_| ReplayError::Stopped)?

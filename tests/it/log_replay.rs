@@ -232,11 +232,14 @@ async fn a_full_disk_fails_it_and_a_closed_pipe_only_ends_it() {
     let said = String::from_utf8(full.stderr).unwrap();
     assert!(full.status.code() == Some(1) && said.contains("writing the output failed: No space left"), "{said}");
 
-    let mut closed = command(&system.config, &["replay"]);
-    let mut closed = closed.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(closed.stdout.take());
-    let closed = closed.wait_with_output().await.unwrap();
-    assert!(closed.status.success(), "{closed:?}");
+    for options in [&["replay"][..], &["replay", "--follow"]] {
+        let mut closed = command(&system.config, options);
+        let mut closed = closed.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(closed.stdout.take());
+        // Nobody appends anything meanwhile.
+        let closed = tokio::time::timeout(TIMEOUT, closed.wait_with_output()).await.unwrap().unwrap();
+        assert!(closed.status.success(), "{closed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
