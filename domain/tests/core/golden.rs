@@ -2,7 +2,7 @@
 //! permanently. Decoding accepts all of them. Encoding writes the canonical ones, byte for byte; a `*.tolerated.json`
 //! is another spelling of the same event as a canonical one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use domain::event::{Attachment, ConversationKind, EventData, MessageSent, MessageType, Request};
@@ -234,4 +234,10 @@ fn every_type_has_a_canonical_and_a_tolerated_golden_file() {
     }
     let types: std::collections::BTreeSet<&str> = canonical().values().map(|event| event.data.type_name()).collect();
     assert_eq!(types.len(), 10);
+}
+
+#[test]
+fn every_type_is_named_and_has_a_golden_file() {
+    let types = files().into_values().map(|value| envelope::decode(&value).unwrap().data.type_name());
+    assert_eq!(types.collect::<BTreeSet<_>>(), BTreeSet::from(EventData::TYPE_NAMES));
 }

@@ -82,14 +82,13 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
     let range = LogRange::find(&log, &from, &to).await?;
     warn(&range);
     let started = Instant::now();
-    let session = Session { log, topic, range };
+    let part = LogPart { log, topic, range };
     if arguments.fold {
-        session.fold(arguments).await?
+        part.fold(arguments).await?
     } else {
-        session.write(arguments).await?
+        part.write(arguments).await?
     }
-    let Session { topic, .. } = session;
-    if described(config).await?.id != topic.id {
+    if described(config).await?.id != part.topic.id {
         bail!(
             "the topic {} was deleted and created again meanwhile: the output has records of both",
             config.kafka_topic
@@ -100,13 +99,13 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
 }
 
 /// A part of the log, and the topic that has it.
-struct Session {
+struct LogPart {
     log: LogConsumer,
     topic: TopicDescription,
     range: LogRange,
 }
 
-impl Session {
+impl LogPart {
     /// Writes the records.
     async fn write(&self, arguments: &ReplayArgs) -> anyhow::Result<()> {
         let plan = ReplayPlan {
