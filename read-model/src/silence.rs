@@ -8,8 +8,8 @@
 //! pool closes the idle ones, and a statement under way has a second left. One dead connection uncovers the others.
 //!
 //! Each process sends Postgres a statement every second. If new connections work, it has noticed all dead ones at most
-//! four seconds after they died: the first statement begins within one second, waits for one and a half, and the others
-//! fail within one more.
+//! three and a half seconds after they died: the first statement begins within one second, waits for one, the question
+//! takes half a second, and the others fail within one more.
 
 use std::io;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// The same on a connection that is suspect.
 const SUSPECT_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How long a statement is without an answer before the process asks whether Postgres is at work on it.
-const ASKS_AFTER: Duration = Duration::from_millis(1_500);
+const ASKS_AFTER: Duration = Duration::from_secs(1);
 /// How long the process waits for the answer to that.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause between two such questions.
@@ -43,7 +43,7 @@ const TERMINATES_AFTER: Duration = Duration::from_millis(200);
 const TERMINATIONS_MAX: u32 = 20;
 /// The unit in which silence is measured. A process that was stopped for a minute counts one, not many: the answer may
 /// have come in the meantime.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(250);
 
 domain::limit_rows! {
     Services, "wait for the answer to a statement", Time SILENCE_MAX, "the connection, and all that are as old, are replaced; 503 `unavailable`", "requests and batches, which wait for it";

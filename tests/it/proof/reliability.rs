@@ -1,5 +1,6 @@
 //! The run of `tests/it/reliability` with several hundred commands a second for as long as each fault takes to come again
-//! and again. `docs/reliability.md` shows its report.
+//! and again. `docs/reliability.md` shows its report. `MESSAGES_RELIABILITY_FAULTS` chooses the faults whose names contain
+//! its value.
 
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ async fn nothing_acknowledged_is_lost_doubled_or_hidden_through_minutes_of_fault
         commands_per_second: u32::try_from(rate).unwrap(),
         duration: Duration::from_secs(seconds),
         crowd: Crowd { sockets: 90, libraries: 10, groups: 200 },
+        only: std::env::var("MESSAGES_RELIABILITY_FAULTS").unwrap_or_default(),
     };
-    let report = survives_every_fault(size).await;
+    let report = survives_every_fault(size.clone()).await;
     if let Ok(path) = std::env::var("MESSAGES_PROOF_REPORT") {
         std::fs::write(path, report.to_string()).unwrap();
     }

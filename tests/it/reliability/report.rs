@@ -115,7 +115,7 @@ impl fmt::Display for Felt {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Size { seed, commands_per_second, crowd, .. } = self.size;
+        let Size { seed, commands_per_second, crowd, .. } = &self.size;
         let (counts, sizes) = (&self.counts, &self.sizes);
         writeln!(
             f,
