@@ -1,6 +1,8 @@
 //! Events: what happened, as the log records it. An event that is on the log must stay readable permanently, so a type
 //! may gain optional fields and nothing else.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -171,6 +173,20 @@ pub enum MessageType {
     Audio,
     /// A file of any other type.
     File,
+}
+
+/// Writes the word that stands for it in events.
+impl fmt::Display for ConversationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Writes the word that stands for it in events.
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// A file that is stored elsewhere.

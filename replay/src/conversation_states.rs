@@ -16,6 +16,13 @@ use crate::decode::conversation_of;
 use crate::read::{ReadProgress, WAITING_MAX, read_log};
 use crate::replay::ReplayError;
 
+/// How many bytes of events of a conversation are folded. Its state takes several times as much memory.
+const FOLDED_BYTES_MAX: usize = 128 << 20;
+
+domain::limit_rows! {
+    Memory, "events of the conversation that `replay --fold` folds", Bytes FOLDED_BYTES_MAX, "it ends with code 1; without `--fold`, `replay` writes the events", "memory";
+}
+
 /// What a line of a state is about. Sorts as the lines do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ItemKey {
@@ -150,7 +157,7 @@ fn message_view(conversation_id: ConversationId, id: MessageId, message: &Messag
 /// partition, which must not descend. The log must have all its records.
 ///
 /// # Errors
-/// When Kafka doesn't answer, or `shutdown` comes first.
+/// When Kafka doesn't answer, the conversation has too many events, or `shutdown` comes first.
 pub async fn conversation_states(
     log: &LogConsumer,
     partitions: usize,
@@ -164,13 +171,13 @@ pub async fn conversation_states(
     let mut end = PositionVector::zero(partitions);
     end.advance(partition, ends.last().copied().unwrap_or(0));
     let (sender, records) = mpsc::channel(WAITING_MAX);
-    let folding = tokio::task::spawn_blocking(move || fold_records(records, partitions, conversation, &ends));
+    let folding =
+        tokio::task::spawn_blocking(move || fold_records(records, partitions, conversation, &ends, FOLDED_BYTES_MAX));
     let from = PositionVector::zero(partitions);
     let reading = shutdown.run_until_cancelled(read_log(log, &from, &end, &sender, report)).await;
     reading.ok_or(ReplayError::Stopped)??;
     drop(sender);
-    let states = folding.await.map_err(|_| ReplayError::Stopped)?;
-    Ok(states.map_err(std::io::Error::from)?)
+    folding.await.map_err(|_| ReplayError::Stopped)?
 }
 
 /// Folds the records of a conversation. Returns the states before these offsets.
@@ -179,24 +186,65 @@ fn fold_records(
     partitions: usize,
     conversation: ConversationId,
     ends: &[i64],
-) -> serde_json::Result<Vec<ConversationState>> {
+    bytes_max: usize,
+) -> Result<Vec<ConversationState>, ReplayError> {
     let (mut state, mut changes) = (State::default(), Changes::default());
-    let mut states = Vec::new();
+    let (mut states, mut bytes) = (Vec::new(), 0);
+    let state_of = |state: &State| ConversationState::of(state, conversation).map_err(std::io::Error::from);
     while let Some(records) = records.blocking_recv() {
         for record in records {
             while ends.get(states.len()).is_some_and(|end| record.position.offset >= *end) {
-                states.push(ConversationState::of(&state, conversation)?);
+                states.push(state_of(&state)?);
             }
             if conversation_of(&record) == Some(conversation)
                 && let Ok(event) = record.event(partitions)
             {
+                bytes += record.value.len();
+                if bytes > bytes_max {
+                    return Err(ReplayError::TooLarge(bytes_max));
+                }
                 fold(&mut state, &mut changes, &event, record.position);
             }
         }
         changes = Changes::default();
     }
     while states.len() < ends.len() {
-        states.push(ConversationState::of(&state, conversation)?);
+        states.push(state_of(&state)?);
     }
     Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::testing::random_history;
+    use domain::{Position, envelope};
+
+    use super::*;
+
+    #[test]
+    fn a_conversation_with_too_many_events_is_refused() {
+        let events = random_history(1, 100);
+        let conversation = events[0].conversation_id;
+        let records: Vec<LogRecord> = (0..)
+            .zip(events.iter().filter(|event| event.conversation_id == conversation))
+            .map(|(offset, event)| LogRecord {
+                position: Position { partition: 0, offset },
+                timestamp_ms: 0,
+                key: conversation.to_string().into_bytes(),
+                event_id: None,
+                event_type: None,
+                traceparent: None,
+                value: envelope::encode(event),
+            })
+            .collect();
+        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        let fold = |bytes_max| {
+            let (sender, receiver) = mpsc::channel(1);
+            sender.try_send(records.clone()).unwrap();
+            drop(sender);
+            fold_records(receiver, 1, conversation, &[i64::MAX], bytes_max)
+        };
+        assert!(!fold(bytes).unwrap()[0].is_empty());
+        assert!(matches!(fold(bytes - 1), Err(ReplayError::TooLarge(_))));
+    }
 }

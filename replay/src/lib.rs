@@ -30,23 +30,38 @@ mod buckets;
 mod conversation_states;
 mod csv_rows;
 mod decode;
+mod export;
 mod json_lines;
+mod parquet_file;
 mod range;
 mod read;
+mod record_writer;
 mod replay;
 mod replayed_record;
 mod sort;
 mod spill_file;
+mod table_row;
 
 pub use buckets::{Bucket, BucketEntry, Buckets, EntryBlock, SortBudget, hash_of};
 pub use conversation_states::{ConversationState, conversation_states};
 pub use decode::DecodedBlock;
+pub use export::{
+    Export, ExportBucket, ExportError, ExportFolder, ExportPart, ExportSettings, ExportStore, ExportSummary,
+};
 pub use range::{LogPoint, LogRange, NotALogPoint, RangeError};
 pub use read::{ReadLogError, ReadProgress};
-pub use replay::{ReplayError, ReplayFormat, ReplayPlan, ReplaySummary, replay};
-pub use replayed_record::{ContentChoice, RecordFilter};
+pub use record_writer::ReplayFormat;
+pub use replay::{ReplayError, ReplayPlan, ReplaySummary, replay};
+pub use replayed_record::{ContentChoice, RecordChoice, RecordFilter};
 pub use sort::{SortError, sort_log};
 pub use spill_file::SpillError;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[buckets::LIMIT_ROWS, read::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    buckets::LIMIT_ROWS,
+    conversation_states::LIMIT_ROWS,
+    export::LIMITS[0],
+    export::LIMITS[1],
+    parquet_file::LIMIT_ROWS,
+    read::LIMIT_ROWS,
+];

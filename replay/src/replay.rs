@@ -1,6 +1,6 @@
 //! Replaying a part of the log: reading it, and writing its records in another form.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 
 use domain::PositionVector;
 use event_log::{LogConsumer, LogRecord};
@@ -9,20 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::range::LogRange;
 use crate::read::{ReadLogError, ReadProgress, WAITING_MAX, count, follow_log, read_log};
-use crate::replayed_record::{ContentChoice, RecordFilter, ReplayedRecord};
-use crate::{csv_rows, json_lines};
-
-/// How many bytes are written at a time.
-const BUFFER_BYTES: usize = 256 << 10;
-
-/// The form in which records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplayFormat {
-    /// One JSON object a line: the record's value with `partition`, `offset` and `loggedAt` before its fields.
-    JsonLines,
-    /// CSV with a head, and the same columns for every type.
-    Csv,
-}
+use crate::record_writer::{RecordWriter, ReplayFormat};
+use crate::replayed_record::{RecordChoice, ReplayedRecord};
 
 /// What is replayed, and how.
 #[derive(Debug, Clone)]
@@ -30,9 +18,7 @@ pub struct ReplayPlan {
     /// The part of the log.
     pub range: LogRange,
     /// The records of it.
-    pub filter: RecordFilter,
-    /// How much of what people wrote.
-    pub content: ContentChoice,
+    pub choice: RecordChoice,
     /// The form.
     pub format: ReplayFormat,
     /// Whether the records that come after the part follow, until somebody stops it.
@@ -61,15 +47,12 @@ pub enum ReplayError {
     /// The output can't be written.
     #[error("writing the output failed: {0}")]
     Write(#[from] io::Error),
+    /// The conversation's state would take too much memory.
+    #[error("the conversation has more than {} MiB of events; without --fold, replay writes the events", .0 >> 20)]
+    TooLarge(usize),
     /// It was stopped before the end.
     #[error("stopped before the end")]
     Stopped,
-}
-
-impl From<csv::Error> for ReplayError {
-    fn from(error: csv::Error) -> Self {
-        Self::Write(error.into())
-    }
 }
 
 /// Writes the records of a part of the log: those of a partition in their order, and one partition after the other. The same
@@ -126,78 +109,46 @@ async fn read_range(
     Ok(())
 }
 
-/// The output in one of the forms.
-enum RecordWriter<W: Write> {
-    JsonLines(BufWriter<W>),
-    Csv(Box<csv::Writer<W>>),
-}
-
-impl<W: Write> RecordWriter<W> {
-    fn begin(format: ReplayFormat, mut out: W) -> Result<Self, ReplayError> {
-        match format {
-            ReplayFormat::JsonLines => Ok(Self::JsonLines(BufWriter::with_capacity(BUFFER_BYTES, out))),
-            ReplayFormat::Csv => {
-                out.write_all(&csv_rows::head()?)?;
-                let mut builder = csv::WriterBuilder::new();
-                builder.has_headers(false).buffer_capacity(BUFFER_BYTES);
-                Ok(Self::Csv(Box::new(builder.from_writer(out))))
-            }
-        }
-    }
-
-    fn write(&mut self, record: &ReplayedRecord, content: ContentChoice) -> Result<(), ReplayError> {
-        match self {
-            Self::JsonLines(out) => Ok(json_lines::write(record, content, out)?),
-            Self::Csv(out) => Ok(csv_rows::write(record, content, out)?),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), ReplayError> {
-        match self {
-            Self::JsonLines(out) => Ok(out.flush()?),
-            Self::Csv(out) => Ok(out.flush()?),
-        }
-    }
-}
-
 /// Writes records until no more come, or nobody reads the output any more.
 fn write_records(
     records: mpsc::Receiver<Vec<LogRecord>>,
     plan: &ReplayPlan,
-    out: impl Write,
+    out: impl Write + Send,
 ) -> Result<ReplaySummary, ReplayError> {
     let mut summary = ReplaySummary::default();
-    match write_all(records, plan, out, &mut summary) {
-        Err(ReplayError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => summary.is_closed = true,
-        ended => ended?,
+    match write_all(records, &plan.choice, plan.format, plan.follows, out, &mut summary) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => summary.is_closed = true,
+        ended => ended?.flush()?,
     }
     Ok(summary)
 }
 
-fn write_all(
+/// Writes records until no more come. Returns the output. If others follow, each part that comes is written at once.
+pub(crate) fn write_all<W: Write + Send>(
     mut records: mpsc::Receiver<Vec<LogRecord>>,
-    plan: &ReplayPlan,
-    out: impl Write,
+    choice: &RecordChoice,
+    format: ReplayFormat,
+    follows: bool,
+    out: W,
     summary: &mut ReplaySummary,
-) -> Result<(), ReplayError> {
-    let partitions = plan.range.to.0.len();
-    let mut writer = RecordWriter::begin(plan.format, out)?;
+) -> io::Result<W> {
+    let mut writer = RecordWriter::begin(format, out)?;
     while let Some(records) = records.blocking_recv() {
         for record in records {
-            let record = ReplayedRecord::new(record, partitions);
-            if !plan.filter.includes(&record) {
+            let record = ReplayedRecord::new(record, choice.partitions);
+            if !choice.filter.includes(&record) {
                 summary.filtered += 1;
                 continue;
             }
-            writer.write(&record, plan.content)?;
+            writer.write(&record, choice.content)?;
             summary.written += 1;
             summary.undecodable += u64::from(record.event.is_err());
         }
-        if plan.follows {
+        if follows {
             writer.flush()?;
         }
     }
-    writer.flush()
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -208,6 +159,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::replayed_record::{ContentChoice, RecordFilter};
 
     const PARTITIONS: usize = 3;
 
@@ -225,7 +177,8 @@ mod tests {
         let nothing = PositionVector::zero(PARTITIONS);
         let range =
             LogRange { from: nothing.clone(), to: nothing, held: std::collections::BTreeMap::default(), lost: None };
-        let plan = ReplayPlan { range, filter, content, format, follows: false };
+        let choice = RecordChoice { partitions: PARTITIONS, filter, content };
+        let plan = ReplayPlan { range, choice, format, follows: false };
         let (sender, receiver) = mpsc::channel(1);
         sender.try_send(records).unwrap();
         drop(sender);

@@ -35,7 +35,8 @@ impl ReplayedRecord {
 
 /// What is replayed of the content, which is what people wrote: texts, titles, labels, attachments. What is derived from it
 /// by hashing counts as content, too: short texts can be guessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ContentChoice {
     /// All of it.
     #[default]
@@ -52,6 +53,17 @@ impl ContentChoice {
             Self::LeftOut => HIDDEN_REASON,
         }
     }
+}
+
+/// Which records are replayed, and how much of them.
+#[derive(Debug, Clone)]
+pub struct RecordChoice {
+    /// The number of partitions of the topic. A record that is on another one than its conversation's is no event.
+    pub partitions: usize,
+    /// The records.
+    pub filter: RecordFilter,
+    /// How much of what people wrote.
+    pub content: ContentChoice,
 }
 
 /// Which records are replayed. A record must be of one of the types, conversations and actors; an empty set allows all. A

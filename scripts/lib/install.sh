@@ -11,7 +11,8 @@ needs() {
     postgres) printf '%s\n' 'postgres|postgresql|postgresql@15' ;;
     redis) printf '%s\n' 'redis-server|redis-server|redis' ;;
     test-tools) printf '%s\n' 'node|nodejs|node' 'npm|npm|node' 'chromium|chromium|--cask chromium' \
-      'python3|python3 python3-venv|python' 'nginx|nginx-light|nginx' 'pgbouncer|pgbouncer|pgbouncer' ;;
+      'python3|python3 python3-venv|python' 'nginx|nginx-light|nginx' 'pgbouncer|pgbouncer|pgbouncer' \
+      'kcat|kcat|kcat' 'jq|jq|jq' ;;
   esac
 }
 

@@ -19,21 +19,28 @@ use crate::verify::system_with_history;
 
 /// What `messages replay` wrote, what it said, and its exit code.
 #[derive(Debug)]
-struct Replayed {
-    code: Option<i32>,
-    written: String,
-    said: String,
+pub(crate) struct Replayed {
+    pub(crate) code: Option<i32>,
+    pub(crate) written: String,
+    pub(crate) said: String,
 }
 
 impl Replayed {
-    async fn run(config: &Config, options: &[&str]) -> Self {
+    pub(crate) async fn run(config: &Config, options: &[&str]) -> Self {
         let output = command(config, &[&["replay"], options].concat()).output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), written: text(output.stdout), said: text(output.stderr) }
     }
 
+    /// What it wrote, which need not be a text.
+    pub(crate) async fn bytes(config: &Config, options: &[&str]) -> Vec<u8> {
+        let output = command(config, &[&["replay"], options].concat()).output().await.unwrap();
+        assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     /// The same, which must succeed.
-    async fn ok(config: &Config, options: &[&str]) -> Self {
+    pub(crate) async fn ok(config: &Config, options: &[&str]) -> Self {
         let replayed = Self::run(config, options).await;
         assert_eq!(replayed.code, Some(0), "{options:?}: {}", replayed.said);
         replayed

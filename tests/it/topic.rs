@@ -38,7 +38,7 @@ async fn create_topic(config: &Config, settings: &[(&str, &str)]) {
 }
 
 /// Deletes the configuration's topic, and creates another one with the same name and the required settings.
-async fn replace_topic(config: &Config) {
+pub(crate) async fn replace_topic(config: &Config) {
     let admin = admin(config);
     let name = config.kafka_topic.as_str();
     admin.delete_topics(&[name], &AdminOptions::new()).await.unwrap();

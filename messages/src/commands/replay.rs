@@ -1,5 +1,6 @@
-//! `messages replay`: writes a part of the log to the standard output, as JSON lines or CSV.
+//! `messages replay`: writes a part of the log to the standard output or into a folder, as JSON lines, CSV or Parquet.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::time::Instant;
 
@@ -9,7 +10,10 @@ use clap::{Args, ValueEnum};
 use domain::{ConversationId, EventData, PositionVector, UserId};
 use event_log::{LogConsumer, TopicDescription, describe_topic};
 use projector::held_reason;
-use replay::{ContentChoice, LogPoint, LogRange, ReadProgress, RecordFilter, ReplayFormat, ReplayPlan, ReplaySummary};
+use replay::{
+    ContentChoice, Export, ExportPart, ExportSettings, ExportStore, ExportSummary, LogPoint, LogRange, ReadProgress,
+    RecordChoice, RecordFilter, ReplayFormat, ReplayPlan, ReplaySummary,
+};
 use service::config::Config;
 use service::token::PositionTokens;
 use service::{lifecycle, telemetry};
@@ -18,7 +22,7 @@ use super::progress::ProgressDisplay;
 
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
-    /// Where to begin: beginning, now, a time, offsets, or a token.
+    /// Where to begin: beginning, now, a time, offsets, or a token. An export that goes on begins where it ended.
     ///
     /// A time is one of RFC 3339, such as 2026-11-23T09:00:00Z: the first record that the log took then or later. Offsets
     /// are those of some partitions, such as 0:1200,1:1187; the other partitions begin at their first record. A token is
@@ -34,6 +38,23 @@ pub(crate) struct ReplayArgs {
     /// The form of the output.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
+    /// Write files into this folder, instead of the standard output. Whatever is killed, no record is missing and none is in
+    /// two files.
+    ///
+    /// The folder must be empty. It gets a file for each range of offsets of a partition, and documents that say which runs
+    /// wrote them. An object store works, too: s3://BUCKET/PREFIX, with the usual variables of AWS in the environment, such
+    /// as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "follow")]
+    folder: Option<String>,
+    /// Go on with the export in the folder: finish what an earlier run began, and add what the log has since.
+    ///
+    /// Give the same options as before. In an empty folder, the export begins.
+    #[arg(long = "continue", requires = "folder")]
+    continues: bool,
+    /// How many offsets of a partition a file has at most. Files end at the multiples of this number.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, requires = "folder",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    file_records: u64,
     /// Only events of this type. Give the option again for another one.
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(EventData::TYPE_NAMES))]
     types: Vec<String>,
@@ -48,18 +69,45 @@ pub(crate) struct ReplayArgs {
     without: Option<Without>,
     /// Print the state of one conversation at --to, as its participants saw it then; with --from, what differs between both
     /// points.
-    #[arg(long, requires = "conversations", conflicts_with_all = ["follow", "format", "types", "actors", "without"])]
+    #[arg(long, requires = "conversations", conflicts_with_all = ["follow", "format", "types", "actors", "without", "folder"])]
     fold: bool,
     #[command(flatten)]
     config: Config,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// A JSON object a line: the record's value, with partition, offset and loggedAt before its fields.
     Jsonl,
     /// The same columns for every type of event, with a head.
     Csv,
+    /// Apache Parquet: these columns, with types.
+    Parquet,
+}
+
+impl From<Format> for ReplayFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Jsonl => Self::JsonLines,
+            Format::Csv => Self::Csv,
+            Format::Parquet => Self::Parquet,
+        }
+    }
+}
+
+impl ReplayArgs {
+    /// Which records are replayed, and how much of them.
+    fn choice(&self, partitions: usize) -> RecordChoice {
+        RecordChoice {
+            partitions,
+            filter: RecordFilter {
+                types: self.types.iter().cloned().collect(),
+                conversations: self.conversations.iter().copied().collect(),
+                actors: self.actors.iter().cloned().collect(),
+            },
+            content: self.without.map_or(ContentChoice::Kept, |Without::Content| ContentChoice::LeftOut),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -67,7 +115,7 @@ enum Without {
     Content,
 }
 
-/// Writes a part of the log to the standard output.
+/// Writes a part of the log to the standard output, or into a folder.
 ///
 /// # Errors
 /// When the log doesn't have the part, Kafka doesn't answer, or the output can't be written.
@@ -79,6 +127,11 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
     let point = |text: &str, option: &str| point(text, config, &topic).with_context(|| format!("{option} {text}"));
     let (from, to) = (point(&arguments.from, "--from")?, point(&arguments.to, "--to")?);
     ensure!(to != LogPoint::Beginning, "--to beginning: nothing comes before it");
+    if let Some(folder) = &arguments.folder {
+        return export(arguments, folder, topic, log, ExportPart { from, to, continues: arguments.continues }).await;
+    }
+    let is_growing = arguments.follow && arguments.format == Format::Parquet;
+    ensure!(!is_growing, "--follow: a Parquet file can't be read before its end; use another --format");
     let range = LogRange::find(&log, &from, &to).await?;
     warn(&range);
     let started = Instant::now();
@@ -98,6 +151,40 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a part of the log into a folder.
+async fn export(
+    arguments: &ReplayArgs,
+    folder: &str,
+    topic: TopicDescription,
+    log: LogConsumer,
+    part: ExportPart,
+) -> anyhow::Result<()> {
+    let config = &arguments.config;
+    let RecordChoice { partitions, filter, content } = arguments.choice(topic.partitions);
+    let settings = ExportSettings {
+        topic: config.kafka_topic.clone(),
+        topic_id: topic.id,
+        partitions,
+        format: arguments.format.into(),
+        filter,
+        content,
+        file_records: arguments.file_records,
+    };
+    let store = ExportStore::open(folder).with_context(|| format!("--folder {folder}"))?;
+    let export = Export { log, brokers: config.kafka_brokers.clone(), settings, store };
+    let display = ProgressDisplay::new("exporting the log", "offsets")?;
+    let summary = export.run(&part, &lifecycle::shutdown_on_signal(), |progress| show(&display, progress)).await;
+    display.finish();
+    let ExportSummary { files, found, rows, next, held } = summary?;
+    warn_of_held(&held);
+    match files {
+        0 => eprintln!("✓ the export has everything"),
+        _ => eprintln!("✓ files: {files}, of these already there: {found}; records in them: {rows}"),
+    }
+    eprintln!("  it ends before {}", offsets(&next));
+    Ok(())
+}
+
 /// A part of the log, and the topic that has it.
 struct LogPart {
     log: LogConsumer,
@@ -110,16 +197,8 @@ impl LogPart {
     async fn write(&self, arguments: &ReplayArgs) -> anyhow::Result<()> {
         let plan = ReplayPlan {
             range: self.range.clone(),
-            filter: RecordFilter {
-                types: arguments.types.iter().cloned().collect(),
-                conversations: arguments.conversations.iter().copied().collect(),
-                actors: arguments.actors.iter().cloned().collect(),
-            },
-            content: arguments.without.map_or(ContentChoice::Kept, |Without::Content| ContentChoice::LeftOut),
-            format: match arguments.format {
-                Format::Jsonl => ReplayFormat::JsonLines,
-                Format::Csv => ReplayFormat::Csv,
-            },
+            choice: arguments.choice(self.topic.partitions),
+            format: arguments.format.into(),
             follows: arguments.follow,
         };
         let display = ProgressDisplay::new("replaying the log", "offsets")?;
@@ -190,9 +269,19 @@ fn warn(range: &LogRange) {
     if let Some(lost) = &range.lost {
         eprintln!("! the topic no longer has its first records: {lost}");
     }
-    for (partition, from) in &range.held {
+    warn_of_held(&range.held);
+}
+
+fn warn_of_held(held: &BTreeMap<i32, i64>) {
+    for (partition, from) in held {
         eprintln!("! partition {partition} ends at offset {from}: {}", held_reason(*from));
     }
+}
+
+/// Offsets as `--from` takes them.
+fn offsets(vector: &PositionVector) -> String {
+    let offsets = (0..).zip(&vector.0).map(|(partition, next): (i32, _)| format!("{partition}:{next}"));
+    offsets.collect::<Vec<_>>().join(",")
 }
 
 fn print_summary(summary: &ReplaySummary, to: &PositionVector, follows: bool) {
@@ -202,7 +291,6 @@ fn print_summary(summary: &ReplaySummary, to: &PositionVector, follows: bool) {
     }
     eprintln!("✓ records written: {written}, of these no events: {undecodable}; left out by filters: {filtered}");
     if !follows {
-        let offsets = (0..).zip(&to.0).map(|(partition, next): (i32, _)| format!("{partition}:{next}"));
-        eprintln!("  the next ones: --from {}", offsets.collect::<Vec<_>>().join(","));
+        eprintln!("  the next ones: --from {}", offsets(to));
     }
 }

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod chats;
+mod ended;
 mod heavy_groups;
 mod keyed_sends;
 mod neighbours;
@@ -13,6 +14,7 @@ mod ratios;
 mod rebuild;
 mod releases;
 mod reliability;
+mod replay;
 mod rows;
 mod slow_sockets;
 mod sockets;

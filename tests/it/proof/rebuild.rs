@@ -1,20 +1,18 @@
 //! Rebuilding a million events: next to Postgres, which takes the same rows into the same tables and does nothing else.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use service::config::Config;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::ended::Ended;
 use super::table::{Proof, Row, grouped, scaled};
 use crate::harness::postgres::OwnPostgres;
-use crate::harness::process::{ServiceProcess, command};
+use crate::harness::process::ServiceProcess;
 use crate::harness::system::{System, config, unlimited};
 
 /// How many messages `messages demo` sends for about a million records.
-const MESSAGES: usize = 563_000;
+pub(super) const MESSAGES: usize = 563_000;
 /// How many times smaller the small topic is.
 const SMALLER: usize = 10;
 const PARTITIONS: i32 = 12;
@@ -31,48 +29,6 @@ const DIGESTS: &str = "computed digests of the rows in use";
 const COPY: &str = "folding and copying";
 const COMPARISON: &str = "comparing with the rows in use";
 const CATCHING_UP: &str = "folding what has come meanwhile";
-
-/// A command that has ended.
-struct Ended {
-    took: Duration,
-    log: String,
-    peak_bytes: u64,
-}
-
-impl Ended {
-    async fn run(config: &Config, arguments: &[&str]) -> Self {
-        let began = Instant::now();
-        let mut command = command(config, arguments);
-        command.env("LOG", "info").stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        let status = format!("/proc/{}/status", child.id().unwrap());
-        let watching = tokio::spawn(async move {
-            let mut peak = 0;
-            while let Ok(status) = std::fs::read_to_string(&status) {
-                let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-                let kilobytes = high.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-                peak = peak.max(kilobytes.unwrap_or(0) << 10);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            peak
-        });
-        let output = child.wait_with_output().await.unwrap();
-        let (took, log) = (began.elapsed(), String::from_utf8(output.stderr).unwrap());
-        assert!(output.status.success(), "{arguments:?}: {log}");
-        let peak_bytes = watching.await.unwrap();
-        Self { took, log, peak_bytes }
-    }
-
-    /// When the log says that a step begins.
-    fn began(&self, step: &str) -> OffsetDateTime {
-        let line = self.log.lines().find(|line| line.ends_with(step)).unwrap_or_else(|| panic!("{step}: {}", self.log));
-        OffsetDateTime::parse(line.split(' ').next().unwrap(), &Rfc3339).unwrap()
-    }
-
-    fn seconds_between(&self, step: &str, next: &str) -> f64 {
-        (self.began(next) - self.began(step)).as_seconds_f64()
-    }
-}
 
 /// A topic with a community, and its read model in a Postgres of its own.
 struct Site {
