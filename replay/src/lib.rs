@@ -47,6 +47,7 @@ pub use conversation_states::{ConversationState, conversation_states};
 pub use decode::DecodedBlock;
 pub use export::{
     Export, ExportBucket, ExportError, ExportFolder, ExportPart, ExportSettings, ExportStore, ExportSummary,
+    FILES_AT_A_TIME,
 };
 pub use range::{LogPoint, LogRange, NotALogPoint, RangeError};
 pub use read::{ReadLogError, ReadProgress};

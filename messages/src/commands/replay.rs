@@ -123,12 +123,12 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
     let config = &arguments.config;
     telemetry::start(&config.log, config.log_format);
     let topic = described(config).await?;
-    let log = LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "replay").without_headers();
+    let log = consumer(config);
     let point = |text: &str, option: &str| point(text, config, &topic).with_context(|| format!("{option} {text}"));
     let (from, to) = (point(&arguments.from, "--from")?, point(&arguments.to, "--to")?);
     ensure!(to != LogPoint::Beginning, "--to beginning: nothing comes before it");
     if let Some(folder) = &arguments.folder {
-        return export(arguments, folder, topic, log, ExportPart { from, to, continues: arguments.continues }).await;
+        return export(arguments, folder, topic, ExportPart { from, to, continues: arguments.continues }).await;
     }
     let is_growing = arguments.follow && arguments.format == Format::Parquet;
     ensure!(!is_growing, "--follow: a Parquet file can't be read before its end; use another --format");
@@ -151,14 +151,13 @@ pub(crate) async fn run(arguments: &ReplayArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What reads the log. It needs nothing that headers say.
+fn consumer(config: &Config) -> LogConsumer {
+    LogConsumer::new(&config.kafka_brokers, &config.kafka_topic, "replay").without_headers()
+}
+
 /// Writes a part of the log into a folder.
-async fn export(
-    arguments: &ReplayArgs,
-    folder: &str,
-    topic: TopicDescription,
-    log: LogConsumer,
-    part: ExportPart,
-) -> anyhow::Result<()> {
+async fn export(arguments: &ReplayArgs, folder: &str, topic: TopicDescription, part: ExportPart) -> anyhow::Result<()> {
     let config = &arguments.config;
     let RecordChoice { partitions, filter, content } = arguments.choice(topic.partitions);
     let settings = ExportSettings {
@@ -171,7 +170,8 @@ async fn export(
         file_records: arguments.file_records,
     };
     let store = ExportStore::open(folder).with_context(|| format!("--folder {folder}"))?;
-    let export = Export { log, brokers: config.kafka_brokers.clone(), settings, store };
+    let logs = std::array::from_fn(|_| consumer(config));
+    let export = Export { logs, brokers: config.kafka_brokers.clone(), settings, store };
     let display = ProgressDisplay::new("exporting the log", "offsets")?;
     let summary = export.run(&part, &lifecycle::shutdown_on_signal(), |progress| show(&display, progress)).await;
     display.finish();

@@ -29,7 +29,7 @@ mod store;
 pub use bucket::ExportBucket;
 pub use folder::ExportFolder;
 pub use plan::ExportSettings;
-pub use run::{Export, ExportError, ExportPart, ExportSummary};
+pub use run::{Export, ExportError, ExportPart, ExportSummary, FILES_AT_A_TIME};
 pub use store::ExportStore;
 
 /// The limits of exports, for `docs/limits.md`.

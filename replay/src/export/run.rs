@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::PositionVector;
 use event_log::{LogConsumer, TopicError, describe_topic};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -98,10 +100,13 @@ pub enum ExportError {
     Stopped,
 }
 
+/// How many files are written at a time: while one waits for Kafka or the disk, the other one is encoded.
+pub const FILES_AT_A_TIME: usize = 2;
+
 /// An export, and the log that it is of.
 pub struct Export {
-    /// Reads the log.
-    pub log: LogConsumer,
+    /// Read the log, each for one file at a time.
+    pub logs: [LogConsumer; FILES_AT_A_TIME],
     /// The addresses of Kafka.
     pub brokers: String,
     /// What the export is of.
@@ -137,7 +142,7 @@ impl Export {
                 return Ok(summary);
             } else {
                 let from = last.as_ref().map_or_else(|| part.from.clone(), |plan| offsets(&plan.next()));
-                let range = LogRange::find(&self.log, &from, &part.to).await?;
+                let range = LogRange::find(&self.logs[0], &from, &part.to).await?;
                 summary.held.clone_from(&range.held);
                 if range.from == range.to {
                     summary.next = range.to;
@@ -187,24 +192,33 @@ impl Export {
         shutdown: &CancellationToken,
         report: &impl Fn(ReadProgress),
     ) -> Result<(), ExportError> {
-        let (mut done, total) = (0, plan.offsets());
-        let mut files = Vec::new();
-        for file in &plan.files {
-            let found = self.find(&file.name).await?;
-            summary.found += u64::from(found.is_some());
-            let written = match found {
-                Some(found) => found,
-                None => {
-                    let report = |progress: ReadProgress| report(ReadProgress { done: done + progress.done, total });
-                    self.write(file, &plan.next(), shutdown, report).await?
-                }
-            };
-            done += file.offsets();
-            report(ReadProgress { done, total });
-            summary.files += 1;
-            summary.rows += written.rows;
-            files.push(written);
-        }
+        let (done, total) = (AtomicU64::new(0), plan.offsets());
+        // Two of them at a time are neighbours, so that each has its own consumer.
+        let writing = plan.files.iter().enumerate().map(|(index, file)| {
+            let (log, done) = (&self.logs[index % FILES_AT_A_TIME], &done);
+            async move {
+                let of_file = AtomicU64::new(0);
+                let report = |offsets: u64| {
+                    let new = offsets - of_file.swap(offsets, Ordering::Relaxed);
+                    report(ReadProgress { done: done.fetch_add(new, Ordering::Relaxed) + new, total });
+                };
+                let found = self.find(&file.name).await?;
+                let is_found = found.is_some();
+                let written = match found {
+                    Some(found) => found,
+                    None => {
+                        self.write(log, file, &plan.next(), shutdown, |read: ReadProgress| report(read.done)).await?
+                    }
+                };
+                report(file.offsets());
+                Ok::<_, ExportError>((written, is_found))
+            }
+        });
+        let written: Vec<_> = stream::iter(writing).buffered(FILES_AT_A_TIME).try_collect().await?;
+        summary.files += written.len() as u64;
+        summary.found += written.iter().filter(|(_, is_found)| *is_found).count() as u64;
+        let files: Vec<DoneFile> = written.into_iter().map(|(file, _)| file).collect();
+        summary.rows += files.iter().map(|file| file.rows).sum::<u64>();
         // If another process was faster, it says the same.
         self.store.create(&done_name(number), json(&DonePlan { files })?).await?;
         Ok(())
@@ -221,6 +235,7 @@ impl Export {
     /// Writes a file.
     async fn write(
         &self,
+        log: &LogConsumer,
         file: &PlannedFile,
         others: &PositionVector,
         shutdown: &CancellationToken,
@@ -243,7 +258,7 @@ impl Export {
             write_all(records, &choice, format, false, output, &mut summary).map(|output| (output, summary))
         });
         let reading = async {
-            let ended = shutdown.run_until_cancelled(read_log(&self.log, &from, &to, &sender, report)).await;
+            let ended = shutdown.run_until_cancelled(read_log(log, &from, &to, &sender, report)).await;
             ended.ok_or(ExportError::Stopped)?.map_err(ExportError::from)
         };
         tokio::select! {
