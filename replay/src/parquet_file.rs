@@ -185,13 +185,18 @@ impl<T: Display> ColumnOf<Option<T>> for StringBuilder {
     }
 }
 
+/// The elements of a list. Parquet names them so, and PyIceberg takes no other name.
+fn element(data_type: DataType) -> Arc<Field> {
+    Arc::new(Field::new("element", data_type, true))
+}
+
 impl Column for ListBuilder<StringBuilder> {
     fn new() -> Self {
-        Self::new(StringBuilder::new())
+        Self::new(StringBuilder::new()).with_field(element(DataType::Utf8))
     }
 
     fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
+        DataType::List(element(DataType::Utf8))
     }
 }
 
@@ -210,11 +215,12 @@ fn attachment_fields() -> Fields {
 
 impl Column for ListBuilder<StructBuilder> {
     fn new() -> Self {
-        Self::new(StructBuilder::from_fields(attachment_fields(), 0))
+        let attachments = StructBuilder::from_fields(attachment_fields(), 0);
+        Self::new(attachments).with_field(element(DataType::Struct(attachment_fields())))
     }
 
     fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new_list_field(DataType::Struct(attachment_fields()), true)))
+        DataType::List(element(DataType::Struct(attachment_fields())))
     }
 }
 
