@@ -8,14 +8,16 @@ CREATE OR REPLACE VIEW records AS
 SELECT * FROM read_parquet('p*.parquet');
 
 -- A producer that retries may append a copy: the first record with an event's id counts. So does the first event with
--- an idempotency key, within a conversation and an actor.
+-- an idempotency key, within a conversation and an actor. Typing and notifications use up no key.
 CREATE OR REPLACE VIEW events AS
 SELECT * EXCLUDE (error, key, value)
 FROM records
 WHERE event_id IS NOT NULL
 QUALIFY row_number() OVER (PARTITION BY conversation_id, event_id ORDER BY "offset") = 1
     AND (idempotency_key IS NULL
-         OR row_number() OVER (PARTITION BY conversation_id, actor_id, idempotency_key ORDER BY "offset") = 1);
+         OR row_number() OVER (PARTITION BY conversation_id, actor_id, idempotency_key,
+                                            type IN ('TYPING_START', 'TYPING_STOP', 'MENTION_NOTIFICATION')
+                               ORDER BY "offset") = 1);
 
 CREATE OR REPLACE VIEW conversation_created AS
 SELECT partition, "offset", logged_at, occurred_at, event_id, conversation_id, actor_id, conversation_type, title,
