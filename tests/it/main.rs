@@ -39,6 +39,7 @@ mod old_views;
 mod open_transaction;
 mod openapi;
 mod operations;
+mod outside_readers;
 mod page;
 mod poolers;
 mod postgres_outages;
