@@ -67,7 +67,7 @@ struct EncodedEnvelope<'a> {
     data: &'a EventData,
 }
 
-/// The value of a record on the topic `messages`: one complete event. Null and absent fields mean the same. An event
+/// The value of a record on the topic `messages` is one complete event. Null and absent fields mean the same. An event
 /// may have fields that this schema doesn't name. `x-maxLength` (characters), `x-maxBytes` (of UTF-8) and `x-maxItems`
 /// are today's limits for commands; the log may contain events beyond them.
 #[derive(Deserialize, JsonSchema)]
