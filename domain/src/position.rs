@@ -1,9 +1,11 @@
 //! Positions on the log: that of one event, and the progress on all partitions together. Offsets of different
 //! partitions say nothing about each other's order, so they must never be compared.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -29,19 +31,29 @@ impl fmt::Display for Position {
     }
 }
 
+const DESCRIPTION: &str = "The position of an event on the log, `partition:offset`.";
+const PATTERN: &str = "^[0-9]+:[0-9]+$";
+const EXAMPLE: &str = "7:42";
+
 /// A position is a text in JSON.
 impl PartialSchema for Position {
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some("The position of an event on the log, `partition:offset`."))
-            .pattern(Some("^[0-9]+:[0-9]+$"))
-            .examples(["7:42"])
-            .into()
+        let schema = ObjectBuilder::new().schema_type(Type::String).description(Some(DESCRIPTION));
+        schema.pattern(Some(PATTERN)).examples([EXAMPLE]).into()
     }
 }
 
 impl ToSchema for Position {}
+
+impl JsonSchema for Position {
+    fn schema_name() -> Cow<'static, str> {
+        "Position".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({"type": "string", "description": DESCRIPTION, "pattern": PATTERN, "examples": [EXAMPLE]})
+    }
+}
 
 impl FromStr for Position {
     type Err = NotAPosition;
@@ -66,7 +78,7 @@ impl Serialize for Position {
 
 impl<'de> Deserialize<'de> for Position {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -1,6 +1,7 @@
 //! Views: messages, conversations and read marks as the API returns them. Their JSON is part of the API, so a field
 //! must never change its name, type or meaning.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -10,8 +11,9 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// A message as participants see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Message")]
 #[schema(as = Message)]
 pub struct MessageView {
     /// The message's id.
@@ -21,10 +23,12 @@ pub struct MessageView {
     /// The message's number in the conversation: 1, 2, 3 and so on, without gaps. Absent in responses to commands and
     /// in realtime events, because the server assigns it later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 1))]
     #[schema(nullable = false, minimum = 1, example = 3)]
     pub seq: Option<i64>,
     /// The position of the message's last change. Absent in responses to commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Position")]
     #[schema(nullable = false)]
     pub position: Option<Position>,
     /// The author.
@@ -76,8 +80,9 @@ impl MessageView {
 }
 
 /// The reactions to a message with one emoji.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Reactions")]
 #[schema(as = Reactions)]
 pub struct ReactionView {
     /// One emoji, as a string of one grapheme cluster.
@@ -94,8 +99,9 @@ pub struct ReactionView {
 }
 
 /// A conversation, as the caller sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Conversation")]
 #[schema(as = Conversation)]
 pub struct ConversationView {
     /// The conversation's id.
@@ -143,8 +149,9 @@ pub struct ReadMarkView {
 }
 
 /// A participant of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Participant")]
 #[schema(as = Participant)]
 pub struct ParticipantView {
     /// The participant's user id.

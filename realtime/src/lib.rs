@@ -4,12 +4,15 @@
 //! Postgres, and never wait for the projector before it delivers an event.
 //!
 //! From the bottom up: `transport` has the connections under the sockets, `rooms` the users and conversations of this
-//! node, `delivery` the way from the log to the rooms, `presence` who is online, and `session` a socket's life.
+//! node, `server_events` what sockets get, `delivery` the way from the log to the rooms, `presence` who is online, and
+//! `session` a socket's life. `description` describes it for clients.
 
 mod clock;
 mod delivery;
+mod description;
 mod presence;
 mod rooms;
+mod server_events;
 mod session;
 mod transport;
 
@@ -37,6 +40,9 @@ use presence::{Heartbeat, NodeExpiry, PresencePublisher, PresenceQuery, Presence
 use rooms::{MembershipLookup, Rooms};
 use session::{CONCURRENT_JOINS, SessionContext, SocketLimit};
 use transport::Connections;
+
+pub use description::{ClientEventResponse, ClientEventSchema, SocketProtocol, socket_protocol};
+pub use server_events::{Recipients, ServerEventSchema};
 
 /// How long sockets may take to close when the node shuts down.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

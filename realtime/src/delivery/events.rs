@@ -1,13 +1,17 @@
 //! The frames of each event. Pure: it must never read a clock, a room or a cache.
 
-use domain::event::{Event, EventData};
+use domain::event::{ConversationKind, Event, EventData, MessageSent};
 use domain::view::{ConversationView, MessageView, ParticipantView};
 use domain::{ConversationId, Position, UserId, limits};
 use serde::Serialize;
-use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::rooms::PRESENCE_PARTICIPANTS_MAX;
+use crate::server_events::{
+    CONVERSATION_CREATED, MENTION_NEW, MESSAGE_DELETED, MESSAGE_EDITED, MESSAGE_NEW, MESSAGES_READ, Mention,
+    MessageDeleted, MessageEdited, MessagesRead, REACTION_ADDED, REACTION_REMOVED, ReactionChange, ServerEvent,
+    TYPING_START, TYPING_STOP, Typing,
+};
 
 /// The recipients of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,91 +34,93 @@ pub(super) struct Frame {
     pub(super) audience: Audience,
 }
 
-fn to_room(name: &'static str, payload: &impl Serialize) -> Frame {
-    Frame { name, payload: encode_payload(payload), audience: Audience::Room }
-}
-
-/// Encodes the payload of a frame. All of its keys are texts, all of its values plain, so this can't fail.
-pub(crate) fn encode_payload(payload: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(payload).unwrap_or_default()
+fn to_room<P: Serialize>(event: &ServerEvent<P>, payload: &P) -> Frame {
+    Frame { name: event.name, payload: event.encode(payload), audience: Audience::Room }
 }
 
 /// The frames of an event, in a conversation with this number of participants.
 pub(super) fn frames_of(event: &Event, position: Position, participants: i64) -> Vec<Frame> {
-    let (conversation, actor, at) = (event.conversation_id, &event.actor_id, event.occurred_at);
+    let (conversation_id, user_id, at) = (event.conversation_id, &event.actor_id, event.occurred_at);
     let frame = match &event.data {
-        EventData::ConversationCreated { .. } => to_room("conversation:created", &new_conversation(event, position)),
-        EventData::MessageSent(sent) => {
-            let mut view = MessageView::sent(conversation, actor.clone(), sent.clone(), at);
-            view.position = Some(position);
-            let mut frames = vec![to_room("message:new", &view)];
-            frames.extend(sent.mentions.iter().filter(|user| *user != actor).map(|user| Frame {
-                name: "mention:new",
-                payload: encode_payload(&json!({
-                    "messageId": sent.message_id, "conversationId": conversation, "userId": user, "by": actor,
-                })),
-                audience: Audience::Member(user.clone()),
-            }));
-            return frames;
+        EventData::ConversationCreated { kind, title, participant_ids } => {
+            to_room(&CONVERSATION_CREATED, &new_conversation(event, position, *kind, title.clone(), participant_ids))
         }
-        EventData::MessageEdited { .. } => to_room("message:edited", &domain::response::data(event)),
-        EventData::MessageDeleted { message_id } => to_room(
-            "message:deleted",
-            &json!({"messageId": message_id, "conversationId": conversation, "deletedAt": at}),
-        ),
-        EventData::ReactionAdded { message_id, emoji, label } => to_room(
-            "reaction:added",
-            &json!({
-                "messageId": message_id, "conversationId": conversation, "userId": actor, "emoji": emoji,
-                "label": label,
-            }),
-        ),
-        EventData::ReactionRemoved { message_id, emoji } => to_room(
-            "reaction:removed",
-            &json!({
-                "messageId": message_id, "conversationId": conversation, "userId": actor, "emoji": emoji,
-                "label": null,
-            }),
-        ),
-        EventData::MessagesRead { message_id } if participants <= PRESENCE_PARTICIPANTS_MAX => {
-            to_room("messages:read", &json!({"conversationId": conversation, "userId": actor, "messageId": message_id}))
+        EventData::MessageSent(sent) => return frames_of_message(event, position, sent),
+        &EventData::MessageEdited { message_id: id, ref content, ref mentions } => {
+            to_room(&MESSAGE_EDITED, &MessageEdited { id, conversation_id, content, mentions, edited_at: at })
         }
-        EventData::TypingStart {} => typing_frame("typing:start", actor, conversation),
-        EventData::TypingStop {} => typing_frame("typing:stop", actor, conversation),
+        &EventData::MessageDeleted { message_id } => {
+            to_room(&MESSAGE_DELETED, &MessageDeleted { message_id, conversation_id, deleted_at: at })
+        }
+        &EventData::ReactionAdded { message_id, ref emoji, ref label } => {
+            let label = label.as_deref();
+            to_room(&REACTION_ADDED, &ReactionChange { message_id, conversation_id, user_id, emoji, label })
+        }
+        &EventData::ReactionRemoved { message_id, ref emoji } => {
+            to_room(&REACTION_REMOVED, &ReactionChange { message_id, conversation_id, user_id, emoji, label: None })
+        }
+        &EventData::MessagesRead { message_id } if participants <= PRESENCE_PARTICIPANTS_MAX => {
+            to_room(&MESSAGES_READ, &MessagesRead { conversation_id, user_id, message_id })
+        }
+        EventData::TypingStart {} => typing_frame(&TYPING_START, user_id, conversation_id),
+        EventData::TypingStop {} => typing_frame(&TYPING_STOP, user_id, conversation_id),
         EventData::MessagesRead { .. } | EventData::MentionNotification { .. } => return Vec::new(),
     };
     vec![frame]
 }
 
-/// A `typing:start` or `typing:stop` frame of a user.
-pub(super) fn typing_frame(name: &'static str, user: &UserId, conversation: ConversationId) -> Frame {
-    let payload = encode_payload(&json!({"userId": user, "conversationId": conversation}));
-    Frame { name, payload, audience: Audience::RoomExcept(user.clone()) }
+/// The frames of a new message: to the room, and to those whom it mentions.
+fn frames_of_message(event: &Event, position: Position, sent: &MessageSent) -> Vec<Frame> {
+    let (conversation_id, by) = (event.conversation_id, &event.actor_id);
+    let mut view = MessageView::sent(conversation_id, by.clone(), sent.clone(), event.occurred_at);
+    view.position = Some(position);
+    let mention = |user_id: &UserId| Frame {
+        name: MENTION_NEW.name,
+        payload: MENTION_NEW.encode(&Mention { message_id: sent.message_id, conversation_id, user_id, by }),
+        audience: Audience::Member(user_id.clone()),
+    };
+    let mentioned = sent.mentions.iter().filter(|user| *user != by);
+    [to_room(&MESSAGE_NEW, &view)].into_iter().chain(mentioned.map(mention)).collect()
 }
 
-/// The view of a conversation that has just been created; none for other events.
-fn new_conversation(event: &Event, position: Position) -> Option<ConversationView> {
-    let EventData::ConversationCreated { kind, title, participant_ids } = &event.data else { return None };
+/// A frame about the typing of a user.
+pub(super) fn typing_frame<'a>(
+    event: &ServerEvent<Typing<'a>>,
+    user_id: &'a UserId,
+    conversation_id: ConversationId,
+) -> Frame {
+    let payload = event.encode(&Typing { user_id, conversation_id });
+    Frame { name: event.name, payload, audience: Audience::RoomExcept(user_id.clone()) }
+}
+
+/// The view of a conversation that the event has just created.
+fn new_conversation(
+    event: &Event,
+    position: Position,
+    kind: ConversationKind,
+    title: Option<String>,
+    participants: &[UserId],
+) -> ConversationView {
     let participant = |user: &UserId| ParticipantView { user_id: user.clone(), last_read_seq: 0, last_read_at: None };
-    Some(ConversationView {
+    ConversationView {
         id: event.conversation_id,
-        kind: *kind,
-        title: title.clone(),
-        participant_count: i64::try_from(participant_ids.len()).unwrap_or(i64::MAX),
-        participants: participant_ids.iter().take(limits::PARTICIPANTS_IN_VIEW).map(participant).collect(),
+        kind,
+        title,
+        participant_count: i64::try_from(participants.len()).unwrap_or(i64::MAX),
+        participants: participants.iter().take(limits::PARTICIPANTS_IN_VIEW).map(participant).collect(),
         last_message: None,
         unread_count: 0,
         created_at: event.occurred_at,
         updated_at: event.occurred_at,
         position,
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use domain::event::{ConversationKind, MessageSent, MessageType};
+    use domain::event::MessageType;
     use domain::{EventId, MessageId, Timestamp};
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use uuid::Uuid;
 
     use super::*;

@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
 
-use super::events::{Frame, encode_payload};
+use super::events::Frame;
 use super::recipients::{Delivery, delivery_of};
 use crate::rooms::{EventRef, FrameSequence, Rooms};
+use crate::server_events::{PRESENCE_UPDATE, ServerEvent, TYPING_START, TYPING_STOP, encode_payload};
 use crate::transport::{AckRequest, Connections, Sent, Urgency, WireFrame};
 
 /// How long a frame of the tail waits for room in a socket's queue.
@@ -66,9 +67,10 @@ impl FrameSender {
         self.connections.make_room();
     }
 
-    /// Sends a frame to one socket; `arguments` is a tuple. Returns whether the socket's queue took it.
-    pub(crate) fn send(&self, socket: &SocketRef, name: &'static str, arguments: &impl Serialize) -> bool {
-        let sent = self.encode(name, arguments).is_some_and(|frame| self.send_frame(socket, name, &frame));
+    /// Sends an event to one socket. Returns whether the socket's queue took it.
+    pub(crate) fn send<P: Serialize>(&self, socket: &SocketRef, event: &ServerEvent<P>, payload: &P) -> bool {
+        let frame = self.encode(event.name, &(payload,));
+        let sent = frame.is_some_and(|frame| self.send_frame(socket, event.name, &frame));
         self.connections.make_room();
         sent
     }
@@ -145,5 +147,5 @@ impl FrameSender {
 
 /// Whether a client may miss a frame: typing and presence end or change by themselves.
 fn is_ephemeral(name: &str) -> bool {
-    matches!(name, "typing:start" | "typing:stop" | "presence:update")
+    [TYPING_START.name, TYPING_STOP.name, PRESENCE_UPDATE.name].contains(&name)
 }

@@ -46,7 +46,6 @@ mod tail_delivery;
 mod typing;
 
 pub(crate) use dedup::LIMIT_ROWS as DEDUP_LIMITS;
-pub(crate) use events::encode_payload;
 pub(crate) use frame_sender::FrameSender;
 pub(crate) use lag::{LagMonitor, RelayHealth};
 pub(crate) use relay::Relay;

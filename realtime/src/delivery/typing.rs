@@ -8,9 +8,10 @@ use domain::{ConversationId, UserId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::events;
+use super::events::typing_frame;
 use super::frame_sender::FrameSender;
 use crate::rooms::EventRef;
+use crate::server_events::TYPING_STOP;
 
 /// How long a user counts as typing after a `TYPING_START`.
 pub(super) const TYPING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +78,7 @@ impl TypingTimeouts {
         let mut interval = tokio::time::interval(CHECK_INTERVAL);
         while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
             for (user, event) in self.take_expired() {
-                frames.deliver(event, events::typing_frame("typing:stop", &user, event.conversation));
+                frames.deliver(event, typing_frame(&TYPING_STOP, &user, event.conversation));
             }
         }
     }

@@ -40,12 +40,13 @@ mod heartbeat;
 mod publisher;
 mod query;
 mod recorder;
-mod status;
 mod user_changes;
 
 pub(crate) use expiry::NodeExpiry;
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use publisher::{LIMIT_ROWS as PUBLICATION_LIMITS, PresencePublisher};
-pub(crate) use query::{LIMIT_ROWS as QUERY_LIMITS, PresenceQuery, error_response};
+pub(crate) use query::{
+    LIMIT_ROWS as QUERY_LIMITS, PRESENCE_GET, PresenceAcknowledgement, PresenceQuery, PresenceRequest,
+};
 pub(crate) use recorder::PresenceRecorder;
 pub(crate) use user_changes::UserChanges;

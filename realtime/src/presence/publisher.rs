@@ -5,14 +5,13 @@ use std::sync::Arc;
 use cache::presence::{PresenceChange, PresencePublication, PublicationBuilder};
 use cache::{Cache, CacheError};
 use domain::{ConversationId, PositionVector, UserId};
-use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::status::status;
-use crate::delivery::{FrameSender, encode_payload};
+use crate::delivery::FrameSender;
 use crate::rooms::{MembershipLookup, PRESENCE_PARTICIPANTS_MAX, Rooms};
+use crate::server_events::{PRESENCE_UPDATE, Presence, PresenceStatus};
 
 /// The most conversations whose participants learn of one user's change.
 const MAX_CONVERSATIONS: usize = 2_000;
@@ -56,10 +55,10 @@ impl PresencePublisher {
 
     async fn send_to_local_sockets(&self, publication: &PresencePublication) {
         for change in &publication.changes {
-            let payload = json!({"userId": change.user, "status": status(change.online), "lastSeenAt": change.seen});
-            let payload = encode_payload(&payload);
+            let status = PresenceStatus::of(change.online);
+            let presence = Presence { user_id: change.user.clone(), status, last_seen_at: Some(change.seen) };
             let sockets = self.rooms.rooms_except(&change.conversations, &change.user);
-            self.frames.send_to_all(&sockets, "presence:update", &payload, None);
+            self.frames.send_to_all(&sockets, PRESENCE_UPDATE.name, &PRESENCE_UPDATE.encode(&presence), None);
             tokio::task::consume_budget().await;
         }
     }

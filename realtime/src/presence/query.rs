@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use cache::Cache;
 use domain::UserId;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::status::status;
 use crate::clock;
 use crate::delivery::RelayTail;
 use crate::rooms::{MembershipLookup, Rooms};
+use crate::server_events::{Presence, PresenceStatus};
 
+/// The event that a client emits to query presence.
+pub(crate) const PRESENCE_GET: &str = "presence:get";
 /// The most users in a query.
 const MAX_USERS: usize = 100;
 
@@ -35,31 +39,30 @@ pub(crate) struct PresenceQuery {
 
 impl PresenceQuery {
     /// The acknowledgement of `presence:get` with this payload.
-    pub(crate) async fn respond(&self, caller: &UserId, payload: &Value) -> Value {
+    pub(crate) async fn respond(&self, caller: &UserId, payload: &Value) -> PresenceAcknowledgement {
         let Some(users) = parse_users(payload) else {
             let detail = format!("userIds must be an array of at most {MAX_USERS} user ids");
-            return error_response("invalid_user_ids", &detail);
+            return PresenceAcknowledgement::error("invalid_user_ids", &detail);
         };
         match tokio::time::timeout(QUERY_TIMEOUT, self.find(caller, users)).await {
-            Ok(Some(presences)) => presences,
-            _ => error_response("unavailable", "presence is unavailable; try again"),
+            Ok(Some(presences)) => PresenceAcknowledgement::Presences(presences),
+            _ => PresenceAcknowledgement::error("unavailable", "presence is unavailable; try again"),
         }
     }
 
     /// The presence of those users who share a conversation with the caller; none if that is unknown.
-    async fn find(&self, caller: &UserId, users: Vec<UserId>) -> Option<Value> {
+    async fn find(&self, caller: &UserId, users: Vec<UserId>) -> Option<Vec<Presence>> {
         let visible = self.acquaintances(caller, users).await?;
         let now = clock::now();
         let found = self.cache.presence_of(&visible).await.ok()?;
-        let entry = |presence: &cache::presence::Presence| {
+        let entry = |presence: cache::presence::Presence| {
             // Redis learns of a user's arrival a moment after this node does.
             let has_socket = self.rooms.has_socket(&presence.user);
             let last_seen = if has_socket { Some(now) } else { presence.last_seen };
-            json!({
-                "userId": presence.user, "status": status(has_socket || presence.online), "lastSeenAt": last_seen,
-            })
+            let status = PresenceStatus::of(has_socket || presence.online);
+            Presence { user_id: presence.user, status, last_seen_at: last_seen }
         };
-        Some(found.iter().map(entry).collect())
+        Some(found.into_iter().map(entry).collect())
     }
 
     /// Those of these users who share a conversation with the caller, and the caller; none if that is unknown. Of users
@@ -83,21 +86,60 @@ impl PresenceQuery {
     }
 }
 
-/// The acknowledgement of a query that failed.
-pub(crate) fn error_response(code: &str, detail: &str) -> Value {
-    json!({"error": {"code": code, "detail": detail}})
+/// A query.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PresenceRequest {
+    /// The users to ask for. The acknowledgement has each once, without those with whom you share no conversation.
+    #[schemars(extend("maxItems" = MAX_USERS))]
+    user_ids: Vec<UserId>,
+}
+
+/// The acknowledgement of a query.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum PresenceAcknowledgement {
+    /// The presence of the users with whom you share a conversation.
+    Presences(Vec<Presence>),
+    /// The query failed.
+    Failed {
+        /// Why the query failed.
+        error: PresenceError,
+    },
+}
+
+/// Why a query failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct PresenceError {
+    /// For programs: `invalid_user_ids`, `too_many_questions` or `unavailable`. Others may come.
+    code: String,
+    /// For people.
+    detail: String,
+}
+
+impl PresenceAcknowledgement {
+    /// The acknowledgement of a query that failed.
+    pub(crate) fn error(code: &str, detail: &str) -> Self {
+        Self::Failed { error: PresenceError { code: code.to_owned(), detail: detail.to_owned() } }
+    }
 }
 
 /// The users in a query's payload, each once; none if the payload is invalid.
 fn parse_users(payload: &Value) -> Option<Vec<UserId>> {
-    let ids = payload["userIds"].as_array().filter(|ids| ids.len() <= MAX_USERS)?;
+    // Without this check, serde would also accept an array with the fields in their order.
+    payload.as_object()?;
+    let PresenceRequest { user_ids } = PresenceRequest::deserialize(payload).ok()?;
+    if user_ids.len() > MAX_USERS {
+        return None;
+    }
     let mut seen = HashSet::new();
-    let users = ids.iter().map(|id| id.as_str()?.parse::<UserId>().ok()).collect::<Option<Vec<_>>>()?;
-    Some(users.into_iter().filter(|user| seen.insert(user.clone())).collect())
+    Some(user_ids.into_iter().filter(|user| seen.insert(user.clone())).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -105,8 +147,14 @@ mod tests {
         let users = |payload: &Value| parse_users(payload).map(|users| users.len());
         assert_eq!(users(&json!({"userIds": ["a", "b", "a"]})), Some(2));
         let many: Vec<String> = (0..=MAX_USERS).map(|number| number.to_string()).collect();
-        for bad in [json!(null), json!({}), json!({"userIds": "a"}), json!({"userIds": [1]}), json!({"userIds": many})]
-        {
+        for bad in [
+            json!(null),
+            json!({}),
+            json!({"userIds": "a"}),
+            json!({"userIds": [1]}),
+            json!({"userIds": many}),
+            json!([["a"]]),
+        ] {
             assert_eq!(users(&bad), None, "{bad}");
         }
     }

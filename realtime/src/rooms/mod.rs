@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::repair::RepairScope;
 use domain::{ConversationId, Event, EventId, Position, PositionVector, UserId};
+use schemars::JsonSchema;
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
 use uuid::Uuid;
@@ -132,13 +133,16 @@ impl EventRef {
     }
 }
 
-/// The second argument of a frame to a whole room, from which a client learns whether it missed a frame.
-#[derive(Debug, Serialize)]
+/// The second argument of an event to a whole conversation, from which a client learns whether it missed one.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FrameSequence {
+    /// Where the event is on the log.
     position: Position,
-    /// The position of the frame before, in the same room; null for the first since this node opened the room.
+    /// The position of the event before, to the same conversation. Null for the first since the node began to follow
+    /// the conversation.
     previous: Option<Position>,
+    /// The event's id, the same in each copy of its record.
     event_id: EventId,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use service::auth::AuthError;
 use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, State, TryData};
@@ -15,6 +15,7 @@ use super::socket_events;
 use crate::clock;
 use crate::delivery::TailReader;
 use crate::rooms::UserMemberships;
+use crate::server_events::{CONNECTION_READY, ConnectionReady};
 
 /// How long a socket may take to join its rooms before the node closes it. Most of that time it waits for its turn:
 /// when thousands come at once, closing their sockets would only make them come again.
@@ -98,7 +99,7 @@ async fn live(context: &SessionContext, socket: &SocketRef, session: &Session) {
     context.user_changes.user_arrived(user);
     // The user is in all rooms, so the node delivers everything after these offsets.
     let position = context.tokens.issue(user, tail.start(), repairs);
-    if !context.frames.send(socket, "connection:ready", &(json!({"userId": user, "position": position}),)) {
+    if !context.frames.send(socket, &CONNECTION_READY, &ConnectionReady { user_id: user, position }) {
         return;
     }
     let delivery = async {

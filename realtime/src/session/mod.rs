@@ -36,3 +36,4 @@ pub(crate) use context::{CONCURRENT_JOINS, LIMIT_ROWS as LOOKUP_LIMITS, SessionC
 pub(crate) use query_limit::LIMIT_ROWS as QUERY_LIMITS;
 pub(crate) use repairs::close_repaired;
 pub(crate) use socket_limit::{LIMIT_ROWS as SOCKET_LIMITS, SocketLimit};
+pub(crate) use unsupported_operations::OPERATIONS;

@@ -8,7 +8,8 @@ use socketioxide::socket::DisconnectReason;
 
 use super::context::{Session, SessionContext};
 use super::unsupported_operations::OPERATIONS;
-use crate::presence;
+use crate::presence::{PRESENCE_GET, PresenceAcknowledgement};
+use crate::server_events::MESSAGE_REDIRECT;
 use crate::transport::AckRequest;
 
 /// Registers the handlers of an authenticated socket.
@@ -44,7 +45,7 @@ fn on_operations(socket: &SocketRef) {
                         State(context): State<Arc<SessionContext>>,
                         TryData(payload): TryData<Value>| {
                 let redirect = operation.redirect(&payload.unwrap_or_default());
-                context.frames.send(&socket, "message:redirect_to_api", &(redirect,));
+                context.frames.send(&socket, &MESSAGE_REDIRECT, &redirect);
             },
         );
     }
@@ -52,14 +53,14 @@ fn on_operations(socket: &SocketRef) {
 
 fn on_presence_get(socket: &SocketRef, session: Arc<Session>) {
     socket.on(
-        "presence:get",
+        PRESENCE_GET,
         async move |socket: SocketRef,
                     State(context): State<Arc<SessionContext>>,
                     TryData(payload): TryData<Value>,
                     ack: AckRequest| {
             let response = match session.queries.begin() {
                 Some(_permit) => context.presence.respond(&session.user, &payload.unwrap_or_default()).await,
-                None => presence::error_response("too_many_questions", "wait until earlier queries are answered"),
+                None => PresenceAcknowledgement::error("too_many_questions", "wait until earlier queries are answered"),
             };
             context.frames.acknowledge(&socket, ack, &response);
         },
