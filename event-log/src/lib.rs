@@ -27,7 +27,9 @@ pub use partition::{partition_for, partition_of};
 pub use partition_reader::{PartitionReader, ReadError};
 pub use producer::Producer;
 pub use record::{LogRecord, NotAnEvent};
-pub use topic::{Destination, Topic, TopicError, TopicSetting, TopicSpec, ensure_topic, ensure_typing_topic};
+pub use topic::{
+    Destination, REQUIRED_SETTINGS, Topic, TopicError, TopicSetting, TopicSpec, ensure_topic, ensure_typing_topic,
+};
 pub use topic_watch::{TopicChange, TopicWatch};
 
 /// The limits of this crate, for `docs/limits.md`.

@@ -34,7 +34,7 @@ const LARGEST_EVENT: &str = "262144 or more";
 
 /// The settings of a log of record: Kafka never deletes a record, and each record has the time at which the log
 /// appended it.
-pub(crate) const REQUIRED_SETTINGS: [(&str, &str); 4] = [
+pub const REQUIRED_SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),

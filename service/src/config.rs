@@ -17,6 +17,11 @@ use crate::telemetry::{LogFormat, parse_filter};
 /// The secret of development mode. It protects nothing: development mode listens on loopback unless HOST is set.
 const DEVELOPMENT_SECRET: &str = "messages-development-secret-not-for-production";
 
+/// The topic of events, unless the operator names another one.
+pub const DEFAULT_TOPIC: &str = "messages";
+/// The number of partitions of a new topic, unless the operator chooses another one.
+pub const DEFAULT_PARTITIONS: i32 = 12;
+
 /// How many bytes a secret should have at least: as many as the hashes made with it (RFC 7518, section 3.2).
 pub const SECRET_BYTES: usize = 32;
 
@@ -74,7 +79,7 @@ pub struct Config {
     #[arg(long, env = "KAFKA_BROKERS", help_heading = "Kafka", default_value = "127.0.0.1:9092", value_parser = NonEmptyStringValueParser::new())]
     pub kafka_brokers: String,
     /// Store all events in this topic, which is the system of record
-    #[arg(long, env = "KAFKA_TOPIC", help_heading = "Kafka", default_value = "messages", value_parser = topic_name)]
+    #[arg(long, env = "KAFKA_TOPIC", help_heading = "Kafka", default_value = DEFAULT_TOPIC, value_parser = topic_name)]
     pub kafka_topic: String,
     /// Write typing events to this topic instead of the main one
     #[arg(long, env = "KAFKA_TYPING_TOPIC", help_heading = "Kafka", value_parser = topic_name)]
@@ -82,7 +87,7 @@ pub struct Config {
     /// Create a missing topic with this many partitions
     ///
     /// You can't change the number later.
-    #[arg(long, env = "KAFKA_PARTITIONS", help_heading = "Kafka", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    #[arg(long, env = "KAFKA_PARTITIONS", help_heading = "Kafka", default_value_t = DEFAULT_PARTITIONS, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub kafka_partitions: i32,
     /// Keep the read model in this Postgres database
     #[arg(

@@ -56,6 +56,7 @@ mod reliability;
 mod repairs;
 mod replays;
 mod rolling;
+mod schemas;
 mod simulation;
 mod single_process;
 mod slow_sockets;

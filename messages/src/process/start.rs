@@ -20,7 +20,7 @@ use super::roles::Roles;
 use super::schema::POSTGRES_HINT;
 use super::shutdown::{RunningProjector, RunningServices};
 use super::wait_for_services::wait_for;
-use crate::site::{development_tokens, openapi, web_page};
+use crate::site::{asyncapi, development_tokens, openapi, web_page};
 
 /// How many connections may wait for the process to accept them; the system may allow fewer (`net.core.somaxconn`).
 const LISTEN_BACKLOG: u32 = 4_096;
@@ -104,7 +104,7 @@ pub async fn start(
     // Before the first checks, of which one may be a request to this process.
     let listener = socket.listen(LISTEN_BACKLOG)?;
     let operations: Router = operations::routes().with_state(checks.watch(&shutdown)).into();
-    let router = router.merge(operations).merge(openapi::router(document.clone()));
+    let router = router.merge(operations).merge(openapi::router(document.clone())).merge(asyncapi::router());
     let router = service::http::with_middleware(router, &document, config.cors_policy());
     let (address, realtime) = (resources.address, services.realtime.clone());
     let task = tokio::spawn(async move {

@@ -14,7 +14,7 @@ const DESCRIPTION: &str = "\
 A messaging backend. The server answers a command once the command's event is on a log; queries read a model that \
 projectors fold from the log. A position on the log (`P:O`, partition and offset) in the `Messages-Position` header \
 says what a response includes, and in a request what the response must include. Clients receive live events over \
-Socket.IO at `/socket.io/`, which this document doesn't cover.
+Socket.IO at `/socket.io/`, which `/asyncapi.json` describes, and `/asyncapi` for people.
 
 Errors are `application/problem+json` (RFC 9457), also for unknown routes (404 `no_such_route`), wrong methods (405 \
 `method_not_allowed`, with `Allow`) and requests that take too long (503 `timeout`). `code` is stable and for \

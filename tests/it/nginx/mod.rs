@@ -22,12 +22,14 @@ struct Route {
     role: &'static str,
 }
 
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 8] = [
     Route { methods: &["GET", "HEAD"], path: "/api/messages?limit=1", role: "query-" },
     Route { methods: &["POST", "PATCH", "DELETE", "PUT", "OPTIONS", "BREW"], path: "/api/messages", role: "command-" },
     Route { methods: &["GET", "POST", "OPTIONS"], path: "/socket.io/?EIO=4&transport=polling", role: "realtime-" },
     Route { methods: &["GET"], path: "/openapi.json", role: "query-" },
     Route { methods: &["GET"], path: "/docs/", role: "query-" },
+    Route { methods: &["GET"], path: "/asyncapi.json", role: "query-" },
+    Route { methods: &["GET"], path: "/asyncapi", role: "query-" },
     Route { methods: &["GET"], path: "/", role: "query-" },
 ];
 
