@@ -1,6 +1,8 @@
-//! The published schemas: those of events and the AsyncAPI document. The official parser accepts the document, every
-//! process serves it, the documents name what it has, and what the system writes is as it says.
+//! The published schemas: those of events and the AsyncAPI document. What is released stays valid, the official parser
+//! accepts the document, every process serves it, the documents name what it has, and what the system writes is as it
+//! says.
 
+mod compatibility;
 mod traffic;
 
 use std::collections::BTreeSet;
@@ -9,15 +11,36 @@ use messages::process::Roles;
 use serde_json::Value;
 
 use crate::harness::System;
-use crate::harness::repository::{root, text};
+use crate::harness::repository::{files, root, text};
 use crate::harness::system::config;
 use crate::page;
 
 /// The published document.
 const DOCUMENT: &str = "schema/asyncapi.json";
+/// The schemas as the last release had them.
+const RELEASED: &str = "schema/released/";
 
 fn document() -> Value {
     serde_json::from_str(&text(DOCUMENT)).unwrap()
+}
+
+#[test]
+fn what_is_released_stays_valid() {
+    let released: Vec<String> = files().into_iter().filter(|file| file.starts_with(RELEASED)).collect();
+    assert!(released.contains(&format!("{RELEASED}asyncapi.json")), "{released:?}");
+    let mut changes = Vec::new();
+    for file in released {
+        let current = file.replace(RELEASED, "schema/");
+        if !root().join(&current).exists() {
+            changes.push(format!("{current} is gone"));
+            continue;
+        }
+        let [released, now] = [&file, &current].map(|file| serde_json::from_str::<Value>(&text(file)).unwrap());
+        let compare = if current == DOCUMENT { compatibility::document_changes } else { compatibility::schema_changes };
+        changes.extend(compare(&released, &now).into_iter().map(|change| format!("{current}: {change}")));
+    }
+    let changes = changes.join("\n");
+    assert!(changes.is_empty(), "readers rely on these; CONTRIBUTING.md says what may change instead:\n{changes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
