@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn a_conversation_with_too_many_events_is_refused() {
         let events = random_history(1, 100);
-        let conversation = events[0].conversation_id;
+        let is_creation = |event: &&domain::Event| matches!(event.data, domain::EventData::ConversationCreated { .. });
+        let conversation = events.iter().find(is_creation).unwrap().conversation_id;
         let records: Vec<LogRecord> = (0..)
             .zip(events.iter().filter(|event| event.conversation_id == conversation))
             .map(|(offset, event)| LogRecord {
