@@ -13,7 +13,7 @@ struct EmbeddedMigration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [EmbeddedMigration; 7] = [
+const MIGRATIONS: [EmbeddedMigration; 8] = [
     EmbeddedMigration {
         version: 1,
         description: "read model",
@@ -45,6 +45,7 @@ const MIGRATIONS: [EmbeddedMigration; 7] = [
         sql: include_str!("../../migrations/0006_generations.sql"),
     },
     EmbeddedMigration { version: 7, description: "repairs", sql: include_str!("../../migrations/0007_repairs.sql") },
+    EmbeddedMigration { version: 8, description: "audit", sql: include_str!("../../migrations/0008_audit.sql") },
 ];
 
 /// The steps that create the schema, in order.

@@ -27,6 +27,7 @@
 //! Every method fails with a [`ReadModelError`] when Postgres doesn't answer. An `# Errors` section names only what
 //! else can go wrong.
 
+mod audit;
 mod changed_entities;
 mod commit;
 mod connection;
@@ -57,6 +58,7 @@ mod sync;
 mod sync_walk;
 mod write;
 
+pub use audit::{AuditEntry, AuditNumber, AuditedAction};
 pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;

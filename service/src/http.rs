@@ -40,6 +40,13 @@ domain::limit_rows! {
     Requests, "bytes of an `X-Request-Id`", Count MAX_REQUEST_ID_BYTES, "the server makes an id of its own", "log lines";
 }
 
+/// The id of a request, as an extension of it. Only requests of admins have it: the audit names it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// What the routes of admins begin with.
+const ADMIN_ROUTES: &str = "/admin/";
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps a complete router in the middleware that every process needs.
@@ -92,6 +99,9 @@ async fn observe(request: Request<Body>, next: Next) -> Response {
     let name = || format!("{} {route}", method_label(&method));
     let mut server_span = Span::begin(SpanKind::Server, name, TraceContext::from_headers(request.headers()));
     request.extensions_mut().insert(server_span.context());
+    if route.starts_with(ADMIN_ROUTES) {
+        request.extensions_mut().insert(RequestId(request_id.clone()));
+    }
     let trace = server_span.context().trace_id();
     let log_span = tracing::info_span!("request", id = request_id, %trace, %method, route);
     let response = tokio::time::timeout_at(deadline, next.run(request)).instrument(log_span.clone()).await;

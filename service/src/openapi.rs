@@ -3,72 +3,36 @@
 //! An example is a real [`Problem`], rendered as clients get it. An error that a route can return must be in its
 //! document.
 
+mod params;
+
 use std::collections::BTreeMap;
 
 use ::http::StatusCode;
 use domain::FieldError;
 use serde_json::json;
+use utoipa::IntoResponses;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Header, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoParams, IntoResponses};
 
 use crate::auth::{AuthError, InvalidToken};
 use crate::json_body;
 use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
 use crate::token::TokenError;
 
+pub use params::{CommandHeaderParams, CommonHeaderParams, QueryHeaderParams};
+
 /// The tag of commands.
 pub const COMMANDS: &str = "commands";
 /// The tag of queries.
 pub const QUERIES: &str = "queries";
+/// The tag of what only admins may do.
+pub const ADMIN: &str = "admin";
 
 /// The request id in examples.
 const EXAMPLE_ID: &str = "0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47";
-
-/// The request headers of every route.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it describes what `http` and `trace` read")]
-pub struct CommonHeaderParams {
-    /// An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
-    /// include it. If it is missing or invalid, the server chooses one.
-    #[param(rename = "X-Request-Id", required = false)]
-    request_id: Option<String>,
-    /// The trace to which the request belongs (W3C Trace Context).
-    #[param(rename = "traceparent", required = false)]
-    traceparent: Option<String>,
-}
-
-/// The request headers of a command.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it describes what the functions of `params` read")]
-pub struct CommandHeaderParams {
-    /// Makes the command safe to retry: however often you send the same request with the same key in a conversation, it
-    /// has one effect and gets the same response.
-    #[param(rename = "Idempotency-Key", required = false, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
-    idempotency_key: Option<String>,
-    /// Execute the command on data that is at least this recent: a position `P:O`, or the token of a query's response.
-    #[param(rename = "Messages-Position", required = false)]
-    messages_position: Option<String>,
-}
-
-/// The request headers of a query.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it describes what the functions of `params` read")]
-pub struct QueryHeaderParams {
-    /// Answer from data that is at least this recent: the position `P:O` of a command's response, or the token of a
-    /// query's response.
-    #[param(rename = "Messages-Position", required = false)]
-    messages_position: Option<String>,
-    /// The `ETag` of an earlier response. If nothing has changed since, the response is 304.
-    #[param(rename = "If-None-Match", required = false)]
-    if_none_match: Option<String>,
-}
 
 /// An error response that routes share. All examples have the same status.
 struct ErrorResponse {
@@ -192,6 +156,29 @@ fn command_unavailable() -> ErrorResponse {
     }
 }
 
+fn not_an_admin() -> ErrorResponse {
+    ErrorResponse {
+        description: "Your token's `roles` don't include `admin`.",
+        examples: vec![AuthError::NotAnAdmin.into(), AuthError::CrossSite.into()],
+    }
+}
+
+fn wrong_status() -> ErrorResponse {
+    let detail = "the dead letter's status doesn't allow that; nothing was changed";
+    ErrorResponse {
+        description: "What you want to change isn't in a state that allows it.",
+        examples: vec![Problem::conflict("wrong_status", detail)],
+    }
+}
+
+fn admin_unavailable() -> ErrorResponse {
+    ErrorResponse {
+        description: "Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the \
+                      state: it may have been changed.",
+        examples: vec![Problem::dependency_unavailable()],
+    }
+}
+
 fn query_unavailable() -> ErrorResponse {
     ErrorResponse {
         description: "Try again: the read model has not reached the position that you demand, or a service is \
@@ -210,6 +197,10 @@ pub struct AuthorErrors;
 pub struct QueryErrors;
 /// The additional error of a query that counts against its user's limit.
 pub struct QueryLimitErrors;
+/// The errors of every route for admins.
+pub struct AdminErrors;
+/// The additional errors of a route with which an admin changes something.
+pub struct AdminActionErrors;
 /// The response to a query when the client already has the newest data.
 pub struct NotModified;
 
@@ -252,6 +243,18 @@ impl IntoResponses for QueryErrors {
 impl IntoResponses for QueryLimitErrors {
     fn responses() -> Responses {
         all([rate_limited()])
+    }
+}
+
+impl IntoResponses for AdminErrors {
+    fn responses() -> Responses {
+        all([bad_request(), unauthorized(), not_an_admin(), not_found(), internal(), admin_unavailable()])
+    }
+}
+
+impl IntoResponses for AdminActionErrors {
+    fn responses() -> Responses {
+        all([wrong_status(), body_timeout(), body_too_large(), not_json(), invalid_body()])
     }
 }
 

@@ -4,6 +4,121 @@
  */
 
 export interface paths {
+    "/admin/api/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what admins did
+         * @description The newest actions first. An action without an outcome is under way, or its process ended in the middle of it.
+         */
+        get: operations["audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the dead letters
+         * @description In the order of the log.
+         */
+        get: operations["deadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/dead-letters/{position}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read one dead letter, with its record */
+        get: operations["deadLetter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/dead-letters/{position}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Discard a dead letter
+         * @description The record stays on the log, and can still be retried.
+         */
+        post: operations["discardDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/dead-letters/{position}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a dead letter retried
+         * @description A projector folds its conversation again from the log, within seconds. Ask for the dead letter to see what came of it:
+         *     it is `folded`, or `parked` again with the new reason.
+         */
+        post: operations["retryDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** See where the projection is */
+        get: operations["status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations/{id}": {
         parameters: {
             query?: never;
@@ -219,6 +334,28 @@ export interface components {
             /** @description The file's https URL. */
             url: string;
         };
+        /** @description An action of an admin, with its outcome. */
+        AuditEntry: {
+            /** @description What they did, such as `discard-dead-letter`. */
+            action: string;
+            /** @description The admin. */
+            actor: string;
+            /** @description When the action began. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int64
+             * @description Increases with time.
+             */
+            number: number;
+            /** @description What came of it. Null if that isn't known: the action is under way, or its process ended in the middle. */
+            outcome: string | null;
+            /** @description Why, if they said so. */
+            reason: string | null;
+            /** @description The id of their request. The server's log has it, too. */
+            requestId: string;
+            /** @description To what, such as `3:42`. */
+            target: string;
+        };
         /** @description The current value of something that changed. */
         Change: {
             /** @enum {string} */
@@ -336,6 +473,35 @@ export interface components {
             data: components["schemas"]["Message"] | components["schemas"]["CreatedConversation"] | components["schemas"]["ReactionResult"];
         };
         /** @description A response that isn't divided into pages. */
+        DataResponse_DeadLetterRecord: {
+            /** @description A dead letter with its record, as far as it is a text. */
+            data: components["schemas"]["DeadLetterView"] & {
+                record: components["schemas"]["RecordView"] | null;
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_DeadLetterView: {
+            /** @description A record that the projector couldn't fold. */
+            data: {
+                /** @description When the status last changed. */
+                changedAt: components["schemas"]["Timestamp"];
+                conversationId: components["schemas"]["ConversationId"] | null;
+                /** @description Why an admin discarded it. */
+                note: string | null;
+                /** @description When a projector first met it. */
+                parkedAt: components["schemas"]["Timestamp"];
+                /**
+                 * @description Its position on the log, `P:O`.
+                 * @example 3:42
+                 */
+                position: string;
+                /** @description Why the projector couldn't fold it at the last attempt. */
+                reason: string;
+                /** @description What happens to it next. */
+                status: components["schemas"]["Status"];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
         DataResponse_DeletedMessage: {
             /** @description The deletion of a message. */
             data: {
@@ -408,12 +574,81 @@ export interface components {
             data: components["schemas"]["ReadMarkSet"] | components["schemas"]["ReactionResult"] | components["schemas"]["Message"] | components["schemas"]["CreatedConversation"];
         };
         /** @description A response that isn't divided into pages. */
+        DataResponse_SystemStatus: {
+            /** @description What the system is doing. */
+            data: {
+                /**
+                 * Format: int64
+                 * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
+                 */
+                generation: number | null;
+                /** @description How many dead letters are open: neither folded nor discarded. */
+                openDeadLetters: number;
+                /** @description Each partition of the topic. */
+                partitions: components["schemas"]["PartitionStatus"][];
+                /** @description How many projectors are at work. */
+                projectors: number;
+                /** @description The name of the topic, which is the system of record. */
+                topic: string;
+                /**
+                 * Format: uuid
+                 * @description Its id (KIP-516).
+                 */
+                topicId: string;
+            };
+        };
+        /** @description A response that isn't divided into pages. */
         DataResponse_TypingAccepted: {
             /** @description The conversation in which you started or stopped typing. */
             data: {
                 /** @description The conversation's id. */
                 conversationId: components["schemas"]["ConversationId"];
             };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_AuditEntry: {
+            data: {
+                /** @description What they did, such as `discard-dead-letter`. */
+                action: string;
+                /** @description The admin. */
+                actor: string;
+                /** @description When the action began. */
+                at: components["schemas"]["Timestamp"];
+                /**
+                 * Format: int64
+                 * @description Increases with time.
+                 */
+                number: number;
+                /** @description What came of it. Null if that isn't known: the action is under way, or its process ended in the middle. */
+                outcome: string | null;
+                /** @description Why, if they said so. */
+                reason: string | null;
+                /** @description The id of their request. The server's log has it, too. */
+                requestId: string;
+                /** @description To what, such as `3:42`. */
+                target: string;
+            }[];
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_DeadLetterView: {
+            data: {
+                /** @description When the status last changed. */
+                changedAt: components["schemas"]["Timestamp"];
+                conversationId: components["schemas"]["ConversationId"] | null;
+                /** @description Why an admin discarded it. */
+                note: string | null;
+                /** @description When a projector first met it. */
+                parkedAt: components["schemas"]["Timestamp"];
+                /**
+                 * @description Its position on the log, `P:O`.
+                 * @example 3:42
+                 */
+                position: string;
+                /** @description Why the projector couldn't fold it at the last attempt. */
+                reason: string;
+                /** @description What happens to it next. */
+                status: components["schemas"]["Status"];
+            }[];
         };
         /** @description A response that isn't divided into pages. */
         DataResponse_Vec_Membership: {
@@ -427,6 +662,29 @@ export interface components {
                 participantCount: number;
             }[];
         };
+        /** @description A dead letter with its record, as far as it is a text. */
+        DeadLetterRecord: components["schemas"]["DeadLetterView"] & {
+            record: components["schemas"]["RecordView"] | null;
+        };
+        /** @description A record that the projector couldn't fold. */
+        DeadLetterView: {
+            /** @description When the status last changed. */
+            changedAt: components["schemas"]["Timestamp"];
+            conversationId: components["schemas"]["ConversationId"] | null;
+            /** @description Why an admin discarded it. */
+            note: string | null;
+            /** @description When a projector first met it. */
+            parkedAt: components["schemas"]["Timestamp"];
+            /**
+             * @description Its position on the log, `P:O`.
+             * @example 3:42
+             */
+            position: string;
+            /** @description Why the projector couldn't fold it at the last attempt. */
+            reason: string;
+            /** @description What happens to it next. */
+            status: components["schemas"]["Status"];
+        };
         /** @description The deletion of a message. */
         DeletedMessage: {
             /** @description The conversation of the message. */
@@ -435,6 +693,11 @@ export interface components {
             deletedAt: components["schemas"]["Timestamp"];
             /** @description The message's id. */
             id: components["schemas"]["MessageId"];
+        };
+        /** @description Why a dead letter is discarded. */
+        DiscardRequest: {
+            /** @description The reason, for whoever reads it later. */
+            reason: string;
         };
         /** @description The new content of a message. */
         EditedMessage: {
@@ -614,6 +877,36 @@ export interface components {
             /** @description The participant's user id. */
             userId: components["schemas"]["UserId"];
         };
+        /** @description How far the projection of a partition is. */
+        PartitionStatus: {
+            /**
+             * Format: int64
+             * @description The offset after the last record of the log.
+             */
+            end: number;
+            /**
+             * Format: int64
+             * @description The offset up to which the read model is folded.
+             */
+            folded: number;
+            /** @description Whether a projector works on it. */
+            isProjected: boolean;
+            /**
+             * Format: int64
+             * @description How many offsets are readable and not folded yet.
+             */
+            lag: number;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            partition: number;
+            /**
+             * Format: int64
+             * @description The offset up to which readers get records. It is smaller while another producer has a transaction open.
+             */
+            readable: number;
+        };
         /**
          * @description The position of an event on the log, `partition:offset`.
          * @example 7:42
@@ -718,6 +1011,17 @@ export interface components {
             /** @example ready */
             status: string;
         };
+        /** @description A record of the log. Bytes that aren't UTF-8 are replaced by U+FFFD. */
+        RecordView: {
+            /** @description How many bytes the value has. */
+            bytes: number;
+            /** @description The header `ce_type`. */
+            eventType: string | null;
+            /** @description Its key: the id of its conversation, if one of our processes wrote it. */
+            key: string;
+            /** @description The first 64 KiB of its value. */
+            value: string;
+        };
         /**
          * @description Remove your reaction from a message.
          * @example {
@@ -765,6 +1069,32 @@ export interface components {
             conversationId: components["schemas"]["ConversationId"];
         };
         /**
+         * @description What happens to a dead letter next.
+         * @enum {string}
+         */
+        Status: "parked" | "retrying" | "folded" | "discarded";
+        /** @description What the system is doing. */
+        SystemStatus: {
+            /**
+             * Format: int64
+             * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
+             */
+            generation: number | null;
+            /** @description How many dead letters are open: neither folded nor discarded. */
+            openDeadLetters: number;
+            /** @description Each partition of the topic. */
+            partitions: components["schemas"]["PartitionStatus"][];
+            /** @description How many projectors are at work. */
+            projectors: number;
+            /** @description The name of the topic, which is the system of record. */
+            topic: string;
+            /**
+             * Format: uuid
+             * @description Its id (KIP-516).
+             */
+            topicId: string;
+        };
+        /**
          * Format: date-time
          * @description A moment in UTC, exact to the millisecond. Written as RFC 3339 with three decimals and `Z`.
          * @example 2026-11-23T09:00:00.123Z
@@ -789,6 +1119,737 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    audit: {
+        parameters: {
+            query?: {
+                /** @description Only actions with a smaller number: the last one of the page before. */
+                before?: number;
+                /** @description How many actions, at most. 50 by default. */
+                limit?: number;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The actions. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Vec_AuditEntry"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deadLetters: {
+        parameters: {
+            query?: {
+                /** @description Also those that are folded or discarded. False by default. */
+                all?: boolean;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead letters. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Vec_DeadLetterView"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The record's position, `P:O`. */
+                position: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead letter. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_DeadLetterRecord"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    discardDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The record's position, `P:O`. */
+                position: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DiscardRequest"];
+            };
+        };
+        responses: {
+            /** @description It is discarded. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_DeadLetterView"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive within 10 s. */
+            408: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What you want to change isn't in a state that allows it. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
+            413: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
+            415: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is invalid; `errors` names every invalid field. */
+            422: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retryDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The record's position, `P:O`. */
+                position: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A projector will retry it. */
+            202: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_DeadLetterView"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive within 10 s. */
+            408: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What you want to change isn't in a state that allows it. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
+            413: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
+            415: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is invalid; `errors` names every invalid field. */
+            422: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    status: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The status. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_SystemStatus"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     conversation: {
         parameters: {
             query?: {

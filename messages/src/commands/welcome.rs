@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use service::auth::Auth;
 
-use crate::access_token;
+use crate::access_token::{self, Role};
 
 /// The users of the printed links. The page also signs in any other user.
 const USERS: [&str; 2] = ["alice", "bob"];
@@ -18,7 +18,7 @@ pub(super) fn print(auth: &Auth, address: SocketAddr) -> anyhow::Result<()> {
     println!("Sign in as any user on that page, or open these links in two browser windows.");
     println!("Their tokens also work for the API.\n");
     for name in USERS {
-        let token = access_token::sign(auth, &name.parse()?, access_token::DEVELOPMENT_LIFETIME)?;
+        let token = access_token::sign(auth, &name.parse()?, Role::User, access_token::DEVELOPMENT_LIFETIME)?;
         println!("  {name}: http://{address}/#token={token}\n");
     }
     println!("Stop it with Ctrl-C.\n");

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::AdminApi;
 use anyhow::Context;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
@@ -137,6 +138,16 @@ impl SharedResources {
             log: Arc::new(self.consumer(&self.topic.name, "query-api")),
             queries_per_window: self.config.limits.limit_queries,
             window: window(&self.config.limits),
+        })
+    }
+
+    pub(super) fn admin_api(&self) -> AdminApi {
+        AdminApi::new(admin_api::Parts {
+            auth: self.auth.clone(),
+            read_model: self.read_model.clone(),
+            log: Arc::new(self.consumer(&self.topic.name, "admin-api")),
+            topic: self.topic.name.clone(),
+            topic_id: self.topic.id,
         })
     }
 

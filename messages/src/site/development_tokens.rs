@@ -11,7 +11,7 @@ use service::auth::Auth;
 use service::http::JsonBody;
 use service::problem::Problem;
 
-use crate::access_token;
+use crate::access_token::{self, Role};
 
 /// The route: it takes `{"user": …}` and answers with a token for that user.
 pub(crate) fn router(auth: Auth) -> Router {
@@ -24,7 +24,7 @@ async fn create_token(State(auth): State<Auth>, JsonBody(body): JsonBody) -> Res
     let name = name.as_str().ok_or_else(|| invalid("wrong_type", "must be a string"))?;
     let user: UserId =
         name.parse().map_err(|_| invalid("invalid", "must have 1 to 128 visible characters, and no spaces"))?;
-    let token = access_token::sign(&auth, &user, access_token::DEVELOPMENT_LIFETIME).map_err(|error| {
+    let token = access_token::sign(&auth, &user, Role::User, access_token::DEVELOPMENT_LIFETIME).map_err(|error| {
         tracing::error!(%error, "signing a development token failed; the client gets 500");
         Problem::internal()
     })?;

@@ -41,6 +41,7 @@ pub(crate) fn document() -> OpenApi {
         .build();
     document.merge(command_api::routes().into_openapi());
     document.merge(query_api::routes().into_openapi());
+    document.merge(admin_api::routes().into_openapi());
     document.merge(readiness::routes().into_openapi());
     openapi::add_response_headers(&mut document);
     document

@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use ring::hmac;
 use serde_json::{Map, Value, json};
 
-use super::claims::{Claims, check_claims, check_header};
+use super::claims::{ADMIN_ROLE, Claims, check_claims, check_header};
 use super::cookie::AuthCookie;
 use super::error::{AuthError, InvalidToken};
 use crate::jwt_crypto;
@@ -142,14 +142,31 @@ impl Auth {
     /// # Errors
     /// When the library can't sign it.
     pub fn mint(&self, user: &UserId, expires_at: Timestamp) -> Result<String, jsonwebtoken::errors::Error> {
-        let claims = json!({"sub": user.as_str(), "exp": expires_at.as_millis().div_euclid(1_000)});
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.keys.encoding)
+        self.sign(&claims_of(user, expires_at))
+    }
+
+    /// Signs a token for a user with the role of admins.
+    ///
+    /// # Errors
+    /// When the library can't sign it.
+    pub fn mint_admin(&self, user: &UserId, expires_at: Timestamp) -> Result<String, jsonwebtoken::errors::Error> {
+        let mut claims = claims_of(user, expires_at);
+        claims["roles"] = json!([ADMIN_ROLE]);
+        self.sign(&claims)
+    }
+
+    fn sign(&self, claims: &Value) -> Result<String, jsonwebtoken::errors::Error> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.keys.encoding)
     }
 
     /// The token with which our services authenticate to one another. It isn't a JWT, so it can't pass for a user's.
     pub fn service_token(&self) -> &str {
         &self.keys.service_token
     }
+}
+
+fn claims_of(user: &UserId, expires_at: Timestamp) -> Value {
+    json!({"sub": user.as_str(), "exp": expires_at.as_millis().div_euclid(1_000)})
 }
 
 fn since_1970() -> Duration {
@@ -289,7 +306,7 @@ mod tests {
         let expires_at = Timestamp::from_millis((now() + 60) * 1_000).unwrap();
         let user: UserId = "alice".parse().unwrap();
         let token = auth().mint(&user, expires_at).unwrap();
-        assert_eq!(auth().authenticate(&token), Ok(Claims { user, expires_at }));
+        assert_eq!(auth().authenticate(&token), Ok(Claims { user, expires_at, is_admin: false }));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use domain::UserId;
 use subtle::ConstantTimeEq;
 
 use super::authenticator::Auth;
+use super::claims::Claims;
 use super::error::{AuthError, InvalidToken};
 use crate::problem::Problem;
 
@@ -34,13 +35,32 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let auth = Auth::from_ref(state);
-        // A page that sends its own token is never refused for a cookie that the browser adds.
-        let claims = match bearer_token(parts) {
-            Err(AuthError::Missing) => auth.authenticate_cookie(&parts.method, &parts.headers),
-            token => token.and_then(|token| auth.authenticate(token)),
-        }?;
-        Ok(Self(claims.user))
+        Ok(Self(claims(parts, &Auth::from_ref(state))?.user))
+    }
+}
+
+/// An authenticated user whose token has the role of admins. A handler with this argument only runs for them.
+pub struct AdminCaller(pub UserId);
+
+impl<S> FromRequestParts<S> for AdminCaller
+where
+    Auth: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let claims = claims(parts, &Auth::from_ref(state))?;
+        if claims.is_admin { Ok(Self(claims.user)) } else { Err(AuthError::NotAnAdmin.into()) }
+    }
+}
+
+/// What the token of a user's request says.
+fn claims(parts: &Parts, auth: &Auth) -> Result<Claims, AuthError> {
+    // A page that sends its own token is never refused for a cookie that the browser adds.
+    match bearer_token(parts) {
+        Err(AuthError::Missing) => auth.authenticate_cookie(&parts.method, &parts.headers),
+        token => token.and_then(|token| auth.authenticate(token)),
     }
 }
 
@@ -81,6 +101,7 @@ mod tests {
     async fn send(path: &str, authorization: &[&str]) -> axum::response::Response {
         let routes = Router::new()
             .route("/user", post(|_: Caller, _: JsonBody| async {}))
+            .route("/admin", post(|_: AdminCaller| async {}))
             .route("/service", post(|_: ServiceCaller| async {}))
             .with_state(auth());
         let mut request = ::http::Request::post(path).header(header::CONTENT_TYPE, "text/html");
@@ -90,14 +111,16 @@ mod tests {
         routes.oneshot(request.body(Body::from("not JSON")).unwrap()).await.unwrap()
     }
 
-    fn token() -> String {
+    fn token(is_admin: bool) -> String {
         let expires_at = Timestamp::from_millis(4_102_444_800_000).unwrap();
-        format!("bEARER {}", auth().mint(&"alice".parse().unwrap(), expires_at).unwrap())
+        let (auth, user) = (auth(), "alice".parse().unwrap());
+        let token = if is_admin { auth.mint_admin(&user, expires_at) } else { auth.mint(&user, expires_at) };
+        format!("bEARER {}", token.unwrap())
     }
 
     #[tokio::test]
     async fn a_request_without_a_valid_token_gets_401_whatever_else_is_wrong() {
-        let token = token();
+        let token = token(false);
         assert_eq!(send("/user", &[&token]).await.status(), 415);
         let no_details = "Bearer";
         let invalid_token = "Bearer error=\"invalid_token\", error_description=\"invalid_token\"";
@@ -112,6 +135,16 @@ mod tests {
             assert_eq!((response.status().as_u16(), problem.code()), (401, code));
             assert_eq!(problem.render("id").headers()[header::WWW_AUTHENTICATE], challenge);
         }
+    }
+
+    #[tokio::test]
+    async fn only_the_token_of_an_admin_opens_a_route_for_admins() {
+        let refused = send("/admin", &[&token(false)]).await;
+        assert_eq!(refused.status(), 403);
+        assert_eq!(refused.extensions().get::<Problem>().unwrap().code(), "not_an_admin");
+        assert_eq!(send("/admin", &[]).await.status(), 401);
+        assert_eq!(send("/admin", &[&format!("Bearer {}", auth().service_token())]).await.status(), 401);
+        assert_eq!(send("/admin", &[&token(true)]).await.status(), 200);
     }
 
     #[test]
@@ -133,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_users_token_opens_no_internal_route() {
-        assert_eq!(send("/service", &[&token()]).await.status(), 401);
+        assert_eq!(send("/service", &[&token(false)]).await.status(), 401);
         let own = format!("bearer {}", auth().service_token());
         assert_eq!(send("/service", &[&own]).await.status(), 200);
     }

@@ -19,7 +19,12 @@ pub struct Claims {
     pub user: UserId,
     /// The token is valid before this moment (`exp`).
     pub expires_at: Timestamp,
+    /// Whether the user may see and do what admins may: whether `roles` includes [`ADMIN_ROLE`].
+    pub is_admin: bool,
 }
+
+/// The role of admins, in the claim `roles`.
+pub const ADMIN_ROLE: &str = "admin";
 
 /// Checks the header of a token. Its `alg` must be HS256, whatever the library supports, and it must demand nothing that
 /// we don't know.
@@ -54,7 +59,10 @@ pub(super) fn check_claims(claims: &Map<String, Value>, now: f64) -> Result<Clai
     }
     let expires_at = Timestamp::from_millis((expiry * 1_000.0) as i64).ok();
     let expires_at = expires_at.or_else(|| Timestamp::from_millis(LATEST_EXPIRY_MS).ok());
-    Ok(Claims { user, expires_at: expires_at.ok_or(InvalidToken::NotATime("exp"))? })
+    // Issuers give `roles` other meanings and other forms, too: whatever isn't a list with our word grants nothing.
+    let is_admin =
+        claims.get("roles").and_then(Value::as_array).is_some_and(|roles| roles.iter().any(|it| it == ADMIN_ROLE));
+    Ok(Claims { user, expires_at: expires_at.ok_or(InvalidToken::NotATime("exp"))?, is_admin })
 }
 
 /// The claim of this name in seconds since 1970. RFC 7519 allows a fraction, and some libraries write one.
@@ -137,6 +145,19 @@ mod tests {
         }
         assert_eq!(check(&json!({"exp": NOW + 60.0})), Err(InvalidToken::SubjectMissing.into()));
         assert_eq!(check(&json!({"sub": "alice"})), Err(InvalidToken::ExpiryMissing.into()));
+    }
+
+    #[test]
+    fn only_a_list_with_the_word_admin_makes_an_admin() {
+        let is_admin =
+            |roles: Value| check(&json!({"sub": "alice", "exp": NOW + 60.0, "roles": roles})).unwrap().is_admin;
+        assert!(is_admin(json!(["admin"])) && is_admin(json!(["support", "admin", 7])));
+        for roles in
+            [json!(null), json!([]), json!("admin"), json!(["Admin"]), json!({"admin": true}), json!([["admin"]])]
+        {
+            assert!(!is_admin(roles.clone()), "{roles}");
+        }
+        assert!(!check(&json!({"sub": "alice", "exp": NOW + 60.0, "role": "admin"})).unwrap().is_admin);
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum AuthError {
          one of those that the server lists"
     )]
     CrossSite,
+    /// The token is a user's, and its `roles` don't include `admin`.
+    #[error("only admins may do that: the token's roles must include admin")]
+    NotAnAdmin,
 }
 
 /// What is wrong with a token, or with the header that should have one. The text never depends on a token's content
@@ -77,6 +80,7 @@ impl AuthError {
             Self::Expired => "expired_token",
             Self::Invalid(_) => "invalid_token",
             Self::CrossSite => "cross_site",
+            Self::NotAnAdmin => "not_an_admin",
         }
     }
 }
@@ -84,7 +88,9 @@ impl AuthError {
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::CrossSite => Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
+            AuthError::CrossSite | AuthError::NotAnAdmin => {
+                Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string())
+            }
             _ => Self::unauthorized(error.code(), &error.to_string()),
         }
     }

@@ -12,7 +12,7 @@ mod error;
 
 pub use authenticator::Auth;
 pub(crate) use authenticator::LIMIT_ROWS;
-pub use caller::{Caller, ServiceCaller};
-pub use claims::Claims;
+pub use caller::{AdminCaller, Caller, ServiceCaller};
+pub use claims::{ADMIN_ROLE, Claims};
 pub(crate) use cookie::parse_cookie_name;
 pub use error::{AuthError, InvalidToken};

@@ -11,7 +11,7 @@ use crate::harness::repository::{packages, text};
 const FOUNDATION: [&str; 6] = ["domain", "event-log", "read-model", "cache", "service", "read-path"];
 
 /// Every crate of the workspace, and the crates of the workspace that it may depend on: dependencies point down only.
-pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
+pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("demo", &["domain"]),
     ("event-log", &["domain"]),
@@ -23,6 +23,7 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("command-api", &FOUNDATION),
     ("projector", &["domain", "event-log", "read-model", "cache", "service", "read-path", "replay"]),
     ("query-api", &FOUNDATION),
+    ("admin-api", &FOUNDATION),
     // Realtime calls query-api over HTTP.
     ("realtime", &["domain", "event-log", "cache", "service"]),
     ("messages", &ALL_CRATES),
@@ -30,7 +31,7 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("bench", &ALL_CRATES),
 ];
 
-const ALL_CRATES: [&str; 13] = [
+const ALL_CRATES: [&str; 14] = [
     "domain",
     "demo",
     "event-log",
@@ -42,6 +43,7 @@ const ALL_CRATES: [&str; 13] = [
     "command-api",
     "projector",
     "query-api",
+    "admin-api",
     "realtime",
     "messages",
 ];

@@ -13,7 +13,7 @@ use crate::harness::repository::{root, text};
 const DOCUMENT: &str = "docs/limits.md";
 
 /// The limits of all crates, from the lowest up.
-const LIMITS: [&[&[LimitRow]]; 12] = [
+const LIMITS: [&[&[LimitRow]]; 13] = [
     domain::LIMITS,
     event_log::LIMITS,
     read_model::LIMITS,
@@ -23,6 +23,7 @@ const LIMITS: [&[&[LimitRow]]; 12] = [
     replay::LIMITS,
     command_api::LIMITS,
     query_api::LIMITS,
+    admin_api::LIMITS,
     projector::LIMITS,
     realtime::LIMITS,
     messages::process::LIMITS,

@@ -1,0 +1,149 @@
+//! The admin API: only admins get in, and whatever they do is in the audit before it happens.
+
+use domain::{Timestamp, UserId};
+use serde_json::{Value, json};
+
+use crate::harness::http::{Request, Response};
+use crate::harness::log::{self, NewRecord};
+use crate::harness::system::{TIMEOUT, unknown_id};
+use crate::harness::{System, eventually};
+
+/// The user who is an admin.
+const ADMIN: &str = "root";
+
+fn ask(system: &System, method: &str, path: &str) -> Request {
+    let user: UserId = ADMIN.parse().unwrap();
+    let expires_at = Timestamp::from_millis(4_102_444_800_000).unwrap();
+    let token = system.auth.mint_admin(&user, expires_at).unwrap();
+    system.request(method, path).header("Authorization", format!("Bearer {token}"))
+}
+
+async fn get(system: &System, path: &str) -> Value {
+    let response = ask(system, "GET", path).send().await;
+    assert_eq!(response.status, 200, "{response:?}");
+    response.body["data"].clone()
+}
+
+async fn act(system: &System, path: &str, body: Value) -> Response {
+    ask(system, "POST", path).header("X-Request-Id", "request-of-root").json(&body).send().await
+}
+
+/// Appends a record that is no event. Returns its position once it is a dead letter.
+async fn dead_letter(system: &System) -> String {
+    let record = NewRecord {
+        key: unknown_id(),
+        value: b"no event\x1b[31m".to_vec(),
+        event_type: Some("MESSAGE_SENT"),
+        timestamp_ms: None,
+    };
+    let position = log::append(&system.config, &[record]).await.remove(0);
+    eventually("the record is a dead letter", async || {
+        let letters = get(system, "/admin/api/dead-letters").await;
+        letters.as_array().unwrap().iter().any(|letter| letter["position"] == position.as_str()).then_some(())
+    })
+    .await;
+    position
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_admin_route_refuses_everybody_else() {
+    let system = System::start().await;
+    let document = system.request("GET", "/openapi.json").send().await.body;
+    let mut tried = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|_| path.starts_with("/admin/")) {
+            let path = path.replace("{position}", "0:0");
+            let refused = system.ask("alice", &method.to_uppercase(), &path).send().await;
+            refused.assert_problem(403, "not_an_admin");
+            system.request(&method.to_uppercase(), &path).send().await.assert_problem(401, "missing_token");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 6, "{tried}");
+    assert_eq!(get(&system, "/admin/api/audit").await, json!([]), "nobody did anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_reads_discards_and_retries_a_dead_letter_and_the_audit_says_so() {
+    let system = System::start().await;
+    let position = dead_letter(&system).await;
+    let path = format!("/admin/api/dead-letters/{position}");
+    let letter = get(&system, &path).await;
+    assert_eq!((&letter["status"], &letter["record"]["value"]), (&json!("parked"), &json!("no event\u{1b}[31m")));
+    assert!(letter["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{letter}");
+
+    act(&system, &format!("{path}/discard"), json!({})).await.assert_problem(422, "required");
+    act(&system, &format!("{path}/discard"), json!({"reason": "x".repeat(501)})).await.assert_problem(422, "too_long");
+    act(&system, &format!("{path}/discard"), json!({"because": "no"})).await.assert_problem(422, "unknown_field");
+    let discarded = act(&system, &format!("{path}/discard"), json!({"reason": " somebody's mistake "})).await;
+    assert_eq!((discarded.status, &discarded.body["data"]["status"]), (200, &json!("discarded")));
+    assert_eq!(discarded.body["data"]["note"], "somebody's mistake");
+    act(&system, &format!("{path}/discard"), json!({"reason": "again"})).await.assert_problem(409, "wrong_status");
+    let retried = act(&system, &format!("{path}/retry"), json!({})).await;
+    assert_eq!(retried.status, 202, "{retried:?}");
+    eventually("the projector has tried it again", async || {
+        (get(&system, &path).await["status"] == "parked").then_some(())
+    })
+    .await;
+    act(&system, "/admin/api/dead-letters/0:999999/retry", json!({})).await.assert_problem(404, "not_found");
+
+    let audit = get(&system, "/admin/api/audit").await;
+    let told: Vec<Value> = audit
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            assert_eq!((&entry["actor"], &entry["requestId"]), (&json!(ADMIN), &json!("request-of-root")));
+            json!([entry["action"], entry["target"], entry["reason"], entry["outcome"]])
+        })
+        .collect();
+    let expected = [
+        json!(["retry-dead-letter", "0:999999", null, "not_found"]),
+        json!(["retry-dead-letter", position, null, "done"]),
+        json!(["discard-dead-letter", position, "again", "wrong_status"]),
+        json!(["discard-dead-letter", position, "somebody's mistake", "done"]),
+    ];
+    assert_eq!(told, expected);
+    let first = audit[3]["number"].as_i64().unwrap();
+    assert_eq!(get(&system, &format!("/admin/api/audit?before={}&limit=1", first + 1)).await[0], audit[3]);
+
+    for change in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"] {
+        let changed = sqlx::query(change).execute(&system.sql).await;
+        assert!(changed.unwrap_err().to_string().contains("the audit is never changed"), "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_happens_that_the_audit_cannot_take() {
+    let system = System::start().await;
+    let position = dead_letter(&system).await;
+    let refuse = "ALTER TABLE audit ADD CONSTRAINT audit_test_check CHECK (false) NOT VALID";
+    sqlx::query(refuse).execute(&system.sql).await.unwrap();
+    let path = format!("/admin/api/dead-letters/{position}");
+    let refused = act(&system, &format!("{path}/discard"), json!({"reason": "quietly"})).await;
+    refused.assert_problem(503, "unavailable");
+    assert_eq!(get(&system, &path).await["status"], "parked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_how_far_each_partition_is() {
+    let system = System::start().await;
+    let conversation = system.conversation("alice", &["bob"]).await;
+    let sent = system.send("alice", &conversation, "hi").await;
+    system.wait_until_published(&sent).await;
+    let status = get(&system, "/admin/api/status").await;
+    let (partition, offset) = sent.position().split_once(':').unwrap();
+    let (partition, offset): (usize, i64) = (partition.parse().unwrap(), offset.parse().unwrap());
+    assert_eq!(status["topic"], system.config.kafka_topic.as_str());
+    assert_eq!((&status["openDeadLetters"], &status["projectors"]), (&json!(0), &json!(1)));
+    let expected = json!({
+        "partition": partition, "end": offset + 1, "readable": offset + 1, "folded": offset + 1, "lag": 0,
+        "isProjected": true,
+    });
+    let deadline = std::time::Instant::now() + TIMEOUT;
+    let mut seen = status["partitions"][partition].clone();
+    while seen != expected && std::time::Instant::now() < deadline {
+        seen = get(&system, "/admin/api/status").await["partitions"][partition].clone();
+    }
+    assert_eq!(seen, expected);
+}
