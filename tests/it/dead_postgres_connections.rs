@@ -163,8 +163,6 @@ async fn an_abandoned_operation_on_a_dead_connection_doesnt_keep_its_place_in_th
     postgres.deaden();
     let abandoned = tokio::time::timeout(Duration::from_millis(100), read_model.offsets()).await;
     assert!(abandoned.is_err(), "{abandoned:?}");
-    let busy = read_model.offsets().await;
-    assert!(matches!(busy, Err(ReadModelError::TimedOut(_))), "{busy:?}");
     eventually("the pool has a connection again", async || read_model.offsets().await.ok()).await;
 }
 
