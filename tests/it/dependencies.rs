@@ -8,8 +8,18 @@ use spdx::{Expression, ParseMode};
 use crate::harness::repository::{cargo, packages, text};
 
 /// Licences that the executable may contain: none of them asks for more than attribution.
-const ACCEPTED_LICENCES: [&str; 10] =
-    ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Zlib"];
+const ACCEPTED_LICENCES: [&str; 10] = [
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Zlib",
+];
 
 /// A package that the build must not contain.
 struct Banned {
