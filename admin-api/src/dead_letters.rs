@@ -185,8 +185,7 @@ pub(crate) async fn retry(
 ) -> Result<(StatusCode, Json<DataResponse<DeadLetterView>>), Problem> {
     let position: Position = path_id("position", path)?;
     let actor = Actor { user, request_id };
-    let deciding = api.decide(position, DeadLetterStatus::RetryRequested, None);
-    let letter = api.audited(&actor, "retry-dead-letter", &position.to_string(), None, deciding).await?;
+    let letter = api.decide(&actor, "retry-dead-letter", position, DeadLetterStatus::RetryRequested, None).await?;
     Ok((StatusCode::ACCEPTED, Json(DataResponse { data: letter })))
 }
 
@@ -216,8 +215,7 @@ pub(crate) async fn discard(
     let position: Position = path_id("position", path)?;
     let reason = reason(&body)?;
     let actor = Actor { user, request_id };
-    let deciding = api.decide(position, DeadLetterStatus::Discarded, Some(reason));
-    let letter = api.audited(&actor, "discard-dead-letter", &position.to_string(), Some(reason), deciding).await?;
+    let letter = api.decide(&actor, "discard-dead-letter", position, DeadLetterStatus::Discarded, Some(reason)).await?;
     Ok(Json(DataResponse { data: letter }))
 }
 
@@ -252,18 +250,23 @@ impl AdminApi {
         found.map_err(|error| postgres_problem(&error))?.ok_or_else(|| Problem::not_found("position"))
     }
 
-    /// Changes the status of a dead letter, if its present one allows that.
+    /// Changes the status of a dead letter, if its present one allows that. The audit says so under the action's name.
     async fn decide(
         &self,
+        actor: &Actor,
+        action: &'static str,
         position: Position,
         status: DeadLetterStatus,
         note: Option<&str>,
     ) -> Result<DeadLetterView, Problem> {
-        let changed = self.0.read_model.set_dead_letter_status(self.0.topic_id, position, status, note).await;
-        let letter = self.find(position).await?;
-        if changed.map_err(|error| postgres_problem(&error))? {
-            return Ok(letter.into());
-        }
-        Err(Problem::conflict("wrong_status", "the dead letter's status doesn't allow that; nothing was changed"))
+        let deciding = async {
+            let changed = self.0.read_model.set_dead_letter_status(self.0.topic_id, position, status, note).await;
+            let letter = self.find(position).await?;
+            if changed.map_err(|error| postgres_problem(&error))? {
+                return Ok(letter.into());
+            }
+            Err(Problem::conflict("wrong_status", "the dead letter's status doesn't allow that; nothing was changed"))
+        };
+        self.audited(actor, action, &position.to_string(), note, deciding).await
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct SystemStatus {
     /// How many projectors are at work.
     projectors: usize,
     /// How many dead letters are open: neither folded nor discarded.
-    open_dead_letters: usize,
+    open_dead_letters: i64,
     /// Each partition of the topic.
     partitions: Vec<PartitionStatus>,
 }
@@ -67,8 +67,9 @@ pub(crate) async fn show(
     let read = async {
         let offsets = read_model.offsets().await?;
         let (generation, leases) = (read_model.generation().await?, read_model.leases().await?);
-        let letters = read_model.dead_letters(api.0.topic_id, false).await?;
-        Ok((offsets, generation, leases, letters.len()))
+        let partitions: Vec<i32> = (0..).zip(&offsets.0).map(|(partition, _)| partition).collect();
+        let upkeep = read_model.upkeep(api.0.topic_id, &partitions).await?;
+        Ok((offsets, generation, leases, upkeep.open_dead_letters))
     };
     let (folded, generation, leases, open_dead_letters) = read.await.map_err(|error| postgres_problem(&error))?;
     let (end, readable) = api.log_ends().await?;

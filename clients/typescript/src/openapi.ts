@@ -582,7 +582,10 @@ export interface components {
                  * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
                  */
                 generation: number | null;
-                /** @description How many dead letters are open: neither folded nor discarded. */
+                /**
+                 * Format: int64
+                 * @description How many dead letters are open: neither folded nor discarded.
+                 */
                 openDeadLetters: number;
                 /** @description Each partition of the topic. */
                 partitions: components["schemas"]["PartitionStatus"][];
@@ -1080,7 +1083,10 @@ export interface components {
              * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
              */
             generation: number | null;
-            /** @description How many dead letters are open: neither folded nor discarded. */
+            /**
+             * Format: int64
+             * @description How many dead letters are open: neither folded nor discarded.
+             */
             openDeadLetters: number;
             /** @description Each partition of the topic. */
             partitions: components["schemas"]["PartitionStatus"][];

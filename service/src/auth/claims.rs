@@ -19,12 +19,12 @@ pub struct Claims {
     pub user: UserId,
     /// The token is valid before this moment (`exp`).
     pub expires_at: Timestamp,
-    /// Whether the user may see and do what admins may: whether `roles` includes [`ADMIN_ROLE`].
+    /// Whether the user may see and do what admins may: whether `roles` includes `admin`.
     pub is_admin: bool,
 }
 
 /// The role of admins, in the claim `roles`.
-pub const ADMIN_ROLE: &str = "admin";
+pub(super) const ADMIN_ROLE: &str = "admin";
 
 /// Checks the header of a token. Its `alg` must be HS256, whatever the library supports, and it must demand nothing that
 /// we don't know.

@@ -13,6 +13,6 @@ mod error;
 pub use authenticator::Auth;
 pub(crate) use authenticator::LIMIT_ROWS;
 pub use caller::{AdminCaller, Caller, ServiceCaller};
-pub use claims::{ADMIN_ROLE, Claims};
+pub use claims::Claims;
 pub(crate) use cookie::parse_cookie_name;
 pub use error::{AuthError, InvalidToken};
