@@ -217,14 +217,13 @@ async fn assert_cached_as_read(system: &System, acknowledged: &[Acknowledged], c
     for path in &paths {
         for user in ["alice", "bob"] {
             let expected = uncached.get(user, path).await;
-            eventually("the cached answer is the present one", async || {
+            // A projector that takes over a partition makes Redis distrust that partition's views for a moment.
+            eventually(&format!("{path} is answered from the cache, as it is read"), async || {
                 let answer = system.get(user, path).await;
-                (answer.status == 200 && answer.body["data"] == expected.body["data"]).then_some(())
+                let seen = (answer.status, answer.header("x-cache"), &answer.body["data"]);
+                (seen == (200, "hit", &expected.body["data"])).then_some(())
             })
             .await;
-            let hit = system.get(user, path).await;
-            let seen = (hit.status, hit.header("x-cache"), &hit.body["data"]);
-            assert_eq!(seen, (200, "hit", &expected.body["data"]), "{path}");
         }
     }
 }

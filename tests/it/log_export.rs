@@ -315,7 +315,8 @@ async fn a_folder_belongs_to_one_export() {
     fs::remove_file(folder.path().join("plan_000002.json")).unwrap();
 
     replace_topic(&system.config).await;
-    assert!(other(&SMALL_FILES).await.contains("the topic was deleted and created again"));
+    let said = other(&SMALL_FILES).await;
+    assert!(said.contains("the topic was deleted and created again"), "{said}");
     assert_eq!(folder.files(), before);
 }
 

@@ -2,6 +2,8 @@
 //! with other settings or a topic that replaced the one it knows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use messages::process::{self, Roles};
 use rdkafka::ClientConfig;
@@ -39,7 +41,7 @@ async fn create_topic(config: &Config, settings: &[(&str, &str)]) {
 
 /// Deletes the configuration's topic, and creates another one with the same name and the required settings.
 pub(crate) async fn replace_topic(config: &Config) {
-    let admin = admin(config);
+    let admin = Arc::new(admin(config));
     let name = config.kafka_topic.as_str();
     admin.delete_topics(&[name], &AdminOptions::new()).await.unwrap();
     // Until Kafka has deleted the old one, it refuses the name.
@@ -50,6 +52,15 @@ pub(crate) async fn replace_topic(config: &Config) {
         created[0].is_ok().then_some(())
     })
     .await;
+    // A broker that doesn't lead the new partitions yet answers with errors that say nothing of the topic.
+    for partition in 0..config.kafka_partitions {
+        eventually("each partition of the new topic has a leader", async || {
+            let (admin, name) = (admin.clone(), name.to_owned());
+            let asked = move || admin.inner().fetch_watermarks(&name, partition, Duration::from_secs(2));
+            tokio::task::spawn_blocking(asked).await.unwrap().ok().map(|_| ())
+        })
+        .await;
+    }
 }
 
 struct TopicDescription {
@@ -64,7 +75,7 @@ async fn describe_topic(config: &Config) -> TopicDescription {
     let settings = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
     let topic = config.kafka_topic.clone();
     let metadata = tokio::task::spawn_blocking(move || {
-        admin.inner().fetch_metadata(Some(&topic), std::time::Duration::from_secs(10)).unwrap()
+        admin.inner().fetch_metadata(Some(&topic), Duration::from_secs(10)).unwrap()
     });
     TopicDescription { partitions: metadata.await.unwrap().topics()[0].partitions().len(), settings }
 }
