@@ -3,6 +3,9 @@
 //! Every route is for users whose token has the role `admin`. Whatever changes something has a row in the audit before it
 //! begins, and another one with its outcome: see [`audit`].
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 mod audit;
 mod dead_letters;
 mod status;

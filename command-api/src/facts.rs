@@ -124,7 +124,9 @@ impl FactLookup {
     /// As [`Self::conversation`].
     pub(crate) async fn message_of(&self, request: &CommandRequest) -> Result<Option<MessageFacts>, Problem> {
         let Some(id) = request.command.message_id() else { return Ok(None) };
-        let (folded, pending) = tokio::join!(self.demanded_message(id, request), self.cache.pending_changes(id));
+        // Sends look no message up: their future shouldn't have room for it.
+        let demanded = Box::pin(self.demanded_message(id, request));
+        let (folded, pending) = tokio::join!(demanded, self.cache.pending_changes(id));
         Ok(folded?.map(|facts| pending.unwrap_or_default().apply_to(facts)))
     }
 

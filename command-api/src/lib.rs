@@ -3,6 +3,9 @@
 //! A 2xx response means that the event is on Kafka with `acks=all`. This crate must never write to Postgres, except to
 //! announce an outage of Redis.
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 mod acknowledged;
 mod append;
 mod execute;

@@ -69,7 +69,7 @@ async fn read_first_page<T: Serialize>(
         LookUp::Old(view) => Some(view),
         LookUp::Miss => None,
     };
-    let loaded = load_first_page(read, &key, values).await;
+    let loaded = Box::pin(load_first_page(read, &key, values)).await;
     read.or_old(loaded, old)
 }
 

@@ -3,6 +3,9 @@
 //! Every response says which position it includes, and a request can demand one. Without Redis everything comes from
 //! Postgres; without Postgres clients can still read what is cached. This crate must never write to Postgres or the log.
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 mod absence;
 mod acquaintances;
 mod conversations;

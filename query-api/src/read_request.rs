@@ -229,7 +229,8 @@ impl<'a> ReadRequest<'a> {
             LookUp::Old(view) => Some(view),
             LookUp::Miss => None,
         };
-        let loaded = self.load_and_fill(key, dependency, values).await;
+        // Most reads are answered from Redis: their future shouldn't have room for this.
+        let loaded = Box::pin(self.load_and_fill(key, dependency, values)).await;
         self.or_old(loaded, old)
     }
 
@@ -283,7 +284,9 @@ impl<'a> ReadRequest<'a> {
         V: Future<Output = Result<Snapshot<Option<T>>, ReadModelError>>,
     {
         match self.read(key, dependency.clone(), values()).await? {
-            None if self.await_pending(&dependency, &values).await? => self.read(key, dependency, values()).await,
+            None if Box::pin(self.await_pending(&dependency, &values)).await? => {
+                self.read(key, dependency, values()).await
+            }
             view => Ok(view),
         }
     }

@@ -98,8 +98,9 @@ impl ReadModel {
     where
         F: Future<Output = Result<T, ReadModelError>>,
     {
-        match read().await {
-            Err(ReadModelError::Retired) => read().await,
+        // What only sometimes reads from Postgres, as a request does, shouldn't be as large as if it always did.
+        match Box::pin(read()).await {
+            Err(ReadModelError::Retired) => Box::pin(read()).await,
             done => done,
         }
     }

@@ -116,7 +116,8 @@ impl ConnectionPool {
         let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let open = match self.0.take_idle() {
             Some(open) => open,
-            None => self.0.connect_until(deadline).await?,
+            // Opening a connection is rare, and its future is large.
+            None => Box::pin(self.0.connect_until(deadline)).await?,
         };
         self.0.show_size();
         Ok(PooledConnection { open: Some(open), shared: self.0.clone(), permit: Some(permit), _timer: timer })

@@ -3,6 +3,9 @@
 //!
 //! Redis only makes a read fast. A read must never fail, or answer with older data, because Redis is down.
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 mod log_end;
 mod offset_poll;
 pub mod rate_limit;

@@ -7,6 +7,9 @@
 //! node, `server_events` what sockets get, `delivery` the way from the log to the rooms, `presence` who is online, and
 //! `session` a socket's life. `description` describes it for clients.
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 mod clock;
 mod delivery;
 mod description;

@@ -2,6 +2,9 @@
 //!
 //! This crate must never know Kafka, Postgres or Redis, nor what a command or a query does.
 
+// A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
+#![warn(clippy::large_futures)]
+
 pub mod allocations;
 pub mod auth;
 pub mod config;
