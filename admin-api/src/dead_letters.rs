@@ -185,7 +185,7 @@ pub(crate) async fn retry(
 ) -> Result<(StatusCode, Json<DataResponse<DeadLetterView>>), Problem> {
     let position: Position = path_id("position", path)?;
     let actor = Actor { user, request_id };
-    let letter = api.decide(&actor, "retry-dead-letter", position, DeadLetterStatus::RetryRequested, None).await?;
+    let letter = api.decide(actor, "retry-dead-letter", position, DeadLetterStatus::RetryRequested, None).await?;
     Ok((StatusCode::ACCEPTED, Json(DataResponse { data: letter })))
 }
 
@@ -215,7 +215,7 @@ pub(crate) async fn discard(
     let position: Position = path_id("position", path)?;
     let reason = reason(&body)?;
     let actor = Actor { user, request_id };
-    let letter = api.decide(&actor, "discard-dead-letter", position, DeadLetterStatus::Discarded, Some(reason)).await?;
+    let letter = api.decide(actor, "discard-dead-letter", position, DeadLetterStatus::Discarded, Some(reason)).await?;
     Ok(Json(DataResponse { data: letter }))
 }
 
@@ -253,15 +253,17 @@ impl AdminApi {
     /// Changes the status of a dead letter, if its present one allows that. The audit says so under the action's name.
     async fn decide(
         &self,
-        actor: &Actor,
+        actor: Actor,
         action: &'static str,
         position: Position,
         status: DeadLetterStatus,
         note: Option<&str>,
     ) -> Result<DeadLetterView, Problem> {
-        let deciding = async {
-            let changed = self.0.read_model.set_dead_letter_status(self.0.topic_id, position, status, note).await;
-            let letter = self.find(position).await?;
+        let (api, reason) = (self.clone(), note.map(str::to_owned));
+        let deciding = async move {
+            let read_model = &api.0.read_model;
+            let changed = read_model.set_dead_letter_status(api.0.topic_id, position, status, reason.as_deref()).await;
+            let letter = api.find(position).await?;
             if changed.map_err(|error| postgres_problem(&error))? {
                 return Ok(letter.into());
             }

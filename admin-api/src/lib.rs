@@ -8,6 +8,7 @@
 
 mod audit;
 mod dead_letters;
+mod jobs;
 mod status;
 
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[audit::LIMIT_ROWS, dead_letters::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[audit::LIMIT_ROWS, dead_letters::LIMIT_ROWS, jobs::LIMIT_ROWS];
 
 /// An admin API. Clones share everything.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub struct Parts {
     pub topic: String,
     /// The topic's id (KIP-516).
     pub topic_id: Uuid,
+    /// How many partitions the topic has.
+    pub partitions: usize,
 }
 
 impl AdminApi {
@@ -76,7 +79,12 @@ pub fn routes() -> OpenApiRouter<AdminApi> {
         .routes(routes!(dead_letters::one))
         .routes(routes!(dead_letters::retry))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(jobs::start, jobs::list))
+        .routes(routes!(jobs::one))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::rebuild_conversation))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
 }
 
 /// The problem for a failure of Postgres, which the server logs.

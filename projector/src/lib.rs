@@ -13,7 +13,9 @@ mod execute;
 mod folded_keys;
 pub mod folding;
 mod idle;
+mod jobs;
 mod lag;
+mod progress;
 mod projector;
 mod rebuild;
 mod repairs;
@@ -23,7 +25,9 @@ mod verify;
 mod worker;
 
 pub use folded_keys::FoldedKeys;
+pub use jobs::{JobRunner, run_jobs};
 pub use lag::{Lag, lag};
+pub use progress::StepProgress;
 pub use projector::Projector;
 pub use rebuild::{Rebuild, RebuildGoal, RebuildOutcome, RebuildStep, ResetProgress, go_back, rebuild, reset};
 pub use stalls::{Stalls, held_reason};
@@ -40,6 +44,8 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     folding::PUBLICATION_LIMITS,
     folded_keys::LIMIT_ROWS,
     dead_letters::LIMIT_ROWS,
+    jobs::CARRY_OUT_LIMITS,
+    jobs::RUNNER_LIMITS,
     rebuild::CATCH_UP_LIMITS,
     rebuild::COPY_LIMITS,
     rebuild::COURTESY_LIMITS,

@@ -229,7 +229,6 @@ impl<'a> ReadRequest<'a> {
             LookUp::Old(view) => Some(view),
             LookUp::Miss => None,
         };
-        // Most reads are answered from Redis: their future shouldn't have room for this.
         let loaded = Box::pin(self.load_and_fill(key, dependency, values)).await;
         self.or_old(loaded, old)
     }

@@ -76,22 +76,30 @@ impl AuditEntry {
 }
 
 impl ReadModel {
-    /// Writes that an action begins. It may begin only if this succeeds.
+    /// Writes that an action begins. It may begin only if this succeeds. None if the admin has begun `actions_max` actions
+    /// within a minute.
     ///
     /// # Errors
     /// When Postgres doesn't take the row for good.
-    pub async fn begin_audited(&self, action: AuditedAction<'_>) -> Result<AuditNumber, ReadModelError> {
+    pub async fn begin_audited(
+        &self,
+        action: AuditedAction<'_>,
+        actions_max: i64,
+    ) -> Result<Option<AuditNumber>, ReadModelError> {
         let AuditedAction { actor, action, target, reason, request_id } = action;
         let mut transaction = self.begin("begin_audited", READ_WRITE).await?;
         // Nothing can bring the row back that a crash loses.
         sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut transaction).await?;
         let row = sqlx::query(
-            "INSERT INTO audit (actor, action, target, reason, request_id) VALUES ($1, $2, $3, $4, $5) RETURNING number",
+            "INSERT INTO audit (actor, action, target, reason, request_id) SELECT $1, $2, $3, $4, $5
+             WHERE (SELECT count(*) FROM audit WHERE actor = $1 AND outcome_of IS NULL
+                        AND at > now() - interval '1 minute') < $6
+             RETURNING number",
         );
         let row = row.bind(actor.as_str()).bind(action).bind(storable_text(target)).bind(reason.map(storable_text));
-        let number = row.bind(request_id).fetch_one(&mut transaction).await?.try_get("number")?;
+        let row = row.bind(request_id).bind(actions_max).fetch_optional(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(AuditNumber(number))
+        Ok(row.map(|row| row.try_get("number")).transpose()?.map(AuditNumber))
     }
 
     /// Writes what came of an action.
@@ -118,14 +126,26 @@ impl ReadModel {
     /// # Errors
     /// When Postgres doesn't answer.
     pub async fn audit(&self, before: i64, limit: i64) -> Result<Vec<AuditEntry>, ReadModelError> {
+        self.audit_page("number < $1 ORDER BY number DESC LIMIT $2", before, limit).await
+    }
+
+    /// Reads the oldest actions after a number, the oldest first.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn audit_after(&self, after: i64, limit: i64) -> Result<Vec<AuditEntry>, ReadModelError> {
+        self.audit_page("number > $1 ORDER BY number LIMIT $2", after, limit).await
+    }
+
+    async fn audit_page(&self, page: &str, from: i64, limit: i64) -> Result<Vec<AuditEntry>, ReadModelError> {
         let mut connection = self.acquire("audit").await?;
-        let rows = sqlx::query(
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "SELECT action.*, (SELECT outcome FROM audit AS after WHERE after.outcome_of = action.number
                                ORDER BY number LIMIT 1) AS outcome
              FROM (SELECT number, at, actor, action, target, reason, request_id FROM audit
-                   WHERE outcome_of IS NULL AND number < $1 ORDER BY number DESC LIMIT $2) AS action",
-        );
-        let rows = rows.bind(before).bind(limit).fetch_all(&mut connection).await?;
+                   WHERE outcome_of IS NULL AND {page}) AS action"
+        )));
+        let rows = rows.bind(from).bind(limit).fetch_all(&mut connection).await?;
         Ok(rows.iter().map(AuditEntry::read).collect::<Result<_, _>>()?)
     }
 }

@@ -13,7 +13,7 @@ struct EmbeddedMigration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [EmbeddedMigration; 8] = [
+const MIGRATIONS: [EmbeddedMigration; 9] = [
     EmbeddedMigration {
         version: 1,
         description: "read model",
@@ -46,6 +46,7 @@ const MIGRATIONS: [EmbeddedMigration; 8] = [
     },
     EmbeddedMigration { version: 7, description: "repairs", sql: include_str!("../../migrations/0007_repairs.sql") },
     EmbeddedMigration { version: 8, description: "audit", sql: include_str!("../../migrations/0008_audit.sql") },
+    EmbeddedMigration { version: 9, description: "jobs", sql: include_str!("../../migrations/0009_jobs.sql") },
 ];
 
 /// The steps that create the schema, in order.

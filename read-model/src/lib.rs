@@ -20,7 +20,7 @@
 //! - It never waits for the projector, and never asks Kafka or Redis. `read-path` does.
 //!
 //! Everything in the read model can be folded again from the log ([`ReadModel::reset`]), except what operators decide
-//! about dead letters, and the announced outages of Redis.
+//! about dead letters, the audit, the jobs, and the announced outages of Redis.
 //!
 //! # Errors
 //!
@@ -40,6 +40,7 @@ mod facts;
 mod generations;
 mod health;
 mod idempotency;
+mod jobs;
 mod lease;
 mod load;
 mod migrations;
@@ -73,6 +74,7 @@ pub use generations::{
 };
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
+pub use jobs::{ClaimedJob, Job, JobEnd, JobKind, JobOutcome, JobStatus, JobStep, JobTable};
 pub use lease::LeasedPartition;
 pub use parking::{DeadLetterStatus, ParkedRecord};
 pub use projection::{FoldedTopic, OpenError, Projection};
@@ -87,6 +89,7 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     generations::COPY_LIMITS,
     generations::RETIRED_LIMITS,
     generations::SWAP_LIMITS,
+    jobs::LIMIT_ROWS,
     parking::LIMIT_ROWS,
     pool::LIMIT_ROWS,
     server_settings::LIMIT_ROWS,

@@ -167,7 +167,13 @@ fn wrong_status() -> ErrorResponse {
     let detail = "the dead letter's status doesn't allow that; nothing was changed";
     ErrorResponse {
         description: "What you want to change isn't in a state that allows it.",
-        examples: vec![Problem::conflict("wrong_status", detail)],
+        examples: vec![
+            Problem::conflict("wrong_status", detail),
+            Problem::conflict(
+                "job_at_work",
+                "another rebuild or verification waits or runs; wait until it has ended, or cancel it",
+            ),
+        ],
     }
 }
 
@@ -254,7 +260,7 @@ impl IntoResponses for AdminErrors {
 
 impl IntoResponses for AdminActionErrors {
     fn responses() -> Responses {
-        all([wrong_status(), body_timeout(), body_too_large(), not_json(), invalid_body()])
+        all([wrong_status(), rate_limited(), body_timeout(), body_too_large(), not_json(), invalid_body()])
     }
 }
 

@@ -9,22 +9,22 @@ use crate::harness::system::{TIMEOUT, unknown_id};
 use crate::harness::{System, eventually};
 
 /// The user who is an admin.
-const ADMIN: &str = "root";
+pub(crate) const ADMIN: &str = "root";
 
-fn ask(system: &System, method: &str, path: &str) -> Request {
+pub(crate) fn ask(system: &System, method: &str, path: &str) -> Request {
     let user: UserId = ADMIN.parse().unwrap();
     let expires_at = Timestamp::from_millis(4_102_444_800_000).unwrap();
     let token = system.auth.mint_admin(&user, expires_at).unwrap();
     system.request(method, path).header("Authorization", format!("Bearer {token}"))
 }
 
-async fn get(system: &System, path: &str) -> Value {
+pub(crate) async fn get(system: &System, path: &str) -> Value {
     let response = ask(system, "GET", path).send().await;
     assert_eq!(response.status, 200, "{response:?}");
     response.body["data"].clone()
 }
 
-async fn act(system: &System, path: &str, body: Value) -> Response {
+pub(crate) async fn act(system: &System, path: &str, body: Value) -> Response {
     ask(system, "POST", path).header("X-Request-Id", "request-of-root").json(&body).send().await
 }
 
@@ -52,14 +52,14 @@ async fn every_admin_route_refuses_everybody_else() {
     let mut tried = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys().filter(|_| path.starts_with("/admin/")) {
-            let path = path.replace("{position}", "0:0");
+            let path = path.replace("{position}", "0:0").replace("{number}", "1").replace("{id}", &unknown_id());
             let refused = system.ask("alice", &method.to_uppercase(), &path).send().await;
             refused.assert_problem(403, "not_an_admin");
             system.request(&method.to_uppercase(), &path).send().await.assert_problem(401, "missing_token");
             tried += 1;
         }
     }
-    assert!(tried >= 6, "{tried}");
+    assert!(tried >= 12, "{tried}");
     assert_eq!(get(&system, "/admin/api/audit").await, json!([]), "nobody did anything");
 }
 
@@ -146,4 +146,36 @@ async fn the_status_says_how_far_each_partition_is() {
         seen = get(&system, "/admin/api/status").await["partitions"][partition].clone();
     }
     assert_eq!(seen, expected);
+}
+
+/// Each line of the export of the audit.
+pub(crate) async fn exported_audit(system: &System, after: i64) -> Vec<Value> {
+    let exported = ask(system, "GET", &format!("/admin/api/audit.jsonl?after={after}")).send().await;
+    assert_eq!((exported.status, exported.header("content-type")), (200, "application/x-ndjson"), "{exported:?}");
+    // A single line is read as JSON.
+    let text = exported.body.as_str().map_or_else(|| exported.body.to_string(), str::to_owned);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_who_does_too_much_is_slowed_down_and_the_export_has_every_action_once() {
+    let system = System::start().await;
+    for number in 0..60 {
+        act(&system, &format!("/admin/api/dead-letters/0:{number}/retry"), json!({}))
+            .await
+            .assert_problem(404, "not_found");
+    }
+    let refused = act(&system, "/admin/api/jobs", json!({"kind": "verify"})).await;
+    refused.assert_problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "60");
+    assert_eq!(get(&system, "/admin/api/jobs").await, json!([]), "it has begun");
+
+    let exported = exported_audit(&system, 0).await;
+    let targets: Vec<String> = (0..60).map(|number| format!("0:{number}")).collect();
+    assert_eq!(exported.iter().map(|entry| entry["target"].as_str().unwrap()).collect::<Vec<_>>(), targets);
+    assert!(exported.iter().all(|entry| entry["outcome"] == "not_found"), "{exported:?}");
+    let newest_first = get(&system, "/admin/api/audit?limit=60").await;
+    assert!(exported.iter().eq(newest_first.as_array().unwrap().iter().rev()), "{newest_first}");
+    let last = exported.last().unwrap()["number"].as_i64().unwrap();
+    assert_eq!(exported_audit(&system, last).await, Vec::<Value>::new());
 }

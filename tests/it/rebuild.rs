@@ -265,7 +265,7 @@ async fn two_rebuilds_at_the_same_time_are_refused() {
     let system = system_with_history().await;
     let read_model = system.read_model();
     let topic = read_model.folded_topic().await.unwrap().unwrap().id;
-    let first = read_model.begin_generation(topic).await.unwrap();
+    let first = read_model.begin_generation(topic, None).await.unwrap();
     let second = Rebuilt::run(&system, &[]).await;
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(format!("{second:?}").contains("another rebuild is at work"), "{second:?}");

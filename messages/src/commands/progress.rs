@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use projector::StepProgress;
 
 /// The interval between two log lines when no terminal shows the progress bar.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,7 +56,8 @@ pub(crate) struct StepDisplay {
 
 impl StepDisplay {
     /// Shows how much of a step is done. Removes the display of the step before.
-    pub(crate) fn update(&self, activity: &'static str, unit: &str, done: u64, total: u64) {
+    pub(crate) fn show(&self, step: StepProgress) {
+        let StepProgress { name: activity, unit, done, total } = step;
         if self.current.borrow().as_ref().is_none_or(|(current, _)| *current != activity) {
             self.finish();
             if !std::io::stderr().is_terminal() {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use domain::ConversationId;
 use event_log::{TopicWatch, describe_topic, partition_of};
-use projector::{FoldedKeys, Projector, Rebuild, RebuildGoal, RebuildOutcome, RebuildStep, Stalls};
+use projector::{FoldedKeys, Projector, Rebuild, RebuildGoal, RebuildOutcome, Stalls};
 use read_model::{ConversationRebuildStatus, ReadModel};
 use replay::SortBudget;
 use service::config::Config;
@@ -79,8 +79,8 @@ pub(crate) async fn run(arguments: &RebuildArgs) -> anyhow::Result<ExitCode> {
         _ => RebuildGoal::ReplaceIfEqual,
     };
     let outcome = match arguments.back {
-        true => projector::go_back(&rebuild, &shutdown, |step| show(&steps, step)).await,
-        false => projector::rebuild(&rebuild, goal, &shutdown, |step| show(&steps, step)).await,
+        true => projector::go_back(&rebuild, &shutdown, |step| steps.show(step.into())).await,
+        false => projector::rebuild(&rebuild, goal, &shutdown, |step| steps.show(step.into())).await,
     };
     steps.finish();
     let outcome = outcome?;
@@ -110,6 +110,7 @@ async fn prepare(arguments: &RebuildArgs) -> anyhow::Result<Rebuild> {
         read_model,
         cache: process::connect_cache(config)?,
         budget: SortBudget::in_folder(std::env::temp_dir()),
+        job: None,
     })
 }
 
@@ -144,17 +145,6 @@ fn is_confirmed(bytes: u64) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
-}
-
-fn show(steps: &StepDisplay, step: RebuildStep) {
-    match step {
-        RebuildStep::Log(log) => steps.update("reading the log", "records", log.done, log.total),
-        RebuildStep::Copying { done, total } => steps.update("folding and copying", "parts", done, total),
-        RebuildStep::Indexing { done, total } => steps.update("making indexes", "indexes", done, total),
-        RebuildStep::Comparing => steps.update("comparing with the rows in use", "steps", 0, 1),
-        RebuildStep::CatchingUp => steps.update("folding what has come meanwhile", "steps", 0, 1),
-        RebuildStep::Swapping => steps.update("replacing the rows in use", "steps", 0, 1),
-    }
 }
 
 fn print(outcome: &RebuildOutcome, goal: RebuildGoal) -> ExitCode {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use event_log::describe_topic;
-use projector::{Differences, StaleView, Verification, VerifyOutcome, VerifyProgress, ViewComparison};
+use projector::{Differences, StepProgress, Verification, VerifyOutcome, ViewComparison};
 use read_model::ReadModel;
 use replay::SortBudget;
 use service::config::Config;
@@ -40,8 +40,8 @@ pub(crate) async fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let shutdown = lifecycle::shutdown_on_signal();
     let cache = process::connect_cache(config)?;
     let comparing = async {
-        let outcome = projector::verify(&verification, |progress| show(&display, progress)).await?;
-        let report = |compared| display.update("comparing cached views with the rows", "views", compared, compared);
+        let outcome = projector::verify(&verification, |progress| display.show(progress.into())).await?;
+        let report = |compared| display.show(StepProgress::of_views(compared));
         let views = projector::compare_cached_views(&verification.read_model, &cache, report).await;
         anyhow::Ok((outcome, views))
     };
@@ -74,17 +74,6 @@ async fn prepare(config: &Config) -> anyhow::Result<Verification> {
     })
 }
 
-fn show(steps: &StepDisplay, progress: VerifyProgress) {
-    match progress {
-        // How many there are isn't known.
-        VerifyProgress::Rows(rows) => steps.update("reading the rows of the read model", "rows", rows, rows),
-        VerifyProgress::Log(log) => steps.update("reading the log", "records", log.done, log.total),
-        VerifyProgress::Comparison { done, total } => {
-            steps.update("comparing the rows with the log", "parts", done, total);
-        }
-    }
-}
-
 fn print(outcome: &VerifyOutcome) {
     let VerifyOutcome { records, rows, differences, readable_dead_letters } = outcome;
     print_differences(differences);
@@ -105,9 +94,8 @@ fn print(outcome: &VerifyOutcome) {
 }
 
 fn print_views(views: &ViewComparison) {
-    for StaleView { view, path, found, expected } in &views.first {
-        let place = if path.is_empty() { String::new() } else { format!(" at {path}") };
-        println!("✗ {}", escaped(&format!("Redis: {view}:{place} {found}, must be {expected}")));
+    for stale in &views.first {
+        println!("✗ {}", escaped(&stale.to_string()));
     }
     if views.restless > 0 {
         println!("! cached views that changed all the time, and were not compared: {}", views.restless);

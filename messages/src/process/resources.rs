@@ -9,7 +9,7 @@ use anyhow::Context;
 use cache::{Cache, Progress};
 use command_api::{CommandApi, Limits};
 use event_log::{Destination, LogConsumer, Producer, Topic, TopicError, TopicWatch};
-use projector::{FoldedKeys, Projector, Stalls};
+use projector::{FoldedKeys, JobRunner, Projector, Stalls};
 use query_api::QueryApi;
 use read_model::ReadModel;
 use read_path::PositionWait;
@@ -104,6 +104,17 @@ impl SharedResources {
         })
     }
 
+    /// What works on jobs in the projector's process, under the projector's name.
+    pub(super) fn job_runner(&self, projector: &Projector) -> JobRunner {
+        JobRunner {
+            brokers: projector.brokers.clone(),
+            topic: self.topic.clone(),
+            read_model: self.read_model.clone(),
+            cache: self.cache.clone(),
+            name: projector.owner.clone(),
+        }
+    }
+
     /// A producer that has connected to the brokers: the first command needn't wait for that.
     pub(super) async fn producer(&self) -> anyhow::Result<Producer> {
         let typing_topic = self.typing_topic.clone();
@@ -148,6 +159,7 @@ impl SharedResources {
             log: Arc::new(self.consumer(&self.topic.name, "admin-api")),
             topic: self.topic.name.clone(),
             topic_id: self.topic.id,
+            partitions: self.topic.partitions,
         })
     }
 

@@ -123,6 +123,15 @@ async fn start_projector(resources: &SharedResources) -> anyhow::Result<RunningP
     migrated.context(POSTGRES_HINT)?;
     // A token of its own: the projector must outlive the shutdown of the other services.
     let stop = CancellationToken::new();
-    let task = tokio::spawn(projector::run(resources.projector()?, stop.clone()));
+    let (projector, stopping) = (resources.projector()?, stop.clone());
+    let jobs = projector::run_jobs(resources.job_runner(&projector), stop.clone());
+    let task = tokio::spawn(async move {
+        // On a task of its own: folding a rebuild must not hold batches up.
+        let jobs = tokio::spawn(jobs);
+        projector::run(projector, stopping).await;
+        if let Err(error) = jobs.await {
+            tracing::error!(%error, "the task that works on jobs failed");
+        }
+    });
     Ok(RunningProjector { stop, task })
 }

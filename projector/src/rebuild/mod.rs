@@ -32,3 +32,4 @@ pub use next::{Rebuild, RebuildOutcome, RebuildStep, go_back, rebuild};
 pub use reset::{ResetProgress, reset};
 pub(crate) use swap::LIMIT_ROWS as SWAP_LIMITS;
 pub use swap::RebuildGoal;
+pub(crate) use swap::UnknownOutcome;

@@ -35,6 +35,8 @@ pub struct Rebuild {
     pub cache: Cache,
     /// What may be in memory.
     pub budget: SortBudget,
+    /// The number of the job that it is; none for the command line.
+    pub job: Option<i64>,
 }
 
 /// What a rebuild does now, and how much of that is done.
@@ -95,7 +97,7 @@ pub async fn rebuild(
     if let Some(folded) = rebuild.read_model.folded_topic().await?.filter(|folded| folded.id == rebuild.topic_id) {
         ensure_same_partitions(&rebuild.topic, rebuild.partitions, &folded)?;
     }
-    let mut next = rebuild.read_model.begin_generation(rebuild.topic_id).await?;
+    let mut next = rebuild.read_model.begin_generation(rebuild.topic_id, rebuild.job).await?;
     let built = shutdown.run_until_cancelled(build(rebuild, goal, &log, &mut next, &report)).await;
     finish(rebuild, goal, next, built).await
 }
@@ -109,7 +111,7 @@ pub async fn go_back(
     shutdown: &CancellationToken,
     report: impl Fn(RebuildStep),
 ) -> anyhow::Result<RebuildOutcome> {
-    let mut next = rebuild.read_model.begin_return(rebuild.topic_id).await?;
+    let mut next = rebuild.read_model.begin_return(rebuild.topic_id, rebuild.job).await?;
     let returned = shutdown.run_until_cancelled(return_to(rebuild, &mut next, &report)).await;
     finish(rebuild, RebuildGoal::Replace, next, returned).await
 }

@@ -32,7 +32,7 @@ domain::limit_rows! {
 /// The answer to the last commit was lost, and Postgres doesn't answer any more.
 #[derive(Debug, thiserror::Error)]
 #[error("whether the new rows are in use is unknown, because Postgres doesn't answer: see messages doctor")]
-pub(super) struct UnknownOutcome;
+pub(crate) struct UnknownOutcome;
 
 /// What a rebuild is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! before Postgres was read and afterwards, Redis knows of everything that Postgres had, and the values are others. Views
 //! that change meanwhile are looked at again.
 
+use std::fmt;
 use std::time::Duration;
 
 use cache::{Cache, ViewKey};
@@ -52,6 +53,14 @@ pub struct StaleView {
     pub found: String,
     /// The value in Postgres, as JSON.
     pub expected: String,
+}
+
+impl fmt::Display for StaleView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { view, path, found, expected } = self;
+        let place = if path.is_empty() { String::new() } else { format!(" at {path}") };
+        write!(f, "Redis: {view}:{place} {found}, must be {expected}")
+    }
 }
 
 /// Compares the views in Redis with Postgres. Reports how many are compared.

@@ -99,17 +99,17 @@ struct LiveGeneration {
 }
 
 impl ReadModel {
-    /// Begins a generation without rows. Drops what earlier rebuilds have left behind.
+    /// Begins a generation without rows, for a job if there is one. Drops what earlier rebuilds have left behind.
     ///
     /// # Errors
     /// When another rebuild is at work, or the read model isn't folded from this topic.
-    pub async fn begin_generation(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
+    pub async fn begin_generation(&self, topic_id: Uuid, job: Option<i64>) -> Result<NextGeneration, BeginError> {
         let (mut connection, live) = self.lock_rebuilding(topic_id).await?;
         let next = format!("{}_g{}", self.schema, live.next);
         if next.len() > POSTGRES_NAME_BYTES {
             return Err(BeginError::LongName(self.schema.clone()));
         }
-        announce(&mut connection, &self.schema, live.next, &next).await?;
+        announce(&mut connection, &self.schema, live.next, &next, job).await?;
         schema::create(&mut connection, &self.schema, &next).await?;
         let indexes = schema::drop_indexes(&mut connection, &next).await?;
         let partitions = format!(
@@ -122,11 +122,12 @@ impl ReadModel {
         Ok(self.next_generation((connection, columns), live, next, indexes, None))
     }
 
-    /// Takes the generation that was retired last, to make it the live one again. It has its offsets from then.
+    /// Takes the generation that was retired last, to make it the live one again, for a job if there is one. It has its
+    /// offsets from then.
     ///
     /// # Errors
     /// When there is none, and as [`ReadModel::begin_generation`].
-    pub async fn begin_return(&self, topic_id: Uuid) -> Result<NextGeneration, BeginError> {
+    pub async fn begin_return(&self, topic_id: Uuid, job: Option<i64>) -> Result<NextGeneration, BeginError> {
         let (mut connection, live) = self.lock_rebuilding(topic_id).await?;
         let base = &self.schema;
         let retired = sqlx::query(sqlx::AssertSqlSafe(format!(
@@ -136,9 +137,10 @@ impl ReadModel {
         let retired = retired.fetch_optional(&mut connection).await?.ok_or(BeginError::NothingRetired)?;
         let (number, next): (i64, String) = (retired.try_get("generation")?, retired.try_get("rows_schema")?);
         let undone_after: Option<i64> = retired.try_get("last_repair")?;
+        let job = job.map_or_else(|| "NULL".to_owned(), |job| job.to_string());
         // Its connections of long ago expect its old number.
         let renumber = format!(
-            "BEGIN; UPDATE {base}.generations SET generation = {0}, status = 'building', changed_at = now()
+            "BEGIN; UPDATE {base}.generations SET generation = {0}, status = 'building', changed_at = now(), job = {job}
                     WHERE generation = {number};
              UPDATE {next}.partitions SET generation = {0}; COMMIT",
             live.next
@@ -211,10 +213,21 @@ impl ReadModel {
 }
 
 /// Notes that a generation is being built.
-async fn announce(connection: &mut PooledConnection, base: &str, number: i64, schema: &str) -> Result<(), sqlx::Error> {
+async fn announce(
+    connection: &mut PooledConnection,
+    base: &str,
+    number: i64,
+    schema: &str,
+    job: Option<i64>,
+) -> Result<(), sqlx::Error> {
     let statement =
         format!("INSERT INTO {base}.generations (generation, rows_schema, status) VALUES ($1, $2, 'building')");
-    sqlx::query(sqlx::AssertSqlSafe(statement)).bind(number).bind(schema).execute(connection).await?;
+    sqlx::query(sqlx::AssertSqlSafe(statement)).bind(number).bind(schema).execute(&mut *connection).await?;
+    // A dry run may be one before the migration that adds the column.
+    if let Some(job) = job {
+        let statement = format!("UPDATE {base}.generations SET job = $1 WHERE generation = $2");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).bind(job).bind(number).execute(connection).await?;
+    }
     Ok(())
 }
 

@@ -41,5 +41,5 @@ pub use swap::{LockedGeneration, SwapError};
 
 pub(crate) use build::LIMIT_ROWS as BUILD_LIMITS;
 pub(crate) use copy::LIMIT_ROWS as COPY_LIMITS;
-pub(crate) use retired::{LIMIT_ROWS as RETIRED_LIMITS, drop_all_retired};
+pub(crate) use retired::{LIMIT_ROWS as RETIRED_LIMITS, drop_all_retired, lock_name};
 pub(crate) use swap::LIMIT_ROWS as SWAP_LIMITS;

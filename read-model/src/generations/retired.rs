@@ -48,7 +48,8 @@ async fn drop_older(connection: &mut PooledConnection, base: &str, retired_for: 
     Ok(())
 }
 
-fn lock_name(base: &str) -> String {
+/// The name of the lock on rebuilding.
+pub(crate) fn lock_name(base: &str) -> String {
     format!("rebuild {base}")
 }
 

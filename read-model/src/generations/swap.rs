@@ -138,7 +138,9 @@ impl NextGeneration {
         }
         let number = projection.generation;
         let swap = format!(
-            "UPDATE {base}.projection SET generation = {number},
+            "UPDATE {base}.jobs SET generation = {number}
+             WHERE number = (SELECT job FROM {base}.generations WHERE generation = {number});
+             UPDATE {base}.projection SET generation = {number},
                     rows_schema = CASE WHEN '{schema}' <> '{base}' THEN '{schema}' END;
              UPDATE {live_schema}.partitions SET generation = -{live};
              DELETE FROM {base}.generations WHERE generation = {number};

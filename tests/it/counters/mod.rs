@@ -28,8 +28,8 @@ const SLOW: Duration = Duration::from_millis(400);
 /// How long a process is watched while it has nothing to do.
 const IDLE: Duration = Duration::from_secs(2);
 /// The most that a process does by itself in a second: requests to Redis, and transactions on Postgres. A projector does
-/// 19.
-const BACKGROUND_PER_SECOND: f64 = 22.0;
+/// 20.
+const BACKGROUND_PER_SECOND: f64 = 23.0;
 /// How much more a process may do by itself right after its start.
 const BACKGROUND_AT_ONCE: f64 = 20.0;
 
@@ -232,14 +232,15 @@ fn is_background_command(command: &RedisCommand) -> bool {
     }
 }
 
-/// Whether a process runs this transaction by itself: to connect, to hold its leases, to check what the read model is
-/// and whether Postgres answers, and to trust the reservations.
+/// Whether a process runs this transaction by itself: to connect, to hold its leases, to look for jobs, to check what the read
+/// model is and whether Postgres answers, and to trust the reservations.
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
         "'messages.connection'",
         "set_config('search_path'",
         "FROM generations",
         "UPDATE leases",
+        "UPDATE jobs",
         "FROM projection JOIN partitions",
         "SELECT 1 FROM projection",
         "\'health check\'",
