@@ -19,11 +19,14 @@ use crate::{AdminApi, log_problem, postgres_problem};
 
 /// The longest reason of an admin, in characters.
 const MAX_REASON: usize = 500;
+const DEFAULT_LIMIT: i64 = 100;
+const MAX_LIMIT: i64 = 500;
 /// How many bytes of a record's value the API shows.
 const MAX_SHOWN_BYTES: usize = 64 << 10;
 
 domain::limit_rows! {
     Contents, "the reason why an admin discards a dead letter", Count MAX_REASON, "422 `too_long`", "Postgres";
+    Queries, "dead letters in a response", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres and memory";
     Contents, "bytes of a dead letter's value that the admin API shows", Bytes MAX_SHOWN_BYTES, "it shows the first ones", "memory, and pages that show them";
 }
 
@@ -118,6 +121,8 @@ pub(crate) struct RecordView {
     tag = ADMIN,
     params(
         ("all" = Option<bool>, Query, description = "Also those that are folded or discarded. False by default."),
+        ("after" = Option<String>, Query, description = "Only those behind this position, `P:O`: the last one of the page before."),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "How many, at most. 100 by default."),
         CommonHeaderParams
     ),
     responses((status = 200, description = "The dead letters.", body = DataResponse<Vec<DeadLetterView>>), AdminErrors)
@@ -127,8 +132,11 @@ pub(crate) async fn list(
     _: AdminCaller,
     uri: Uri,
 ) -> Result<Json<DataResponse<Vec<DeadLetterView>>>, Problem> {
-    let all = Params::read(&uri, &["all"])?.parse("all")?.unwrap_or(false);
-    let letters = api.0.read_model.dead_letters(api.0.topic_id, all).await.map_err(|error| postgres_problem(&error))?;
+    let params = Params::read(&uri, &["all", "after", "limit"])?;
+    let (all, after) = (params.parse("all")?.unwrap_or(false), params.parse("after")?);
+    let limit = params.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
+    let letters = api.0.read_model.dead_letters(api.0.topic_id, all, after, limit).await;
+    let letters = letters.map_err(|error| postgres_problem(&error))?;
     Ok(Json(DataResponse { data: letters.into_iter().map(Into::into).collect() }))
 }
 

@@ -90,15 +90,27 @@ pub struct Upkeep {
 }
 
 impl ReadModel {
-    /// Lists the dead letters of a topic in the order of the log: all of them, or only the open ones.
-    pub async fn dead_letters(&self, topic_id: Uuid, all: bool) -> Result<Vec<DeadLetter>, ReadModelError> {
+    /// Lists the dead letters of a topic in the order of the log: all of them, or only the open ones. At most `limit`, after
+    /// a position if there is one.
+    pub async fn dead_letters(
+        &self,
+        topic_id: Uuid,
+        all: bool,
+        after: Option<Position>,
+        limit: i64,
+    ) -> Result<Vec<DeadLetter>, ReadModelError> {
         let mut connection = self.acquire("dead_letters").await?;
+        let after = after.unwrap_or(Position { partition: -1, offset: -1 });
         let rows = sqlx::query(
             "SELECT * FROM dead_letters WHERE topic_id = $1 AND ($2 OR status NOT IN ('folded', 'discarded'))
-             ORDER BY partition, position",
+                 AND (partition, position) > ($3, $4)
+             ORDER BY partition, position LIMIT $5",
         )
         .bind(topic_id)
         .bind(all)
+        .bind(after.partition)
+        .bind(after.offset)
+        .bind(limit)
         .fetch_all(&mut connection)
         .await?;
         Ok(rows.iter().map(DeadLetter::read).collect::<Result<_, _>>()?)

@@ -179,3 +179,21 @@ async fn an_admin_who_does_too_much_is_slowed_down_and_the_export_has_every_acti
     let last = exported.last().unwrap()["number"].as_i64().unwrap();
     assert_eq!(exported_audit(&system, last).await, Vec::<Value>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_dead_letters_skip_and_repeat_nothing() {
+    let system = System::start().await;
+    for _ in 0..5 {
+        dead_letter(&system).await;
+    }
+    let all = get(&system, "/admin/api/dead-letters").await;
+    let (mut paged, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = get(&system, &format!("/admin/api/dead-letters?limit=2{after}")).await;
+        let Some(last) = page.as_array().unwrap().last() else { break };
+        after = format!("&after={}", last["position"].as_str().unwrap());
+        paged.extend(page.as_array().unwrap().clone());
+    }
+    assert_eq!((paged.len(), json!(paged)), (5, all));
+    ask(&system, "GET", "/admin/api/dead-letters?limit=501").send().await.assert_problem(400, "invalid_limit");
+}

@@ -173,7 +173,11 @@ async fn one_can_go_back_to_the_rows_before_with_what_has_come_since() {
         list.data().as_array().unwrap().iter().map(|it| it["content"].as_str().unwrap()).collect();
     assert_eq!(contents, ["later", "forged"], "{message}");
     let topic = system.read_model().folded_topic().await.unwrap().unwrap().id;
-    assert_eq!(system.read_model().dead_letters(topic, false).await.unwrap().len(), 3, "they are still parked");
+    assert_eq!(
+        system.read_model().dead_letters(topic, false, None, 10).await.unwrap().len(),
+        3,
+        "they are still parked"
+    );
     // And away again.
     Rebuilt::run(&system, &["--back"]).await.assert_printed(0, "✓ generation 4 is in use");
     assert_equal(&Verified::run(&system.config).await);

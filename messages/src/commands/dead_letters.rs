@@ -20,6 +20,8 @@ use crate::process;
 /// How long the command waits for a projector to carry out the retries.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How many dead letters are read at a time.
+const PAGE_SIZE: i64 = 1_000;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -85,7 +87,7 @@ impl Command {
         match self {
             Self::List(arguments) => {
                 let admin = DeadLetterAdmin::connect(arguments.config).await?;
-                let letters = admin.read_model.dead_letters(admin.topic_id, arguments.all).await?;
+                let letters = admin.letters(arguments.all).await?;
                 print_list(&letters);
                 Ok(())
             }
@@ -94,7 +96,7 @@ impl Command {
                 let admin = DeadLetterAdmin::connect(arguments.config).await?;
                 let mut positions = arguments.positions;
                 if arguments.all {
-                    let letters = admin.read_model.dead_letters(admin.topic_id, false).await?;
+                    let letters = admin.letters(false).await?;
                     positions.extend(letters.iter().map(|letter| letter.position));
                 }
                 admin.retry(&positions).await
@@ -119,6 +121,20 @@ struct DeadLetterAdmin {
 }
 
 impl DeadLetterAdmin {
+    /// All dead letters, or only the open ones.
+    async fn letters(&self, all: bool) -> anyhow::Result<Vec<DeadLetter>> {
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        loop {
+            let after = letters.last().map(|letter| letter.position);
+            let page = self.read_model.dead_letters(self.topic_id, all, after, PAGE_SIZE).await?;
+            let is_last = page.is_empty();
+            letters.extend(page);
+            if is_last {
+                return Ok(letters);
+            }
+        }
+    }
+
     async fn connect(config: Config) -> anyhow::Result<Self> {
         telemetry::start(&config.log, config.log_format);
         // Never creates a missing topic: KAFKA_TOPIC may be misspelt.

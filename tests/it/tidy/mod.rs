@@ -1,5 +1,6 @@
 //! The rules that the whole repository keeps, checked by a program. Each failure says what to do.
 
+mod admin_routes;
 mod crates;
 mod documents;
 mod limits;
