@@ -1,10 +1,10 @@
-//! Builds the chat page's files from `web/` and from the client library. It compiles TypeScript to JavaScript itself:
-//! building the executable needs nothing but cargo. The page gets the files that `index.html` names, and every module
-//! that these import, directly or not. All other files stay out.
+//! Builds the files of the chat page and of the admin page from `web/` and from the client library. It compiles
+//! TypeScript to JavaScript itself: building the executable needs nothing but cargo. A page gets the files that its
+//! `index.html` names, and every module that these import, directly or not. All other files stay out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -19,17 +19,19 @@ use oxc_span::SourceType;
 use oxc_transformer::{TransformOptions, Transformer};
 use sha2::{Digest, Sha256};
 
-/// The folder of the page's own files, relative to this crate.
+/// The folder of the pages' own files, relative to this crate.
 const PAGE_FOLDER: &str = "../web";
+/// Each page, below that folder. `web_page.rs` serves them.
+const PAGES: [&str; 2] = ["index.html", "admin/index.html"];
 /// The folder of the client library's files.
 const CLIENT_FOLDER: &str = "../clients/typescript/src";
 /// The URL path below which the server serves the files.
 const URL_PREFIX: &str = "/web/";
-/// The tags around the page's only inline script. The content security policy allows its hash, and files.
+/// The tags around the only inline script of the chat page. The content security policy allows its hash, and files.
 const IMPORT_MAP_TAGS: (&str, &str) = ("<script type=\"importmap\">", "</script>");
-/// The page's placeholder for the list of all modules; the browser then fetches them all at once.
+/// A page's placeholder for the list of its modules; the browser then fetches them all at once.
 const MODULES_PLACEHOLDER: &str = "<!-- modules -->";
-/// The root element of the page. In development mode an attribute says that the server signs in any user.
+/// The root element of a page. In development mode an attribute says that the server signs in any user.
 const ROOT_ELEMENT: &str = "<html lang=\"en\">";
 const DEVELOPMENT_ROOT_ELEMENT: &str = "<html lang=\"en\" data-development>";
 
@@ -46,23 +48,54 @@ fn build() -> anyhow::Result<()> {
     for folder in [PAGE_FOLDER, CLIENT_FOLDER] {
         println!("cargo:rerun-if-changed={folder}");
     }
-    let page = fs::read_to_string(format!("{PAGE_FOLDER}/index.html")).context("web/index.html")?;
-    let import_map = between(&page, IMPORT_MAP_TAGS).context("web/index.html has no import map")?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut import_maps = Vec::new();
+    let mut assets = BTreeMap::new();
+    for name in PAGES {
+        let source = Page::read(name)?;
+        assets.extend(build_page(&source, &out)?);
+        import_maps.extend(source.import_map);
+    }
+    let [import_map] = import_maps.as_slice() else { bail!("one of the pages has an import map: {PAGES:?}") };
     println!("cargo:rustc-env=IMPORT_MAP_HASH=sha256-{}", STANDARD.encode(Sha256::digest(import_map)));
-    let assets = collect_assets(&page, &parse_import_map(import_map)?)?;
+    fs::write(out.join("assets.rs"), write_assets(&assets, &out)?)?;
+    Ok(())
+}
+
+/// The source of a page.
+struct Page {
+    /// Its file below [`PAGE_FOLDER`].
+    name: &'static str,
+    html: String,
+    /// The inline script between [`IMPORT_MAP_TAGS`], for a page that imports packages.
+    import_map: Option<String>,
+}
+
+impl Page {
+    fn read(name: &'static str) -> anyhow::Result<Self> {
+        let html = fs::read_to_string(format!("{PAGE_FOLDER}/{name}")).with_context(|| format!("web/{name}"))?;
+        ensure!(
+            html.contains(MODULES_PLACEHOLDER) && html.contains(ROOT_ELEMENT),
+            "web/{name} lacks {MODULES_PLACEHOLDER} or {ROOT_ELEMENT}"
+        );
+        let import_map = between(&html, IMPORT_MAP_TAGS).map(str::to_owned);
+        Ok(Self { name, html, import_map })
+    }
+}
+
+/// Writes a page with the list of its modules, and its development variant. Returns its assets.
+fn build_page(page: &Page, out: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let import_map = page.import_map.as_deref().map(parse_import_map).transpose()?.unwrap_or_default();
+    let assets = collect_assets(&page.html, &import_map).with_context(|| format!("web/{}", page.name))?;
     let modules = assets.keys().filter(|name| name.ends_with(".js"));
     let preloads: Vec<String> =
         modules.map(|name| format!("<link rel=\"modulepreload\" href=\"{URL_PREFIX}{name}\">")).collect();
-    ensure!(
-        page.contains(MODULES_PLACEHOLDER) && page.contains(ROOT_ELEMENT),
-        "web/index.html lacks {MODULES_PLACEHOLDER} or {ROOT_ELEMENT}"
-    );
-    let page = page.replace(MODULES_PLACEHOLDER, &preloads.join("\n  "));
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("index.html"), &page)?;
-    fs::write(out.join("index.development.html"), page.replace(ROOT_ELEMENT, DEVELOPMENT_ROOT_ELEMENT))?;
-    fs::write(out.join("assets.rs"), write_assets(&assets, &out)?)?;
-    Ok(())
+    let html = page.html.replace(MODULES_PLACEHOLDER, &preloads.join("\n  "));
+    let path = out.join("pages").join(page.name);
+    fs::create_dir_all(path.parent().context("a page's path has a folder")?)?;
+    fs::write(path.with_extension("development.html"), html.replace(ROOT_ELEMENT, DEVELOPMENT_ROOT_ELEMENT))?;
+    fs::write(path, html)?;
+    Ok(assets)
 }
 
 fn between<'a>(text: &'a str, (start, end): (&str, &str)) -> Option<&'a str> {
@@ -113,9 +146,17 @@ fn source_path(name: &str) -> PathBuf {
 
 /// The asset's name of an imported module.
 fn resolve(import: &str, importer: &str, import_map: &BTreeMap<String, String>) -> anyhow::Result<String> {
-    if let Some(sibling) = import.strip_prefix("./") {
-        let folder = importer.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        return Ok(format!("{folder}{sibling}"));
+    if import.starts_with('.') {
+        let mut path: Vec<&str> = importer.split('/').collect();
+        path.pop(); // the importer itself
+        for component in Path::new(import).components() {
+            match component {
+                Component::CurDir => {}
+                Component::ParentDir => drop(path.pop().context("not below /web/")?),
+                other => path.push(other.as_os_str().to_str().context("not UTF-8")?),
+            }
+        }
+        return Ok(path.join("/"));
     }
     let url_path = import_map.get(import).context("the import map has no entry for this import")?;
     url_path.strip_prefix(URL_PREFIX).map(str::to_owned).context("not under /web/")

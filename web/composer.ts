@@ -3,8 +3,9 @@
 import { contentError, type Client, type MessagesError, type StoredMessage } from 'messages-client';
 import { $, icon, isolate, setAttribute, setText } from './dom.js';
 import type { Edit } from './edits.js';
+import { errorSentence, reportFailure } from './errors.js';
 import { mentionCompletion } from './mention-completion.js';
-import { announce, errorSentence, reportFailure } from './toasts.js';
+import { announce } from './toasts.js';
 
 /** How many characters of the message that is edited or replied to are shown. */
 const EXCERPT_CHARS = 120;

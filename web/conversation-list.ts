@@ -2,10 +2,10 @@
 
 import type { Client, Conversation } from 'messages-client';
 import { $, button, child, createElement, drawList, isolate, setAttribute, setText } from './dom.js';
+import { reportFailure } from './errors.js';
 import { conversationAvatar, conversationName, drawPresence, joinNames } from './people.js';
 import { ensureTabStop, rovingFocus, UP_DOWN } from './roving-focus.js';
 import { shortDate } from './times.js';
-import { reportFailure } from './toasts.js';
 
 /** The next page is loaded this far before the end of the list. */
 const LOAD_AHEAD = '300px';

@@ -4,6 +4,7 @@ import { isSameEmoji, type Client, type Conversation, type StoredMessage } from 
 import { composer } from './composer.js';
 import { $, createElement, drawList, icon, setText } from './dom.js';
 import { Edits } from './edits.js';
+import { reportFailure } from './errors.js';
 import { messageActions } from './message-actions.js';
 import { createMessage, updateMessage, type MessageCallbacks } from './message.js';
 import { participantsDialog } from './participants-dialog.js';
@@ -11,7 +12,6 @@ import { conversationAvatar, conversationName, drawPresence, joinNames, particip
 import { ensureTabStop, rovingFocus, UP_DOWN } from './roving-focus.js';
 import { scroller } from './scroll.js';
 import { firstUnread, timeline, type TimelineItem } from './timeline.js';
-import { reportFailure } from './toasts.js';
 
 /** Older messages are loaded this close to the first loaded one. */
 const LOAD_AHEAD_PX = 600;

@@ -1,7 +1,8 @@
 // Edits that aren't confirmed: what their messages show meanwhile, and what happens to a text that wasn't saved.
 
 import { MessagesError, type Client, type StoredMessage } from 'messages-client';
-import { errorSentence, showToast } from './toasts.js';
+import { errorSentence } from './errors.js';
+import { showToast } from './toasts.js';
 
 /** The new content of a message. Replaced, never modified. */
 export interface Edit {

@@ -2,8 +2,8 @@
 
 import { MessagesError, type Client, type FieldError } from 'messages-client';
 import { $, button, createElement, setAttribute, setText } from './dom.js';
+import { capitalize, errorSentence, fieldErrorText } from './errors.js';
 import { avatar, otherParticipants } from './people.js';
-import { capitalize, errorSentence, fieldErrorText } from './toasts.js';
 
 /** How many known people the dialog suggests. */
 const SUGGESTIONS_MAX = 8;

@@ -2,8 +2,8 @@
 
 import type { Client, Conversation } from 'messages-client';
 import { $, child, createElement, drawList, setAttribute, setText } from './dom.js';
+import { reportFailure } from './errors.js';
 import { avatar, presenceStatus, presenceText } from './people.js';
-import { reportFailure } from './toasts.js';
 
 export interface ParticipantsDialog {
   open(conversation: Conversation): void;

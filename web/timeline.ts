@@ -3,10 +3,10 @@
 
 import type { Client, Conversation, StoredMessage } from 'messages-client';
 import type { Edit, Edits } from './edits.js';
+import { errorSentence } from './errors.js';
 import type { MessageItem } from './message.js';
 import { joinNames, otherParticipants } from './people.js';
 import { dayKey, dayName } from './times.js';
-import { errorSentence } from './toasts.js';
 
 /** Messages of one sender within this time, in milliseconds, are one group. */
 const GROUP_MS = 5 * 60_000;

@@ -1,6 +1,5 @@
-// Toasts for errors, announcements for screen readers, and the texts of errors.
+// Toasts for errors, and announcements for screen readers.
 
-import { MessagesError, type FieldError } from 'messages-client';
 import { $, setText } from './dom.js';
 
 /** How long a toast stays, in milliseconds. */
@@ -18,38 +17,4 @@ export function showToast(text: string): void {
 /** Makes screen readers read a text. */
 export function announce(text: string): void {
   setText($('announcer'), text);
-}
-
-/** The names that people read for the fields of a command. */
-const FIELD_NAMES: Record<string, string> = {
-  content: 'the message', participantIds: 'the list of people', title: 'the title',
-};
-
-/** A field error without capital and full stop. An error of a list's item names the list. */
-export function fieldErrorText({ field, detail }: FieldError): string {
-  const name = field.replace(/[.[].*$/, '');
-  return `${FIELD_NAMES[name] ?? field} ${detail}`.trim();
-}
-
-export const capitalize = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
-
-/** An error as a sentence, which may begin with what failed. */
-export function errorSentence(error: unknown, failure = ''): string {
-  const fieldError = error instanceof MessagesError ? error.errors[0] : undefined;
-  const message = error instanceof MessagesError ? error.message : 'something went wrong';
-  const reason = fieldError ? fieldErrorText(fieldError) : message;
-  const text = failure ? `${failure}: ${reason}` : reason;
-  return capitalize(`${text}.`.replace(/\.\.$/, '.'));
-}
-
-/** Waits for an action of the user; shows a toast and returns undefined where it fails. */
-export async function reportFailure<Result>(action: Promise<Result>, failure = ''): Promise<Result | undefined> {
-  try {
-    return await action;
-  } catch (error) {
-    if (error instanceof MessagesError && error.code === 'closed') return undefined;
-    if (!(error instanceof MessagesError)) console.warn(error);
-    showToast(errorSentence(error, failure));
-    return undefined;
-  }
 }

@@ -37,8 +37,8 @@ export function launchPermissive() {
   return chromium.launchPersistentContext(profile, { ...OPTIONS, ...DESK, args: [...OPTIONS.args, features] });
 }
 
-/** Opens a window and signs in with a token; `consoleErrors` collects the errors of its console. */
-export async function openWindow(browser, base, token, consoleErrors, options = DESK) {
+/** Opens a page in a window and signs in with a token; `consoleErrors` collects the errors of its console. */
+export async function openWindow(browser, address, token, consoleErrors, options = DESK) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(WAIT_MS);
   const page = await context.newPage();
@@ -46,7 +46,7 @@ export async function openWindow(browser, base, token, consoleErrors, options = 
     if (line.type() === 'error') consoleErrors.push(line.text());
   });
   page.on('pageerror', (error) => consoleErrors.push(error.stack ?? error.message));
-  await page.goto(token ? `${base}/#token=${encodeURIComponent(token)}` : base);
+  await page.goto(new URL(token ? `#token=${encodeURIComponent(token)}` : '', address).href);
   if (token) await live(page);
   return page;
 }

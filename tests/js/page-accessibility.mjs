@@ -3,43 +3,11 @@
 // node page-accessibility.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B
 // page.mjs describes the output.
 
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { assertAccessible, focused, overflow, tabTo } from './accessibility.mjs';
 import { DESK, PHONE } from './browser.mjs';
 import { Person, arguments_, assert, assertUndisturbed, run, step, until } from './page.mjs';
 
 const [base, tokenA, tokenB, nameA, nameB] = arguments_('page-accessibility.mjs BASE_URL TOKEN_A TOKEN_B USER_A USER_B', 5);
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-/** The impacts of axe violations that fail the test. */
-const FAILING_IMPACTS = new Set(['serious', 'critical']);
-/** The rules that fail the test whatever their impact is. */
-const FAILING_RULES = new Set(['aria-allowed-role']);
-
-/** Checks the page with axe. */
-async function assertAccessible(person, where) {
-  // Evaluated instead of loaded: the page's content security policy refuses foreign scripts.
-  await person.page.evaluate(AXE);
-  const { violations } = await person.page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-  const failures = violations.filter(({ id, impact }) => FAILING_IMPACTS.has(impact) || FAILING_RULES.has(id));
-  const messages = failures.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html).slice(0, 3).join(' ')}`);
-  assert(failures.length === 0, `${where}: ${messages.join('\n')}`);
-}
-
-const focused = (person) => person.page.evaluate(() => {
-  const { dataset, id, className } = document.activeElement;
-  return dataset.testid ?? (id || className);
-});
-
-/** Presses a key until the element `what` has the focus. */
-async function tabTo(person, what, key = 'Tab') {
-  const seen = [];
-  for (let i = 0; i < 40; i += 1) {
-    if (await focused(person) === what) return;
-    await person.page.keyboard.press(key);
-    seen.push(await focused(person));
-  }
-  throw new Error(`${key} never reached ${what}, but ${seen.join(', ')}`);
-}
 
 async function byKeyboard(a, b) {
   const { keyboard } = a.page;
@@ -135,23 +103,22 @@ async function byKeyboard(a, b) {
 
 async function onThePhone(browser, b, id) {
   const p = await step('A opens the page on a phone', () => Person.enter(browser, base, 'P', tokenA, { ...PHONE, colorScheme: 'dark' }));
-  const overflow = () => p.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   await step('the list and the conversation fill the screen in turn', async () => {
     await p.inList(id).waitFor();
     assert(!await p.composer.isVisible(), 'both are visible');
-    assert(await overflow() === 0, 'the list is wider than the screen');
+    assert(await overflow(p) === 0, 'the list is wider than the screen');
     await assertAccessible(p, 'the list on a phone');
     await p.inList(id).tap();
     await p.composer.waitFor();
     assert(!await p.inList(id).isVisible(), 'both are visible');
-    assert(await overflow() === 0, 'the conversation is wider than the screen');
+    assert(await overflow(p) === 0, 'the conversation is wider than the screen');
     assert(await p.composer.evaluate((field) => parseFloat(getComputedStyle(field).fontSize)) >= 16, 'the phone would zoom');
   });
   await step('a long word stays inside its bubble', async () => {
     await b.send('w'.repeat(400));
     const bubble = p.message(await p.sees('w'.repeat(400))).locator('.bubble');
     assert(await bubble.evaluate((box) => box.scrollWidth <= box.clientWidth), 'the word is wider than its bubble');
-    assert(await overflow() === 0, 'the conversation is wider than the screen');
+    assert(await overflow(p) === 0, 'the conversation is wider than the screen');
   });
   await step('a tap shows the actions of a message, within the screen', async () => {
     const message = await p.sees('press me');

@@ -1,4 +1,4 @@
-//! The text that development mode prints at startup: the address, and links that sign a user in.
+//! The text that development mode prints at startup: the addresses of the pages, and links that sign a user in.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::access_token::{self, Role};
 /// The users of the printed links. The page also signs in any other user.
 const USERS: [&str; 2] = ["alice", "bob"];
 
-/// Prints the address, and for each user a link with a token.
+/// Prints the addresses, and for each user a link with a token.
 ///
 /// # Errors
 /// When a token can't be signed.
@@ -21,6 +21,7 @@ pub(super) fn print(auth: &Auth, address: SocketAddr) -> anyhow::Result<()> {
         let token = access_token::sign(auth, &name.parse()?, Role::User, access_token::DEVELOPMENT_LIFETIME)?;
         println!("  {name}: http://{address}/#token={token}\n");
     }
+    println!("The admin page is at http://{address}/admin: press “Continue as admin” there.\n");
     println!("Stop it with Ctrl-C.\n");
     Ok(())
 }

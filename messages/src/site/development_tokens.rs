@@ -13,18 +13,23 @@ use service::problem::Problem;
 
 use crate::access_token::{self, Role};
 
-/// The route: it takes `{"user": …}` and answers with a token for that user.
+/// The route: it takes `{"user": …}`, and `"role": "admin"` for an admin, and answers with a token for that user.
 pub(crate) fn router(auth: Auth) -> Router {
     Router::new().route("/development/token", post(create_token)).with_state(auth)
 }
 
 async fn create_token(State(auth): State<Auth>, JsonBody(body): JsonBody) -> Result<impl IntoResponse, Problem> {
-    let invalid = |code, detail: &str| Problem::invalid_body(vec![FieldError::new("user", code, detail)]);
-    let name = body.get("user").ok_or_else(|| invalid("required", "is required"))?;
-    let name = name.as_str().ok_or_else(|| invalid("wrong_type", "must be a string"))?;
+    let invalid = |field, code, detail: &str| Problem::invalid_body(vec![FieldError::new(field, code, detail)]);
+    let name = body.get("user").ok_or_else(|| invalid("user", "required", "is required"))?;
+    let name = name.as_str().ok_or_else(|| invalid("user", "wrong_type", "must be a string"))?;
     let user: UserId =
-        name.parse().map_err(|_| invalid("invalid", "must have 1 to 128 visible characters, and no spaces"))?;
-    let token = access_token::sign(&auth, &user, Role::User, access_token::DEVELOPMENT_LIFETIME).map_err(|error| {
+        name.parse().map_err(|_| invalid("user", "invalid", "must have 1 to 128 visible characters, and no spaces"))?;
+    let role = match body.get("role").map(Value::as_str) {
+        None | Some(Some("user")) => Role::User,
+        Some(Some("admin")) => Role::Admin,
+        Some(_) => return Err(invalid("role", "invalid", "must be \"user\" or \"admin\"")),
+    };
+    let token = access_token::sign(&auth, &user, role, access_token::DEVELOPMENT_LIFETIME).map_err(|error| {
         tracing::error!(%error, "signing a development token failed; the client gets 500");
         Problem::internal()
     })?;

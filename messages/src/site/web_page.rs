@@ -1,4 +1,5 @@
-//! The chat page at `/` and its files under `/web/`. `build.rs` makes them; they are compiled into the executable.
+//! The chat page at `/`, the admin page at `/admin`, and their files under `/web/`. `build.rs` makes them; they are
+//! compiled into the executable.
 
 use axum::Router;
 use axum::extract::Path;
@@ -8,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use service::config::Environment;
 use service::problem::Problem;
 
-/// The browser runs only scripts from this server and the page's own import map. No other page may frame this one.
+/// The browser runs only scripts from this server and the chat page's import map. No other page may frame these.
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'self'; script-src 'self' '",
     env!("IMPORT_MAP_HASH"),
@@ -26,24 +27,43 @@ struct Asset {
     content: &'static [u8],
 }
 
-const PAGE: Asset = page(include_bytes!(concat!(env!("OUT_DIR"), "/index.html")));
-/// The page of development mode: it can ask the server for a token of any user.
-const DEVELOPMENT_PAGE: Asset = page(include_bytes!(concat!(env!("OUT_DIR"), "/index.development.html")));
+/// A page, and the one of development mode, which can ask the server for a token.
+struct Page {
+    /// Its URL path.
+    path: &'static str,
+    production: Asset,
+    development: Asset,
+}
+
+/// The page that `build.rs` makes from a file of `web/`, which is named without its ending.
+macro_rules! page {
+    ($path:literal, $file:literal) => {
+        Page {
+            path: $path,
+            production: page(include_bytes!(concat!(env!("OUT_DIR"), "/pages/", $file, ".html"))),
+            development: page(include_bytes!(concat!(env!("OUT_DIR"), "/pages/", $file, ".development.html"))),
+        }
+    };
+}
+
+static PAGES: [Page; 2] = [page!("/", "index"), page!("/admin", "admin/index")];
 static ASSETS: &[Asset] = &include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 const fn page(content: &'static [u8]) -> Asset {
     Asset { name: "", content_type: "text/html; charset=utf-8", etag: "", content }
 }
 
-/// The routes of the page and of its files.
+/// The routes of the pages and of their files.
 pub(crate) fn router(environment: Environment) -> Router {
-    let page = match environment {
-        Environment::Development => &DEVELOPMENT_PAGE,
-        Environment::Production => &PAGE,
-    };
-    Router::new()
-        .route("/", get(move |headers: HeaderMap| async move { page.response(&headers) }))
-        .route("/web/{*name}", get(asset))
+    let mut router = Router::new().route("/web/{*name}", get(asset));
+    for page in &PAGES {
+        let asset = match environment {
+            Environment::Development => &page.development,
+            Environment::Production => &page.production,
+        };
+        router = router.route(page.path, get(move |headers: HeaderMap| async move { asset.response(&headers) }));
+    }
+    router
 }
 
 async fn asset(Path(name): Path<String>, request_headers: HeaderMap) -> Response {
