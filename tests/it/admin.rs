@@ -11,11 +11,15 @@ use crate::harness::{System, eventually};
 /// The user who is an admin.
 pub(crate) const ADMIN: &str = "root";
 
-pub(crate) fn ask(system: &System, method: &str, path: &str) -> Request {
+/// A token of that user.
+pub(crate) fn admin_token(system: &System) -> String {
     let user: UserId = ADMIN.parse().unwrap();
     let expires_at = Timestamp::from_millis(4_102_444_800_000).unwrap();
-    let token = system.auth.mint_admin(&user, expires_at).unwrap();
-    system.request(method, path).header("Authorization", format!("Bearer {token}"))
+    system.auth.mint_admin(&user, expires_at).unwrap()
+}
+
+pub(crate) fn ask(system: &System, method: &str, path: &str) -> Request {
+    system.request(method, path).header("Authorization", format!("Bearer {}", admin_token(system)))
 }
 
 pub(crate) async fn get(system: &System, path: &str) -> Value {
@@ -28,14 +32,14 @@ pub(crate) async fn act(system: &System, path: &str, body: Value) -> Response {
     ask(system, "POST", path).header("X-Request-Id", "request-of-root").json(&body).send().await
 }
 
-/// Appends a record that is no event. Returns its position once it is a dead letter.
 async fn dead_letter(system: &System) -> String {
-    let record = NewRecord {
-        key: unknown_id(),
-        value: b"no event\x1b[31m".to_vec(),
-        event_type: Some("MESSAGE_SENT"),
-        timestamp_ms: None,
-    };
+    dead_letter_of(system, b"no event\x1b[31m").await
+}
+
+/// Appends a record that is no event. Returns its position once it is a dead letter.
+pub(crate) async fn dead_letter_of(system: &System, value: &[u8]) -> String {
+    let record =
+        NewRecord { key: unknown_id(), value: value.to_vec(), event_type: Some("MESSAGE_SENT"), timestamp_ms: None };
     let position = log::append(&system.config, &[record]).await.remove(0);
     eventually("the record is a dead letter", async || {
         let letters = get(system, "/admin/api/dead-letters").await;

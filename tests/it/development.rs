@@ -21,6 +21,7 @@ fn development(config: &Config, port: u16) -> Command {
 /// What the process prints at startup.
 struct Welcome {
     address: String,
+    admin_page: String,
     token_of_alice: String,
     token_of_bob: String,
 }
@@ -29,18 +30,28 @@ impl Welcome {
     /// Reads the output up to its last line, which says how to stop the process.
     async fn read(child: &mut Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut address, mut tokens) = (None, Vec::new());
+        let mut address = None;
+        let mut admin_page = None;
+        let mut tokens = Vec::new();
         loop {
             let line = tokio::time::timeout(TIMEOUT, lines.next_line()).await.expect("no welcome in time").unwrap();
             let line = line.expect("the process ended before it printed its welcome");
             if let Some(rest) = line.strip_prefix("Messages is at ") {
                 address = Some(rest.split(' ').next().unwrap().to_owned());
+            } else if let Some(rest) = line.strip_prefix("The admin page is at ") {
+                assert!(rest.contains("Continue as admin"), "{line}");
+                admin_page = Some(rest.split(": ").next().unwrap().to_owned());
             } else if let Some((link, token)) = line.split_once("#token=") {
                 assert!(link.ends_with(address.as_ref().unwrap()), "{line}");
                 tokens.push(token.to_owned());
             } else if line.starts_with("Stop it") {
                 let [token_of_alice, token_of_bob] = tokens.try_into().unwrap();
-                return Self { address: address.unwrap(), token_of_alice, token_of_bob };
+                return Self {
+                    address: address.unwrap(),
+                    admin_page: admin_page.unwrap(),
+                    token_of_alice,
+                    token_of_bob,
+                };
             }
         }
     }
@@ -58,6 +69,9 @@ async fn development_mode_prints_an_address_and_tokens_that_work() {
     let system = System::attach(config, welcome.address.trim_end_matches('/'));
     let page = system.request("GET", "/").send().await;
     assert!(page.body.as_str().unwrap().contains("<title>Messages</title>"), "{page:?}");
+    assert_eq!(welcome.admin_page, format!("{}admin", welcome.address));
+    let admin_page = system.request("GET", "/admin").send().await;
+    assert!(admin_page.body.as_str().unwrap().contains("<title>Messages admin</title>"), "{admin_page:?}");
     let mut bob = Client::open(serde_json::json!({"url": system.url, "token": welcome.token_of_bob})).await;
     assert_eq!(bob.frame("connection:ready").await.data["userId"], "bob");
     assert_eq!(system.get_with(&welcome.token_of_alice, "/api/messages").await.data(), &serde_json::json!([]));

@@ -4,6 +4,7 @@
 
 mod admin;
 mod admin_jobs;
+mod admin_page;
 mod append;
 mod brief_frontend;
 mod cache_instance;

@@ -1,4 +1,4 @@
-//! The chat page, in a real browser.
+//! The chat page, in a real browser; and how both pages are served.
 
 use std::process::Stdio;
 
@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::harness::System;
+use crate::harness::http::Response;
 use crate::harness::process::{ServiceProcess, free_port};
 use crate::harness::repository::root;
 use crate::harness::system::{config, unlimited};
@@ -92,56 +93,77 @@ async fn the_page_outlives_a_network_and_a_server_that_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_typed() {
+async fn the_pages_are_typed() {
     let mut node = Command::new("node");
     node.args(["tests/js/node_modules/typescript/bin/tsc", "-p", "web"]).current_dir(root());
     let checked = node.output().await.expect("node can't be started; `make test` installs what it needs");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_its_files_are_served_with_a_strict_policy() {
-    let system = System::start().await;
-    let page = system.request("GET", "/").send().await;
+/// The URL path of a module that another one imports by a relative path.
+fn imported(importer: &str, import: &str) -> String {
+    let mut path: Vec<&str> = importer.split('/').collect();
+    path.pop();
+    for part in import.split('/') {
+        match part {
+            "." => {}
+            ".." => assert!(path.pop().is_some(), "{importer} imports {import}"),
+            part => path.push(part),
+        }
+    }
+    path.join("/")
+}
+
+/// A page and every file that it names, among which is every module.
+async fn page_and_files(system: &System, path: &str) -> Vec<(String, Response)> {
+    let page = system.request("GET", path).send().await;
     let html = page.body.as_str().unwrap().to_owned();
-    let mut answers = vec![("/".to_owned(), page)];
-    // What the page names, among which is every module.
+    let mut answers = vec![(path.to_owned(), page)];
     for name in html.split('"').filter(|part| part.starts_with("/web/")) {
         if answers.iter().all(|(known, _)| known != name) {
             answers.push((name.to_owned(), system.request("GET", name).send().await));
         }
     }
-    let served: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
-    for needed in [
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_and_their_files_are_served_with_a_strict_policy() {
+    const CHAT_FILES: [&str; 6] = [
         "/web/app.js",
         "/web/conversation-view.js",
         "/web/client/index.js",
         "/web/client/store.js",
         "/web/style.css",
         "/web/vendor/socket.io.esm.min.js",
-    ] {
-        assert!(served.contains(&needed), "{served:?}");
-    }
-    for (name, answer) in &answers {
-        let kind = match name.rsplit_once('.') {
-            Some((_, "js")) => "text/javascript; charset=utf-8",
-            Some((_, "css")) => "text/css; charset=utf-8",
-            Some((_, "svg")) => "image/svg+xml",
-            _ => "text/html; charset=utf-8",
-        };
-        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{name}");
-        let policy = answer.header("content-security-policy");
-        for rule in ["default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
-            assert!(policy.contains(rule), "{name}: {policy}");
-        }
-        assert!(!policy.contains("unsafe"), "{name}: {policy}");
-        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{name}");
-        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{name}: its address may hold a token");
-        // Every module that one imports is there, and preloaded.
-        for module in answer.body.as_str().unwrap_or_default().split(['"', '\'']).filter(|it| it.ends_with(".js")) {
-            if let Some(sibling) = module.strip_prefix("./") {
-                let folder = name.rsplit_once('/').unwrap().0;
-                assert!(served.contains(&format!("{folder}/{sibling}").as_str()), "{name} imports {module}");
+    ];
+    const ADMIN_FILES: [&str; 5] =
+        ["/web/admin/app.js", "/web/admin/plot.js", "/web/admin/layout.css", "/web/dom.js", "/web/style.css"];
+    let system = System::start().await;
+    for (path, needed) in [("/", CHAT_FILES.as_slice()), ("/admin", ADMIN_FILES.as_slice())] {
+        let answers = page_and_files(&system, path).await;
+        let served: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(needed.iter().all(|file| served.contains(file)), "{served:?}");
+        for (name, answer) in &answers {
+            let kind = match name.rsplit_once('.') {
+                Some((_, "js")) => "text/javascript; charset=utf-8",
+                Some((_, "css")) => "text/css; charset=utf-8",
+                Some((_, "svg")) => "image/svg+xml",
+                _ => "text/html; charset=utf-8",
+            };
+            assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{name}");
+            let policy = answer.header("content-security-policy");
+            for rule in ["default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
+                assert!(policy.contains(rule), "{name}: {policy}");
+            }
+            assert!(!policy.contains("unsafe"), "{name}: {policy}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{name}");
+            assert_eq!(answer.header("referrer-policy"), "no-referrer", "{name}: its address may hold a token");
+            // Every module that one imports is there, and preloaded.
+            for module in answer.body.as_str().unwrap_or_default().split(['"', '\'']).filter(|it| it.ends_with(".js")) {
+                if module.starts_with('.') {
+                    assert!(served.contains(&imported(name, module).as_str()), "{name} imports {module}");
+                }
             }
         }
     }
@@ -182,12 +204,19 @@ async fn development_gives_a_token_to_anyone_and_production_to_nobody() {
             "{wrong}: {refused:?}"
         );
     }
+    let given = ask(&system, json!({"user": "root", "role": "admin"})).send().await;
+    let admin = given.data()["token"].as_str().unwrap();
+    assert_eq!(system.get_with(admin, "/admin/api/audit").await.status, 200);
+    let refused = ask(&system, json!({"user": "root", "role": "boss"})).send().await;
+    assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (422, &json!("role")), "{refused:?}");
+    assert!(system.request("GET", "/admin").send().await.body.as_str().unwrap().contains("data-development"));
     sign_in(&system, "development").await;
     development.stop().await;
 
     let production = ServiceProcess::start(&config, &["all"]).await;
     let system = System::attach(config.clone(), &production.url);
     assert!(!system.request("GET", "/").send().await.body.as_str().unwrap().contains("data-development"));
+    assert!(!system.request("GET", "/admin").send().await.body.as_str().unwrap().contains("data-development"));
     let refused = ask(&system, json!({"user": "alice"})).send().await;
     assert_eq!((refused.status, &refused.body["code"]), (404, &json!("no_such_route")), "{refused:?}");
     sign_in(&system, "production").await;

@@ -5,13 +5,13 @@ const at = (secondsAgo) => new Date(Date.now() - secondsAgo * 1_000).toISOString
 
 export const CONVERSATION = '407160a2-20eb-59a8-9416-f90f967e4c59';
 
-/** A lag that grows and goes during an hour. */
-const lagAt = (index) => Math.max(0, Math.round(90 * Math.sin(index / 21) ** 6 + 6 * Math.sin(index / 3)));
+/** A small lag that grows for some minutes, and goes again. */
+const lagAt = (index) => Math.round(3 + 3 * Math.sin(index / 9) + 88 * Math.exp(-(((index - 140) / 14) ** 2)));
 
 export const history = () => ({
   intervalSeconds: 10,
   samples: Array.from({ length: 330 }, (_, index) => {
-    const appended = 34 + 14 * Math.sin(index / 40) + 5 * Math.sin(index / 2.3);
+    const appended = 34 + 9 * Math.sin(index / 60) + 4 * Math.sin(index / 2.3) + 18 * Math.exp(-(((index - 135) / 18) ** 2));
     const lag = lagAt(index);
     return {
       at: at((329 - index) * 10), lag, lagSeconds: lag / 60, appendedPerSecond: appended,
@@ -107,3 +107,6 @@ export const views = () => [
   { view: 'the newest messages', status: 'stale', path: '.content', found: 'hallo', expected: '<b>hi</b> @bob' },
   { view: 'the participants', status: 'absent', path: null, found: null, expected: null },
 ];
+
+/** The audit as a file. */
+export const auditLines = () => `${JSON.stringify({ number: 1, at: at(60), actor: 'root', action: 'start-job', target: 'rebuild', reason: null, requestId: 'x', outcome: 'done' })}\n`;

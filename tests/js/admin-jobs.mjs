@@ -3,6 +3,7 @@
 // node admin-jobs.mjs BASE_URL ADMIN_TOKEN
 // page.mjs describes the output.
 
+import { readFileSync } from 'node:fs';
 import * as data from './admin-data.mjs';
 import { Mock } from './admin-mock.mjs';
 import { Person, arguments_, assert, assertUndisturbed, run, step, until } from './page.mjs';
@@ -72,7 +73,7 @@ async function jobs(a, mock) {
     await a.get('announcer').getByText('reading the log').waitFor({ state: 'attached' });
   });
   await step('a second job is refused while it runs', async () => {
-    await a.get('start-verify').click();
+    await a.get('start-verify').click({ force: true }); // it is marked as disabled, but says why
     await a.get('toast').getByText('Another job waits or runs.').waitFor();
   });
   await step('its outcome says that the generation is in use, and how long projectors stood still', async () => {
@@ -137,6 +138,13 @@ async function story(browser) {
   await overview(a, mock);
   await jobs(a, mock);
   await conversation(a, mock);
+  await step('the whole audit is downloaded as JSON lines', async () => {
+    await a.get('nav-audit').click();
+    const [download] = await Promise.all([a.page.waitForEvent('download'), a.get('download-audit').click()]);
+    assert(/^audit-\d{4}-\d\d-\d\d\.jsonl$/.test(download.suggestedFilename()), download.suggestedFilename());
+    const [first] = readFileSync(await download.path(), 'utf8').split('\n');
+    assert(JSON.parse(first).action === 'start-job', first);
+  });
   await step('the limits in force are listed by what they are about', async () => {
     await a.get('nav-limits').click();
     await a.page.getByRole('heading', { name: 'What a command may contain' }).waitFor();

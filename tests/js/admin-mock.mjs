@@ -15,12 +15,13 @@ export class Mock {
   }
 
   /** Answers the requests of a page from now on. Those about `names` only. */
-  async answer(page, names = ['status', 'history', 'limits', 'jobs', 'conversations']) {
+  async answer(page, names = ['status', 'history', 'limits', 'jobs', 'conversations', 'audit.jsonl']) {
     await page.route(/\/admin\/api\//, async (route) => {
       const url = new URL(route.request().url());
       const [name, ...rest] = url.pathname.replace('/admin/api/', '').split('/');
       if (this.isGone) return route.abort('connectionrefused');
       if (!names.includes(name)) return route.fallback();
+      if (name === 'audit.jsonl') return route.fulfill({ contentType: 'application/x-ndjson', body: data.auditLines() });
       const { status = 200, body } = this.respond(route.request(), name, rest, url.searchParams);
       return route.fulfill({ status, contentType: status < 400 ? 'application/json' : 'application/problem+json', body: JSON.stringify(body) });
     });

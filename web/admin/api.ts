@@ -51,7 +51,8 @@ async function send(path: string, options: RequestInit & { timeoutMs?: number } 
     const signal = AbortSignal.timeout(timeoutMs);
     response = await fetch(`/admin/api/${path}`, { ...init, headers, cache: 'no-store', signal });
   } catch {
-    throw new ApiError(NO_ANSWER, 'no_answer', 'the server doesn’t answer');
+    const code = init.method === 'POST' ? 'no_answer_to_action' : 'no_answer';
+    throw new ApiError(NO_ANSWER, code, 'the server doesn’t answer');
   }
   if (response.ok) return response;
   const error = await failure(response);
@@ -88,6 +89,7 @@ export async function getBlob(path: string): Promise<Blob> {
 /** What the codes of the API mean to an admin, with what to do next. */
 const TEXTS: Record<string, string> = {
   no_answer: 'The server doesn’t answer. Check that a node runs and that the proxy reaches it, then try again.',
+  no_answer_to_action: 'The server didn’t answer. The audit says whether the action began: look at it, then try again.',
   not_an_admin: 'This token isn’t an admin’s. Ask an operator for one: messages token NAME --role admin.',
   expired_token: 'Your token has expired. Sign in with a new one.',
   job_at_work: 'Another job waits or runs. Wait until it ends, or cancel it.',
@@ -109,6 +111,10 @@ export function errorText(error: unknown): string {
   const sentence = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`.replace(/\.\.$/, '.');
   return error.status === 401 ? `${sentence} Sign in again.` : sentence;
 }
+
+/** A failure of a request that the page repeats by itself. The banner says already that nobody answers. */
+export const pollErrorText = (error: unknown): string =>
+  (error instanceof ApiError && error.status === NO_ANSWER ? '' : errorText(error));
 
 /** Waits for an action; shows a toast and returns undefined where it fails. */
 export async function orToast<Result>(action: Promise<Result>): Promise<Result | undefined> {

@@ -21,7 +21,7 @@ const FIRST_ANSWER_MS = 3_000;
 
 /** The name and the argument of a section in the address: `#name/argument`. */
 function address(sections: Record<string, Section>): { name: string; argument: string } {
-  const [name = '', argument = ''] = decodeURIComponent(location.hash.slice(1)).split(/\/(.*)/s);
+  const [name = '', argument = ''] = location.hash.slice(1).split(/\/(.*)/s);
   return name in sections ? { name, argument } : { name: FIRST_SECTION, argument: '' };
 }
 

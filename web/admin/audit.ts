@@ -1,7 +1,7 @@
 // The audit: what admins did, live; and all of it as a file.
 
 import { $, createElement, setText } from '../dom.js';
-import { errorText, get, getBlob, orToast } from './api.js';
+import { get, getBlob, orToast, pollErrorText } from './api.js';
 import { NOTHING, time } from './format.js';
 import { poller } from './polling.js';
 import type { Section } from './section.js';
@@ -62,7 +62,7 @@ export function audit(): Section {
       draw(newest);
       setText($('audit-error'), '');
     } catch (error) {
-      setText($('audit-error'), errorText(error));
+      setText($('audit-error'), pollErrorText(error));
       throw error;
     }
   });

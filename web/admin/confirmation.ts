@@ -14,6 +14,8 @@ export interface Confirmation {
   field?: { label: string; maxLength: number };
   /** A choice. */
   choice?: { label: string };
+  /** What has the focus after the action if the button that opened the dialog is gone by then. */
+  focusAfter?: HTMLElement;
 }
 
 export interface Answer {
@@ -33,7 +35,7 @@ export function confirm(confirmation: Confirmation, act: (answer: Answer) => Pro
   $('confirmation-field').hidden = !field;
   text.value = '';
   text.required = field !== undefined;
-  text.maxLength = field?.maxLength ?? -1;
+  if (field) text.maxLength = field.maxLength;
   $('confirmation-label').textContent = field?.label ?? '';
   $('confirmation-choice-row').hidden = !choice;
   isChosen.checked = false;
@@ -43,12 +45,14 @@ export function confirm(confirmation: Confirmation, act: (answer: Answer) => Pro
   $('confirmation-error').textContent = '';
   $<HTMLFormElement>('confirmation-form').onsubmit = (event) => {
     event.preventDefault();
-    void run(act, { text: text.value.trim(), isChosen: isChosen.checked });
+    void run(confirmation, act, { text: text.value.trim(), isChosen: isChosen.checked });
   };
   dialog.showModal();
 }
 
-async function run(act: (answer: Answer) => Promise<void>, answer: Answer): Promise<void> {
+async function run(
+  { focusAfter }: Confirmation, act: (answer: Answer) => Promise<void>, answer: Answer,
+): Promise<void> {
   const submit = $('confirmation-submit');
   if (submit.getAttribute('aria-disabled') === 'true') return;
   submit.setAttribute('aria-disabled', 'true');
@@ -56,6 +60,8 @@ async function run(act: (answer: Answer) => Promise<void>, answer: Answer): Prom
   try {
     await act(answer);
     $<HTMLDialogElement>('confirmation').close();
+    const focused = document.activeElement;
+    if (focused === document.body || !focused?.checkVisibility()) focusAfter?.focus();
   } catch (error) {
     $('confirmation-error').textContent = errorText(error);
   } finally {

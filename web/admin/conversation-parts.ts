@@ -20,7 +20,7 @@ export function createEvent(event: LoggedEvent, showStateAt: (position: string) 
     createElement('div', { class: 'event-head' },
       createElement('strong', { class: 'code' }, position), createElement('span', {}, type),
       createElement('bdi', {}, actor), createElement('span', { class: 'hint' }, time(loggedAt)),
-      button({ class: 'secondary', 'data-testid': 'state-here', 'aria-label': `State after ${position}` },
+      button({ class: 'secondary', 'data-testid': 'state-here', 'aria-label': `State here, after ${position}` },
         () => showStateAt(position), 'State here')),
     createElement('p', { class: 'hint code' }, eventId),
     envelope);

@@ -1,19 +1,17 @@
 // A conversation looked into: its events, its state at any of them, and whether Postgres and Redis agree with the log.
 
-import { $, createElement, setText } from '../dom.js';
+import { $, setText } from '../dom.js';
 import { announce } from '../toasts.js';
-import { ApiError, errorText, get, getPage, orToast, post } from './api.js';
-import { confirm } from './confirmation.js';
-import { createEvent, createItem, viewsTable } from './conversation-parts.js';
+import { ApiError, errorText, get, post } from './api.js';
+import { confirm, type Confirmation } from './confirmation.js';
+import { showEvents, showState, type OpenConversation } from './conversation-log.js';
+import { viewsTable } from './conversation-parts.js';
 import { NOTHING, number, time } from './format.js';
 import { poller } from './polling.js';
 import { drawFacts, type Section } from './section.js';
-import type { CachedView, Conversation, ConversationState, LoggedEvent } from './types.js';
+import type { CachedView, Conversation } from './types.js';
 
 const INTERVAL_MS = 2_000;
-const PAGE_SIZE = 100;
-/** Each request reads only a part of the log. The page asks so often by itself before it lets the admin decide. */
-const MAX_EMPTY_PAGES = 20;
 
 const views = viewsTable();
 
@@ -32,89 +30,69 @@ function drawConversation(conversation: Conversation): void {
   ]);
 }
 
-function drawState({ at, items, agrees, differences }: ConversationState): void {
-  const where = at ? `The state after ${at}` : 'The state now';
-  const verdict = agrees == null ? '' : ` It ${agrees ? 'equals' : 'differs from'} the rows in Postgres.`;
-  const badgeState = agrees == null ? '' : agrees ? 'works' : 'gone';
-  $('state-verdict').dataset['state'] = badgeState;
-  setText($('state-verdict'), `${where}.${verdict}`);
-  $('state-differences').replaceChildren(...differences.map((text) => createElement('li', { dir: 'auto' }, text)));
-  $('state-items').replaceChildren(...items.map(createItem));
+/** Says why a conversation can't be looked into. */
+function showFailure(error: unknown): void {
+  const isUnknown = error instanceof ApiError && [400, 404].includes(error.status) && error.code !== 'no_such_route';
+  const hint = 'No conversation has this id. Dead letters and the log name ids of conversations.';
+  setText($('conversation-error'), isUnknown ? hint : errorText(error));
+}
+
+const REBUILD: Confirmation = {
+  title: 'Make the rows of this conversation again?',
+  explanation: [
+    'The projector of its partition reads the conversation’s events from the beginning of the topic, replaces its rows, '
+    + 'and drops what Redis has cached of it. The other conversations of the partition wait meanwhile.',
+    'Users who can see a difference start anew. If there is none, nobody notices.',
+  ],
+  action: 'Make them again',
+};
+
+/** Empties what belongs to the conversation before. */
+function clear(): void {
+  views.draw([]);
+  for (const list of ['events', 'state-items', 'state-differences']) $(list).replaceChildren();
+  for (const text of ['state-verdict', 'state-error', 'events-hint']) setText($(text), '');
+  $<HTMLInputElement>('state-at').value = '';
+  $('more-events').hidden = true;
 }
 
 export function conversation(): Section {
   let id = '';
+  /** Counts how often an admin began to look: what an earlier look asked for must not be shown. */
+  let looks = 0;
   /** Where the next page of events begins; null if there is none. */
   let next: string | null = null;
-  const path = (rest = ''): string => `conversations/${encodeURIComponent(id)}${rest}`;
+  const openOne = (): OpenConversation => {
+    const [asked, look] = [id, looks];
+    return { path: (rest = '') => `conversations/${encodeURIComponent(asked)}${rest}`, isOpen: () => look === looks };
+  };
 
   const polls = poller(INTERVAL_MS, async () => {
-    const asked = id;
+    const { path, isOpen } = openOne();
     const found = await get<Conversation>(path());
     const cached = await get<CachedView[]>(path('/views'));
-    if (asked !== id) return;
+    if (!isOpen()) return;
     drawConversation(found);
     views.draw(cached);
   });
 
-  async function showState(at: string): Promise<void> {
-    const asked = id;
-    setText($('state-error'), '');
-    try {
-      const state = await get<ConversationState>(path(`/state${at ? `?at=${at}` : ''}`));
-      if (asked === id) drawState(state);
-    } catch (error) {
-      if (asked === id) setText($('state-error'), errorText(error));
-    }
-  }
-
-  /** Loads the next events. A part of the log without an event of this conversation has an empty page. */
   async function loadEvents(after: string | null): Promise<void> {
-    const asked = id;
-    setText($('events-hint'), 'Reading the log…');
-    let from = after;
-    for (let pages = 0; pages < MAX_EMPTY_PAGES; pages += 1) {
-      const query = `?limit=${PAGE_SIZE}${from ? `&after=${from}` : ''}`;
-      const page = await orToast(getPage<LoggedEvent[]>(path(`/events${query}`)));
-      if (asked !== id) return;
-      if (!page) break;
-      from = page.page?.next ?? null;
-      next = from;
-      $('events').append(...page.data.map((event) => createEvent(event, showStateAt)));
-      if (page.data.length > 0 || !from) break;
-    }
-    const shown = $('events').childElementCount;
-    setText($('events-hint'), next ? `${number(shown)} events so far. The log goes on.` : `${number(shown)} events: all of them.`);
-    $('more-events').hidden = next === null;
-  }
-
-  function showStateAt(position: string): void {
-    $<HTMLInputElement>('state-at').value = position;
-    void showState(position).then(() => {
-      $('state-verdict').scrollIntoView({ block: 'center' });
-      $('state-at').focus({ preventScroll: true });
-    });
+    next = await showEvents(openOne(), after);
   }
 
   async function lookInto(): Promise<void> {
-    const asked = id;
+    looks += 1;
+    const one = openOne();
     try {
-      const found = await get<Conversation>(path());
-      if (asked !== id) return;
+      const found = await get<Conversation>(one.path());
+      if (!one.isOpen()) return;
+      clear();
       drawConversation(found);
-      views.draw([]);
-      $('events').replaceChildren();
-      $('state-items').replaceChildren();
-      $('state-differences').replaceChildren();
-      $<HTMLInputElement>('state-at').value = '';
       $('conversation-body').hidden = false;
       polls.start();
-      await Promise.all([showState(''), loadEvents(null)]);
+      await Promise.all([showState(one, ''), loadEvents(null)]);
     } catch (error) {
-      if (asked !== id) return;
-      const isUnknown = error instanceof ApiError && (error.status === 404 || error.status === 400);
-      const hint = 'No conversation has this id. Dead letters and the log name ids of conversations.';
-      setText($('conversation-error'), isUnknown && error.code !== 'no_such_route' ? hint : errorText(error));
+      if (one.isOpen()) showFailure(error);
     }
   }
 
@@ -127,25 +105,18 @@ export function conversation(): Section {
   });
   $('state-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    void showState($<HTMLInputElement>('state-at').value.trim());
+    void showState(openOne(), $<HTMLInputElement>('state-at').value.trim());
   });
   $('more-events').addEventListener('click', () => void loadEvents(next));
-  $('rebuild-conversation').addEventListener('click', () => confirm({
-    title: 'Make the rows of this conversation again?',
-    explanation: [
-      'The projector of its partition reads the conversation’s events from the beginning of the topic, replaces its '
-      + 'rows, and drops what Redis has cached of it. The other conversations of the partition wait meanwhile.',
-      'Users who can see a difference start anew. If there is none, nobody notices.',
-    ],
-    action: 'Make them again',
-  }, async () => {
-    await post(path('/rebuild'));
+  $('rebuild-conversation').addEventListener('click', () => confirm(REBUILD, async () => {
+    await post(openOne().path('/rebuild'));
     announce('The projector will make the rows again');
     polls.now();
   }));
   return {
     open(argument) {
       polls.stop();
+      looks += 1;
       id = argument;
       $<HTMLInputElement>('conversation-id').value = id;
       setText($('conversation-error'), '');

@@ -2,10 +2,10 @@
 
 import { $, isolate, setText } from '../dom.js';
 import { announce } from '../toasts.js';
-import { errorText, get, orToast, post } from './api.js';
-import { confirm } from './confirmation.js';
+import { get, orToast, pollErrorText, post } from './api.js';
+import { confirm, type Confirmation } from './confirmation.js';
 import { NOTHING, count, number, time } from './format.js';
-import { poller } from './polling.js';
+import { poller, type Poller } from './polling.js';
 import { drawFacts, sourceText, type Fact, type Section } from './section.js';
 import { table } from './table.js';
 import type { DeadLetter } from './types.js';
@@ -14,6 +14,7 @@ const LIST_INTERVAL_MS = 2_000;
 const DETAIL_INTERVAL_MS = 1_000;
 /** The longest reason that the server takes, in characters. */
 const MAX_REASON = 500;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const STATES: Record<DeadLetter['status'], string> = {
   parked: 'gone', retrying: 'half_works', folded: 'works', discarded: 'unknown',
@@ -34,6 +35,12 @@ const list = table<DeadLetter>({
   ],
 });
 
+/** The key of a record of ours is the id of its conversation, which can be looked into. */
+function recordFacts(key: string, type: string): Fact[] {
+  const keyFact: Fact = { name: 'Key', text: isolate(key) };
+  return [UUID.test(key) ? { ...keyFact, href: `#conversation/${key}` } : keyFact, { name: 'Type', text: isolate(type) }];
+}
+
 function facts(letter: DeadLetter): Fact[] {
   const { status, reason, parkedAt, changedAt, conversationId, note, record } = letter;
   return [
@@ -43,7 +50,7 @@ function facts(letter: DeadLetter): Fact[] {
     { name: 'Status changed', text: time(changedAt) },
     ...(note ? [{ name: 'Why it was discarded', text: isolate(note), testId: 'dead-letter-note' }] : []),
     ...(conversationId ? [{ name: 'Conversation', text: conversationId, href: `#conversation/${conversationId}` }] : []),
-    ...(record ? [{ name: 'Key', text: isolate(record.key) }, { name: 'Type', text: record.eventType ?? NOTHING }] : []),
+    ...(record ? recordFacts(record.key, record.eventType ?? NOTHING) : []),
   ];
 }
 
@@ -64,91 +71,97 @@ function drawLetter(letter: DeadLetter): void {
   place.replaceChildren(...(record ? [sourceText(record.value, 'The record’s value', 'dead-letter-record')] : []));
 }
 
-export function deadLetters(): Section {
-  /** The dead letter that is open; empty for the list. */
-  let position = '';
-  let latest: DeadLetter | null = null;
-  const isAll = (): boolean => $<HTMLInputElement>('section-dead-letters').querySelector<HTMLInputElement>('[value="all"]')?.checked ?? false;
-
-  const listPolls = poller(LIST_INTERVAL_MS, async () => {
+/** The list of dead letters. */
+function deadLetterList(): Poller {
+  const all = $<HTMLInputElement>('all-dead-letters');
+  const polls = poller(LIST_INTERVAL_MS, async () => {
     try {
-      list.draw(await get<DeadLetter[]>(`dead-letters${isAll() ? '?all=true' : ''}`));
+      list.draw(await get<DeadLetter[]>(`dead-letters${all.checked ? '?all=true' : ''}`));
       setText($('dead-letters-error'), '');
     } catch (error) {
-      setText($('dead-letters-error'), errorText(error));
+      setText($('dead-letters-error'), pollErrorText(error));
       throw error;
     }
   });
+  $('dead-letters').append(list.element);
+  $('dead-letter-choices').addEventListener('change', () => polls.now());
+  return polls;
+}
 
-  const detailPolls = poller(DETAIL_INTERVAL_MS, async () => {
-    const asked = position;
-    try {
-      show(await get<DeadLetter>(`dead-letters/${asked}`));
-      setText($('dead-letter-error'), '');
-    } catch (error) {
-      if (asked === position) setText($('dead-letter-error'), errorText(error));
-      throw error;
-    }
-  });
+/** One dead letter, with what an admin can do about it. */
+function deadLetterDetail(): Section {
+  let position = '';
+  let latest: DeadLetter | null = null;
+  const path = (rest = ''): string => `dead-letters/${encodeURIComponent(position)}${rest}`;
 
   function show(letter: DeadLetter): void {
     if (letter.position !== position) return;
-    if (latest?.position === letter.position && latest.status !== letter.status) {
-      announce(`The dead letter is ${statusText(letter)}`);
-    }
+    if (latest && latest.status !== letter.status) announce(`The dead letter is ${statusText(letter)}`);
     // An answer to an action has no record: it stays what it was.
     latest = { ...letter, record: letter.record ?? latest?.record };
     drawLetter(latest);
   }
 
+  const polls = poller(DETAIL_INTERVAL_MS, async () => {
+    const asked = position;
+    try {
+      show(await get<DeadLetter>(path()));
+      setText($('dead-letter-error'), '');
+    } catch (error) {
+      if (asked === position) setText($('dead-letter-error'), pollErrorText(error));
+      throw error;
+    }
+  });
+
   async function retry(): Promise<void> {
-    const letter = await orToast(post<DeadLetter>(`dead-letters/${position}/retry`));
+    const letter = await orToast(post<DeadLetter>(path('/retry')));
     if (!letter) return;
     show(letter);
     $('heading-dead-letter').focus(); // the button is gone
-    detailPolls.now();
+    polls.now();
   }
 
-  function discard(): void {
-    confirm({
-      title: `Discard the dead letter ${position}?`,
-      explanation: [
-        'It leaves the list of open ones. The record stays on the log: you can still retry it, and a rebuild folds it '
-        + 'if this release can read it.',
-      ],
-      action: 'Discard it', isDangerous: true,
-      field: { label: 'Why? The audit keeps your reason.', maxLength: MAX_REASON },
-    }, async ({ text }) => {
-      show(await post<DeadLetter>(`dead-letters/${position}/discard`, { reason: text }));
-      $('heading-dead-letter').focus();
-    });
-  }
-
-  $('dead-letters').append(list.element);
-  for (const choice of $('section-dead-letters').querySelectorAll('[name="dead-letters"]')) {
-    choice.addEventListener('change', () => listPolls.now());
-  }
   $('retry-dead-letter').addEventListener('click', () => void retry());
-  $('discard-dead-letter').addEventListener('click', discard);
-  const close = (): void => {
-    listPolls.stop();
-    detailPolls.stop();
-  };
+  $('discard-dead-letter').addEventListener('click', () => confirm(discardConfirmation(position), async ({ text }) => {
+    show(await post<DeadLetter>(path('/discard'), { reason: text }));
+  }));
   return {
     open(argument) {
-      close();
       position = argument;
       latest = null;
-      $('dead-letter-list').hidden = position !== '';
-      $('dead-letter').hidden = position === '';
-      if (!position) {
-        listPolls.start();
-        return;
-      }
       setText($('heading-dead-letter'), `Dead letter ${position}`);
       setText($('dead-letter-error'), '');
       $('dead-letter-body').hidden = true;
-      detailPolls.start();
+      polls.start();
+    },
+    close: polls.stop,
+  };
+}
+
+const discardConfirmation = (position: string): Confirmation => ({
+  title: `Discard the dead letter ${position}?`,
+  explanation: [
+    'It leaves the list of open ones. The record stays on the log: you can still retry it, and a rebuild folds it if '
+    + 'this release can read it.',
+  ],
+  action: 'Discard it', isDangerous: true, focusAfter: $('heading-dead-letter'),
+  field: { label: 'Why? The audit keeps your reason.', maxLength: MAX_REASON },
+});
+
+export function deadLetters(): Section {
+  const all = deadLetterList();
+  const one = deadLetterDetail();
+  const close = (): void => {
+    all.stop();
+    one.close();
+  };
+  return {
+    open(position) {
+      close();
+      $('dead-letter-list').hidden = position !== '';
+      $('dead-letter').hidden = position === '';
+      if (position) one.open(position);
+      else all.start();
     },
     close,
   };

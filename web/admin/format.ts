@@ -47,7 +47,7 @@ export function time(value: Maybe<string>): string {
 
 /** `since …`, with how long that is. */
 export const since = (value: Maybe<string>): string =>
-  (value ? `since ${time(value)} (${duration(Math.floor(secondsSince(value)))})` : '');
+  (value ? `since ${time(value).replace('Yesterday', 'yesterday')} (${duration(Math.floor(secondsSince(value)))})` : '');
 
 /** An unknown JSON value as a text with line breaks. */
 export const json = (value: unknown): string => JSON.stringify(value, null, 2) ?? NOTHING;

@@ -140,7 +140,7 @@ export function outcomeText(job: Job): string {
   if (status === 'cancelled') return 'It was cancelled. Nothing was changed.';
   if (!outcome) return '';
   const sentences = [verdict(kind, outcome)];
-  const rows = outcome.rows == null ? '' : ` and ${count(outcome.rows, 'row')}`;
+  const rows = outcome.rows == null ? '' : ` and compared ${count(outcome.rows, 'row')}`;
   sentences.push(`It read ${count(outcome.records, 'record')}${rows}.`);
   if (outcome.stoodStillMs != null) sentences.push(`Projectors stood still for ${number(outcome.stoodStillMs)} ms.`);
   if (outcome.staleViews) sentences.push(`${count(outcome.staleViews, 'cached view')} differed.`);

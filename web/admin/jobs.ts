@@ -1,92 +1,43 @@
 // Jobs: starts them, shows how far they are and what came of them, and cancels them.
 
-import { $, button, child, createElement, drawList, setText } from '../dom.js';
+import { $, button, createElement, drawList, setText } from '../dom.js';
 import { announce, showToast } from '../toasts.js';
-import { get, orToast, post } from './api.js';
+import { get, orToast, pollErrorText, post } from './api.js';
 import { confirm } from './confirmation.js';
-import { number } from './format.js';
-import { JOB_TEXTS, historyText, isAtWork, jobName, outcomeText, statusState, statusText, stepText } from './job-texts.js';
+import { JOB_TEXTS, isAtWork, jobName, outcomeText, statusText } from './job-texts.js';
+import { createJob, drawJob } from './job-view.js';
 import { poller } from './polling.js';
-import { badge, setBadge, type Section } from './section.js';
-import { table, type Table } from './table.js';
-import type { Job, JobKind, JobOutcome } from './types.js';
+import type { Section } from './section.js';
+import type { Job, JobKind } from './types.js';
 
 const INTERVAL_MS = 1_000;
 const PAGE_SIZE = 20;
-
-type TableDifferences = JobOutcome['tables'][number];
-
-/** The tables of differences, by the element of their job. */
-const differenceTables = new WeakMap<HTMLElement, Table<TableDifferences>>();
-
-function createDifferences(): Table<TableDifferences> {
-  return table({
-    caption: 'Rows that differ, by table', testId: 'job-differences', keyOf: ({ table: name }) => name,
-    columns: [
-      { name: 'Table', text: ({ table: name }) => name, isCode: true },
-      { name: 'Missing', text: ({ missing }) => number(missing), isNumber: true },
-      { name: 'Added', text: ({ added }) => number(added), isNumber: true },
-      { name: 'Changed', text: ({ changed }) => number(changed), isNumber: true },
-    ],
-  });
-}
-
-function createJob(job: Job, onCancel: (job: Job) => void): HTMLElement {
-  const differences = createDifferences();
-  const progress = createElement('progress', { 'data-testid': 'job-progress', 'aria-label': `Progress of ${jobName(job)}` });
-  const element = createElement('li', { class: 'job', 'data-testid': 'job', 'data-number': String(job.number) },
-    createElement('div', { class: 'job-head' },
-      createElement('h4', {}, jobName(job)), badge(statusText(job), statusState(job), 'job-status')),
-    createElement('p', { class: 'hint job-history' }),
-    createElement('div', { class: 'job-step' },
-      createElement('p', { class: 'job-step-text', 'data-testid': 'job-step' }), progress,
-      button({ class: 'secondary bordered job-cancel', 'data-testid': 'cancel-job', 'aria-label': `Cancel ${jobName(job)}` },
-        () => onCancel(job), 'Cancel')),
-    createElement('p', { class: 'job-outcome', 'data-testid': 'job-outcome' }),
-    createElement('details', { class: 'job-details' },
-      createElement('summary', {}, 'Differences'),
-      differences.element,
-      createElement('h5', {}, 'The first ones'),
-      createElement('ul', { class: 'differences', 'data-testid': 'first-differences' })));
-  differenceTables.set(element, differences);
-  return element;
-}
-
-function drawProgress(element: HTMLElement, job: Job): void {
-  child(element, 'job-step').hidden = !isAtWork(job);
-  setText(child(element, 'job-step-text'), stepText(job));
-  const progress = element.querySelector('progress');
-  const { done, total } = job.step ?? { done: 0, total: null };
-  // A step without a number of its own shows that it goes on, not how far it is.
-  if (progress && total && total > 1) {
-    progress.max = total;
-    progress.value = Math.min(done, total);
-  } else {
-    progress?.removeAttribute('value');
-  }
-  child(element, 'job-cancel').hidden = job.isCancelRequested;
-}
-
-function drawJob(element: HTMLElement, job: Job): void {
-  setBadge(child(element, 'badge'), statusText(job), statusState(job));
-  setText(child(element, 'job-history'), historyText(job));
-  drawProgress(element, job);
-  setText(child(element, 'job-outcome'), isAtWork(job) ? '' : outcomeText(job));
-  const { tables = [], first = [] } = job.outcome ?? {};
-  const differing = tables.filter(({ missing, added, changed }) => missing + added + changed > 0);
-  child(element, 'job-details').hidden = differing.length === 0 && first.length === 0;
-  differenceTables.get(element)?.draw(differing);
-  const list = child(element, 'differences');
-  if (list.childElementCount !== first.length) {
-    list.replaceChildren(...first.map((text) => createElement('li', { dir: 'auto' }, text)));
-  }
-}
 
 /** Tells screen readers of a job's steps and of its end, but not of each number in between. */
 function announceChange(before: Job | undefined, job: Job): void {
   if (!before) return;
   if (isAtWork(before) && !isAtWork(job)) announce(`${jobName(job)} is ${statusText(job)}. ${outcomeText(job)}`);
   else if (isAtWork(job) && job.step && before.step?.name !== job.step.name) announce(`${jobName(job)}: ${job.step.name}`);
+}
+
+/** A kind of job, with the button that starts one. */
+function createKind(kind: JobKind, onStart: () => void): HTMLElement {
+  const { name, summary, button: text } = JOB_TEXTS[kind];
+  return createElement('div', { class: 'panel job-kind' },
+    createElement('h3', {}, name), createElement('p', { class: 'hint' }, summary),
+    button({ class: 'secondary bordered', 'data-testid': `start-${kind}` }, onStart, text));
+}
+
+/** Asks for confirmation, and gives the job that is being cancelled to `onCancelled`. */
+function confirmCancel(job: Job, onCancelled: (job: Job) => void): void {
+  confirm({
+    title: `Cancel ${jobName(job)}?`,
+    explanation: ['The job ends at its next step and drops what it has made. Nothing that is in use changes.'],
+    action: 'Cancel the job', isDangerous: true, focusAfter: $('heading-jobs'),
+  }, async () => {
+    onCancelled(await post<Job>(`jobs/${job.number}/cancel`));
+    announce(`${jobName(job)} is being cancelled`);
+  });
 }
 
 export function jobs(): Section {
@@ -110,25 +61,23 @@ export function jobs(): Section {
   }
 
   const polls = poller(INTERVAL_MS, async () => {
-    const newest = await get<Job[]>(`jobs?limit=${PAGE_SIZE}`);
-    if (!isLoaded) hasOlder = newest.length === PAGE_SIZE;
-    isLoaded = true;
-    newest.forEach(take);
-    draw();
+    try {
+      const newest = await get<Job[]>(`jobs?limit=${PAGE_SIZE}`);
+      if (!isLoaded) hasOlder = newest.length === PAGE_SIZE;
+      isLoaded = true;
+      newest.forEach(take);
+      draw();
+      setText($('jobs-error'), '');
+    } catch (error) {
+      setText($('jobs-error'), pollErrorText(error));
+      throw error;
+    }
   });
 
-  function cancel(job: Job): void {
-    confirm({
-      title: `Cancel ${jobName(job)}?`,
-      explanation: ['The job ends at its next step and drops what it has made. Nothing that is in use changes.'],
-      action: 'Cancel the job', isDangerous: true,
-    }, async () => {
-      take(await post<Job>(`jobs/${job.number}/cancel`));
-      draw();
-      announce(`${jobName(job)} is being cancelled`);
-      $('heading-jobs').focus();
-    });
-  }
+  const cancel = (job: Job): void => confirmCancel(job, (cancelled) => {
+    take(cancelled);
+    draw();
+  });
 
   function start(kind: JobKind): void {
     if ([...known.values()].some(isAtWork)) {
@@ -152,12 +101,7 @@ export function jobs(): Section {
     draw();
   }
 
-  $('job-kinds').replaceChildren(...(Object.keys(JOB_TEXTS) as JobKind[]).map((kind) => {
-    const { name, summary, button: text } = JOB_TEXTS[kind];
-    return createElement('div', { class: 'panel job-kind' },
-      createElement('h3', {}, name), createElement('p', { class: 'hint' }, summary),
-      button({ class: 'secondary bordered', 'data-testid': `start-${kind}` }, () => start(kind), text));
-  }));
+  $('job-kinds').replaceChildren(...(Object.keys(JOB_TEXTS) as JobKind[]).map((kind) => createKind(kind, () => start(kind))));
   $('older-jobs').addEventListener('click', () => void loadOlder());
   return { open: polls.start, close: polls.stop };
 }

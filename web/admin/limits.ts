@@ -14,7 +14,7 @@ function createArea(area: string, limits: readonly Limit[]): HTMLElement {
     caption: area, testId: 'limits', isStacked: true, keyOf: ({ limit }) => limit,
     columns: [
       { name: 'Limit', text: ({ limit }) => plain(limit) },
-      { name: 'Value', text: ({ value }) => plain(value), isNumber: true },
+      { name: 'Value', text: ({ value }) => plain(value) },
       { name: 'Beyond it', text: ({ beyond }) => plain(beyond) },
       { name: 'It protects', text: ({ protects }) => plain(protects) },
     ],

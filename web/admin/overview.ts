@@ -49,7 +49,7 @@ const partitions = table<Partition>({
 });
 
 const nodes = table<RealtimeNode>({
-  caption: 'Realtime nodes', testId: 'nodes', keyOf: ({ node }) => node,
+  caption: 'Realtime nodes', testId: 'nodes', isStacked: true, keyOf: ({ node }) => node,
   empty: 'No realtime node tells Redis that it runs.',
   columns: [
     { name: 'Node', text: ({ node }) => node, isCode: true },
@@ -114,7 +114,7 @@ function drawFigures(status: Status): void {
       text: status.nodes ? number(status.nodes.reduce((total, { sockets }) => total + sockets, 0)) : NOTHING,
     },
     { name: 'Generation', text: number(status.generation), testId: 'generation' },
-    { name: 'Open dead letters', text: number(openDeadLetters), href: '#dead-letters', testId: 'dead-letter-count' },
+    { name: 'Dead letters', text: number(openDeadLetters), href: '#dead-letters', testId: 'dead-letter-count' },
   ]);
 }
 

@@ -59,7 +59,7 @@ function summary(samples: readonly Sample[], series: readonly Series[]): string 
     const highest = samples.reduce((best, sample) => (value(sample) > value(best) ? sample : best), newest);
     const prefix = series.length > 1 ? `${name}: ` : '';
     return `${prefix}${decimal(value(newest))} now, at most ${decimal(value(highest))} at ${timeOfDay(highest.at)}`;
-  }).join(' · ');
+  }).join('\n');
 }
 
 /** Draws the axes and the lines for a width in pixels. */
@@ -116,7 +116,7 @@ export function plot(title: string, series: readonly Series[], testId: string): 
       latest = samples;
       const sentence = summary(samples, series);
       setText(text, sentence);
-      setAttribute(picture, 'aria-label', `${title} over the last hour. ${sentence}`);
+      setAttribute(picture, 'aria-label', `${title} over the last hour. ${sentence.replace('\n', '; ')}`);
       redraw();
     },
   };
