@@ -35,17 +35,17 @@ async fn run(system: &System, body: Value) -> Value {
 }
 
 /// Keeps every rebuild from coming further than its first step, until it is dropped.
-struct Hold(PgConnection);
+pub(crate) struct Hold(PgConnection);
 
 impl Hold {
-    async fn begin(system: &System) -> Self {
+    pub(crate) async fn begin(system: &System) -> Self {
         let mut connection = PgConnection::connect(&system.config.database_url).await.unwrap();
         let lock = format!("BEGIN; LOCK TABLE {}.members IN ACCESS EXCLUSIVE MODE", system.config.database_schema);
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
         Self(connection)
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.0.close().await.unwrap();
     }
 }

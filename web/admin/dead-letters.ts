@@ -12,6 +12,8 @@ import type { DeadLetter } from './types.js';
 
 const LIST_INTERVAL_MS = 2_000;
 const DETAIL_INTERVAL_MS = 1_000;
+/** How many dead letters the list shows. The server lists no more at once. */
+const LIST_MAX = 500;
 /** The longest reason that the server takes, in characters. */
 const MAX_REASON = 500;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -76,8 +78,10 @@ function deadLetterList(): Poller {
   const all = $<HTMLInputElement>('all-dead-letters');
   const polls = poller(LIST_INTERVAL_MS, async () => {
     try {
-      list.draw(await get<DeadLetter[]>(`dead-letters${all.checked ? '?all=true' : ''}`));
+      const letters = await get<DeadLetter[]>(`dead-letters?limit=${LIST_MAX}${all.checked ? '&all=true' : ''}`);
+      list.draw(letters);
       setText($('dead-letters-error'), '');
+      setText($('dead-letters-hint'), letters.length < LIST_MAX ? '' : `The first ${LIST_MAX} are shown.`);
     } catch (error) {
       setText($('dead-letters-error'), pollErrorText(error));
       throw error;
