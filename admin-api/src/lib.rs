@@ -4,28 +4,55 @@
 //! begins, and another one with its outcome: see [`audit`].
 
 mod audit;
+mod clock;
 mod dead_letters;
+mod history;
+mod observation;
+mod recent_offsets;
 mod status;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use domain::PositionVector;
 use event_log::{LogConsumer, LogError};
+use history::History;
+use observation::Observer;
 use read_model::{ReadModel, ReadModelError};
 use service::auth::Auth;
 use service::problem::Problem;
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[audit::LIMIT_ROWS, dead_letters::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    audit::LIMIT_ROWS,
+    dead_letters::LIMIT_ROWS,
+    history::LIMIT_ROWS,
+    observation::LIMIT_ROWS,
+    recent_offsets::LIMIT_ROWS,
+];
 
 /// An admin API. Clones share everything.
 #[derive(Clone)]
-pub struct AdminApi(Arc<Parts>);
+pub struct AdminApi(Arc<Shared>);
+
+/// What the handlers share: the parts, and what the process remembers.
+struct Shared {
+    parts: Parts,
+    observer: Observer,
+    history: History,
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
 
 /// What an admin API is made of.
 pub struct Parts {
@@ -42,20 +69,18 @@ pub struct Parts {
 }
 
 impl AdminApi {
-    /// Puts an admin API together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+    /// Starts to sample the history, until the shutdown. Needs a tokio runtime.
+    pub fn start(parts: Parts, shutdown: CancellationToken) -> Self {
+        let observer = Observer::new(parts.read_model.clone(), parts.log.clone(), parts.topic_id);
+        let shared = Arc::new(Shared { parts, observer, history: History::default() });
+        let sampled = shared.clone();
+        tokio::spawn(async move { sampled.history.sample(&sampled.observer, shutdown).await });
+        Self(shared)
     }
 
     /// The routes.
     pub fn router(&self) -> Router {
         routes().with_state(self.clone()).into()
-    }
-
-    /// The end of the log, and the offsets up to which readers get records.
-    async fn log_ends(&self) -> Result<(PositionVector, PositionVector), Problem> {
-        let log = &self.0.log;
-        tokio::try_join!(log.end_offsets(), log.readable_end_offsets()).map_err(|error| log_problem(&error))
     }
 }
 
@@ -69,6 +94,7 @@ impl FromRef<AdminApi> for Auth {
 pub fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::default()
         .routes(routes!(status::show))
+        .routes(routes!(history::show))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one))
         .routes(routes!(dead_letters::retry))

@@ -44,6 +44,7 @@ mod lease;
 mod load;
 mod migrations;
 mod operation_timer;
+mod overview;
 mod parking;
 mod pool;
 mod projection;
@@ -74,6 +75,7 @@ pub use generations::{
 pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use lease::LeasedPartition;
+pub use overview::{GenerationState, GenerationStatus, ReadModelOverview};
 pub use parking::{DeadLetterStatus, ParkedRecord};
 pub use projection::{FoldedTopic, OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};

@@ -141,14 +141,15 @@ impl SharedResources {
         })
     }
 
-    pub(super) fn admin_api(&self) -> AdminApi {
-        AdminApi::new(admin_api::Parts {
+    pub(super) fn admin_api(&self, shutdown: CancellationToken) -> AdminApi {
+        let parts = admin_api::Parts {
             auth: self.auth.clone(),
             read_model: self.read_model.clone(),
             log: Arc::new(self.consumer(&self.topic.name, "admin-api")),
             topic: self.topic.name.clone(),
             topic_id: self.topic.id,
-        })
+        };
+        AdminApi::start(parts, shutdown)
     }
 
     pub(super) async fn realtime(&self, roles: Roles, shutdown: CancellationToken) -> anyhow::Result<Realtime> {

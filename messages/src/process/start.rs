@@ -86,7 +86,7 @@ pub async fn start(
         services.producer = Some(producer);
     }
     if roles.query_api {
-        router = router.merge(resources.query_api().router()).merge(resources.admin_api().router());
+        router = router.merge(resources.query_api().router()).merge(resources.admin_api(shutdown.clone()).router());
     }
     if roles.realtime {
         let realtime = resources.realtime(roles, shutdown.clone()).await?;

@@ -233,7 +233,7 @@ fn is_background_command(command: &RedisCommand) -> bool {
 }
 
 /// Whether a process runs this transaction by itself: to connect, to hold its leases, to check what the read model is
-/// and whether Postgres answers, and to trust the reservations.
+/// and whether Postgres answers, to trust the reservations, and to sample the lag for admins ("FROM generations", too).
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
         "'messages.connection'",
