@@ -7,6 +7,7 @@ mod audit;
 mod clock;
 mod dead_letters;
 mod history;
+mod limits;
 mod observation;
 mod recent_offsets;
 mod status;
@@ -16,16 +17,21 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
+use cache::Cache;
+use domain::Timestamp;
 use event_log::{LogConsumer, LogError};
 use history::History;
 use observation::Observer;
 use read_model::{ReadModel, ReadModelError};
 use service::auth::Auth;
+use service::health::Health;
 use service::problem::Problem;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
+
+pub use limits::LimitInForce;
 
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
@@ -43,6 +49,8 @@ pub struct AdminApi(Arc<Shared>);
 /// What the handlers share: the parts, and what the process remembers.
 struct Shared {
     parts: Parts,
+    /// When the process began to serve.
+    started_at: Option<Timestamp>,
     observer: Observer,
     history: History,
 }
@@ -60,8 +68,16 @@ pub struct Parts {
     pub auth: Auth,
     /// The dead letters, the audit, and how far the projector is.
     pub read_model: ReadModel,
+    /// The realtime nodes, and the cached views.
+    pub cache: Cache,
     /// Reads the log's end, and records of it.
     pub log: Arc<LogConsumer>,
+    /// What the process knows of its health.
+    pub health: Health,
+    /// The services that the process runs.
+    pub roles: Vec<&'static str>,
+    /// The limits in force.
+    pub limits: Vec<LimitInForce>,
     /// The topic's name.
     pub topic: String,
     /// The topic's id (KIP-516).
@@ -71,8 +87,13 @@ pub struct Parts {
 impl AdminApi {
     /// Starts to sample the history, until the shutdown. Needs a tokio runtime.
     pub fn start(parts: Parts, shutdown: CancellationToken) -> Self {
-        let observer = Observer::new(parts.read_model.clone(), parts.log.clone(), parts.topic_id);
-        let shared = Arc::new(Shared { parts, observer, history: History::default() });
+        let observer = Observer::new(parts.read_model.clone(), parts.cache.clone(), parts.log.clone(), parts.topic_id);
+        let shared = Arc::new(Shared {
+            started_at: clock::timestamp(clock::now_ms()),
+            observer,
+            history: History::default(),
+            parts,
+        });
         let sampled = shared.clone();
         tokio::spawn(async move { sampled.history.sample(&sampled.observer, shutdown).await });
         Self(shared)
@@ -95,6 +116,7 @@ pub fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::default()
         .routes(routes!(status::show))
         .routes(routes!(history::show))
+        .routes(routes!(limits::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one))
         .routes(routes!(dead_letters::retry))

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cache::{Cache, LiveNode};
 use domain::{Position, PositionVector};
 use event_log::{LogConsumer, LogError};
 use futures_util::future::try_join_all;
@@ -68,6 +69,8 @@ pub(crate) struct Observation {
     pub(crate) open_dead_letters: i64,
     /// Each partition of the topic.
     pub(crate) partitions: Vec<PartitionStatus>,
+    /// The realtime nodes that are alive; none while Redis doesn't answer.
+    pub(crate) nodes: Vec<LiveNode>,
 }
 
 /// The last observation, or why it failed.
@@ -79,6 +82,7 @@ struct LastOutcome {
 /// Observes the projection for everybody who asks this process.
 pub(crate) struct Observer {
     read_model: ReadModel,
+    cache: Cache,
     log: Arc<LogConsumer>,
     topic_id: Uuid,
     /// For the one observation at a time.
@@ -93,9 +97,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Observer {
     /// Observes the topic with this id.
-    pub(crate) fn new(read_model: ReadModel, log: Arc<LogConsumer>, topic_id: Uuid) -> Self {
+    pub(crate) fn new(read_model: ReadModel, cache: Cache, log: Arc<LogConsumer>, topic_id: Uuid) -> Self {
         let (permit, last, recent) = (Semaphore::new(1), Mutex::default(), Mutex::default());
-        Self { read_model, log, topic_id, permit, last, recent }
+        Self { read_model, cache, log, topic_id, permit, last, recent }
     }
 
     /// The present state of the projection; at most [`REUSE`] ago.
@@ -129,7 +133,11 @@ impl Observer {
         let (end, readable) = ends.map_err(|error| log_problem(&error))?;
         let oldest = self.oldest(&overview.offsets, &readable).await.map_err(|error| log_problem(&error))?;
         let rates = lock(&self.recent).add(Instant::now(), &end, &overview.offsets);
-        Ok(observation(overview, &end, &readable, &oldest, &rates))
+        let nodes = self.cache.live_nodes().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "Redis failed; admins see no realtime nodes");
+            Vec::new()
+        });
+        Ok(Observation { nodes, ..observation(overview, &end, &readable, &oldest, &rates) })
     }
 
     /// When the log took the first record of each partition that isn't folded, in Unix milliseconds; none where all are,
@@ -195,5 +203,6 @@ fn observation(
             oldest_ms: *oldest_ms,
         }
     });
-    Observation { generations, projectors: leases.projectors, open_dead_letters, partitions: partitions.collect() }
+    let (partitions, nodes) = (partitions.collect(), Vec::new());
+    Observation { generations, projectors: leases.projectors, open_dead_letters, partitions, nodes }
 }

@@ -2,10 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use cache::{LiveNode, NodeCounts};
+use domain::Timestamp;
 use http::Uri;
 use read_model::{GenerationState, GenerationStatus};
 use serde::Serialize;
 use service::auth::AdminCaller;
+use service::health::{CheckReport, HealthReport, ReadinessStatus};
 use service::http::Params;
 use service::openapi::{ADMIN, AdminErrors, CommonHeaderParams};
 use service::problem::Problem;
@@ -39,6 +42,47 @@ pub(crate) struct SystemStatus {
     partitions: Vec<PartitionStatus>,
     /// The generations of the read model, the newest first.
     generations: Vec<GenerationState>,
+    /// The realtime nodes that are alive. Empty while Redis doesn't answer.
+    nodes: Vec<NodeStatus>,
+    /// The process that answers. Others may be in another state.
+    process: ProcessStatus,
+}
+
+/// The state of the process that answers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProcessStatus {
+    /// The services that it runs.
+    #[schema(example = json!(["query-api"]))]
+    roles: Vec<&'static str>,
+    /// When it began to serve.
+    #[schema(required)]
+    started_at: Option<Timestamp>,
+    /// Whether it can do its work.
+    status: ReadinessStatus,
+    /// Each check of what it depends on, with its state and since when.
+    checks: Vec<CheckReport>,
+}
+
+/// A realtime node, by what it said with its last heartbeat.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeStatus {
+    /// The id that it has had since its start.
+    node: Uuid,
+    /// How many sockets of users it has.
+    sockets: usize,
+    /// How many conversations have a participant with a socket there.
+    rooms: usize,
+    /// When it said so. A node sends a heartbeat every 2 s, and is gone 8 s after the last one.
+    seen_at: Timestamp,
+}
+
+impl From<&LiveNode> for NodeStatus {
+    fn from(live: &LiveNode) -> Self {
+        let LiveNode { node, counts: NodeCounts { sockets, rooms }, seen_at } = *live;
+        Self { node, sockets, rooms, seen_at }
+    }
 }
 
 /// See what the system is doing
@@ -59,6 +103,7 @@ pub(crate) async fn show(
 ) -> Result<Json<DataResponse<SystemStatus>>, Problem> {
     Params::read(&uri, &[])?;
     let observed = api.0.observer.observe().await?;
+    let HealthReport { status, checks } = api.0.health.report().await;
     let live = observed.generations.iter().find(|it| it.status == GenerationStatus::Live);
     let data = SystemStatus {
         topic: api.0.topic.clone(),
@@ -70,6 +115,8 @@ pub(crate) async fn show(
         lag_seconds: observed.lag_seconds(),
         partitions: observed.partitions.clone(),
         generations: observed.generations.clone(),
+        nodes: observed.nodes.iter().map(Into::into).collect(),
+        process: ProcessStatus { roles: api.0.roles.clone(), started_at: api.0.started_at, status, checks },
     };
     Ok(Json(DataResponse { data }))
 }
