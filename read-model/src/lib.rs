@@ -65,7 +65,10 @@ pub use commit::CommitError;
 pub use connection::ReadModel;
 pub use conversation_rebuilds::{ConversationRebuild, ConversationRebuildStatus};
 pub use dead_letters::{DeadLetter, RefoldedConversation, Upkeep};
-pub use derived_rows::{DemandedRow, DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
+pub use derived_rows::{
+    DemandedRow, DerivedRow, DerivedTable, Difference, DifferenceKind, Differences, ParkedRecords, StoredConversation,
+    StoredRows, TableCounts, demanded_applied, demanded_rows,
+};
 pub use error::ReadModelError;
 pub use facts::Membership;
 pub use generations::{
@@ -85,6 +88,8 @@ pub use sync::{Change, PositionedChange, SyncOutcome, SyncPage};
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     connection::LIMIT_ROWS,
     derived_rows::LIMIT_ROWS,
+    derived_rows::DIFFERENCE_LIMITS,
+    derived_rows::CONVERSATION_LIMITS,
     generations::BUILD_LIMITS,
     generations::COPY_LIMITS,
     generations::RETIRED_LIMITS,
