@@ -5,6 +5,7 @@
 
 mod audit;
 mod clock;
+mod conversation;
 mod dead_letters;
 mod history;
 mod limits;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use cache::Cache;
+use conversation::LogScanner;
+use conversation::views::ViewTurns;
 use domain::Timestamp;
 use event_log::{LogConsumer, LogError};
 use history::History;
@@ -36,6 +39,9 @@ pub use limits::LimitInForce;
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     audit::LIMIT_ROWS,
+    conversation::EVENT_LIMITS,
+    conversation::SCAN_LIMITS,
+    conversation::VIEW_LIMITS,
     dead_letters::LIMIT_ROWS,
     history::LIMIT_ROWS,
     observation::LIMIT_ROWS,
@@ -53,6 +59,8 @@ struct Shared {
     started_at: Option<Timestamp>,
     observer: Observer,
     history: History,
+    scanner: LogScanner,
+    view_turns: ViewTurns,
 }
 
 impl Deref for Shared {
@@ -78,10 +86,14 @@ pub struct Parts {
     pub roles: Vec<&'static str>,
     /// The limits in force.
     pub limits: Vec<LimitInForce>,
+    /// The addresses of the Kafka brokers.
+    pub brokers: String,
     /// The topic's name.
     pub topic: String,
     /// The topic's id (KIP-516).
     pub topic_id: Uuid,
+    /// How many partitions the topic has.
+    pub partitions: usize,
 }
 
 impl AdminApi {
@@ -92,6 +104,8 @@ impl AdminApi {
             started_at: clock::timestamp(clock::now_ms()),
             observer,
             history: History::default(),
+            scanner: LogScanner::new(parts.brokers.clone(), parts.topic.clone(), parts.partitions),
+            view_turns: ViewTurns::default(),
             parts,
         });
         let sampled = shared.clone();
@@ -117,6 +131,10 @@ pub fn routes() -> OpenApiRouter<AdminApi> {
         .routes(routes!(status::show))
         .routes(routes!(history::show))
         .routes(routes!(limits::list))
+        .routes(routes!(conversation::overview::show))
+        .routes(routes!(conversation::events::list))
+        .routes(routes!(conversation::state::show))
+        .routes(routes!(conversation::views::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one))
         .routes(routes!(dead_letters::retry))

@@ -32,6 +32,7 @@ mod changed_entities;
 mod commit;
 mod connection;
 mod conversation_rebuilds;
+mod conversation_summary;
 mod dead_letters;
 mod derived_rows;
 mod embedded_migrations;
@@ -64,6 +65,7 @@ pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;
 pub use conversation_rebuilds::{ConversationRebuild, ConversationRebuildStatus};
+pub use conversation_summary::ConversationSummary;
 pub use dead_letters::{DeadLetter, RefoldedConversation, Upkeep};
 pub use derived_rows::{
     DemandedRow, DerivedRow, DerivedTable, Difference, DifferenceKind, Differences, ParkedRecords, StoredConversation,

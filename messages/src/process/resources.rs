@@ -95,6 +95,7 @@ impl SharedResources {
     pub(super) fn projector(&self) -> anyhow::Result<Projector> {
         let config = &self.config;
         Ok(Projector {
+            brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.clone(),
             topic_watch: self.topic_watch.clone(),
             read_model: ReadModel::connect_projector(&config.database_url, &config.database_schema)?,
@@ -154,6 +155,7 @@ impl SharedResources {
             brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.name.clone(),
             topic_id: self.topic.id,
+            partitions: self.topic.partitions,
         };
         AdminApi::start(parts, shutdown)
     }
