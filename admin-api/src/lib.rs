@@ -7,29 +7,73 @@
 #![warn(clippy::large_futures)]
 
 mod audit;
+mod clock;
+mod conversation;
 mod dead_letters;
+mod history;
 mod jobs;
+mod limits;
+mod observation;
+mod recent_offsets;
 mod status;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use domain::PositionVector;
+use cache::Cache;
+use conversation::LogScanner;
+use conversation::views::ViewTurns;
+use domain::Timestamp;
 use event_log::{LogConsumer, LogError};
+use history::History;
+use observation::Observer;
 use read_model::{ReadModel, ReadModelError};
 use service::auth::Auth;
+use service::health::Health;
 use service::problem::Problem;
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+pub use limits::LimitInForce;
+
 /// The limits of this crate, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[audit::LIMIT_ROWS, dead_letters::LIMIT_ROWS, jobs::LIMIT_ROWS];
+pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
+    audit::LIMIT_ROWS,
+    conversation::EVENT_LIMITS,
+    conversation::SCAN_LIMITS,
+    conversation::VIEW_LIMITS,
+    dead_letters::LIMIT_ROWS,
+    history::LIMIT_ROWS,
+    jobs::LIMIT_ROWS,
+    observation::LIMIT_ROWS,
+    recent_offsets::LIMIT_ROWS,
+];
 
 /// An admin API. Clones share everything.
 #[derive(Clone)]
-pub struct AdminApi(Arc<Parts>);
+pub struct AdminApi(Arc<Shared>);
+
+/// What the handlers share: the parts, and what the process remembers.
+struct Shared {
+    parts: Parts,
+    /// When the process began to serve.
+    started_at: Option<Timestamp>,
+    observer: Observer,
+    history: History,
+    scanner: LogScanner,
+    view_turns: ViewTurns,
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
 
 /// What an admin API is made of.
 pub struct Parts {
@@ -37,8 +81,18 @@ pub struct Parts {
     pub auth: Auth,
     /// The dead letters, the audit, and how far the projector is.
     pub read_model: ReadModel,
+    /// The realtime nodes, and the cached views.
+    pub cache: Cache,
     /// Reads the log's end, and records of it.
     pub log: Arc<LogConsumer>,
+    /// What the process knows of its health.
+    pub health: Health,
+    /// The services that the process runs.
+    pub roles: Vec<&'static str>,
+    /// The limits in force.
+    pub limits: Vec<LimitInForce>,
+    /// The addresses of the Kafka brokers.
+    pub brokers: String,
     /// The topic's name.
     pub topic: String,
     /// The topic's id (KIP-516).
@@ -48,20 +102,25 @@ pub struct Parts {
 }
 
 impl AdminApi {
-    /// Puts an admin API together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+    /// Starts to sample the history, until the shutdown. Needs a tokio runtime.
+    pub fn start(parts: Parts, shutdown: CancellationToken) -> Self {
+        let observer = Observer::new(parts.read_model.clone(), parts.cache.clone(), parts.log.clone(), parts.topic_id);
+        let shared = Arc::new(Shared {
+            started_at: clock::timestamp(clock::now_ms()),
+            observer,
+            history: History::default(),
+            scanner: LogScanner::new(parts.brokers.clone(), parts.topic.clone(), parts.partitions),
+            view_turns: ViewTurns::default(),
+            parts,
+        });
+        let sampled = shared.clone();
+        tokio::spawn(async move { sampled.history.sample(&sampled.observer, shutdown).await });
+        Self(shared)
     }
 
     /// The routes.
     pub fn router(&self) -> Router {
         routes().with_state(self.clone()).into()
-    }
-
-    /// The end of the log, and the offsets up to which readers get records.
-    async fn log_ends(&self) -> Result<(PositionVector, PositionVector), Problem> {
-        let log = &self.0.log;
-        tokio::try_join!(log.end_offsets(), log.readable_end_offsets()).map_err(|error| log_problem(&error))
     }
 }
 
@@ -75,6 +134,12 @@ impl FromRef<AdminApi> for Auth {
 pub fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::default()
         .routes(routes!(status::show))
+        .routes(routes!(history::show))
+        .routes(routes!(limits::list))
+        .routes(routes!(conversation::overview::show))
+        .routes(routes!(conversation::events::list))
+        .routes(routes!(conversation::state::show))
+        .routes(routes!(conversation::views::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one))
         .routes(routes!(dead_letters::retry))

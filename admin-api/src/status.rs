@@ -1,16 +1,23 @@
-//! Where each partition of the projection is.
+//! What the system is doing: where each partition of the projection is, and which generations of the read model exist.
 
 use axum::Json;
 use axum::extract::State;
+use cache::{LiveNode, NodeCounts};
+use domain::Timestamp;
+use http::Uri;
+use read_model::{GenerationState, GenerationStatus};
 use serde::Serialize;
 use service::auth::AdminCaller;
+use service::health::{CheckReport, HealthReport, ReadinessStatus};
+use service::http::Params;
 use service::openapi::{ADMIN, AdminErrors, CommonHeaderParams};
 use service::problem::Problem;
 use service::response::DataResponse;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{AdminApi, postgres_problem};
+use crate::AdminApi;
+use crate::observation::PartitionStatus;
 
 /// What the system is doing.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -27,29 +34,60 @@ pub(crate) struct SystemStatus {
     projectors: usize,
     /// How many dead letters are open: neither folded nor discarded.
     open_dead_letters: i64,
+    /// How many offsets of all partitions are readable and not folded yet.
+    lag: i64,
+    /// How many seconds ago the log took the oldest record that is readable and not folded yet; 0 if all are folded.
+    lag_seconds: f64,
     /// Each partition of the topic.
     partitions: Vec<PartitionStatus>,
+    /// The generations of the read model, the newest first.
+    generations: Vec<GenerationState>,
+    /// The realtime nodes that are alive. Empty while Redis doesn't answer.
+    nodes: Vec<NodeStatus>,
+    /// The process that answers. Others may be in another state.
+    process: ProcessStatus,
 }
 
-/// How far the projection of a partition is.
+/// The state of the process that answers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PartitionStatus {
-    /// Its number.
-    partition: i32,
-    /// The offset after the last record of the log.
-    end: i64,
-    /// The offset up to which readers get records. It is smaller while another producer has a transaction open.
-    readable: i64,
-    /// The offset up to which the read model is folded.
-    folded: i64,
-    /// How many offsets are readable and not folded yet.
-    lag: i64,
-    /// Whether a projector works on it.
-    is_projected: bool,
+pub(crate) struct ProcessStatus {
+    /// The services that it runs.
+    #[schema(example = json!(["query-api"]))]
+    roles: Vec<&'static str>,
+    /// When it began to serve.
+    #[schema(required)]
+    started_at: Option<Timestamp>,
+    /// Whether it can do its work.
+    status: ReadinessStatus,
+    /// Each check of what it depends on, with its state and since when.
+    checks: Vec<CheckReport>,
 }
 
-/// See where the projection is
+/// A realtime node, by what it said with its last heartbeat.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeStatus {
+    /// The id that it has had since its start.
+    node: Uuid,
+    /// How many sockets of users it has.
+    sockets: usize,
+    /// How many conversations have a participant with a socket there.
+    rooms: usize,
+    /// When it said so. A node sends a heartbeat every 2 s, and is gone 8 s after the last one.
+    seen_at: Timestamp,
+}
+
+impl From<&LiveNode> for NodeStatus {
+    fn from(live: &LiveNode) -> Self {
+        let LiveNode { node, counts: NodeCounts { sockets, rooms }, seen_at } = *live;
+        Self { node, sockets, rooms, seen_at }
+    }
+}
+
+/// See what the system is doing
+///
+/// All admins share an answer: it is up to 500 ms old.
 #[utoipa::path(
     get,
     path = "/admin/api/status",
@@ -61,36 +99,24 @@ pub(crate) struct PartitionStatus {
 pub(crate) async fn show(
     State(api): State<AdminApi>,
     _: AdminCaller,
+    uri: Uri,
 ) -> Result<Json<DataResponse<SystemStatus>>, Problem> {
-    let read_model = &api.0.read_model;
-    // Before the log's ends: what is folded meanwhile must not look as if it were beyond them.
-    let read = async {
-        let offsets = read_model.offsets().await?;
-        let (generation, leases) = (read_model.generation().await?, read_model.leases().await?);
-        let partitions: Vec<i32> = (0..).zip(&offsets.0).map(|(partition, _)| partition).collect();
-        let upkeep = read_model.upkeep(api.0.topic_id, &partitions).await?;
-        Ok((offsets, generation, leases, upkeep.open_dead_letters))
-    };
-    let (folded, generation, leases, open_dead_letters) = read.await.map_err(|error| postgres_problem(&error))?;
-    let (end, readable) = api.log_ends().await?;
-    let partitions = (0..).zip(end.0.iter().zip(&readable.0)).map(|(partition, (end, readable))| {
-        let folded = folded.next(partition);
-        PartitionStatus {
-            partition,
-            end: *end,
-            readable: *readable,
-            folded,
-            lag: (readable - folded).max(0),
-            is_projected: !leases.unowned.contains(&partition) && leases.projectors > 0,
-        }
-    });
+    Params::read(&uri, &[])?;
+    let observed = api.0.observer.observe().await?;
+    let HealthReport { status, checks } = api.0.health.report().await;
+    let live = observed.generations.iter().find(|it| it.status == GenerationStatus::Live);
     let data = SystemStatus {
         topic: api.0.topic.clone(),
         topic_id: api.0.topic_id,
-        generation,
-        projectors: leases.projectors,
-        open_dead_letters,
-        partitions: partitions.collect(),
+        generation: live.map(|it| it.generation),
+        projectors: observed.projectors,
+        open_dead_letters: observed.open_dead_letters,
+        lag: observed.lag(),
+        lag_seconds: observed.lag_seconds(),
+        partitions: observed.partitions.clone(),
+        generations: observed.generations.clone(),
+        nodes: observed.nodes.iter().map(Into::into).collect(),
+        process: ProcessStatus { roles: api.0.roles.clone(), started_at: api.0.started_at, status, checks },
     };
     Ok(Json(DataResponse { data }))
 }

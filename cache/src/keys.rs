@@ -356,6 +356,12 @@ impl Keys<'_> {
         format!("{}:nodes", self.prefix)
     }
 
+    /// String: how many sockets and rooms a node has, and when it said so, in Unix milliseconds. It lives as long as the
+    /// node.
+    pub(crate) fn node_counts(&self, node: Uuid) -> String {
+        format!("{}:node-counts:{node}", self.prefix)
+    }
+
     /// Set of the users who are online on a node.
     pub(crate) fn node_users(&self, node: Uuid) -> String {
         format!("{}:node-users:{node}", self.prefix)

@@ -55,6 +55,7 @@ mod idempotency;
 pub mod keys;
 mod local_cache;
 mod local_limits;
+mod nodes;
 pub mod participants;
 mod pending;
 pub mod presence;
@@ -74,6 +75,7 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     as_of::LIMIT_ROWS,
     local_cache::LIMIT_ROWS,
     local_limits::LIMIT_ROWS,
+    nodes::LIMIT_ROWS,
     presence::LIMIT_ROWS,
     reconnecting::LIMIT_ROWS,
     subscription::LIMIT_ROWS,
@@ -89,6 +91,7 @@ pub use health::RedisHealth;
 pub use idempotency::{AcknowledgedRequest, IdempotencyScope, Reservation, ReservationEpoch};
 pub use keys::{Dependency, ViewKey};
 pub use local_limits::LocalLimits;
+pub use nodes::{LiveNode, NodeCounts};
 pub use pending::{PendingChanges, PendingEntity};
 pub use progress::Progress;
 pub use publish::PublishOutcome;

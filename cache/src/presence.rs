@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::connection::{Cache, CacheError};
 use crate::keys;
+use crate::nodes::NodeCounts;
 use crate::subscription::Subscription;
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
@@ -110,13 +111,20 @@ pub struct MarkedOnline {
 }
 
 impl Cache {
-    /// Keeps a node alive for so long, by Redis' clock.
+    /// Keeps a node alive for so long, by Redis' clock, and says how much it serves.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn presence_heartbeat(&self, node: Uuid, lives_for: Duration) -> Result<(), CacheError> {
+    pub async fn presence_heartbeat(
+        &self,
+        node: Uuid,
+        lives_for: Duration,
+        counts: NodeCounts,
+    ) -> Result<(), CacheError> {
+        let keys = self.keys();
         let mut call = HEARTBEAT.prepare_invoke();
-        call.key(self.keys().nodes()).arg(node.to_string()).arg(millis(lives_for));
+        call.key(keys.nodes()).key(keys.node_counts(node)).arg(node.to_string()).arg(millis(lives_for));
+        call.arg(format!("{} {}", counts.sockets, counts.rooms));
         call.invoke_async::<i64>(&mut self.connection("presence_heartbeat")).await?;
         Ok(())
     }

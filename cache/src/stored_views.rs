@@ -5,6 +5,7 @@ use std::str::FromStr;
 use domain::{ConversationId, UserId};
 
 use crate::connection::{Cache, CacheError};
+use crate::counted_connection::CountedConnection;
 use crate::keys::{Keys, ViewKey};
 
 /// How many keys Redis looks at in one step. It serves nobody else meanwhile.
@@ -33,15 +34,32 @@ impl Cache {
         let mut views = Vec::new();
         for key in &found {
             let Some(list) = parse(&keys, key) else { continue };
-            if list.page_size().is_none() {
-                views.push(list);
-                continue;
-            }
-            let fields: Vec<String> = redis::cmd("HKEYS").arg(key).query_async(&mut connection).await?;
-            views.extend(fields.iter().filter_map(|field| field.parse().ok()).map(|size| list.with_page_size(size)));
+            views.extend(stored_sizes(&mut connection, key, list).await?);
         }
         Ok(StoredViews { views, next })
     }
+
+    /// The page sizes of a list that Redis has stored, each as a view of its own. Any other view as it is, whether Redis
+    /// has it or not.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn stored_page_sizes(&self, view: ViewKey) -> Result<Vec<ViewKey>, CacheError> {
+        let key = self.keys().view(&view);
+        stored_sizes(&mut self.evictable_connection("stored_page_sizes"), &key, view).await
+    }
+}
+
+async fn stored_sizes(
+    connection: &mut CountedConnection,
+    key: &str,
+    view: ViewKey,
+) -> Result<Vec<ViewKey>, CacheError> {
+    if view.page_size().is_none() {
+        return Ok(vec![view]);
+    }
+    let fields: Vec<String> = redis::cmd("HKEYS").arg(key).query_async(connection).await?;
+    Ok(fields.iter().filter_map(|field| field.parse().ok()).map(|size| view.with_page_size(size)).collect())
 }
 
 /// A text as a pattern that matches only the text.

@@ -29,11 +29,11 @@ pub use jobs::{JobRunner, run_jobs};
 pub use lag::{Lag, lag};
 pub use progress::StepProgress;
 pub use projector::Projector;
+pub use read_model::{Difference, DifferenceKind, Differences, TableCounts};
 pub use rebuild::{Rebuild, RebuildGoal, RebuildOutcome, RebuildStep, ResetProgress, go_back, rebuild, reset};
 pub use stalls::{Stalls, held_reason};
 pub use verify::{
-    Difference, DifferenceKind, Differences, StaleView, TableCounts, Verification, VerifyOutcome, VerifyProgress,
-    ViewComparison, compare_cached_views, verify,
+    StaleView, Verification, VerifyOutcome, VerifyProgress, ViewComparison, compare_cached_views, verify,
 };
 pub use worker::run;
 
@@ -50,6 +50,5 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     rebuild::COPY_LIMITS,
     rebuild::COURTESY_LIMITS,
     rebuild::SWAP_LIMITS,
-    verify::LIMIT_ROWS,
     verify::VIEW_LIMITS,
 ];

@@ -1,7 +1,7 @@
 //! Requests to make the rows of single conversations anew. The projector that owns the partition fulfils them: nobody else
 //! knows which batches run.
 
-use domain::ConversationId;
+use domain::{ConversationId, Timestamp};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::parking::storable_text;
 use crate::rows;
 
 /// What has become of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationRebuildStatus {
     /// A projector is to do it.
@@ -33,6 +33,8 @@ pub struct ConversationRebuild {
     pub status: ConversationRebuildStatus,
     /// Why it failed.
     pub reason: Option<String>,
+    /// When an operator last requested it.
+    pub requested_at: Timestamp,
 }
 
 impl ConversationRebuild {
@@ -42,6 +44,7 @@ impl ConversationRebuild {
             partition: row.try_get("partition")?,
             status: rows::enum_value(row, "status")?,
             reason: row.try_get("reason")?,
+            requested_at: rows::timestamp(row, "requested_at")?,
         })
     }
 }

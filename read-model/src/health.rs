@@ -8,6 +8,7 @@ use sqlx::Row;
 use crate::connection::ReadModel;
 use crate::embedded_migrations::migrator;
 use crate::error::ReadModelError;
+use crate::pool::PooledConnection;
 
 /// The state of Postgres and of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,20 +92,24 @@ impl ReadModel {
 
     /// Reads which partitions have a projector now.
     pub async fn leases(&self) -> Result<Leases, ReadModelError> {
-        let mut connection = self.acquire("leases").await?;
-        let rows = sqlx::query(
-            "SELECT partition, CASE WHEN lease_until >= now() THEN owner END AS owner FROM leases ORDER BY partition",
-        )
-        .fetch_all(&mut connection)
-        .await?;
-        let mut owners = BTreeSet::new();
-        let mut unowned = Vec::new();
-        for row in rows {
-            match row.try_get::<Option<String>, _>("owner")? {
-                Some(owner) => drop(owners.insert(owner)),
-                None => unowned.push(row.try_get("partition")?),
-            }
-        }
-        Ok(Leases { projectors: owners.len(), unowned })
+        Ok(leases(&mut self.acquire("leases").await?).await?)
     }
+}
+
+/// Reads which partitions have a projector.
+pub(crate) async fn leases(connection: &mut PooledConnection) -> Result<Leases, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT partition, CASE WHEN lease_until >= now() THEN owner END AS owner FROM leases ORDER BY partition",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut owners = BTreeSet::new();
+    let mut unowned = Vec::new();
+    for row in rows {
+        match row.try_get::<Option<String>, _>("owner")? {
+            Some(owner) => drop(owners.insert(owner)),
+            None => unowned.push(row.try_get("partition")?),
+        }
+    }
+    Ok(Leases { projectors: owners.len(), unowned })
 }

@@ -32,6 +32,7 @@ mod changed_entities;
 mod commit;
 mod connection;
 mod conversation_rebuilds;
+mod conversation_summary;
 mod dead_letters;
 mod derived_rows;
 mod embedded_migrations;
@@ -45,6 +46,7 @@ mod lease;
 mod load;
 mod migrations;
 mod operation_timer;
+mod overview;
 mod parking;
 mod pool;
 mod projection;
@@ -64,8 +66,12 @@ pub use changed_entities::{ChangedEntities, ChangesCursor};
 pub use commit::CommitError;
 pub use connection::ReadModel;
 pub use conversation_rebuilds::{ConversationRebuild, ConversationRebuildStatus};
+pub use conversation_summary::ConversationSummary;
 pub use dead_letters::{DeadLetter, RefoldedConversation, Upkeep};
-pub use derived_rows::{DemandedRow, DerivedRow, DerivedTable, StoredRows, demanded_applied, demanded_rows};
+pub use derived_rows::{
+    DemandedRow, DerivedRow, DerivedTable, Difference, DifferenceKind, Differences, ParkedRecords, StoredConversation,
+    StoredRows, TableCounts, demanded_applied, demanded_rows,
+};
 pub use error::ReadModelError;
 pub use facts::Membership;
 pub use generations::{
@@ -76,6 +82,7 @@ pub use health::{Leases, PostgresHealth};
 pub use idempotency::{KeyConditions, KeyUse, RedisOutage};
 pub use jobs::{ClaimedJob, Job, JobEnd, JobKind, JobOutcome, JobStatus, JobStep, JobTable};
 pub use lease::LeasedPartition;
+pub use overview::{GenerationState, GenerationStatus, ReadModelOverview};
 pub use parking::{DeadLetterStatus, ParkedRecord};
 pub use projection::{FoldedTopic, OpenError, Projection};
 pub use queries::{ConversationPage, Page, Snapshot};
@@ -85,6 +92,8 @@ pub use sync::{Change, PositionedChange, SyncOutcome, SyncPage};
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     connection::LIMIT_ROWS,
     derived_rows::LIMIT_ROWS,
+    derived_rows::DIFFERENCE_LIMITS,
+    derived_rows::CONVERSATION_LIMITS,
     generations::BUILD_LIMITS,
     generations::COPY_LIMITS,
     generations::RETIRED_LIMITS,

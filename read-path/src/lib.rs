@@ -10,10 +10,12 @@ mod log_end;
 mod offset_poll;
 pub mod rate_limit;
 mod request_cache;
+mod view_comparison;
 mod wait;
 
 pub use log_end::LogEnd;
 pub use request_cache::{CachedView, CountedView, RequestCache};
+pub use view_comparison::{CompareError, ViewDifference, ViewFinding, compare_view};
 pub use wait::{MAX_WAIT, PositionWait, ReachedIn, WaitError};
 
 use read_model::ReadModelError;

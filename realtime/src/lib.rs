@@ -140,7 +140,7 @@ impl Node {
             memberships: self.memberships.clone(),
             node: self.id,
         });
-        let heartbeat = Heartbeat { cache: self.heartbeats.clone(), node: self.id };
+        let heartbeat = Heartbeat { cache: self.heartbeats.clone(), rooms: self.rooms.clone(), node: self.id };
         let recorder = PresenceRecorder::new(
             self.cache.clone(),
             self.rooms.clone(),

@@ -59,6 +59,11 @@ impl ConversationState {
         self.0.iter().map(|(key, value)| json!({"kind": key.kind(), "value": value}))
     }
 
+    /// The conversation, each participant's read mark and each message: the name of its kind, and its fields.
+    pub fn into_items(self) -> impl Iterator<Item = (&'static str, Value)> {
+        self.0.into_iter().map(|(key, value)| (key.kind(), value))
+    }
+
     /// A line for each of them that differs in a later state, with both values.
     pub fn lines_that_differ(&self, later: &Self) -> impl Iterator<Item = Value> {
         let keys: BTreeSet<ItemKey> = self.0.keys().chain(later.0.keys()).copied().collect();
@@ -68,7 +73,11 @@ impl ConversationState {
         })
     }
 
-    fn of(state: &State, id: ConversationId) -> serde_json::Result<Self> {
+    /// What a folded state has of a conversation.
+    ///
+    /// # Errors
+    /// Never: messages always have a JSON form.
+    pub fn of(state: &State, id: ConversationId) -> serde_json::Result<Self> {
         let mut items = BTreeMap::new();
         if let Some(conversation) = state.conversations.get(&id) {
             items.insert(ItemKey::Conversation, conversation_value(id, conversation));

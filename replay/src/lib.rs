@@ -27,6 +27,7 @@
 //! - The temporary file has no name. The system deletes it when the process ends, however it ends.
 
 mod buckets;
+mod conversation_scan;
 mod conversation_states;
 mod csv_rows;
 mod decode;
@@ -43,6 +44,7 @@ mod spill_file;
 mod table_row;
 
 pub use buckets::{Bucket, BucketEntry, Buckets, EntryBlock, SortBudget, hash_of};
+pub use conversation_scan::{ConversationScan, ScanPlan, ScannedRecord, scan_conversation};
 pub use conversation_states::{ConversationState, conversation_states};
 pub use decode::DecodedBlock;
 pub use export::{
@@ -60,6 +62,7 @@ pub use spill_file::SpillError;
 /// The limits of this crate, for `docs/limits.md`.
 pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     buckets::LIMIT_ROWS,
+    conversation_scan::LIMIT_ROWS,
     conversation_states::LIMIT_ROWS,
     export::LIMITS[0],
     export::LIMITS[1],

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use domain::{FieldError, Timestamp};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 /// How long a check may take. After that, its dependency is gone.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,6 +35,13 @@ pub enum Fault {
 }
 
 impl Fault {
+    fn status(&self) -> DependencyStatus {
+        match self {
+            Self::Gone(_) => DependencyStatus::Gone,
+            Self::HalfWorks(_) => DependencyStatus::HalfWorks,
+        }
+    }
+
     /// The state in which the dependency is, as a stable code.
     fn code(&self) -> &'static str {
         match self {
@@ -53,6 +62,55 @@ impl Fault {
             Self::Gone(_) => 2.0,
         }
     }
+}
+
+/// What a dependency of a process can do for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyStatus {
+    /// Everything that the process needs.
+    Works,
+    /// It answers, but can't do what the process needs.
+    HalfWorks,
+    /// Nobody answers.
+    Gone,
+}
+
+/// What a check found, and since when it finds that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckReport {
+    /// The name of what is checked, such as `postgres`.
+    #[schema(example = "postgres")]
+    pub dependency: &'static str,
+    /// What it can do.
+    pub status: DependencyStatus,
+    /// Since when, as far as the process saw.
+    pub since: Timestamp,
+    /// What is wrong; null while it works.
+    #[schema(required)]
+    pub detail: Option<String>,
+}
+
+/// Whether a process can do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadinessStatus {
+    /// It can, though maybe more slowly or with fewer features.
+    Ready,
+    /// A dependency is missing that it requires.
+    NotReady,
+    /// It is about to end.
+    Stopping,
+}
+
+/// The health of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthReport {
+    /// Whether it can do its work.
+    pub status: ReadinessStatus,
+    /// Each check, in the order of their names.
+    pub checks: Vec<CheckReport>,
 }
 
 /// Whether the process can do its work without a dependency.
@@ -190,16 +248,41 @@ impl Health {
         self.shutdown.is_cancelled()
     }
 
-    /// What doesn't work now. Waits until each check has run once.
-    pub(crate) async fn faults(&self) -> Faults {
+    /// All that the process knows of its health. Waits until each check has run once.
+    pub async fn report(&self) -> HealthReport {
+        let picture = self.complete_picture().await;
+        let checks = picture.iter().filter_map(|(name, dependency)| {
+            let State { fault, since } = dependency.state.as_ref()?;
+            let status = fault.as_ref().map_or(DependencyStatus::Works, Fault::status);
+            let detail = fault.as_ref().map(|fault| fault.reason().to_owned());
+            Some(CheckReport { dependency: name, status, since: timestamp(*since)?, detail })
+        });
+        let lacks_required = picture.values().any(|dependency| {
+            dependency.need == Need::Required && dependency.state.as_ref().is_some_and(|state| state.fault.is_some())
+        });
+        let status = match (self.is_stopping(), lacks_required) {
+            (true, _) => ReadinessStatus::Stopping,
+            (false, true) => ReadinessStatus::NotReady,
+            (false, false) => ReadinessStatus::Ready,
+        };
+        HealthReport { status, checks: checks.collect() }
+    }
+
+    /// The picture once each check has run; empty if none ever will.
+    async fn complete_picture(&self) -> Picture {
         let mut picture = self.picture.clone();
         let is_complete = |picture: &Picture| picture.values().all(|dependency| dependency.state.is_some());
-        let Ok(picture) = picture.wait_for(is_complete).await else { return Faults::default() };
+        picture.wait_for(is_complete).await.map(|picture| picture.clone()).unwrap_or_default()
+    }
+
+    /// What doesn't work now. Waits until each check has run once.
+    pub(crate) async fn faults(&self) -> Faults {
+        let picture = self.complete_picture().await;
         let mut faults = Faults::default();
-        for (name, dependency) in &*picture {
+        for (name, dependency) in &picture {
             let Some(State { fault: Some(fault), since }) = &dependency.state else { continue };
-            let error =
-                FieldError::new(*name, fault.code(), format!("{} (since {})", fault.reason(), timestamp(*since)));
+            let since = timestamp(*since).map_or_else(|| "an unknown time".to_owned(), |since| since.to_string());
+            let error = FieldError::new(*name, fault.code(), format!("{} (since {since})", fault.reason()));
             match dependency.need {
                 Need::Required => faults.required.push(error),
                 Need::Optional => faults.optional.push(error),
@@ -209,10 +292,11 @@ impl Health {
     }
 }
 
-fn timestamp(time: SystemTime) -> String {
+/// None if the clock is beyond the year 9999.
+fn timestamp(time: SystemTime) -> Option<Timestamp> {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(millis).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+    Timestamp::from_millis(millis).ok()
 }
 
 #[cfg(test)]
@@ -247,9 +331,17 @@ mod tests {
         *outcome.lock().unwrap() = Err(Fault::Gone("refused".to_owned()));
         tokio::time::sleep(2 * CHECK_INTERVAL).await;
         assert_eq!(health.faults().await.optional[0].code, "gone");
+        let gone = health.report().await;
+        assert_eq!((gone.status, gone.checks[0].status), (ReadinessStatus::Ready, DependencyStatus::Gone));
+        assert_eq!(gone.checks[0].detail.as_deref(), Some("refused"));
         *outcome.lock().unwrap() = Ok(());
         tokio::time::sleep(2 * CHECK_INTERVAL).await;
         assert_eq!(health.faults().await, Faults::default());
+        let works = health.report().await.checks.remove(0);
+        assert_eq!((works.status, works.detail), (DependencyStatus::Works, None));
+        assert!(works.since >= gone.checks[0].since);
+        tokio::time::sleep(2 * CHECK_INTERVAL).await;
+        assert_eq!(health.report().await.checks[0].since, works.since, "it still works");
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,5 +353,6 @@ mod tests {
         let faults = health.faults().await.required;
         assert_eq!((faults.len(), faults[0].field.as_str(), faults[0].code), (1, "kafka", "gone"));
         assert!(faults[0].detail.starts_with("no answer within 2 s"), "{faults:?}");
+        assert_eq!(health.report().await.status, ReadinessStatus::NotReady);
     }
 }

@@ -177,11 +177,18 @@ fn wrong_status() -> ErrorResponse {
     }
 }
 
+fn too_large() -> ErrorResponse {
+    ErrorResponse {
+        description: "The answer would take more of the log, or more rows, than a request may read.",
+        examples: vec![Problem::too_large_for_request()],
+    }
+}
+
 fn admin_unavailable() -> ErrorResponse {
     ErrorResponse {
-        description: "Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the \
+        description: "A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the \
                       state: it may have been changed.",
-        examples: vec![Problem::dependency_unavailable()],
+        examples: vec![Problem::dependency_unavailable(), Problem::busy(2)],
     }
 }
 
@@ -207,6 +214,8 @@ pub struct QueryLimitErrors;
 pub struct AdminErrors;
 /// The additional errors of a route with which an admin changes something.
 pub struct AdminActionErrors;
+/// The additional error of a route for admins whose work grows with what it is about.
+pub struct TooLargeError;
 /// The response to a query when the client already has the newest data.
 pub struct NotModified;
 
@@ -261,6 +270,12 @@ impl IntoResponses for AdminErrors {
 impl IntoResponses for AdminActionErrors {
     fn responses() -> Responses {
         all([wrong_status(), rate_limited(), body_timeout(), body_too_large(), not_json(), invalid_body()])
+    }
+}
+
+impl IntoResponses for TooLargeError {
+    fn responses() -> Responses {
+        all([too_large()])
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) const DEPENDENCY_UNAVAILABLE: &str = "a service that this request nee
 pub const APPEND_REFUSED: &str = "the command was not executed; try again";
 /// The detail of 503 `append_unknown`.
 pub const APPEND_UNKNOWN: &str = "the command may have been executed; try again with the same Idempotency-Key";
+/// The detail of 409 `too_large`.
+const TOO_LARGE: &str = "this takes more of the log, or more rows, than a request may read; use `messages replay --fold` or `messages verify`";
 /// The detail of 503 `busy`.
 const BUSY: &str = "too many requests of this kind are under way; try again";
 
@@ -130,6 +132,11 @@ impl Problem {
     /// 503 `unavailable`: a service that the request needs doesn't answer.
     pub fn dependency_unavailable() -> Self {
         Self::unavailable("unavailable", DEPENDENCY_UNAVAILABLE, 1)
+    }
+
+    /// 409 `too_large`: a request would have to read more of the log, or more rows, than one may.
+    pub fn too_large_for_request() -> Self {
+        Self::conflict("too_large", TOO_LARGE)
     }
 
     /// 503 `busy`: too many requests of this kind are under way. `retry_after` is in seconds.

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
 mod admin;
+mod admin_conversation;
 mod admin_jobs;
 mod admin_page;
+mod admin_status;
 mod append;
 mod brief_frontend;
 mod cache_instance;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cache::Cache;
 use cache::keys::NODE_TTL;
+use cache::{Cache, NodeCounts};
 use domain::UserId;
 use futures_util::future::join_all;
 use redis::AsyncCommands;
@@ -233,7 +233,7 @@ async fn only_the_clock_of_redis_decides_which_node_has_expired() {
     let user: UserId = "alice".parse().unwrap();
     let [living, dead] = [Uuid::new_v4(), Uuid::new_v4()];
     for node in [living, dead] {
-        cache.presence_heartbeat(node, NODE_TTL).await.unwrap();
+        cache.presence_heartbeat(node, NODE_TTL, NodeCounts::default()).await.unwrap();
         cache.mark_online(std::slice::from_ref(&user), node).await.unwrap();
     }
     assert_eq!(cache.expired_nodes().await.unwrap(), []);
@@ -264,7 +264,7 @@ async fn a_user_was_last_seen_when_the_last_socket_closed_whichever_node_reports
     let closed_ago = |node: Uuid| if node == first_to_close { 2 * last_closed_ago } else { last_closed_ago };
     for reports in [[first_to_close, last_to_close], [last_to_close, first_to_close]] {
         for node in [first_to_close, last_to_close] {
-            cache.presence_heartbeat(node, NODE_TTL).await.unwrap();
+            cache.presence_heartbeat(node, NODE_TTL, NodeCounts::default()).await.unwrap();
             cache.mark_online(std::slice::from_ref(&user), node).await.unwrap();
         }
         // The user came long before.

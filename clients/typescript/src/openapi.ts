@@ -24,6 +24,132 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/api/audit.jsonl": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export what admins did
+         * @description Every action, the oldest first: one JSON object a line, as in the list.
+         */
+        get: operations["exportAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/conversations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look a conversation up
+         * @description Says what the read model knows of it. Answers 404 if Postgres has neither a row nor an event of it, and nobody wants
+         *     its rows to be made again. The log may have events of it all the same: read those.
+         */
+        get: operations["adminConversation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/conversations/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the events of a conversation
+         * @description A request reads up to 200,000 records of the conversation's partition, for at most 5 s. It then answers with what it
+         *     found, maybe nothing: ask again with `page.next`, until that is null. Records that are no events are left out: the dead
+         *     letters have those.
+         */
+        get: operations["adminConversationEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/conversations/{id}/rebuild": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make the rows of one conversation anew
+         * @description The projector of its partition folds the conversation from the log again, within seconds.
+         */
+        post: operations["rebuildConversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/conversations/{id}/state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Fold a conversation
+         * @description Without `at`, the server folds the conversation up to where the read model is, and compares the result with the rows in
+         *     Postgres. With `at`, it only folds, up to and including that position. The server reads the log from the conversation's
+         *     creation on, at most 200,000 records of its partition within 5 s.
+         */
+        get: operations["adminConversationState"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/conversations/{id}/views": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare the cached views of a conversation
+         * @description Compares what Redis has of its message list, of its newest messages, and of the lists of its first participants with
+         *     Postgres. A view that is no longer fresh counts as absent: no reader gets it.
+         */
+        get: operations["adminConversationViews"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/api/dead-letters": {
         parameters: {
             query?: never;
@@ -102,6 +228,111 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/api/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * See how the lag and the rates were
+         * @description The process that answers has sampled them since its start, for an hour at most. Other processes have other samples.
+         */
+        get: operations["history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List rebuilds and verifications
+         * @description The newest first. The last 1,000 are kept.
+         */
+        get: operations["jobs"];
+        put?: never;
+        /**
+         * Start a rebuild or a verification
+         * @description A projector begins it within a second, and it goes on if that projector ends: another one begins it anew. One at a time.
+         *     A rebuild whose rows differ from those in use replaces them only with `acceptDifferences`; otherwise it says what differs.
+         */
+        post: operations["startJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/jobs/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read one rebuild or verification
+         * @description While it runs, its step is at most two seconds old.
+         */
+        get: operations["job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/jobs/{number}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel a rebuild or a verification
+         * @description It ends within seconds and changes nothing, unless it has just come to its end.
+         */
+        post: operations["cancelJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the limits in force
+         * @description All limits, with the values that the process that answers is configured with.
+         */
+        get: operations["limits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/api/status": {
         parameters: {
             query?: never;
@@ -109,7 +340,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** See where the projection is */
+        /**
+         * See what the system is doing
+         * @description All admins share an answer: it is up to 500 ms old.
+         */
         get: operations["status"];
         put?: never;
         post?: never;
@@ -387,6 +621,36 @@ export interface components {
             /** @description The token to continue with. */
             next: string;
         };
+        /** @description What a check found, and since when it finds that. */
+        CheckReport: {
+            /**
+             * @description The name of what is checked, such as `postgres`.
+             * @example postgres
+             */
+            dependency: string;
+            /** @description What is wrong; null while it works. */
+            detail: string | null;
+            /** @description Since when, as far as the process saw. */
+            since: components["schemas"]["Timestamp"];
+            /** @description What it can do. */
+            status: components["schemas"]["DependencyStatus"];
+        };
+        /** @description A cached view, compared. */
+        ComparedView: {
+            /** @description What Postgres has there. */
+            expected: string | null;
+            /** @description What Redis has there, as JSON: its beginning. */
+            found: string | null;
+            /** @description Where a stale view first differs, such as `[0].content`; empty for the whole view. */
+            path: string | null;
+            /** @description Whether Redis has what Postgres has. */
+            status: components["schemas"]["ViewStatus"];
+            /**
+             * @description What it shows, in words.
+             * @example the memberships of alice
+             */
+            view: string;
+        };
         /** @description A conversation, as the caller sees it. */
         Conversation: {
             /** @description When the conversation was created. */
@@ -432,6 +696,37 @@ export interface components {
          * @enum {string}
          */
         ConversationKind: "DIRECT" | "GROUP";
+        /** @description A conversation, as operators see it. */
+        ConversationOverview: {
+            /** @description The conversation's id. */
+            conversationId: components["schemas"]["ConversationId"];
+            /**
+             * @description The position of its first event that the read model includes. Null if it includes none.
+             * @example 3:7
+             */
+            created: string | null;
+            /**
+             * Format: int64
+             * @description How many participants it has.
+             */
+            participants: number;
+            /**
+             * Format: int32
+             * @description The partition of its events.
+             */
+            partition: number;
+            /**
+             * @description The position of the last one.
+             * @example 3:42
+             */
+            position: string | null;
+            rebuild: components["schemas"]["RequestedRebuild"] | null;
+        };
+        /**
+         * @description What has become of a request.
+         * @enum {string}
+         */
+        ConversationRebuildStatus: "requested" | "replaced" | "failed";
         /**
          * @description Create a conversation, or find the direct conversation of two users.
          * @example {
@@ -467,6 +762,35 @@ export interface components {
         };
         /** @description The created message, conversation or reaction. */
         CreatedResponse: components["schemas"]["Message"] | components["schemas"]["CreatedConversation"] | components["schemas"]["ReactionResult"];
+        /** @description A response that isn't divided into pages. */
+        DataResponse_ConversationOverview: {
+            /** @description A conversation, as operators see it. */
+            data: {
+                /** @description The conversation's id. */
+                conversationId: components["schemas"]["ConversationId"];
+                /**
+                 * @description The position of its first event that the read model includes. Null if it includes none.
+                 * @example 3:7
+                 */
+                created: string | null;
+                /**
+                 * Format: int64
+                 * @description How many participants it has.
+                 */
+                participants: number;
+                /**
+                 * Format: int32
+                 * @description The partition of its events.
+                 */
+                partition: number;
+                /**
+                 * @description The position of the last one.
+                 * @example 3:42
+                 */
+                position: string | null;
+                rebuild: components["schemas"]["RequestedRebuild"] | null;
+            };
+        };
         /** @description A response that isn't divided into pages. */
         DataResponse_CreatedResponse: {
             /** @description The created message, conversation or reaction. */
@@ -530,6 +854,73 @@ export interface components {
             };
         };
         /** @description A response that isn't divided into pages. */
+        DataResponse_FoldedConversation: {
+            /** @description What a conversation was at a position of the log. */
+            data: {
+                /** @description Whether Postgres has what the log demands. Null for an earlier position: Postgres has only the present. */
+                agrees: boolean | null;
+                /**
+                 * @description The position of the last record that counts. Null before the read model includes any.
+                 * @example 3:42
+                 */
+                at: string | null;
+                /** @description How the rows in Postgres differ, in words: the first differences. */
+                differences: string[];
+                /** @description The conversation, the read marks of its participants, and its messages. */
+                items: components["schemas"]["FoldedItem"][];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_HistoryView: {
+            /** @description The history that a process has in memory. */
+            data: {
+                /**
+                 * Format: int64
+                 * @description How many seconds are between two samples. More, where Postgres or Kafka didn't answer.
+                 * @example 10
+                 */
+                intervalSeconds: number;
+                /** @description The samples, the oldest first: at most those of the last hour. */
+                samples: components["schemas"]["HistorySample"][];
+            };
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Job: {
+            /** @description A rebuild or verification that an admin has started. */
+            data: {
+                /** @description Whether it may replace rows by other ones. */
+                acceptDifferences: boolean;
+                /**
+                 * Format: int32
+                 * @description How many projectors have begun it.
+                 */
+                attempts: number;
+                endedAt: components["schemas"]["Timestamp"] | null;
+                /** @description Why it failed. */
+                error: string | null;
+                /** @description Whether an admin wants it to end. */
+                isCancelRequested: boolean;
+                /** @description What it does. */
+                kind: components["schemas"]["JobKind"];
+                /**
+                 * Format: int64
+                 * @description Increases with time.
+                 */
+                number: number;
+                outcome: components["schemas"]["JobOutcome"] | null;
+                /** @description When they did. */
+                requestedAt: components["schemas"]["Timestamp"];
+                /** @description The admin who started it. */
+                requestedBy: string;
+                /** @description The projector that works on it, or did last. */
+                runner: string | null;
+                startedAt: components["schemas"]["Timestamp"] | null;
+                /** @description Where it is. */
+                status: components["schemas"]["JobStatus"];
+                step: components["schemas"]["JobStep"] | null;
+            };
+        };
+        /** @description A response that isn't divided into pages. */
         DataResponse_Message: {
             /** @description A message as participants see it. */
             data: {
@@ -574,6 +965,19 @@ export interface components {
             data: components["schemas"]["ReadMarkSet"] | components["schemas"]["ReactionResult"] | components["schemas"]["Message"] | components["schemas"]["CreatedConversation"];
         };
         /** @description A response that isn't divided into pages. */
+        DataResponse_RequestedConversation: {
+            /** @description A conversation whose rows are to be made anew. */
+            data: {
+                /** @description Whose rows they are. */
+                conversationId: components["schemas"]["ConversationId"];
+                /**
+                 * @description What happens to it next.
+                 * @example requested
+                 */
+                status: string;
+            };
+        };
+        /** @description A response that isn't divided into pages. */
         DataResponse_SystemStatus: {
             /** @description What the system is doing. */
             data: {
@@ -582,6 +986,20 @@ export interface components {
                  * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
                  */
                 generation: number | null;
+                /** @description The generations of the read model, the newest first. */
+                generations: components["schemas"]["GenerationState"][];
+                /**
+                 * Format: int64
+                 * @description How many offsets of all partitions are readable and not folded yet.
+                 */
+                lag: number;
+                /**
+                 * Format: double
+                 * @description How many seconds ago the log took the oldest record that is readable and not folded yet; 0 if all are folded.
+                 */
+                lagSeconds: number;
+                /** @description The realtime nodes that are alive. Empty while Redis doesn't answer. */
+                nodes: components["schemas"]["NodeStatus"][];
                 /**
                  * Format: int64
                  * @description How many dead letters are open: neither folded nor discarded.
@@ -589,6 +1007,8 @@ export interface components {
                 openDeadLetters: number;
                 /** @description Each partition of the topic. */
                 partitions: components["schemas"]["PartitionStatus"][];
+                /** @description The process that answers. Others may be in another state. */
+                process: components["schemas"]["ProcessStatus"];
                 /** @description How many projectors are at work. */
                 projectors: number;
                 /** @description The name of the topic, which is the system of record. */
@@ -633,6 +1053,24 @@ export interface components {
             }[];
         };
         /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_ComparedView: {
+            data: {
+                /** @description What Postgres has there. */
+                expected: string | null;
+                /** @description What Redis has there, as JSON: its beginning. */
+                found: string | null;
+                /** @description Where a stale view first differs, such as `[0].content`; empty for the whole view. */
+                path: string | null;
+                /** @description Whether Redis has what Postgres has. */
+                status: components["schemas"]["ViewStatus"];
+                /**
+                 * @description What it shows, in words.
+                 * @example the memberships of alice
+                 */
+                view: string;
+            }[];
+        };
+        /** @description A response that isn't divided into pages. */
         DataResponse_Vec_DeadLetterView: {
             data: {
                 /** @description When the status last changed. */
@@ -651,6 +1089,59 @@ export interface components {
                 reason: string;
                 /** @description What happens to it next. */
                 status: components["schemas"]["Status"];
+            }[];
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_Job: {
+            data: {
+                /** @description Whether it may replace rows by other ones. */
+                acceptDifferences: boolean;
+                /**
+                 * Format: int32
+                 * @description How many projectors have begun it.
+                 */
+                attempts: number;
+                endedAt: components["schemas"]["Timestamp"] | null;
+                /** @description Why it failed. */
+                error: string | null;
+                /** @description Whether an admin wants it to end. */
+                isCancelRequested: boolean;
+                /** @description What it does. */
+                kind: components["schemas"]["JobKind"];
+                /**
+                 * Format: int64
+                 * @description Increases with time.
+                 */
+                number: number;
+                outcome: components["schemas"]["JobOutcome"] | null;
+                /** @description When they did. */
+                requestedAt: components["schemas"]["Timestamp"];
+                /** @description The admin who started it. */
+                requestedBy: string;
+                /** @description The projector that works on it, or did last. */
+                runner: string | null;
+                startedAt: components["schemas"]["Timestamp"] | null;
+                /** @description Where it is. */
+                status: components["schemas"]["JobStatus"];
+                step: components["schemas"]["JobStep"] | null;
+            }[];
+        };
+        /** @description A response that isn't divided into pages. */
+        DataResponse_Vec_LimitInForce: {
+            data: {
+                /** @description The part of the system that it is about, such as `Queries`. */
+                area: string;
+                /** @description What happens beyond it. */
+                beyond: string;
+                /** @description What is limited. */
+                limit: string;
+                /** @description Who or what would suffer without it. */
+                protects: string;
+                /**
+                 * @description How much of it is allowed, as people write it: `4,000`, `64 KiB` or `10 s`.
+                 * @example 64 KiB
+                 */
+                value: string;
             }[];
         };
         /** @description A response that isn't divided into pages. */
@@ -697,6 +1188,11 @@ export interface components {
             /** @description The message's id. */
             id: components["schemas"]["MessageId"];
         };
+        /**
+         * @description What a dependency of a process can do for it.
+         * @enum {string}
+         */
+        DependencyStatus: "works" | "half_works" | "gone";
         /** @description Why a dead letter is discarded. */
         DiscardRequest: {
             /** @description The reason, for whoever reads it later. */
@@ -725,6 +1221,19 @@ export interface components {
             /** @description The new content, up to 4,000 characters. May be empty only with attachments. */
             content: string;
         };
+        /**
+         * Format: uuid
+         * @description The id of an event. A record that repeats an id is a duplicate; the first record counts.
+         * @example 0193a5c0-7d2e-7c3a-9b1f-2f6d1c0e8a47
+         */
+        EventId: string;
+        /** @description A part of a conversation's events. */
+        EventsPage: {
+            /** @description The events, in the order of the log. Can be empty although others follow. */
+            data: components["schemas"]["LoggedEvent"][];
+            /** @description Where this part ends. */
+            page: components["schemas"]["NextEvents"];
+        };
         /** @description An error in one field of the request. */
         FieldError: {
             /** @description A stable code for programs. */
@@ -734,13 +1243,254 @@ export interface components {
             /** @description The path of the field, such as `attachments[0].url`. Empty for the body as a whole. */
             field: string;
         };
+        /** @description What a conversation was at a position of the log. */
+        FoldedConversation: {
+            /** @description Whether Postgres has what the log demands. Null for an earlier position: Postgres has only the present. */
+            agrees: boolean | null;
+            /**
+             * @description The position of the last record that counts. Null before the read model includes any.
+             * @example 3:42
+             */
+            at: string | null;
+            /** @description How the rows in Postgres differ, in words: the first differences. */
+            differences: string[];
+            /** @description The conversation, the read marks of its participants, and its messages. */
+            items: components["schemas"]["FoldedItem"][];
+        };
+        /** @description A part of a folded conversation. */
+        FoldedItem: {
+            /**
+             * @description What it is: `conversation`, `readMark` or `message`.
+             * @example message
+             */
+            kind: string;
+            /** @description The fields that a sync has of it. */
+            value: Record<string, never>;
+        };
+        /** @description One making of the read model. */
+        GenerationState: {
+            changedAt: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description The number: each rebuild takes the next one.
+             */
+            generation: number;
+            /** @description What it is for. */
+            status: components["schemas"]["GenerationStatus"];
+        };
+        /**
+         * @description What a generation is for.
+         * @enum {string}
+         */
+        GenerationStatus: "live" | "building" | "retired";
         /** @description The process runs. */
         Healthy: {
             /** @example ok */
             status: string;
         };
+        /** @description The projection at a moment, all partitions together. */
+        HistorySample: {
+            /**
+             * Format: double
+             * @description How many offsets a second the log grew by, over the 10 s before.
+             */
+            appendedPerSecond: number;
+            /** @description When the process sampled it. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: double
+             * @description How many offsets a second the projectors folded, over the 10 s before.
+             */
+            foldedPerSecond: number;
+            /**
+             * Format: int64
+             * @description How many offsets were readable and not folded.
+             */
+            lag: number;
+            /**
+             * Format: double
+             * @description How many seconds before the log had taken the oldest record of these; 0 if all were folded.
+             */
+            lagSeconds: number;
+        };
+        /** @description The history that a process has in memory. */
+        HistoryView: {
+            /**
+             * Format: int64
+             * @description How many seconds are between two samples. More, where Postgres or Kafka didn't answer.
+             * @example 10
+             */
+            intervalSeconds: number;
+            /** @description The samples, the oldest first: at most those of the last hour. */
+            samples: components["schemas"]["HistorySample"][];
+        };
+        /** @description A rebuild or verification that an admin has started. */
+        Job: {
+            /** @description Whether it may replace rows by other ones. */
+            acceptDifferences: boolean;
+            /**
+             * Format: int32
+             * @description How many projectors have begun it.
+             */
+            attempts: number;
+            endedAt: components["schemas"]["Timestamp"] | null;
+            /** @description Why it failed. */
+            error: string | null;
+            /** @description Whether an admin wants it to end. */
+            isCancelRequested: boolean;
+            /** @description What it does. */
+            kind: components["schemas"]["JobKind"];
+            /**
+             * Format: int64
+             * @description Increases with time.
+             */
+            number: number;
+            outcome: components["schemas"]["JobOutcome"] | null;
+            /** @description When they did. */
+            requestedAt: components["schemas"]["Timestamp"];
+            /** @description The admin who started it. */
+            requestedBy: string;
+            /** @description The projector that works on it, or did last. */
+            runner: string | null;
+            startedAt: components["schemas"]["Timestamp"] | null;
+            /** @description Where it is. */
+            status: components["schemas"]["JobStatus"];
+            step: components["schemas"]["JobStep"] | null;
+        };
+        /**
+         * @description What a job does.
+         * @enum {string}
+         */
+        JobKind: "rebuild" | "dryRun" | "goBack" | "verify";
+        /** @description What came of a job. */
+        JobOutcome: {
+            /**
+             * Format: int64
+             * @description In how many conversations rows differ.
+             */
+            differingConversations: number;
+            /** @description The first differences, in words. */
+            first: string[];
+            /**
+             * Format: int64
+             * @description The generation that it built.
+             */
+            generation: number | null;
+            /** @description Whether what it built is in use now. */
+            isInUse: boolean;
+            /**
+             * Format: int64
+             * @description How many records of the log the compared rows include.
+             */
+            records: number;
+            /**
+             * Format: int64
+             * @description How many rows were compared, if it was a verification.
+             */
+            rows: number | null;
+            /**
+             * Format: int64
+             * @description How many cached views are stale, if it was a verification.
+             */
+            staleViews: number | null;
+            /**
+             * Format: int64
+             * @description How long the projectors stood still for the replacement, in milliseconds.
+             */
+            stoodStillMs: number | null;
+            /** @description How many rows of each table differ. */
+            tables: components["schemas"]["JobTable"][];
+        };
+        /** @description What to do. */
+        JobRequest: {
+            /**
+             * @description Whether a rebuild may replace rows by other ones. False by default.
+             * @default false
+             */
+            acceptDifferences: boolean | null;
+            /** @description What the job does. */
+            kind: components["schemas"]["JobKind"];
+        };
+        /**
+         * @description Where a job is.
+         * @enum {string}
+         */
+        JobStatus: "waiting" | "running" | "done" | "failed" | "cancelled";
+        /** @description What a job does now, and how much of that is done. */
+        JobStep: {
+            /**
+             * Format: int64
+             * @description How many are done.
+             */
+            done: number;
+            /** @description Such as `reading the log`. */
+            name: string;
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            total: number;
+            /** @description What it counts, such as `records`. */
+            unit: string;
+        };
+        /** @description How many rows of a table differ. */
+        JobTable: {
+            /**
+             * Format: int64
+             * @description Rows that were there, and that the log doesn't demand.
+             */
+            added: number;
+            /**
+             * Format: int64
+             * @description Rows with other values than the log demands.
+             */
+            changed: number;
+            /**
+             * Format: int64
+             * @description Rows that the log demands, and that weren't there.
+             */
+            missing: number;
+            /** @description The table's name. */
+            table: string;
+        };
+        /** @description How much of something is allowed. */
+        LimitInForce: {
+            /** @description The part of the system that it is about, such as `Queries`. */
+            area: string;
+            /** @description What happens beyond it. */
+            beyond: string;
+            /** @description What is limited. */
+            limit: string;
+            /** @description Who or what would suffer without it. */
+            protects: string;
+            /**
+             * @description How much of it is allowed, as people write it: `4,000`, `64 KiB` or `10 s`.
+             * @example 64 KiB
+             */
+            value: string;
+        };
         /** @description An item of a list: all are conversations, or all are messages. */
         ListItem: components["schemas"]["Conversation"] | components["schemas"]["Message"];
+        /** @description An event on the log. */
+        LoggedEvent: {
+            /** @description The user who acted. */
+            actor: components["schemas"]["UserId"];
+            /** @description The record's value: the envelope, with whatever else somebody wrote into it. */
+            event: Record<string, never>;
+            /** @description The same for each copy of it. */
+            eventId: components["schemas"]["EventId"];
+            loggedAt: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description Its place on the log.
+             * @example 3:42
+             */
+            position: string;
+            /**
+             * @description The name of its type.
+             * @example MESSAGE_SENT
+             */
+            type: string;
+        };
         /**
          * @description Mark messages as read.
          * @example {
@@ -811,6 +1561,28 @@ export interface components {
          * @enum {string}
          */
         MessageType: "TEXT" | "IMAGE" | "VIDEO" | "AUDIO" | "FILE";
+        /** @description Where the next part begins. */
+        NextEvents: {
+            /**
+             * @description Send this as `after` to get the next part. Null if there is nothing more on the log at present.
+             * @example 3:42
+             */
+            next: string | null;
+        };
+        /** @description A realtime node, by what it said with its last heartbeat. */
+        NodeStatus: {
+            /**
+             * Format: uuid
+             * @description The id that it has had since its start.
+             */
+            node: string;
+            /** @description How many conversations have a participant with a socket there. */
+            rooms: number;
+            /** @description When it said so. A node sends a heartbeat every 2 s, and is gone 8 s after the last one. */
+            seenAt: components["schemas"]["Timestamp"];
+            /** @description How many sockets of users it has. */
+            sockets: number;
+        };
         /** @description The result of the command. For a replayed command, also a created message or conversation. */
         OkResponse: components["schemas"]["ReadMarkSet"] | components["schemas"]["ReactionResult"] | components["schemas"]["Message"] | components["schemas"]["CreatedConversation"];
         /** @description The position of a page in its list. */
@@ -883,6 +1655,11 @@ export interface components {
         /** @description How far the projection of a partition is. */
         PartitionStatus: {
             /**
+             * Format: double
+             * @description How many offsets a second the log grew by, over the last 10 s.
+             */
+            appendedPerSecond: number;
+            /**
              * Format: int64
              * @description The offset after the last record of the log.
              */
@@ -892,6 +1669,11 @@ export interface components {
              * @description The offset up to which the read model is folded.
              */
             folded: number;
+            /**
+             * Format: double
+             * @description How many offsets a second the projector folded, over the last 10 s.
+             */
+            foldedPerSecond: number;
             /** @description Whether a projector works on it. */
             isProjected: boolean;
             /**
@@ -899,6 +1681,11 @@ export interface components {
              * @description How many offsets are readable and not folded yet.
              */
             lag: number;
+            /**
+             * Format: double
+             * @description How many seconds ago the log took the oldest record that is readable and not folded yet; 0 if all are folded.
+             */
+            lagSeconds: number;
             /**
              * Format: int32
              * @description Its number.
@@ -953,6 +1740,21 @@ export interface components {
              */
             type: string;
         };
+        /** @description The state of the process that answers. */
+        ProcessStatus: {
+            /** @description Each check of what it depends on, with its state and since when. */
+            checks: components["schemas"]["CheckReport"][];
+            /**
+             * @description The services that it runs.
+             * @example [
+             *       "query-api"
+             *     ]
+             */
+            roles: string[];
+            startedAt: components["schemas"]["Timestamp"] | null;
+            /** @description Whether it can do its work. */
+            status: components["schemas"]["ReadinessStatus"];
+        };
         /** @description The reaction that you added or removed. */
         ReactionResult: {
             /**
@@ -983,6 +1785,11 @@ export interface components {
             /** @description The first 20 of these users, in the order of their reactions. */
             userIds: components["schemas"]["UserId"][];
         };
+        /**
+         * @description Whether a process can do its work.
+         * @enum {string}
+         */
+        ReadinessStatus: "ready" | "not_ready" | "stopping";
         /** @description How far a participant has read a conversation. */
         ReadMark: {
             /** @description The conversation's id. */
@@ -1040,6 +1847,25 @@ export interface components {
             emoji: string;
             messageId: components["schemas"]["MessageId"];
         };
+        /** @description A conversation whose rows are to be made anew. */
+        RequestedConversation: {
+            /** @description Whose rows they are. */
+            conversationId: components["schemas"]["ConversationId"];
+            /**
+             * @description What happens to it next.
+             * @example requested
+             */
+            status: string;
+        };
+        /** @description The request to make the rows of a conversation again. */
+        RequestedRebuild: {
+            /** @description Why it failed. */
+            reason: string | null;
+            /** @description When an admin last requested it. */
+            requestedAt: components["schemas"]["Timestamp"];
+            /** @description How far it is. */
+            status: components["schemas"]["ConversationRebuildStatus"];
+        };
         /**
          * @description Send a message.
          * @example {
@@ -1083,6 +1909,20 @@ export interface components {
              * @description Which generation of the read model is in use: each rebuild makes another one. Null before a projector first ran.
              */
             generation: number | null;
+            /** @description The generations of the read model, the newest first. */
+            generations: components["schemas"]["GenerationState"][];
+            /**
+             * Format: int64
+             * @description How many offsets of all partitions are readable and not folded yet.
+             */
+            lag: number;
+            /**
+             * Format: double
+             * @description How many seconds ago the log took the oldest record that is readable and not folded yet; 0 if all are folded.
+             */
+            lagSeconds: number;
+            /** @description The realtime nodes that are alive. Empty while Redis doesn't answer. */
+            nodes: components["schemas"]["NodeStatus"][];
             /**
              * Format: int64
              * @description How many dead letters are open: neither folded nor discarded.
@@ -1090,6 +1930,8 @@ export interface components {
             openDeadLetters: number;
             /** @description Each partition of the topic. */
             partitions: components["schemas"]["PartitionStatus"][];
+            /** @description The process that answers. Others may be in another state. */
+            process: components["schemas"]["ProcessStatus"];
             /** @description How many projectors are at work. */
             projectors: number;
             /** @description The name of the topic, which is the system of record. */
@@ -1116,6 +1958,11 @@ export interface components {
          * @example alice
          */
         UserId: string;
+        /**
+         * @description Whether Redis has what Postgres has.
+         * @enum {string}
+         */
+        ViewStatus: "same" | "stale" | "absent" | "changing";
     };
     responses: never;
     parameters: never;
@@ -1215,7 +2062,718 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    exportAudit: {
+        parameters: {
+            query?: {
+                /** @description Only actions with a larger number: the last one of an earlier export. */
+                after?: number;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The actions. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    adminConversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The conversation's id. */
+                id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The conversation. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_ConversationOverview"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    adminConversationEvents: {
+        parameters: {
+            query?: {
+                /** @description Only events after this position, `P:O`: `page.next` of the part before. */
+                after?: string;
+                /** @description How many events, at most. 100 by default. */
+                limit?: number;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The conversation's id. */
+                id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventsPage"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rebuildConversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The conversation's id. */
+                id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A projector will do it. */
+            202: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_RequestedConversation"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive within 10 s. */
+            408: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What you want to change isn't in a state that allows it. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
+            413: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
+            415: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is invalid; `errors` names every invalid field. */
+            422: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    adminConversationState: {
+        parameters: {
+            query?: {
+                /** @description A position on the log, `P:O`, of the conversation's partition. */
+                at?: string;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The conversation's id. */
+                id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The conversation at this position. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_FoldedConversation"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The answer would take more of the log, or more rows, than a request may read. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    adminConversationViews: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The conversation's id. */
+                id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The views. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Vec_ComparedView"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */
@@ -1233,8 +2791,12 @@ export interface operations {
     deadLetters: {
         parameters: {
             query?: {
+                /** @description Only those behind this position, `P:O`: the last one of the page before. */
+                after?: string;
                 /** @description Also those that are folded or discarded. False by default. */
                 all?: boolean;
+                /** @description How many, at most. 100 by default. */
+                limit?: number;
             };
             header?: {
                 /** @description The trace to which the request belongs (W3C Trace Context). */
@@ -1318,7 +2880,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */
@@ -1421,7 +2983,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */
@@ -1572,6 +3134,25 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
@@ -1583,7 +3164,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */
@@ -1730,6 +3311,25 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description An internal error. The server logs its cause with the request's id. */
             500: {
                 headers: {
@@ -1741,7 +3341,770 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    history: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The samples. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_HistoryView"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    jobs: {
+        parameters: {
+            query?: {
+                /** @description Only jobs with a smaller number: the last one of the page before. */
+                before?: number;
+                /** @description How many jobs, at most. 20 by default. */
+                limit?: number;
+            };
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The jobs. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Vec_Job"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    startJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobRequest"];
+            };
+        };
+        responses: {
+            /** @description A projector will work on it. */
+            202: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Job"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive within 10 s. */
+            408: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What you want to change isn't in a state that allows it. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
+            413: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
+            415: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is invalid; `errors` names every invalid field. */
+            422: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    job: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The job's number. */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Job"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path: {
+                /** @description The job's number. */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It will end. */
+            202: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Job"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive within 10 s. */
+            408: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What you want to change isn't in a state that allows it. */
+            409: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more than 64 KiB, or the log takes no event as large as the command's. */
+            413: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's content type is not that of JSON in UTF-8, or the body is compressed. */
+            415: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is invalid; `errors` names every invalid field. */
+            422: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description You are over a limit. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description How many requests of this kind you may send in a window. */
+                    "RateLimit-Limit"?: number;
+                    /** @description How many of them are left in the current window. */
+                    "RateLimit-Remaining"?: number;
+                    /** @description In how many seconds the current window ends. */
+                    "RateLimit-Reset"?: number;
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            503: {
+                headers: {
+                    /** @description Try again after this many seconds. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    limits: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The trace to which the request belongs (W3C Trace Context). */
+                traceparent?: string | null;
+                /**
+                 * @description An id of your choice for the request, of 1 to 128 visible ASCII characters. The response and the server's log
+                 *     include it. If it is missing or invalid, the server chooses one.
+                 */
+                "X-Request-Id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The limits. */
+            200: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataResponse_Vec_LimitInForce"];
+                };
+            };
+            /** @description The body is not JSON, or the path, a parameter, a header, a cursor or a token is invalid. */
+            400: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing, expired or invalid. */
+            401: {
+                headers: {
+                    /** @description The scheme, and the error of the token. */
+                    "WWW-Authenticate"?: string;
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Your token's `roles` don't include `admin`. */
+            403: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing has this id, or you are not allowed to see it. The API does not reveal which. */
+            404: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An internal error. The server logs its cause with the request's id. */
+            500: {
+                headers: {
+                    /** @description The id of the request: yours, if you sent a valid one. The server's log includes it. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */
@@ -1841,7 +4204,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Kafka or Postgres doesn't answer. If you wanted to change something, look at the audit and at the state: it may have been changed. */
+            /** @description A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the state: it may have been changed. */
             503: {
                 headers: {
                     /** @description Try again after this many seconds. */

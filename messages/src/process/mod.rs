@@ -5,6 +5,8 @@
 //! sockets, commands, and last the projector, because a request in progress may wait for it.
 
 mod cache_connections;
+mod limits;
+mod listener;
 mod readiness;
 mod resources;
 mod roles;
@@ -16,13 +18,10 @@ mod topics;
 mod wait_for_services;
 
 pub(crate) use cache_connections::connect_cache;
+pub use limits::limits;
 pub(crate) use readiness::stalls_report;
 pub use roles::Roles;
 pub(crate) use schema::connect_and_migrate;
 pub use start::{Process, start};
 pub(crate) use topic_guard::folded_mismatch;
 pub(crate) use topics::ensure_topics;
-
-/// The limits of these modules, for `docs/limits.md`.
-pub const LIMITS: &[&[domain::limit_rows::LimitRow]] =
-    &[start::LIMIT_ROWS, shutdown::LIMIT_ROWS, wait_for_services::LIMIT_ROWS];

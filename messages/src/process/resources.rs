@@ -16,12 +16,14 @@ use read_path::PositionWait;
 use realtime::Realtime;
 use service::auth::Auth;
 use service::config::{Config, LimitConfig};
+use service::health::Health;
 use service::token::PositionTokens;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::cache_connections::connect_cache;
+use super::limits::limits_in_force;
 use super::roles::Roles;
 use super::topic_guard;
 use super::topics::{Topics, ensure_topics};
@@ -152,15 +154,21 @@ impl SharedResources {
         })
     }
 
-    pub(super) fn admin_api(&self) -> AdminApi {
-        AdminApi::new(admin_api::Parts {
+    pub(super) fn admin_api(&self, roles: Roles, health: Health, shutdown: CancellationToken) -> AdminApi {
+        let parts = admin_api::Parts {
             auth: self.auth.clone(),
             read_model: self.read_model.clone(),
+            cache: self.cache.clone(),
             log: Arc::new(self.consumer(&self.topic.name, "admin-api")),
+            health,
+            roles: roles.names().collect(),
+            limits: limits_in_force(&self.config),
+            brokers: self.config.kafka_brokers.clone(),
             topic: self.topic.name.clone(),
             topic_id: self.topic.id,
             partitions: self.topic.partitions,
-        })
+        };
+        AdminApi::start(parts, shutdown)
     }
 
     pub(super) async fn realtime(&self, roles: Roles, shutdown: CancellationToken) -> anyhow::Result<Realtime> {

@@ -37,7 +37,8 @@ impl Roles {
         if self == Self::ALL { "all" } else { self.names().next().unwrap_or("none") }
     }
 
-    fn names(self) -> impl Iterator<Item = &'static str> {
+    /// The names of the services.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
         let all = [
             (self.command_api, "command-api"),
             (self.projector, "projector"),

@@ -14,6 +14,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::listener::listen;
 use super::readiness;
 use super::resources::SharedResources;
 use super::roles::Roles;
@@ -21,13 +22,6 @@ use super::schema::POSTGRES_HINT;
 use super::shutdown::{RunningProjector, RunningServices};
 use super::wait_for_services::wait_for;
 use crate::site::{asyncapi, development_tokens, openapi, web_page};
-
-/// How many connections may wait for the process to accept them; the system may allow fewer (`net.core.somaxconn`).
-const LISTEN_BACKLOG: u32 = 4_096;
-
-domain::limit_rows! {
-    Requests, "connections that wait for the process to accept them", Count LISTEN_BACKLOG, "the system refuses or delays further ones", "open files";
-}
 
 /// A process that serves.
 pub struct Process {
@@ -86,7 +80,7 @@ pub async fn start(
         services.producer = Some(producer);
     }
     if roles.query_api {
-        router = router.merge(resources.query_api().router()).merge(resources.admin_api().router());
+        router = router.merge(resources.query_api().router());
     }
     if roles.realtime {
         let realtime = resources.realtime(roles, shutdown.clone()).await?;
@@ -102,8 +96,12 @@ pub async fn start(
     }
     let document = openapi::document();
     // Before the first checks, of which one may be a request to this process.
-    let listener = socket.listen(LISTEN_BACKLOG)?;
-    let operations: Router = operations::routes().with_state(checks.watch(&shutdown)).into();
+    let listener = listen(socket)?;
+    let health = checks.watch(&shutdown);
+    if roles.query_api {
+        router = router.merge(resources.admin_api(roles, health.clone(), shutdown.clone()).router());
+    }
+    let operations: Router = operations::routes().with_state(health).into();
     let router = router.merge(operations).merge(openapi::router(document.clone())).merge(asyncapi::router());
     let router = service::http::with_middleware(router, &document, config.cors_policy());
     let (address, realtime) = (resources.address, services.realtime.clone());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use read_model::{BeginError, ClaimedJob, JobKind, JobOutcome, JobTable};
+use read_model::{BeginError, ClaimedJob, Differences, JobKind, JobOutcome, JobTable};
 use replay::SortBudget;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::runner::JobRunner;
 use crate::progress::StepProgress;
 use crate::rebuild::{Rebuild, RebuildGoal, RebuildOutcome, go_back, rebuild};
-use crate::verify::{Differences, Verification, compare_cached_views, verify};
+use crate::verify::{Verification, compare_cached_views, verify};
 
 /// How long a job waits for a rebuild that somebody has started at the command line, or for the end of one whose process
 /// died.

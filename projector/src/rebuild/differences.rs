@@ -1,8 +1,6 @@
 //! What differs between the live generation and the next one, in words.
 
-use read_model::{DifferingConversations, DifferingRow};
-
-use crate::verify::Differences;
+use read_model::{Differences, DifferingConversations, DifferingRow};
 
 /// The differences that these rows show. What the next generation has counts as demanded.
 pub(super) fn describe(rows: &[DifferingRow], conversations: &DifferingConversations) -> Differences {

@@ -7,7 +7,7 @@ use anyhow::bail;
 use cache::Cache;
 use domain::PositionVector;
 use event_log::LogConsumer;
-use read_model::{DifferingConversations, NextGeneration, ReadModel};
+use read_model::{Differences, DifferingConversations, NextGeneration, ReadModel};
 use replay::{ReadProgress, SortBudget, sort_log};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,7 +17,6 @@ use super::copy::copy_rows;
 use super::courtesy::Courtesy;
 use super::swap::{self, RebuildGoal, Swap, UnknownOutcome};
 use crate::complete_log::{ensure_complete, ensure_same_partitions};
-use crate::verify::Differences;
 
 /// A read model to rebuild, and the topic that it is folded from.
 pub struct Rebuild {

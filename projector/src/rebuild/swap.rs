@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use domain::PositionVector;
-use read_model::{DifferingConversations, LockedGeneration, NextGeneration, ReadModel, SwapError};
+use read_model::{Differences, DifferingConversations, LockedGeneration, NextGeneration, ReadModel, SwapError};
 use tokio::time::{Instant, timeout};
 
 use super::catch_up::LogFollower;
 use super::differences::describe;
-use crate::verify::Differences;
 
 /// How long the live generation may stand still at a time.
 const STANDSTILL_MAX: Duration = Duration::from_secs(2);

@@ -1,60 +1,16 @@
 //! Comparing a bucket of the log with the rows of the same conversations.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::state::State;
 use domain::{Event, Position};
-use read_model::{DeadLetterStatus, DerivedRow, DerivedTable, demanded_applied, demanded_rows};
+use read_model::{DerivedRow, Differences, ParkedRecords, demanded_applied, demanded_rows};
 use replay::{Bucket, DecodedBlock, SpillError};
 use tokio::sync::mpsc;
 
-use super::difference::Differences;
 use super::row_codec::{EncodedRow, decode, parts_of};
 use crate::folding::fold;
-
-/// The records that the projector parked.
-#[derive(Debug, Default)]
-pub(super) struct ParkedRecords {
-    pub(super) statuses: BTreeMap<Position, DeadLetterStatus>,
-    /// Those that are discarded, and folded nevertheless.
-    folded_discards: BTreeSet<Position>,
-}
-
-impl ParkedRecords {
-    /// Begins with dead letters of which no row is known.
-    pub(super) fn new(statuses: BTreeMap<Position, DeadLetterStatus>) -> Self {
-        Self { statuses, folded_discards: BTreeSet::new() }
-    }
-
-    /// Takes note of a row of Postgres: it may be that of a discarded record.
-    pub(super) fn observe(&mut self, row: &DerivedRow) {
-        if row.table != DerivedTable::AppliedEvents || self.statuses.is_empty() {
-            return;
-        }
-        let value = |name: &str| {
-            let index = row.table.columns().iter().position(|column| *column == name)?;
-            row.values.get(index)?.as_deref()
-        };
-        let position = value("partition").zip(value("position"));
-        let position = position.and_then(|(partition, offset)| {
-            Some(Position { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
-        });
-        self.folded_discards.extend(position.filter(|it| self.statuses.get(it) == Some(&DeadLetterStatus::Discarded)));
-    }
-
-    /// Whether the record at this position is parked, and nobody has decided that it stays so.
-    fn is_open(&self, position: Position) -> bool {
-        let status = self.statuses.get(&position);
-        matches!(status, Some(DeadLetterStatus::Parked | DeadLetterStatus::RetryRequested))
-    }
-
-    /// Whether the read model includes the record at this position, if the record is an event.
-    fn includes(&self, position: Position) -> bool {
-        let is_discarded = self.statuses.get(&position) == Some(&DeadLetterStatus::Discarded);
-        !self.is_open(position) && (!is_discarded || self.folded_discards.contains(&position))
-    }
-}
 
 /// The rows that the log demands, by their keys.
 type DemandedRows = HashMap<Box<[u8]>, Box<[u8]>>;
@@ -180,7 +136,7 @@ impl Comparison {
         while let Some(block) = log.next_block()? {
             let DecodedBlock { mut events, undecodable } = DecodedBlock::of(&block, self.partitions);
             for (position, reason) in undecodable {
-                if !self.parked.statuses.contains_key(&position) {
+                if !self.parked.contains(position) {
                     self.differences.add_not_parked(position, reason);
                 }
             }

@@ -21,12 +21,9 @@
 
 mod cached_views;
 mod comparison;
-mod difference;
 mod row_codec;
 mod run;
 
 pub(crate) use cached_views::LIMIT_ROWS as VIEW_LIMITS;
 pub use cached_views::{StaleView, ViewComparison, compare_cached_views};
-pub(crate) use difference::LIMIT_ROWS;
-pub use difference::{Difference, DifferenceKind, Differences, TableCounts};
 pub use run::{Verification, VerifyOutcome, VerifyProgress, verify};

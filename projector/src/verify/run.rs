@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use domain::ConversationId;
 use event_log::LogConsumer;
-use read_model::{FoldedTopic, OpenError, ReadModel, StoredRows};
+use read_model::{Differences, FoldedTopic, OpenError, ParkedRecords, ReadModel, StoredRows};
 use replay::{Bucket, Buckets, ReadProgress, SortBudget, hash_of, sort_log};
 use uuid::Uuid;
 
-use super::comparison::{Comparison, ParkedRecords, compare_all};
-use super::difference::Differences;
+use super::comparison::{Comparison, compare_all};
 use super::row_codec::EncodedRow;
 use crate::complete_log::{ensure_complete, ensure_same_partitions};
 

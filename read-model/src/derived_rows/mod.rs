@@ -6,12 +6,20 @@
 //! [`DerivedTable::columns`].
 
 mod demanded;
+mod difference;
+mod parked_records;
 mod stored;
+mod stored_conversation;
 mod table;
 
 pub use demanded::{DemandedRow, demanded_applied, demanded_rows};
+pub use difference::{Difference, DifferenceKind, Differences, TableCounts};
+pub use parked_records::ParkedRecords;
 pub use stored::StoredRows;
+pub use stored_conversation::StoredConversation;
 pub use table::{DerivedRow, DerivedTable};
 
 pub(crate) use demanded::Value;
+pub(crate) use difference::LIMIT_ROWS as DIFFERENCE_LIMITS;
 pub(crate) use stored::LIMIT_ROWS;
+pub(crate) use stored_conversation::LIMIT_ROWS as CONVERSATION_LIMITS;

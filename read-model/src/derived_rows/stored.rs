@@ -42,18 +42,27 @@ impl ReadModel {
     /// Begins to read all rows that are folded from the log. The offsets of the result say up to where; none if no
     /// projector has run yet.
     pub async fn stored_rows(&self) -> Result<Option<(FoldedTopic, StoredRows)>, ReadModelError> {
-        let (folded, transaction) = self
-            .read_live(|| async {
-                let mut transaction = self.begin("stored_rows", SNAPSHOT).await?;
-                // Texts of times depend on these settings.
-                sqlx::query("SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true)")
-                    .execute(&mut transaction)
-                    .await?;
-                Ok((projection::folded_topic(&mut transaction).await?, transaction))
-            })
-            .await?;
+        let (folded, transaction) = begin_rows(self, "stored_rows").await?;
         Ok(folded.map(|folded| (folded, StoredRows { transaction, tables: &DerivedTable::ALL, last_key: None })))
     }
+}
+
+/// Begins a snapshot whose rows are read as texts. Also returns up to where the read model is folded; none if no
+/// projector has run yet.
+pub(super) async fn begin_rows(
+    read_model: &ReadModel,
+    operation: &'static str,
+) -> Result<(Option<FoldedTopic>, PooledConnection), ReadModelError> {
+    read_model
+        .read_live(|| async {
+            let mut transaction = read_model.begin(operation, SNAPSHOT).await?;
+            // Texts of times depend on these settings.
+            sqlx::query("SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true)")
+                .execute(&mut transaction)
+                .await?;
+            Ok((projection::folded_topic(&mut transaction).await?, transaction))
+        })
+        .await
 }
 
 impl StoredRows {
@@ -123,7 +132,8 @@ impl StoredRows {
     }
 }
 
-fn read(table: DerivedTable, row: &PgRow) -> Result<DerivedRow, sqlx::Error> {
+/// Reads a row whose columns are texts.
+pub(super) fn read(table: DerivedTable, row: &PgRow) -> Result<DerivedRow, sqlx::Error> {
     let values = (0..table.columns().len()).map(|index| row.try_get(index));
     let mut values = values.collect::<Result<Vec<Option<String>>, _>>()?;
     for (column, value) in table.columns().iter().zip(&mut values) {

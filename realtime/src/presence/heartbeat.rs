@@ -1,6 +1,7 @@
-//! Keeps this node alive in Redis. Nothing may hold a heartbeat up: it has a task and a connection of its own, because
+//! Keeps this node alive in Redis, and says how much it serves. Nothing may hold a heartbeat up: it has a task and a connection of its own, because
 //! the other nodes mark the users of a node offline whose heartbeats stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::Cache;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::user_changes::GRACE;
+use crate::rooms::Rooms;
 
 /// How often this node sends a heartbeat, and looks for nodes whose heartbeats have stopped.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -17,6 +19,7 @@ pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Heartbeat {
     /// Nothing else may use its connection.
     pub(crate) cache: Cache,
+    pub(crate) rooms: Arc<Rooms>,
     /// This node's id.
     pub(crate) node: Uuid,
 }
@@ -28,10 +31,10 @@ impl Heartbeat {
         let mut interval = tokio::time::interval(HEARTBEAT_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
-            if let Err(error) = self.cache.presence_heartbeat(self.node, NODE_TTL).await {
+            if let Err(error) = self.cache.presence_heartbeat(self.node, NODE_TTL, self.rooms.counts()).await {
                 tracing::debug!(%error, "the presence heartbeat failed; retrying in two seconds");
             }
         }
-        let _ = self.cache.presence_heartbeat(self.node, GRACE).await;
+        let _ = self.cache.presence_heartbeat(self.node, GRACE, self.rooms.counts()).await;
     }
 }

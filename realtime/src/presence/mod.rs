@@ -20,7 +20,7 @@
 //!
 //! | When | What happens |
 //! |---|---|
-//! | heartbeat | Every 2 s the [`Heartbeat`] task extends the node's life in Redis to [`NODE_TTL`](cache::keys::NODE_TTL). It uses a connection of its own, so nothing holds it up. |
+//! | heartbeat | Every 2 s the [`Heartbeat`] task extends the node's life in Redis to [`NODE_TTL`](cache::keys::NODE_TTL), and says how many sockets and rooms it has. It uses a connection of its own, so nothing holds it up. |
 //! | check | Every 2 s the recorder learns how many online users Redis has for the node, and restores those that Redis lost. |
 //! | shutdown | The last heartbeat shortens the node's life to the grace: its users can reconnect to another node until then. |
 //! | expiry | Once that time has passed, the other nodes expire the node ([`NodeExpiry`]): they mark its users offline and publish each change. Several nodes may do so at once, and publish the same. |

@@ -12,6 +12,7 @@ mod memberships;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cache::NodeCounts;
 use domain::repair::RepairScope;
 use domain::{ConversationId, Event, EventId, Position, PositionVector, UserId};
 use schemars::JsonSchema;
@@ -66,6 +67,8 @@ impl<S> Default for LocalUser<S> {
 struct RoomTable<S> {
     rooms: HashMap<ConversationId, Room>,
     users: HashMap<UserId, LocalUser<S>>,
+    /// How many sockets all of them have.
+    socket_count: usize,
 }
 
 impl<S: Clone> RoomTable<S> {
@@ -111,7 +114,7 @@ pub(crate) struct Rooms<S = SocketRef>(Mutex<RoomTable<S>>);
 
 impl<S> Default for Rooms<S> {
     fn default() -> Self {
-        Self(Mutex::new(RoomTable { rooms: HashMap::new(), users: HashMap::new() }))
+        Self(Mutex::new(RoomTable { rooms: HashMap::new(), users: HashMap::new(), socket_count: 0 }))
     }
 }
 
@@ -170,10 +173,13 @@ impl<S: Clone> Rooms<S> {
         let mut table = self.lock();
         let local_user = table.users.entry(user.clone()).or_default();
         let local_socket = LocalSocket { socket: socket.clone(), live_from: None };
-        if local_user.sockets.insert(session, local_socket).is_none() {
+        let is_new = local_user.sockets.insert(session, local_socket).is_none();
+        let complete = local_user.complete;
+        if is_new {
+            table.socket_count += 1;
             metrics::gauge!("realtime_sockets").increment(1);
         }
-        local_user.complete
+        complete
     }
 
     /// Makes the relay deliver to a socket from these offsets on.
@@ -192,8 +198,10 @@ impl<S: Clone> Rooms<S> {
         if local_user.sockets.remove(&session).is_none() {
             return false;
         }
+        let was_last = local_user.sockets.is_empty();
+        table.socket_count -= 1;
         metrics::gauge!("realtime_sockets").decrement(1);
-        local_user.sockets.is_empty()
+        was_last
     }
 
     /// Takes a user without a socket out of all rooms. Does nothing if the user has a socket again.
@@ -266,6 +274,12 @@ impl<S: Clone> Rooms<S> {
     pub(crate) fn participants_if_member(&self, conversation: ConversationId, user: &UserId) -> Option<i64> {
         let table = self.lock();
         table.rooms.get(&conversation).filter(|room| room.users.contains(user)).map(|room| room.participant_count)
+    }
+
+    /// How many sockets and rooms this node has.
+    pub(crate) fn counts(&self) -> NodeCounts {
+        let table = self.lock();
+        NodeCounts { sockets: table.socket_count, rooms: table.rooms.len() }
     }
 
     /// Whether a user has a socket on this node.

@@ -214,7 +214,7 @@ fn is_background_command(command: &RedisCommand) -> bool {
     };
     match command[0].as_str() {
         "CLIENT" | "HELLO" | "SUBSCRIBE" | "PING" => true,
-        "GET" => ends(1, &[":generation", ":repairs"]),
+        "GET" => ends(1, &[":generation", ":repairs"]) || command[1].contains(":node-counts:"),
         "HGETALL" => ends(1, &[":progress", ":as-of"]),
         "HVALS" => ends(1, &[":stalls"]),
         "TIME" => true,
@@ -223,8 +223,8 @@ fn is_background_command(command: &RedisCommand) -> bool {
         // The keys follow their number.
         "EVALSHA" if [":begun:", ":reservation:", ":readiness:"].iter().any(|kind| command[3].contains(kind)) => true,
         "EVALSHA" => match command[2].as_str() {
-            "1" => ends(3, &[":reservations-since", ":nodes"]),
-            "2" => ends(3, &[":progress"]) && ends(4, &[":as-of"]),
+            "1" => ends(3, &[":reservations-since"]),
+            "2" => ends(3, &[":nodes"]) || ends(3, &[":progress"]) && ends(4, &[":as-of"]),
             "3" => ends(3, &[":progress"]) && ends(5, &[":reservations-since"]),
             _ => false,
         },
@@ -232,8 +232,9 @@ fn is_background_command(command: &RedisCommand) -> bool {
     }
 }
 
-/// Whether a process runs this transaction by itself: to connect, to hold its leases, to look for jobs, to check what the read
-/// model is and whether Postgres answers, and to trust the reservations.
+/// Whether a process runs this transaction by itself: to connect, to hold its leases, to look for jobs, to check what the
+/// read model is and whether Postgres answers, to trust the reservations, and to sample the lag for admins ("FROM
+/// generations", too).
 fn is_background_transaction(transaction: &PostgresTransaction) -> bool {
     let own = [
         "'messages.connection'",

@@ -104,7 +104,7 @@ impl System {
     }
 
     /// Connects a plain client to the Redis that has what may be evicted.
-    async fn evictable_redis(&self) -> MultiplexedConnection {
+    pub(crate) async fn evictable_redis(&self) -> MultiplexedConnection {
         connect(self.config.redis_cache_url.as_ref().unwrap_or(&self.config.redis_url)).await
     }
 

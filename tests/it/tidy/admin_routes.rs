@@ -9,7 +9,7 @@ const ROUTE: &str = "#[utoipa::path(";
 #[test]
 fn every_handler_of_the_admin_api_asks_for_an_admin() {
     let mut handlers = 0;
-    for file in rust_sources().into_iter().filter(|file| file.starts_with("admin-api/src/")) {
+    for file in rust_sources().filter(|file| file.starts_with("admin-api/src/")) {
         let code = code_of(&text(&file));
         for route in code.split(ROUTE).skip(1) {
             let (_, handler) =

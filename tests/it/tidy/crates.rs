@@ -23,7 +23,7 @@ pub(super) const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("command-api", &FOUNDATION),
     ("projector", &["domain", "event-log", "read-model", "cache", "service", "read-path", "replay"]),
     ("query-api", &FOUNDATION),
-    ("admin-api", &FOUNDATION),
+    ("admin-api", &["domain", "event-log", "read-model", "cache", "service", "read-path", "replay"]),
     // Realtime calls query-api over HTTP.
     ("realtime", &["domain", "event-log", "cache", "service"]),
     ("messages", &ALL_CRATES),

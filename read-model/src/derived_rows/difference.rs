@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use domain::Position;
-use read_model::{DerivedRow, DerivedTable};
+
+use super::table::{DerivedRow, DerivedTable};
 
 /// How many differences are kept in full. The others only count.
 const DIFFERENCES_MAX: usize = 20;
@@ -52,6 +53,11 @@ pub struct Difference {
     pub key: Vec<(&'static str, String)>,
     /// How the row differs.
     pub kind: DifferenceKind,
+}
+
+/// What says which row of all tables a row is.
+fn primary_key(row: &DerivedRow) -> (DerivedTable, Vec<Option<String>>) {
+    (row.table, row.values.iter().take(row.table.key_length()).cloned().collect())
 }
 
 impl fmt::Display for Difference {
@@ -126,8 +132,24 @@ impl Differences {
         self.counts.values().map(|counts| counts.missing + counts.added + counts.changed).sum()
     }
 
+    /// The differences between the rows that the log demands of one conversation, and those that Postgres has.
+    pub fn of_conversation(demanded: Vec<DerivedRow>, stored: &[DerivedRow]) -> Self {
+        let mut differences = Self::default();
+        let mut demanded: BTreeMap<_, _> = demanded.into_iter().map(|row| (primary_key(&row), row)).collect();
+        for stored in stored {
+            match demanded.remove(&primary_key(stored)) {
+                Some(demanded) if demanded.values == stored.values => {}
+                Some(demanded) => differences.add_changed(&demanded, stored),
+                None => differences.add_added(stored),
+            }
+        }
+        demanded.values().for_each(|row| differences.add_missing(row));
+        differences.conversations = u64::from(!differences.is_empty());
+        differences
+    }
+
     /// Adds those of other conversations.
-    pub(crate) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.first.extend(other.first);
         self.first.sort_unstable();
         self.first.truncate(DIFFERENCES_MAX);
@@ -141,19 +163,19 @@ impl Differences {
     }
 
     /// Adds a row that the log demands, and Postgres doesn't have.
-    pub(crate) fn add_missing(&mut self, row: &DerivedRow) {
+    pub fn add_missing(&mut self, row: &DerivedRow) {
         self.counts.entry(row.table.name()).or_default().missing += 1;
         self.keep(row, DifferenceKind::Missing);
     }
 
     /// Adds a row that Postgres has, and the log doesn't demand.
-    pub(crate) fn add_added(&mut self, row: &DerivedRow) {
+    pub fn add_added(&mut self, row: &DerivedRow) {
         self.counts.entry(row.table.name()).or_default().added += 1;
         self.keep(row, DifferenceKind::Added);
     }
 
     /// Adds a row of which some values differ.
-    pub(crate) fn add_changed(&mut self, demanded: &DerivedRow, stored: &DerivedRow) {
+    pub fn add_changed(&mut self, demanded: &DerivedRow, stored: &DerivedRow) {
         self.counts.entry(stored.table.name()).or_default().changed += 1;
         let values = demanded.values.iter().zip(&stored.values);
         for (column, (demanded, stored_value)) in stored.table.columns().iter().zip(values) {
@@ -165,7 +187,7 @@ impl Differences {
     }
 
     /// Adds a record that can't be decoded, and that isn't parked.
-    pub(crate) fn add_not_parked(&mut self, position: Position, reason: String) {
+    pub fn add_not_parked(&mut self, position: Position, reason: String) {
         self.counts.entry(DEAD_LETTERS).or_default().missing += 1;
         let key = vec![("partition", position.partition.to_string()), ("position", position.offset.to_string())];
         self.keep_all(Difference { table: DEAD_LETTERS, key, kind: DifferenceKind::NotParked { reason } });
@@ -205,6 +227,25 @@ mod tests {
             [format!("{key}: emoji is \"👎\", must be \"👍\""), format!("{key}: label is \"NULL\", must be NULL")]
         );
         assert_eq!((differences.rows(), differences.counts["reactions"].changed), (1, 1));
+    }
+
+    #[test]
+    fn the_rows_of_a_conversation_differ_in_both_directions() {
+        let row = |user: &str, ordinal: &str| DerivedRow {
+            table: DerivedTable::Members,
+            values: ["c", user, ordinal].map(|text| Some(text.to_owned())).to_vec(),
+        };
+        let demanded = vec![row("alice", "0"), row("bob", "1"), row("carol", "2")];
+        let stored = [row("alice", "0"), row("bob", "7"), row("mallory", "2")];
+        let differences = Differences::of_conversation(demanded, &stored);
+        let printed: Vec<String> = differences.first.iter().map(Difference::to_string).collect();
+        let member = |user: &str| format!("members conversation_id=c user_id={user}");
+        let expected = [
+            format!("{}: ordinal is \"7\", must be \"1\"", member("bob")),
+            format!("{}: the row must not exist", member("mallory")),
+            format!("{}: the row is missing", member("carol")),
+        ];
+        assert_eq!((printed, differences.conversations), (expected.to_vec(), 1));
     }
 
     #[test]
