@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::admin::{ADMIN, act, exported_audit, get};
+use crate::admin::{ADMIN, act, ask, exported_audit, get};
 use crate::harness::process::ServiceProcess;
-use crate::harness::system::{config, unlimited};
+use crate::harness::system::{config, unknown_id, unlimited};
 use crate::harness::verified::Verified;
 use crate::harness::{System, eventually};
 use crate::rebuild::{forge, generation};
@@ -131,6 +131,22 @@ async fn one_job_runs_at_a_time_and_a_cancelled_one_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_that_is_cancelled_can_be_taken_later() {
+    let system = system_with_history().await;
+    let (_, message) = forge(&system, "bob").await;
+    run(&system, json!({"kind": "rebuild", "acceptDifferences": true})).await;
+    let hold = Hold::begin(&system).await;
+    let number = start(&system, json!({"kind": "goBack"})).await;
+    running(&system, number).await;
+    act(&system, &format!("/admin/api/jobs/{number}/cancel"), json!({})).await;
+    assert_eq!(ended(&system, number).await["status"], "cancelled");
+    hold.end().await;
+    let back = run(&system, json!({"kind": "goBack"})).await;
+    assert_eq!(back["outcome"]["isInUse"], true, "{back}");
+    assert_eq!(system.get("bob", &format!("/api/messages/{message}")).await.data()["content"], "forged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_job_is_refused_and_begins_nothing() {
     let system = System::start().await;
     for (body, field, code) in [
@@ -221,4 +237,33 @@ async fn an_admin_has_the_rows_of_one_conversation_made_anew() {
     .await;
     let audit = exported_audit(&system, 0).await;
     assert_eq!((&audit[0]["action"], &audit[0]["target"]), (&json!("rebuild-conversation"), &json!(conversation)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_whose_process_dies_in_the_middle_of_it_is_in_the_audit() {
+    let config = config();
+    let mut doomed = ServiceProcess::start(&config, &["all"]).await;
+    let system = System::attach(config.clone(), &doomed.url);
+    let conversation = unknown_id();
+    let mut transaction = system.sql.begin().await.unwrap();
+    sqlx::query("LOCK TABLE conversation_rebuilds IN ACCESS EXCLUSIVE MODE").execute(&mut *transaction).await.unwrap();
+    let path = format!("/admin/api/conversations/{conversation}/rebuild");
+    let acting = async {
+        let request = ask(&system, "POST", &path).json(&json!({}));
+        assert!(request.try_send().await.is_none(), "the action wasn't cut off");
+    };
+    let dying = async {
+        eventually("the action has begun", async || {
+            (system.row("SELECT * FROM audit WHERE target = $1", &conversation).await != Value::Null).then_some(())
+        })
+        .await;
+        doomed.child.kill().await.unwrap();
+    };
+    tokio::join!(acting, dying);
+    transaction.rollback().await.unwrap();
+    let node = ServiceProcess::start(&config, &["all"]).await;
+    let audit = exported_audit(&System::attach(config, &node.url), 0).await;
+    assert_eq!(audit.len(), 1, "{audit:?}");
+    assert_eq!((&audit[0]["actor"], &audit[0]["action"]), (&json!(ADMIN), &json!("rebuild-conversation")));
+    assert_eq!((&audit[0]["target"], &audit[0]["outcome"]), (&json!(conversation), &Value::Null));
 }

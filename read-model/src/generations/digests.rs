@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::build::{MEMORY, NextGeneration};
 use super::common_columns::CommonColumns;
-use super::schema::{offsets, run};
+use super::schema::{live_digests, offsets, run};
 use crate::connection::ReadModel;
 use crate::derived_rows::DerivedTable;
 use crate::error::ReadModelError;
@@ -92,7 +92,9 @@ impl NextGeneration {
                 format!("WHERE {id} IN ({})", changed(live_schema, since))
             });
             let digests = digests(live_schema, table, columns.of(table), &condition);
-            run(connection, format!("CREATE TABLE {} AS {digests}", stored(schema, table))).await?;
+            // An earlier way back to this generation may have ended in the middle.
+            let stored = live_digests(schema, table);
+            run(connection, format!("DROP TABLE IF EXISTS {stored}; CREATE TABLE {stored} AS {digests}")).await?;
         }
         Ok(run(connection, "COMMIT".to_owned()).await?)
     }
@@ -118,7 +120,7 @@ impl NextGeneration {
         let mut found = DifferingConversations::default();
         let Self { connection, schema, columns, .. } = self;
         for table in columns.tables() {
-            let (changed, id, stored) = (changed(schema, since), table.columns()[0], stored(schema, table));
+            let (changed, id, stored) = (changed(schema, since), table.columns()[0], live_digests(schema, table));
             let condition = format!("WHERE {id} IN ({changed} UNION SELECT conversation FROM {stored})");
             let digests = digests(schema, table, columns.of(table), &condition);
             compare_with_stored(connection, &stored, &digests, table, &mut found).await?;
@@ -140,7 +142,7 @@ async fn compare_tables(
         let next = tables.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(table) = next else { return Ok(found) };
         let digests = digests(schema, table, columns.of(table), "");
-        compare_with_stored(connection, &stored(schema, table), &digests, table, &mut found).await?;
+        compare_with_stored(connection, &live_digests(schema, table), &digests, table, &mut found).await?;
     }
 }
 
@@ -166,11 +168,6 @@ fn changed(schema: &str, since: &PositionVector) -> String {
          JOIN {schema}.conversations ON partition = number - 1 AND changed >= next",
         since.join(",")
     )
-}
-
-/// The table with the digests of the live generation.
-fn stored(schema: &str, table: DerivedTable) -> String {
-    format!("{schema}.live_digests_of_{}", table.name())
 }
 
 /// Compares the rows of the conversations that have changed since these offsets, in either of two generations.

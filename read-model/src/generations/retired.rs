@@ -35,6 +35,10 @@ pub(crate) async fn drop_all_retired(connection: &mut PooledConnection, base: &s
 
 /// Drops the generations that nobody builds any more, and those that have been retired for so long.
 async fn drop_older(connection: &mut PooledConnection, base: &str, retired_for: Duration) -> Result<(), sqlx::Error> {
+    // A generation that was to become the live one again, and didn't: there is still a way back. A dry run may be one before
+    // the migration that adds the column.
+    let returned = "status = 'building' AND to_jsonb(kept) ->> 'last_repair' IS NOT NULL";
+    run(connection, format!("UPDATE {base}.generations AS kept SET status = 'retired' WHERE {returned}")).await?;
     let unused = sqlx::query(AssertSqlSafe(format!(
         "SELECT generation, rows_schema FROM {base}.generations
          WHERE status = 'building' OR changed_at <= now() - make_interval(secs => $1)"

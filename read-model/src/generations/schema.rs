@@ -46,6 +46,11 @@ pub(super) async fn create(connection: &mut PooledConnection, base: &str, schema
     Ok(())
 }
 
+/// The table in a generation's schema that has the digests of the live one.
+pub(super) fn live_digests(schema: &str, table: DerivedTable) -> String {
+    format!("{schema}.live_digests_of_{}", table.name())
+}
+
 /// Drops the rows of a generation. Those of the first one are in the configured schema, which stays.
 pub(super) async fn drop(connection: &mut PooledConnection, base: &str, schema: &str) -> Result<(), sqlx::Error> {
     if schema != base {
@@ -53,6 +58,9 @@ pub(super) async fn drop(connection: &mut PooledConnection, base: &str, schema: 
     }
     for table in tables() {
         run(connection, format!("DROP TABLE IF EXISTS {base}.{table}")).await?;
+    }
+    for table in DerivedTable::ALL {
+        run(connection, format!("DROP TABLE IF EXISTS {}", live_digests(base, table))).await?;
     }
     Ok(())
 }
