@@ -63,8 +63,11 @@ export function conversationView(client: Client): ConversationView {
     !message.pending && !message.deletedAt && !edits.of(message.id);
   const messageComposer = composer(client, {
     onSent: () => scroll.toEnd(),
-    lastEditable: () => client.messages(current ?? '')
-      .findLast((message) => message.senderId === me && acceptsActions(message)),
+    // While the newest one is on its way, an older one isn't meant.
+    lastEditable: () => {
+      const newest = client.messages(current ?? '').findLast(({ senderId, deletedAt }) => senderId === me && !deletedAt);
+      return newest && acceptsActions(newest) ? newest : undefined;
+    },
     save: (message, content) => void edits.save(message, content),
   });
   const messageForAction = (id: string): StoredMessage | undefined => {

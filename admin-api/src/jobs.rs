@@ -1,12 +1,14 @@
 //! Jobs: rebuilds and verifications. A projector works on them; any node shows them and has them cancelled.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use domain::{ConversationId, FieldError};
 use event_log::partition_of;
 use http::{StatusCode, Uri};
-use read_model::{Job, JobKind};
+use read_model::{Job, JobKind, ReadModel};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use service::auth::AdminCaller;
@@ -14,6 +16,7 @@ use service::http::{JsonBody, Params, RequestId, path_id};
 use service::openapi::{ADMIN, AdminActionErrors, AdminErrors, CommonHeaderParams};
 use service::problem::Problem;
 use service::response::DataResponse;
+use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use crate::audit::Actor;
@@ -21,9 +24,13 @@ use crate::{AdminApi, postgres_problem};
 
 const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
+/// How long a request waits for the end of a rebuild, and how often it looks.
+const REBUILDING_MAX: Duration = Duration::from_secs(1);
+const REBUILDING_PAUSE: Duration = Duration::from_millis(100);
 
 domain::limit_rows! {
     Queries, "rebuilds and verifications in a response", Count MAX_LIMIT, "400 `invalid_limit`", "Postgres and memory";
+    Services, "wait of an admin's request for the end of another rebuild", Time REBUILDING_MAX, "409 `job_at_work`", "the admin";
 }
 
 /// Start a rebuild or a verification
@@ -59,12 +66,28 @@ pub(crate) async fn start(
     };
     let (read_model, actor) = (api.0.read_model.clone(), user.clone());
     let starting = async move {
-        let requested = read_model.request_job(kind, accept_differences, &actor).await;
         let at_work = "another rebuild or verification waits or runs; wait until it has ended, or cancel it";
-        requested.map_err(|error| postgres_problem(&error))?.ok_or_else(|| Problem::conflict("job_at_work", at_work))
+        let at_work = || Problem::conflict("job_at_work", at_work);
+        if kind != JobKind::Verify && is_rebuilding(&read_model).await? {
+            return Err(at_work());
+        }
+        let requested = read_model.request_job(kind, accept_differences, &actor).await;
+        requested.map_err(|error| postgres_problem(&error))?.ok_or_else(at_work)
     };
     let job = api.audited(Actor { user, request_id }, "start-job", target, None, starting).await?;
     Ok((StatusCode::ACCEPTED, Json(DataResponse { data: job })))
+}
+
+/// Whether a rebuild is at work, also one at the command line. One that has just ended may need a moment to be gone.
+async fn is_rebuilding(read_model: &ReadModel) -> Result<bool, Problem> {
+    let began = Instant::now();
+    while read_model.is_rebuilding().await.map_err(|error| postgres_problem(&error))? {
+        if began.elapsed() > REBUILDING_MAX {
+            return Ok(true);
+        }
+        sleep(REBUILDING_PAUSE).await;
+    }
+    Ok(false)
 }
 
 /// List rebuilds and verifications

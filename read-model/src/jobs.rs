@@ -34,6 +34,11 @@ domain::limit_rows! {
 const COLUMNS: &str = "number, kind, accept_differences, status, is_cancel_requested, requested_by, requested_at, \
                        started_at, ended_at, runner, attempts, step, outcome, error";
 
+/// The server process that rebuilds: it holds the lock whose name is `$1`.
+const REBUILDING: &str = "FROM pg_locks WHERE locktype = 'advisory' AND granted
+     AND (classid::bigint << 32 | objid::bigint) = hashtext($1)::bigint
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -202,6 +207,17 @@ pub enum JobEnd {
 }
 
 impl ReadModel {
+    /// Whether a rebuild is at work, also one that was started at the command line.
+    ///
+    /// # Errors
+    /// When Postgres doesn't answer.
+    pub async fn is_rebuilding(&self) -> Result<bool, ReadModelError> {
+        let mut connection = self.acquire("is_rebuilding").await?;
+        let statement = sqlx::AssertSqlSafe(format!("SELECT EXISTS (SELECT {REBUILDING})"));
+        let name = crate::generations::lock_name(&self.schema);
+        Ok(sqlx::query_scalar(statement).bind(name).fetch_one(&mut connection).await?)
+    }
+
     /// Adds a job. None if another one waits or runs.
     ///
     /// # Errors
@@ -251,10 +267,10 @@ impl ReadModel {
         let Some(row) = row.fetch_optional(&mut connection).await? else { return Ok(None) };
         let claimed = ClaimedJob { job: Job::read(&row)?, generation: row.try_get("generation")? };
         if claimed.job.attempts > 1 {
-            let terminate = "SELECT pg_terminate_backend(pid) FROM pg_locks
-                 WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = hashtext($1)::bigint
-                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                     AND EXISTS (SELECT FROM generations WHERE status = 'building' AND job = $2)";
+            let terminate = sqlx::AssertSqlSafe(format!(
+                "SELECT pg_terminate_backend(pid) {REBUILDING}
+                     AND EXISTS (SELECT FROM generations WHERE status = 'building' AND job = $2)"
+            ));
             sqlx::query(terminate)
                 .bind(crate::generations::lock_name(&self.schema))
                 .bind(claimed.job.number)

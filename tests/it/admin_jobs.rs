@@ -131,6 +131,21 @@ async fn one_job_runs_at_a_time_and_a_cancelled_one_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_at_the_command_line_counts_as_one_at_work() {
+    let system = system_with_history().await;
+    let read_model = system.read_model();
+    let topic = read_model.folded_topic().await.unwrap().unwrap().id;
+    let other = read_model.begin_generation(topic, None).await.unwrap();
+    for kind in ["rebuild", "dryRun", "goBack"] {
+        act(&system, "/admin/api/jobs", json!({"kind": kind})).await.assert_problem(409, "job_at_work");
+    }
+    let verified = run(&system, json!({"kind": "verify"})).await;
+    assert_eq!((&verified["status"], &verified["outcome"]["differingConversations"]), (&json!("done"), &json!(0)));
+    read_model.discard_generation(other).await.unwrap();
+    assert_eq!(run(&system, json!({"kind": "rebuild"})).await["outcome"]["isInUse"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_that_is_cancelled_can_be_taken_later() {
     let system = system_with_history().await;
     let (_, message) = forge(&system, "bob").await;

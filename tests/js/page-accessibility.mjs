@@ -68,9 +68,12 @@ async function byKeyboard(a, b) {
     await until('the message has two lines', async () => (await a.texts()).at(-1) === 'one\ntwo' || a.texts());
   });
   await step('arrow up edits the user’s newest message', async () => {
-    await a.page.locator('[data-pending=""]').nth(1).waitFor();
-    await keyboard.press('ArrowUp');
-    await a.get('composer-context').getByText('Editing').waitFor();
+    // While the message is on its way, the key does nothing.
+    await until('the composer edits', async () => {
+      await keyboard.press('ArrowUp');
+      return await a.get('composer-context').getByText('Editing').isVisible();
+    });
+    assert(await a.composer.inputValue() === 'one\ntwo', await a.composer.inputValue());
     await keyboard.type('!');
     await keyboard.press('Enter');
     await until('the message is edited', async () => (await a.texts()).at(-1) === 'one\ntwo!' || a.texts());
