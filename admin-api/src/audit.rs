@@ -58,7 +58,7 @@ impl AdminApi {
             AuditedAction { actor: &actor.user, action, target: &target, reason, request_id: &actor.request_id.0 };
         let number = read_model.begin_audited(begun, ACTIONS_MAX).await.map_err(|error| postgres_problem(&error))?;
         let Some(number) = number else {
-            let detail = "you have begun 60 actions within a minute; wait a minute";
+            let detail = format!("you have begun {ACTIONS_MAX} actions within a minute; wait a minute");
             return Err(Problem::too_many_requests("rate_limited", detail, RETRY_AFTER_SECONDS));
         };
         let acting = tokio::spawn(async move {

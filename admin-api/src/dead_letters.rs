@@ -3,18 +3,19 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
-use domain::{ConversationId, FieldError, Position, Timestamp};
+use domain::{ConversationId, Position, Timestamp};
 use http::{StatusCode, Uri};
 use read_model::{DeadLetter, DeadLetterStatus};
 use serde::Serialize;
 use service::auth::AdminCaller;
 use service::http::{JsonBody, Params, RequestId, path_id};
 use service::openapi::{ADMIN, AdminActionErrors, AdminErrors, CommonHeaderParams};
-use service::problem::Problem;
+use service::problem::{Problem, WRONG_STATUS};
 use service::response::DataResponse;
 use utoipa::ToSchema;
 
 use crate::audit::Actor;
+use crate::fields::{ensure_known, invalid};
 use crate::{AdminApi, log_problem, postgres_problem};
 
 /// The longest reason of an admin, in characters.
@@ -239,15 +240,12 @@ pub(crate) struct DiscardRequest {
 /// The only field of a request to discard.
 fn reason(body: &serde_json::Map<String, serde_json::Value>) -> Result<&str, Problem> {
     const FIELD: &str = "reason";
-    let invalid = |field: &str, code, detail: &str| Problem::invalid_body(vec![FieldError::new(field, code, detail)]);
-    if let Some(unknown) = body.keys().find(|name| *name != FIELD) {
-        return Err(invalid(unknown, "unknown_field", "is not a field of this request"));
-    }
+    ensure_known(body, &[FIELD])?;
     let text = body.get(FIELD).and_then(|value| value.as_str()).map(str::trim);
     let text = text.filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| invalid(FIELD, "required", "must be a text that isn't empty"))?;
     if text.chars().count() > MAX_REASON {
-        return Err(invalid(FIELD, "too_long", "must have at most 500 characters"));
+        return Err(invalid(FIELD, "too_long", &format!("must have at most {MAX_REASON} characters")));
     }
     Ok(text)
 }
@@ -275,7 +273,7 @@ impl AdminApi {
             if changed.map_err(|error| postgres_problem(&error))? {
                 return Ok(letter.into());
             }
-            Err(Problem::conflict("wrong_status", "the dead letter's status doesn't allow that; nothing was changed"))
+            Err(Problem::conflict("wrong_status", WRONG_STATUS))
         };
         self.audited(actor, action, &position.to_string(), note, deciding).await
     }

@@ -13,6 +13,7 @@ use domain::Timestamp;
 use http::Uri;
 use serde::Serialize;
 use service::auth::AdminCaller;
+use service::clock;
 use service::http::Params;
 use service::openapi::{ADMIN, AdminErrors, CommonHeaderParams};
 use service::problem::Problem;
@@ -20,8 +21,8 @@ use service::response::DataResponse;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use crate::AdminApi;
 use crate::observation::{Observation, Observer};
-use crate::{AdminApi, clock};
 
 /// The time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
@@ -85,8 +86,8 @@ impl History {
         while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
             let Some(observed) = shutdown.run_until_cancelled(observer.observe()).await else { return };
             // The observer has logged why it failed.
-            if let (Ok(observed), Some(at)) = (observed, clock::timestamp(clock::now_ms())) {
-                self.add(HistorySample::of(&observed, at));
+            if let Ok(observed) = observed {
+                self.add(HistorySample::of(&observed, clock::now()));
             }
         }
     }

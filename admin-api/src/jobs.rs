@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
-use domain::{ConversationId, FieldError};
+use domain::ConversationId;
 use event_log::partition_of;
 use http::{StatusCode, Uri};
 use read_model::{Job, JobKind, ReadModel};
@@ -14,12 +14,13 @@ use serde_json::{Map, Value};
 use service::auth::AdminCaller;
 use service::http::{JsonBody, Params, RequestId, path_id};
 use service::openapi::{ADMIN, AdminActionErrors, AdminErrors, CommonHeaderParams};
-use service::problem::Problem;
+use service::problem::{JOB_AT_WORK, Problem};
 use service::response::DataResponse;
 use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use crate::audit::Actor;
+use crate::fields::{ensure_known, invalid};
 use crate::{AdminApi, postgres_problem};
 
 const DEFAULT_LIMIT: i64 = 20;
@@ -66,8 +67,7 @@ pub(crate) async fn start(
     };
     let (read_model, actor) = (api.0.read_model.clone(), user.clone());
     let starting = async move {
-        let at_work = "another rebuild or verification waits or runs; wait until it has ended, or cancel it";
-        let at_work = || Problem::conflict("job_at_work", at_work);
+        let at_work = || Problem::conflict("job_at_work", JOB_AT_WORK);
         if kind != JobKind::Verify && is_rebuilding(&read_model).await? {
             return Err(at_work());
         }
@@ -232,10 +232,7 @@ pub(crate) struct JobRequest {
 fn read_request(body: &Map<String, Value>) -> Result<(JobKind, bool), Problem> {
     const KIND: &str = "kind";
     const ACCEPT: &str = "acceptDifferences";
-    let invalid = |field: &str, code, detail: &str| Problem::invalid_body(vec![FieldError::new(field, code, detail)]);
-    if let Some(unknown) = body.keys().find(|name| ![KIND, ACCEPT].contains(&name.as_str())) {
-        return Err(invalid(unknown, "unknown_field", "is not a field of this request"));
-    }
+    ensure_known(body, &[KIND, ACCEPT])?;
     let kind = body.get(KIND).ok_or_else(|| invalid(KIND, "required", "is required"))?;
     let kind: JobKind = serde_json::from_value(kind.clone())
         .map_err(|_| invalid(KIND, "invalid", "must be \"rebuild\", \"dryRun\", \"goBack\" or \"verify\""))?;

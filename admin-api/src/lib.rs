@@ -7,15 +7,16 @@
 #![warn(clippy::large_futures)]
 
 mod audit;
-mod clock;
 mod conversation;
 mod dead_letters;
+mod fields;
 mod history;
 mod jobs;
 mod limits;
 mod observation;
 mod recent_offsets;
 mod status;
+mod turns;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,16 +25,17 @@ use axum::Router;
 use axum::extract::FromRef;
 use cache::Cache;
 use conversation::LogScanner;
-use conversation::views::ViewTurns;
 use domain::Timestamp;
 use event_log::{LogConsumer, LogError};
 use history::History;
 use observation::Observer;
 use read_model::{ReadModel, ReadModelError};
 use service::auth::Auth;
+use service::clock;
 use service::health::Health;
 use service::problem::Problem;
 use tokio_util::sync::CancellationToken;
+use turns::Turns;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -51,6 +53,7 @@ pub const LIMITS: &[&[domain::limit_rows::LimitRow]] = &[
     jobs::LIMIT_ROWS,
     observation::LIMIT_ROWS,
     recent_offsets::LIMIT_ROWS,
+    turns::LIMIT_ROWS,
 ];
 
 /// An admin API. Clones share everything.
@@ -61,11 +64,11 @@ pub struct AdminApi(Arc<Shared>);
 struct Shared {
     parts: Parts,
     /// When the process began to serve.
-    started_at: Option<Timestamp>,
+    started_at: Timestamp,
     observer: Observer,
     history: History,
     scanner: LogScanner,
-    view_turns: ViewTurns,
+    view_turns: Turns,
 }
 
 impl Deref for Shared {
@@ -106,11 +109,11 @@ impl AdminApi {
     pub fn start(parts: Parts, shutdown: CancellationToken) -> Self {
         let observer = Observer::new(parts.read_model.clone(), parts.cache.clone(), parts.log.clone(), parts.topic_id);
         let shared = Arc::new(Shared {
-            started_at: clock::timestamp(clock::now_ms()),
+            started_at: clock::now(),
             observer,
             history: History::default(),
             scanner: LogScanner::new(parts.brokers.clone(), parts.topic.clone(), parts.partitions),
-            view_turns: ViewTurns::default(),
+            view_turns: Turns::default(),
             parts,
         });
         let sampled = shared.clone();
@@ -154,12 +157,12 @@ pub fn routes() -> OpenApiRouter<AdminApi> {
 
 /// The problem for a failure of Postgres, which the server logs.
 fn postgres_problem(error: &ReadModelError) -> Problem {
-    tracing::warn!(%error, "Postgres failed; the admin gets 503");
+    tracing::warn!(%error, "what the admin API asked of Postgres failed");
     Problem::dependency_unavailable()
 }
 
 /// The problem for a failure of Kafka, which the server logs.
 fn log_problem(error: &LogError) -> Problem {
-    tracing::warn!(%error, "Kafka failed; the admin gets 503");
+    tracing::warn!(%error, "what the admin API asked of Kafka failed");
     Problem::dependency_unavailable()
 }

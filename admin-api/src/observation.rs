@@ -13,6 +13,7 @@ use event_log::{LogConsumer, LogError};
 use futures_util::future::try_join_all;
 use read_model::{GenerationState, ReadModel, ReadModelOverview};
 use serde::Serialize;
+use service::clock;
 use service::problem::Problem;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::recent_offsets::{Rates, RecentOffsets};
-use crate::{clock, log_problem, postgres_problem};
+use crate::{log_problem, postgres_problem};
 
 /// How long an observation answers everybody, also one that failed.
 const REUSE: Duration = Duration::from_millis(500);
@@ -186,7 +187,6 @@ fn observation(
     rates: &[Rates],
 ) -> Observation {
     let ReadModelOverview { offsets, generations, leases, open_dead_letters } = overview;
-    let now_ms = clock::now_ms();
     let partitions = (0..).zip(end.0.iter().zip(rates).zip(oldest)).map(|(partition, ((end, rates), oldest_ms))| {
         let (folded, readable) = (offsets.next(partition), readable.next(partition));
         PartitionStatus {
@@ -196,7 +196,7 @@ fn observation(
             folded,
             lag: (readable - folded).max(0),
             // The broker's clock may be ahead of ours.
-            lag_seconds: oldest_ms.map_or(0.0, |oldest_ms| (now_ms - oldest_ms).max(0) as f64 / 1_000.0),
+            lag_seconds: oldest_ms.map_or(0.0, |oldest_ms| clock::since_millis(oldest_ms).as_secs_f64()),
             appended_per_second: rates.appended,
             folded_per_second: rates.folded,
             is_projected: !leases.unowned.contains(&partition) && leases.projectors > 0,

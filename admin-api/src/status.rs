@@ -56,8 +56,7 @@ pub(crate) struct ProcessStatus {
     #[schema(example = json!(["query-api"]))]
     roles: Vec<&'static str>,
     /// When it began to serve.
-    #[schema(required)]
-    started_at: Option<Timestamp>,
+    started_at: Timestamp,
     /// Whether it can do its work.
     status: ReadinessStatus,
     /// Each check of what it depends on, with its state and since when.

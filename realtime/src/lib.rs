@@ -10,7 +10,6 @@
 // A request pays for each byte of its future, which is moved and boxed: what it rarely awaits is in a box of its own.
 #![warn(clippy::large_futures)]
 
-mod clock;
 mod delivery;
 mod description;
 mod presence;

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use domain::{FieldError, Timestamp};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
+
+use crate::clock;
 
 /// How long a check may take. After that, its dependency is gone.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -197,7 +199,7 @@ struct State {
     /// None while the dependency works.
     fault: Option<Fault>,
     /// When the dependency entered this state, as far as the process saw.
-    since: SystemTime,
+    since: Timestamp,
 }
 
 /// Notes what a check found. Logs when the dependency enters another state.
@@ -210,19 +212,19 @@ fn note(picture: &watch::Sender<Picture>, name: &'static str, outcome: Result<()
         let before = dependency.state.take();
         let (code_before, since) = match &before {
             Some(state) => (state.fault.as_ref().map(Fault::code), state.since),
-            None => (None, SystemTime::now()),
+            None => (None, clock::now()),
         };
         if code == code_before {
             dependency.state = Some(State { fault, since });
             return;
         }
-        let seconds = since.elapsed().unwrap_or_default().as_secs();
+        let seconds = clock::since_millis(since.as_millis()).as_secs();
         match &fault {
             Some(Fault::Gone(reason)) => tracing::warn!(dependency = name, reason, "a dependency is gone"),
             Some(Fault::HalfWorks(reason)) => tracing::warn!(dependency = name, reason, "a dependency half works"),
             None => tracing::info!(dependency = name, after_seconds = seconds, "a dependency works again"),
         }
-        dependency.state = Some(State { fault, since: SystemTime::now() });
+        dependency.state = Some(State { fault, since: clock::now() });
     });
 }
 
@@ -255,7 +257,7 @@ impl Health {
             let State { fault, since } = dependency.state.as_ref()?;
             let status = fault.as_ref().map_or(DependencyStatus::Works, Fault::status);
             let detail = fault.as_ref().map(|fault| fault.reason().to_owned());
-            Some(CheckReport { dependency: name, status, since: timestamp(*since)?, detail })
+            Some(CheckReport { dependency: name, status, since: *since, detail })
         });
         let lacks_required = picture.values().any(|dependency| {
             dependency.need == Need::Required && dependency.state.as_ref().is_some_and(|state| state.fault.is_some())
@@ -281,7 +283,6 @@ impl Health {
         let mut faults = Faults::default();
         for (name, dependency) in &picture {
             let Some(State { fault: Some(fault), since }) = &dependency.state else { continue };
-            let since = timestamp(*since).map_or_else(|| "an unknown time".to_owned(), |since| since.to_string());
             let error = FieldError::new(*name, fault.code(), format!("{} (since {since})", fault.reason()));
             match dependency.need {
                 Need::Required => faults.required.push(error),
@@ -290,13 +291,6 @@ impl Health {
         }
         faults
     }
-}
-
-/// None if the clock is beyond the year 9999.
-fn timestamp(time: SystemTime) -> Option<Timestamp> {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(millis).ok()
 }
 
 #[cfg(test)]

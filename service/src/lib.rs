@@ -7,6 +7,7 @@
 
 pub mod allocations;
 pub mod auth;
+pub mod clock;
 pub mod config;
 mod connection;
 pub mod cors;

@@ -19,7 +19,7 @@ use utoipa::openapi::{ContentBuilder, Header, OpenApi, PathItem, Ref, RefOr, Res
 
 use crate::auth::{AuthError, InvalidToken};
 use crate::json_body;
-use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, Problem};
+use crate::problem::{APPEND_REFUSED, APPEND_UNKNOWN, JOB_AT_WORK, Problem, WRONG_STATUS};
 use crate::token::TokenError;
 
 pub use params::{CommandHeaderParams, CommonHeaderParams, QueryHeaderParams};
@@ -164,16 +164,9 @@ fn not_an_admin() -> ErrorResponse {
 }
 
 fn wrong_status() -> ErrorResponse {
-    let detail = "the dead letter's status doesn't allow that; nothing was changed";
     ErrorResponse {
         description: "What you want to change isn't in a state that allows it.",
-        examples: vec![
-            Problem::conflict("wrong_status", detail),
-            Problem::conflict(
-                "job_at_work",
-                "another rebuild or verification waits or runs; wait until it has ended, or cancel it",
-            ),
-        ],
+        examples: vec![Problem::conflict("wrong_status", WRONG_STATUS), Problem::conflict("job_at_work", JOB_AT_WORK)],
     }
 }
 
@@ -186,8 +179,8 @@ fn too_large() -> ErrorResponse {
 
 fn admin_unavailable() -> ErrorResponse {
     ErrorResponse {
-        description: "A service doesn't answer, or another admin reads as much as the process allows. If you wanted to change something, look at the audit and at the \
-                      state: it may have been changed.",
+        description: "A service doesn't answer, or another admin reads as much as the process allows. If you wanted to \
+                      change something, look at the audit and at the state: it may have been changed.",
         examples: vec![Problem::dependency_unavailable(), Problem::busy(2)],
     }
 }

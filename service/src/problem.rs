@@ -44,6 +44,10 @@ pub(crate) const DEPENDENCY_UNAVAILABLE: &str = "a service that this request nee
 pub const APPEND_REFUSED: &str = "the command was not executed; try again";
 /// The detail of 503 `append_unknown`.
 pub const APPEND_UNKNOWN: &str = "the command may have been executed; try again with the same Idempotency-Key";
+/// The detail of 409 `job_at_work`.
+pub const JOB_AT_WORK: &str = "another rebuild or verification waits or runs; wait until it has ended, or cancel it";
+/// The detail of 409 `wrong_status` for a dead letter.
+pub const WRONG_STATUS: &str = "the dead letter's status doesn't allow that; nothing was changed";
 /// The detail of 409 `too_large`.
 const TOO_LARGE: &str = "this takes more of the log, or more rows, than a request may read; use `messages replay --fold` or `messages verify`";
 /// The detail of 503 `busy`.

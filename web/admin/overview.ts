@@ -132,7 +132,7 @@ function drawHealth({ status, faults }: Picture): void {
   else setBadge(badge, 'The projection works', 'works');
   const process = status?.process;
   setText($('process'), process && !faults
-    ? `The process that answers runs ${[process.roles].flat().join(', ')} ${since(process.startedAt)}. `
+    ? `The process that answers runs ${process.roles.join(', ')} ${since(process.startedAt)}. `
       + `It is ${PROCESS_TEXTS[process.status]}.`
     : '');
 }

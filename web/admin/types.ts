@@ -11,8 +11,8 @@ export interface Check {
 }
 
 export interface ProcessStatus {
-  roles: string | string[];
-  startedAt: Maybe<string>;
+  roles: string[];
+  startedAt: string;
   status: 'ready' | 'not_ready' | 'stopping';
   checks: Check[];
 }

@@ -7,10 +7,11 @@ use domain::ConversationId;
 use event_log::{LogConsumer, LogError};
 use replay::{ConversationScan, ScanPlan, scan_conversation};
 use service::problem::Problem;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::log_problem;
+use crate::turns::Turns;
 
 /// How many offsets of a partition a request reads.
 pub(super) const OFFSETS_MAX: i64 = 200_000;
@@ -18,22 +19,19 @@ pub(super) const OFFSETS_MAX: i64 = 200_000;
 const BYTES_MAX: usize = 8 << 20;
 /// How long a request reads.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request waits for its turn.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 domain::limit_rows! {
     Queries, "offsets of a partition that the admin API reads for one look at a conversation", Count OFFSETS_MAX, "the page ends early; a state is refused with 409 `too_large`", "Kafka, and the process";
     Queries, "bytes of events of this look", Bytes BYTES_MAX, "the page ends early; a state is refused with 409 `too_large`", "memory";
     Queries, "time for this look", Time SCAN_TIMEOUT, "the page ends early; a state is refused with 409 `too_large`", "Kafka, and the process";
-    Queries, "wait of this look for its turn: one runs at a time on a process", Time PERMIT_TIMEOUT, "503 `busy`", "Kafka, and the process";
 }
 
-/// Gives each request its turn.
+/// Reads for one request at a time.
 pub(crate) struct LogScanner {
     brokers: String,
     topic: String,
     partitions: usize,
-    permit: Semaphore,
+    turns: Turns,
 }
 
 /// The turn of a request: a consumer of its own, and the time that is left.
@@ -41,13 +39,13 @@ pub(super) struct LogScan<'s> {
     scanner: &'s LogScanner,
     consumer: Option<LogConsumer>,
     deadline: Instant,
-    _permit: SemaphorePermit<'s>,
+    _turn: SemaphorePermit<'s>,
 }
 
 impl LogScanner {
     /// Reads this topic. Connects with each request: a consumer that nobody polls would keep its own statistics forever.
     pub(crate) fn new(brokers: String, topic: String, partitions: usize) -> Self {
-        Self { brokers, topic, partitions, permit: Semaphore::new(1) }
+        Self { brokers, topic, partitions, turns: Turns::default() }
     }
 
     /// Waits for the turn of a request.
@@ -55,11 +53,10 @@ impl LogScanner {
     /// # Errors
     /// 503 `busy` when the others take too long.
     pub(super) async fn begin(&self) -> Result<LogScan<'_>, Problem> {
-        let permit = tokio::time::timeout(PERMIT_TIMEOUT, self.permit.acquire()).await;
-        let permit = permit.ok().and_then(Result::ok).ok_or_else(|| Problem::busy(2))?;
+        let turn = self.turns.take().await?;
         let consumer = LogConsumer::new(&self.brokers, &self.topic, "admin-scan").without_headers();
         let deadline = Instant::now() + SCAN_TIMEOUT;
-        Ok(LogScan { scanner: self, consumer: Some(consumer), deadline, _permit: permit })
+        Ok(LogScan { scanner: self, consumer: Some(consumer), deadline, _turn: turn })
     }
 }
 

@@ -15,7 +15,6 @@ use service::http::{Params, path_id};
 use service::openapi::{ADMIN, AdminErrors, CommonHeaderParams};
 use service::problem::Problem;
 use service::response::DataResponse;
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::{AdminApi, postgres_problem};
@@ -30,8 +29,6 @@ const VIEW_LOOKS_MAX: u32 = 3;
 const VALUE_CHARACTERS_MAX: usize = 1_000;
 /// How long a comparison may take.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request waits for its turn.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 domain::limit_rows! {
     Queries, "participants whose views of a conversation the admin API compares", Count PARTICIPANTS_MAX, "it compares those of the first ones", "Redis and Postgres";
@@ -39,16 +36,6 @@ domain::limit_rows! {
     Queries, "its looks at a view that changes meanwhile", Count VIEW_LOOKS_MAX, "the view counts as `changing`", "Redis and Postgres";
     Queries, "characters that it shows of a value that differs", Count VALUE_CHARACTERS_MAX, "it shows the first ones", "memory, and pages that show them";
     Queries, "time for this comparison", Time COMPARE_TIMEOUT, "503 `unavailable`", "Redis and Postgres";
-    Queries, "wait of this comparison for its turn: one runs at a time on a process", Time PERMIT_TIMEOUT, "503 `busy`", "Redis and Postgres";
-}
-
-/// Gives each comparison of views its turn.
-pub(crate) struct ViewTurns(Semaphore);
-
-impl Default for ViewTurns {
-    fn default() -> Self {
-        Self(Semaphore::new(1))
-    }
 }
 
 /// Whether Redis has what Postgres has.
@@ -125,8 +112,7 @@ pub(crate) async fn list(
 ) -> Result<Json<DataResponse<Vec<ComparedView>>>, Problem> {
     Params::read(&uri, &[])?;
     let conversation: ConversationId = path_id("id", path)?;
-    let permit = tokio::time::timeout(PERMIT_TIMEOUT, api.0.view_turns.0.acquire()).await;
-    let _permit = permit.ok().and_then(Result::ok).ok_or_else(|| Problem::busy(2))?;
+    let _turn = api.0.view_turns.take().await?;
     let compared = tokio::time::timeout(COMPARE_TIMEOUT, compare_all(&api, conversation)).await;
     let data = compared.map_err(|_| Problem::dependency_unavailable())??;
     Ok(Json(DataResponse { data }))
@@ -155,7 +141,7 @@ async fn compare_all(api: &AdminApi, conversation: ConversationId) -> Result<Vec
 }
 
 fn compare_problem(error: &CompareError) -> Problem {
-    tracing::warn!(%error, "comparing cached views failed; the admin gets 503");
+    tracing::warn!(%error, "comparing cached views for an admin failed");
     Problem::dependency_unavailable()
 }
 

@@ -1751,7 +1751,8 @@ export interface components {
              *     ]
              */
             roles: string[];
-            startedAt: components["schemas"]["Timestamp"] | null;
+            /** @description When it began to serve. */
+            startedAt: components["schemas"]["Timestamp"];
             /** @description Whether it can do its work. */
             status: components["schemas"]["ReadinessStatus"];
         };

@@ -39,17 +39,13 @@ pub struct ViewComparison {
 pub struct StaleView {
     /// What Redis has it under.
     pub view: ViewKey,
-    /// Where the first difference is, such as `[0].content`.
-    pub path: String,
-    /// The value in Redis, as JSON.
-    pub found: String,
-    /// The value in Postgres, as JSON.
-    pub expected: String,
+    /// The first difference.
+    pub difference: ViewDifference,
 }
 
 impl fmt::Display for StaleView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { view, path, found, expected } = self;
+        let Self { view, difference: ViewDifference { path, found, expected } } = self;
         let place = if path.is_empty() { String::new() } else { format!(" at {path}") };
         write!(f, "Redis: {view}:{place} {found}, must be {expected}")
     }
@@ -95,11 +91,11 @@ async fn compare(
         ViewFinding::Absent => {}
         ViewFinding::Changing => comparison.restless += 1,
         ViewFinding::Same => comparison.compared += 1,
-        ViewFinding::Stale(ViewDifference { path, found, expected }) => {
+        ViewFinding::Stale(difference) => {
             comparison.compared += 1;
             comparison.stale += 1;
             if comparison.first.len() < DESCRIBED_MAX {
-                comparison.first.push(StaleView { view, path, found, expected });
+                comparison.first.push(StaleView { view, difference });
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
 use super::tail::RelayTail;
-use crate::clock;
+use service::clock;
 
 /// How often the monitor compares the relay with the log's end.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use event_log::LogRecord;
 use super::dedup::RecentEventIds;
 use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
-use crate::clock;
 use crate::rooms::Rooms;
+use service::clock;
 
 /// What the relay remembers of the records that it has read.
 pub(super) struct Passage<S> {

@@ -18,8 +18,8 @@ use super::recipients::deliveries_of;
 use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
 use super::typing::{TYPING_TIMEOUT, TypingTimeouts};
-use crate::clock;
 use crate::rooms::{EventRef, Rooms};
+use service::clock;
 
 /// The most records in a batch.
 const BATCH_RECORDS: usize = 1_000;

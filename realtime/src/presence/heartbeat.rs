@@ -1,5 +1,5 @@
-//! Keeps this node alive in Redis, and says how much it serves. Nothing may hold a heartbeat up: it has a task and a connection of its own, because
-//! the other nodes mark the users of a node offline whose heartbeats stop.
+//! Keeps this node alive in Redis, and says how much it serves. Nothing may hold a heartbeat up: it has a task and a
+//! connection of its own, because the other nodes mark the users of a node offline whose heartbeats stop.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::publisher::PresencePublisher;
 use super::user_changes::UserChanges;
-use crate::clock;
 use crate::rooms::Rooms;
+use service::clock;
 
 /// How often the task handles changes.
 const CHANGES_INTERVAL: Duration = Duration::from_millis(100);

@@ -12,10 +12,10 @@ use socketioxide::handler::ConnectHandler;
 
 use super::context::{Session, SessionContext};
 use super::socket_events;
-use crate::clock;
 use crate::delivery::TailReader;
 use crate::rooms::UserMemberships;
 use crate::server_events::{CONNECTION_READY, ConnectionReady};
+use service::clock;
 
 /// How long a socket may take to join its rooms before the node closes it. Most of that time it waits for its turn:
 /// when thousands come at once, closing their sockets would only make them come again.
