@@ -1,5 +1,6 @@
 //! The events that a socket may emit, and its end.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -37,15 +38,16 @@ fn on_disconnect(socket: &SocketRef, session: Arc<Session>) {
     );
 }
 
+/// The frame is sent before the handler returns its future: the library spawns a task for each future, and a frame that such
+/// a task sends could follow the response to a later event.
 fn on_operations(socket: &SocketRef) {
     for operation in OPERATIONS {
         socket.on(
             operation.event,
-            async move |socket: SocketRef,
-                        State(context): State<Arc<SessionContext>>,
-                        TryData(payload): TryData<Value>| {
+            move |socket: SocketRef, State(context): State<Arc<SessionContext>>, TryData(payload): TryData<Value>| {
                 let redirect = operation.redirect(&payload.unwrap_or_default());
                 context.frames.send(&socket, &MESSAGE_REDIRECT, &redirect);
+                ready(())
             },
         );
     }
