@@ -7,7 +7,7 @@ use domain::Timestamp;
 /// The current time.
 pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since_epoch.as_millis()).map_or_else(|_| Timestamp::from_millis(0), Timestamp::from_millis);
+    let now = Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or_default());
     // No clock is beyond the year 9999.
     now.or_else(|_| Timestamp::from_millis(0)).unwrap_or_else(|_| unreachable!("1970 is a valid timestamp"))
 }
