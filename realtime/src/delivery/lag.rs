@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use domain::{Position, PositionVector};
 use event_log::LogConsumer;
+use service::clock;
 use tokio_util::sync::CancellationToken;
 
 use super::relay::Relay;
 use super::tail::RelayTail;
-use service::clock;
 
 /// How often the monitor compares the relay with the log's end.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use domain::event::EventData;
 use domain::{ConversationId, Event, Position, PositionVector, UserId};
 use event_log::LogRecord;
+use service::clock;
 
 use super::dedup::RecentEventIds;
 use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
 use crate::rooms::Rooms;
-use service::clock;
 
 /// What the relay remembers of the records that it has read.
 pub(super) struct Passage<S> {

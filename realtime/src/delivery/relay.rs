@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::PositionVector;
 use domain::event::{Event, EventData};
 use event_log::{LogConsumer, LogError, StartAt};
+use service::clock;
 use service::trace;
 use socketioxide::extract::SocketRef;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use super::relayed_record::RelayedRecord;
 use super::tail::RelayTail;
 use super::typing::{TYPING_TIMEOUT, TypingTimeouts};
 use crate::rooms::{EventRef, Rooms};
-use service::clock;
 
 /// The most records in a batch.
 const BATCH_RECORDS: usize = 1_000;

@@ -10,11 +10,11 @@ use domain::UserId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use service::clock;
 
 use crate::delivery::RelayTail;
 use crate::rooms::{MembershipLookup, Rooms};
 use crate::server_events::{Presence, PresenceStatus};
-use service::clock;
 
 /// The event that a client emits to query presence.
 pub(crate) const PRESENCE_GET: &str = "presence:get";

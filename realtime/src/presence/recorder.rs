@@ -7,6 +7,7 @@ use std::time::Duration;
 use cache::presence::PresenceChange;
 use cache::{Cache, CacheError};
 use domain::{Timestamp, UserId};
+use service::clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use uuid::Uuid;
 use super::publisher::PresencePublisher;
 use super::user_changes::UserChanges;
 use crate::rooms::Rooms;
-use service::clock;
 
 /// How often the task handles changes.
 const CHANGES_INTERVAL: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use service::auth::AuthError;
+use service::clock;
 use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
@@ -15,7 +16,6 @@ use super::socket_events;
 use crate::delivery::TailReader;
 use crate::rooms::UserMemberships;
 use crate::server_events::{CONNECTION_READY, ConnectionReady};
-use service::clock;
 
 /// How long a socket may take to join its rooms before the node closes it. Most of that time it waits for its turn:
 /// when thousands come at once, closing their sockets would only make them come again.
